@@ -1,0 +1,156 @@
+//! Time is passed in, never read: a [`Clock`] can be driven by a test. The date forms of RFC 5322 and RFC 9051 are
+//! written here once; parsing the many forms found in mail is `mime`'s work.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+
+/// Milliseconds since 1970-01-01 00:00 UTC, without leap seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(pub i64);
+
+/// Where the time comes from.
+pub trait Clock: Send + Sync + 'static {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+/// A moment taken apart, proleptic Gregorian calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Civil {
+    /// May be negative or above 9999; what is written for people stays in 0..=9999.
+    pub year: i64,
+    /// 1..=12
+    pub month: u8,
+    /// 1..=31
+    pub day: u8,
+    /// 0..=23
+    pub hour: u8,
+    /// 0..=59
+    pub minute: u8,
+    /// 0..=60; a leap second counts as the next minute's first.
+    pub second: u8,
+}
+
+impl Civil {
+    /// The day this falls on, counted from 1970-01-01.
+    pub fn days(&self) -> i64 {
+        // Years begin in March, so that the leap day is a year's last; an era is 400 years = 146,097 days.
+        let m = i64::from(self.month);
+        let y = if m <= 2 { self.year - 1 } else { self.year };
+        let era = y.div_euclid(400);
+        let yoe = y.rem_euclid(400);
+        let doy = (153 * ((m + 9) % 12) + 2) / 5 + i64::from(self.day) - 1;
+        era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468
+    }
+
+    /// The moment, when the clock of the writer was `offset_minutes` east of UTC.
+    pub fn at_offset(&self, offset_minutes: i32) -> Timestamp {
+        let secs =
+            self.days() * 86_400 + i64::from(self.hour) * 3600 + i64::from(self.minute) * 60 + i64::from(self.second)
+                - i64::from(offset_minutes) * 60;
+        Timestamp(secs * 1000)
+    }
+}
+
+impl Timestamp {
+    /// From whole seconds since 1970.
+    pub const fn from_secs(secs: i64) -> Self {
+        Timestamp(secs * 1000)
+    }
+
+    /// Whole seconds since 1970, rounded down.
+    pub const fn secs(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// Taken apart in UTC.
+    pub fn civil(self) -> Civil {
+        let (days, sod) = (self.secs().div_euclid(86_400), self.secs().rem_euclid(86_400));
+        let z = days + 719_468;
+        let (era, doe) = (z.div_euclid(146_097), z.rem_euclid(146_097));
+        let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+        let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+        let mp = (5 * doy + 2) / 153;
+        let month = if mp < 10 { mp + 3 } else { mp - 9 };
+        Civil {
+            year: yoe + era * 400 + i64::from(month <= 2),
+            month: month as u8,
+            day: (doy - (153 * mp + 2) / 5 + 1) as u8,
+            hour: (sod / 3600) as u8,
+            minute: (sod / 60 % 60) as u8,
+            second: (sod % 60) as u8,
+        }
+    }
+
+    /// `Thu, 01 Jan 1970 00:00:00 +0000` (RFC 5322 §3.3), in UTC: the server's zone is nobody's business.
+    pub fn rfc5322(self) -> String {
+        let (c, weekday) = (self.civil(), (self.secs().div_euclid(86_400) + 4).rem_euclid(7) as usize);
+        format!(
+            "{}, {:02} {} {:04} {:02}:{:02}:{:02} +0000",
+            DAYS[weekday],
+            c.day,
+            MONTHS[usize::from(c.month) - 1],
+            c.year,
+            c.hour,
+            c.minute,
+            c.second
+        )
+    }
+
+    /// `01-Jan-1970 00:00:00 +0000` (RFC 9051 §9 `date-time`), without the quotes, day padded with a space.
+    pub fn imap(self) -> String {
+        let c = self.civil();
+        format!(
+            "{:2}-{}-{:04} {:02}:{:02}:{:02} +0000",
+            c.day,
+            MONTHS[usize::from(c.month) - 1],
+            c.year,
+            c.hour,
+            c.minute,
+            c.second
+        )
+    }
+
+    /// `1970-01-01T00:00:00Z` (RFC 3339).
+    pub fn rfc3339(self) -> String {
+        let c = self.civil();
+        format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", c.year, c.month, c.day, c.hour, c.minute, c.second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_moments() {
+        // RFC 9051 §6.3.12's example, RFC 5322 Appendix A.1.1's, and the day after a century's leap day.
+        let t = Civil { year: 1994, month: 2, day: 7, hour: 21, minute: 52, second: 25 }.at_offset(-480);
+        assert_eq!(t.imap(), " 8-Feb-1994 05:52:25 +0000");
+        let t = Civil { year: 1997, month: 11, day: 21, hour: 9, minute: 55, second: 6 }.at_offset(-360);
+        assert_eq!(t.rfc5322(), "Fri, 21 Nov 1997 15:55:06 +0000");
+        assert_eq!(Timestamp::from_secs(951_868_800).rfc3339(), "2000-03-01T00:00:00Z");
+        assert_eq!(Timestamp::from_secs(-1).rfc3339(), "1969-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn civil_and_back() {
+        for day in (-800_000..800_000).step_by(37) {
+            let t = Timestamp::from_secs(day * 86_400 + 12_345);
+            assert_eq!(t.civil().at_offset(0), t);
+        }
+    }
+}

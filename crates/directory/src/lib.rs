@@ -1,0 +1,1 @@
+//! Organisations, domains, accounts, addresses, credentials

@@ -1,0 +1,1 @@
+//! The IMAP wire machine: commands in, responses out, without I/O

@@ -1,0 +1,1 @@
+//! A mail arrives: resolve, judge, store in one commit

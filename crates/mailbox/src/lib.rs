@@ -1,0 +1,1 @@
+//! The mailbox log, its snapshots and its live views

@@ -1,0 +1,1 @@
+//! The only place that resolves, dials, listens and does TLS

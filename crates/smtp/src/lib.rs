@@ -1,0 +1,1 @@
+//! SMTP and LMTP wire machines, server and client side, without I/O

@@ -1,0 +1,1 @@
+//! Engines, transactions, migrations and blobs; no table of its own but theirs
