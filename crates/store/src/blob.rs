@@ -1,0 +1,177 @@
+//! Bytes on their way into a pack and out of it. Small blobs wait in memory for the group they are written with; a large
+//! one is streamed into a pack of its own, so that 50 MB cost kilobytes of memory.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use base::BlobId;
+
+use crate::pack::{Header, Packs};
+use crate::{Error, Result};
+
+/// A blob up to this size waits in memory; beyond, it is streamed to a file.
+const IN_MEMORY: usize = 256 * 1024;
+
+/// How long bytes are likely to live: packs hold one class, so that whole files of the short-lived can be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Queue bodies.
+    Transit,
+    /// Mail in mailboxes.
+    Lasting,
+}
+
+/// Takes the bytes of one blob as they come; made by [`crate::Store::stager`].
+pub struct Stager {
+    packs: Arc<Packs>,
+    class: Class,
+    hasher: blake3::Hasher,
+    memory: Vec<u8>,
+    file: Option<(u32, File)>,
+    length: u64,
+}
+
+/// A blob that is complete but not yet durable: [`crate::Store::write_with`] makes it so.
+pub struct Staged {
+    pub(crate) class: Class,
+    pub(crate) header: Header,
+    pub(crate) place: Place,
+}
+
+pub(crate) enum Place {
+    Memory(Vec<u8>),
+    /// A pack of its own, written but not synced.
+    Own(u32, File),
+}
+
+impl Stager {
+    pub(crate) fn new(packs: Arc<Packs>, class: Class) -> Self {
+        Stager { packs, class, hasher: blake3::Hasher::new(), memory: Vec::new(), file: None, length: 0 }
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a large blob's file cannot be written; the stager is of no further use.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hasher.update(bytes);
+        self.length += bytes.len() as u64;
+        if self.file.is_none() && self.memory.len() + bytes.len() <= IN_MEMORY {
+            self.memory.extend_from_slice(bytes);
+            return Ok(());
+        }
+        if self.file.is_none() {
+            let (number, file) = self.packs.create(self.class)?;
+            file.write_all_at(&self.memory, Header::FIRST + Header::LEN as u64)
+                .map_err(|e| Error::io("writing a pack", e))?;
+            self.memory = Vec::new();
+            self.file = Some((number, file));
+        }
+        if let Some((_, file)) = &self.file {
+            let at = Header::FIRST + Header::LEN as u64 + self.length - bytes.len() as u64;
+            file.write_all_at(bytes, at).map_err(|e| Error::io("writing a pack", e))?;
+        }
+        Ok(())
+    }
+
+    /// Octets so far.
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// True before the first octet.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The blob is complete.
+    ///
+    /// # Errors
+    /// [`Error::Io`] as for [`Stager::push`].
+    pub fn finish(mut self) -> Result<Staged> {
+        let header = Header { length: self.length, checksum: *self.hasher.finalize().as_bytes() };
+        let place = match self.file.take() {
+            None => Place::Memory(std::mem::take(&mut self.memory)),
+            Some((number, file)) => {
+                file.write_all_at(&header.bytes(), Header::FIRST).map_err(|e| Error::io("writing a pack", e))?;
+                Place::Own(number, file)
+            }
+        };
+        Ok(Staged { class: self.class, header, place })
+    }
+}
+
+impl Drop for Stager {
+    /// A blob given up leaves no file behind.
+    fn drop(&mut self) {
+        if let Some((number, _)) = self.file.take() {
+            self.packs.discard(number, self.class);
+        }
+    }
+}
+
+/// An open blob: reads at any offset, as long as it is held.
+#[derive(Clone, Debug)]
+pub struct BlobReader {
+    file: Arc<File>,
+    id: BlobId,
+    start: u64,
+    header: Header,
+}
+
+impl BlobReader {
+    pub(crate) fn open(packs: &Packs, id: BlobId) -> Result<Self> {
+        let (file, at) = packs.find(id)?;
+        let mut head = [0; Header::LEN];
+        file.read_exact_at(&mut head, at).map_err(|e| Error::io(format_args!("reading blob {id}"), e))?;
+        let header =
+            Header::parse(&head).ok_or_else(|| Error::Corrupt(format!("blob {id}: no record there").into()))?;
+        Ok(BlobReader { file, id, start: at + Header::LEN as u64, header })
+    }
+
+    /// Octets.
+    pub fn len(&self) -> u64 {
+        self.header.length
+    }
+
+    /// True for a blob of no octets.
+    pub fn is_empty(&self) -> bool {
+        self.header.length == 0
+    }
+
+    /// Appends the octets `from..to` (cut at the end) to `out`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the disk says no.
+    pub fn read(&self, from: u64, to: u64, out: &mut Vec<u8>) -> Result<()> {
+        let to = to.min(self.header.length);
+        let Some(length) = to.checked_sub(from).and_then(|n| usize::try_from(n).ok()) else { return Ok(()) };
+        let old = out.len();
+        out.resize(old + length, 0);
+        self.file.read_exact_at(&mut out[old..], self.start + from).map_err(|e| {
+            out.truncate(old);
+            Error::io(format_args!("reading blob {}", self.id), e)
+        })
+    }
+
+    /// Reads all of it in pieces and compares with the checksum it was written with.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when they differ.
+    pub fn verify(&self) -> Result<()> {
+        let (mut hasher, mut at, mut piece) = (blake3::Hasher::new(), 0, Vec::new());
+        while at < self.len() {
+            piece.clear();
+            self.read(at, at + IN_MEMORY as u64, &mut piece)?;
+            hasher.update(&piece);
+            at += piece.len() as u64;
+        }
+        // A checksum, not a secret: nothing is learnt from how long this takes.
+        if *hasher.finalize().as_bytes() == self.header.checksum {
+            Ok(())
+        } else {
+            Err(Error::Corrupt(format!("blob {}: checksum differs", self.id).into()))
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Jobs and the queue they wait in. A job is a synchronous function of a transaction; the queue has two lanes and a bound.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use base::BlobId;
+use tokio::sync::oneshot;
+
+use crate::{Error, Result, Tx};
+
+/// How many jobs may wait before new ones are turned away with [`Error::Busy`].
+const WAITING: usize = 20_000;
+
+/// Who goes first when jobs wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Somebody waits for the answer.
+    Interactive,
+    /// Chunked background work: runs when no interactive job waits, and at least once in [`BULK_TURN`] groups.
+    Bulk,
+}
+
+/// A bulk job gets its turn at the latest after this many groups of interactive ones.
+const BULK_TURN: u32 = 8;
+
+/// A job whose result type is forgotten.
+pub(crate) trait Job: Send {
+    /// May be called again after a conflict: leaves no effect outside `tx`.
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<()>;
+    /// Hands the outcome to whoever waits.
+    fn finish(self: Box<Self>, outcome: Result<()>);
+    /// Tells the job where its staged bytes went; before the first `run`.
+    fn placed(&mut self, blobs: Vec<BlobId>);
+}
+
+pub(crate) struct WriteJob<F, T> {
+    work: F,
+    blobs: Vec<BlobId>,
+    result: Option<T>,
+    done: oneshot::Sender<Result<T>>,
+}
+
+impl<F, T> WriteJob<F, T>
+where
+    F: Fn(&mut Tx<'_>, &[BlobId]) -> Result<T> + Send + 'static,
+    T: Send + 'static,
+{
+    pub(crate) fn boxed(work: F) -> (Box<dyn Job>, oneshot::Receiver<Result<T>>) {
+        let (done, wait) = oneshot::channel();
+        (Box::new(WriteJob { work, blobs: Vec::new(), result: None, done }), wait)
+    }
+}
+
+impl<F, T> Job for WriteJob<F, T>
+where
+    F: Fn(&mut Tx<'_>, &[BlobId]) -> Result<T> + Send + 'static,
+    T: Send + 'static,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<()> {
+        self.result = Some((self.work)(tx, &self.blobs)?);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<()>) {
+        let WriteJob { result, done, .. } = *self;
+        // Nobody waits any more when the session was dropped: the work is done all the same.
+        let _ = done.send(outcome.and_then(|()| result.ok_or(Error::Closed)));
+    }
+
+    fn placed(&mut self, blobs: Vec<BlobId>) {
+        self.blobs = blobs;
+    }
+}
+
+/// Where jobs wait for the writer.
+pub(crate) struct Queue {
+    lanes: Mutex<Lanes>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Lanes {
+    interactive: VecDeque<Box<dyn Job>>,
+    bulk: VecDeque<Box<dyn Job>>,
+    groups_since_bulk: u32,
+    closed: bool,
+}
+
+impl Queue {
+    pub(crate) fn new() -> Self {
+        Queue { lanes: Mutex::new(Lanes::default()), wake: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a job, or finishes it at once with [`Error::Busy`] or [`Error::Closed`].
+    pub(crate) fn push(&self, lane: Lane, job: Box<dyn Job>) {
+        let mut lanes = self.lock();
+        let refusal = if lanes.closed {
+            Error::Closed
+        } else if lanes.interactive.len() + lanes.bulk.len() >= WAITING {
+            Error::Busy
+        } else {
+            match lane {
+                Lane::Interactive => lanes.interactive.push_back(job),
+                Lane::Bulk => lanes.bulk.push_back(job),
+            }
+            drop(lanes);
+            self.wake.notify_one();
+            return;
+        };
+        drop(lanes);
+        job.finish(Err(refusal));
+    }
+
+    /// Waits for the first job of a group; `None` once closed and empty.
+    pub(crate) fn first(&self) -> Option<Box<dyn Job>> {
+        let mut lanes = self.lock();
+        loop {
+            lanes.groups_since_bulk += 1;
+            if let Some(job) = lanes.next(true) {
+                return Some(job);
+            }
+            if lanes.closed {
+                return None;
+            }
+            lanes = self.wake.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The next job of the same group, if one waits.
+    pub(crate) fn more(&self) -> Option<Box<dyn Job>> {
+        self.lock().next(false)
+    }
+
+    /// No new jobs; those that wait are still done.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.wake.notify_all();
+    }
+}
+
+impl Lanes {
+    fn next(&mut self, first: bool) -> Option<Box<dyn Job>> {
+        let starved = first && self.groups_since_bulk > BULK_TURN && !self.bulk.is_empty();
+        if !starved && let Some(job) = self.interactive.pop_front() {
+            return Some(job);
+        }
+        // A group holds one bulk job at most, as its first: the interactive ones behind it wait for no second.
+        if first && let Some(job) = self.bulk.pop_front() {
+            self.groups_since_bulk = 0;
+            return Some(job);
+        }
+        None
+    }
+}

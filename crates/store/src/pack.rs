@@ -1,0 +1,333 @@
+//! Packs: append-only files of records. A blob's id is its place: the pack's number and the record's offset.
+//!
+//! One thread appends: whatever waits is written with one write and one fsync for each class, and only then do the jobs
+//! that refer to it reach the SQL writer. What a crash leaves behind without a reference is dead space; every start
+//! begins new packs, so that a torn tail needs no repair. After a failed write or fsync a pack is sealed and the records
+//! are written anew elsewhere: its pages may be lost though a second fsync says yes.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{IoSlice, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, mpsc};
+
+use base::BlobId;
+
+use crate::blob::{Class, Place, Staged};
+use crate::job::{Job, Lane, Queue};
+use crate::{Error, Result};
+
+const MAGIC: &[u8; 16] = b"postroom pack 1\n";
+const RECORD: &[u8; 4] = b"rec1";
+
+/// A pack is full at this many octets; the next record begins a new one.
+const FULL: u64 = 1 << 30;
+
+/// How many octets of waiting blobs go into one write.
+const BATCH: usize = 8 << 20;
+
+/// How many writes may wait for the appender.
+const WAITING: usize = 4096;
+
+/// What stands before a record's bytes: magic, codec (0: as they are), length, BLAKE3. Records begin at multiples of 8.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Header {
+    pub(crate) length: u64,
+    pub(crate) checksum: [u8; 32],
+}
+
+impl Header {
+    pub(crate) const LEN: usize = 48;
+    /// Where a pack's first record begins.
+    pub(crate) const FIRST: u64 = MAGIC.len() as u64;
+
+    pub(crate) fn bytes(&self) -> [u8; Self::LEN] {
+        let mut out = [0; Self::LEN];
+        out[..4].copy_from_slice(RECORD);
+        out[8..16].copy_from_slice(&self.length.to_le_bytes());
+        out[16..].copy_from_slice(&self.checksum);
+        out
+    }
+
+    pub(crate) fn parse(b: &[u8; Self::LEN]) -> Option<Self> {
+        if &b[..4] != RECORD || b[4..8] != [0; 4] {
+            return None;
+        }
+        Some(Header { length: u64::from_le_bytes(b[8..16].try_into().ok()?), checksum: b[16..].try_into().ok()? })
+    }
+
+    /// Where the next record begins, when this one begins at `at`.
+    fn next(&self, at: u64) -> Option<u64> {
+        at.checked_add(Self::LEN as u64)?.checked_add(self.length)?.checked_next_multiple_of(8)
+    }
+}
+
+/// A blob's id from its place; `at` is a multiple of 8.
+fn id(number: u32, at: u64) -> BlobId {
+    BlobId((i64::from(number) << 32) | (at / 8) as i64)
+}
+
+fn place(id: BlobId) -> Option<(u32, u64)> {
+    Some((u32::try_from(id.0 >> 32).ok()?, (id.0 & 0xffff_ffff) as u64 * 8))
+}
+
+/// The pack files of a data directory.
+pub(crate) struct Packs {
+    dir: PathBuf,
+    files: RwLock<HashMap<u32, (Class, Arc<File>)>>,
+    next: AtomicU32,
+}
+
+impl Packs {
+    /// Opens the directory of packs, making it where it is missing.
+    pub(crate) fn open(dir: &Path) -> Result<Self> {
+        let failed = |e| Error::io(format_args!("opening packs in {}", dir.display()), e);
+        std::fs::create_dir_all(dir).map_err(failed)?;
+        let mut files = HashMap::new();
+        for entry in std::fs::read_dir(dir).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if let Some((number, class)) = named(&path) {
+                files.insert(number, (class, Arc::new(File::open(&path).map_err(failed)?)));
+            }
+        }
+        let next = files.keys().max().map_or(1, |n| n + 1);
+        Ok(Packs { dir: dir.to_owned(), files: RwLock::new(files), next: AtomicU32::new(next) })
+    }
+
+    fn path(&self, number: u32, class: Class) -> PathBuf {
+        self.dir.join(format!("{number:08}.{}", suffix(class)))
+    }
+
+    /// A new pack; its name is durable before anything in it can be acknowledged.
+    pub(crate) fn create(&self, class: Class) -> Result<(u32, File)> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.path(number, class);
+        let make = || -> std::io::Result<File> {
+            let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+            file.write_all_at(MAGIC, 0)?;
+            File::open(&self.dir)?.sync_all()?;
+            Ok(file)
+        };
+        let file = make().map_err(|e| Error::io(format_args!("making {}", path.display()), e))?;
+        let shared = file.try_clone().map_err(|e| Error::io("making a pack", e))?;
+        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(number, (class, Arc::new(shared)));
+        Ok((number, file))
+    }
+
+    /// Deletes a pack that nothing refers to.
+    pub(crate) fn discard(&self, number: u32, class: Class) {
+        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        if let Err(e) = std::fs::remove_file(self.path(number, class)) {
+            tracing::warn!(pack = number, error = %e, "could not delete a pack that was given up");
+        }
+    }
+
+    /// The file and the offset of a blob's record.
+    pub(crate) fn find(&self, id: BlobId) -> Result<(Arc<File>, u64)> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let found = place(id).and_then(|(number, at)| files.get(&number).map(|(_, f)| (f.clone(), at)));
+        found.ok_or_else(|| Error::Corrupt(format!("blob {id}: its pack is missing").into()))
+    }
+
+    /// Reads every record of every pack; `each` gets the id and whether the bytes are what was written.
+    pub(crate) fn scan(&self, mut each: impl FnMut(BlobId, u64, Result<()>)) -> Result<Vec<PackReport>> {
+        let mut numbers: Vec<(u32, Class, Arc<File>)> = {
+            let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+            files.iter().map(|(n, (c, f))| (*n, *c, f.clone())).collect()
+        };
+        numbers.sort_by_key(|(n, ..)| *n);
+        let mut reports = Vec::new();
+        for (number, class, file) in numbers {
+            let size = file.metadata().map_err(|e| Error::io("reading a pack", e))?.len();
+            let (mut at, mut records, mut head) = (Header::FIRST, 0, [0; Header::LEN]);
+            while at + Header::LEN as u64 <= size {
+                file.read_exact_at(&mut head, at).map_err(|e| Error::io("reading a pack", e))?;
+                // The rest is a torn tail: dead, unless a reference to it shows up.
+                let Some(header) = Header::parse(&head) else { break };
+                let Some(next) = header.next(at).filter(|_| at + Header::LEN as u64 + header.length <= size) else {
+                    break;
+                };
+                let blob = id(number, at);
+                each(blob, header.length, crate::BlobReader::open(self, blob).and_then(|b| b.verify()));
+                records += 1;
+                at = next;
+            }
+            reports.push(PackReport { number, class, octets: size, records, readable: at.min(size) });
+        }
+        Ok(reports)
+    }
+}
+
+/// What a scan found in one pack.
+#[derive(Clone, Copy, Debug)]
+pub struct PackReport {
+    /// The pack's number.
+    pub number: u32,
+    /// What lives in it.
+    pub class: Class,
+    /// The file's size.
+    pub octets: u64,
+    /// Whole records.
+    pub records: u64,
+    /// Octets up to the end of the last whole record; what follows is what a crash left.
+    pub readable: u64,
+}
+
+fn suffix(class: Class) -> &'static str {
+    match class {
+        Class::Transit => "transit",
+        Class::Lasting => "lasting",
+    }
+}
+
+fn named(path: &Path) -> Option<(u32, Class)> {
+    let class = match path.extension()?.to_str()? {
+        "transit" => Class::Transit,
+        "lasting" => Class::Lasting,
+        _ => return None,
+    };
+    Some((path.file_stem()?.to_str()?.parse().ok()?, class))
+}
+
+/// A job and the blobs it needs on disk first.
+pub(crate) struct Waiting {
+    pub(crate) staged: Vec<Staged>,
+    pub(crate) lane: Lane,
+    pub(crate) job: Box<dyn Job>,
+}
+
+/// The way to the appender; closing it (dropping) ends the thread once all is written.
+pub(crate) type Sender = mpsc::SyncSender<Waiting>;
+
+pub(crate) fn channel() -> (Sender, mpsc::Receiver<Waiting>) {
+    mpsc::sync_channel(WAITING)
+}
+
+/// Appends what waits until the channel closes.
+pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queue: &Queue) {
+    let mut current = Current::default();
+    while let Ok(first) = waiting.recv() {
+        let mut batch = vec![first];
+        let mut octets = 0;
+        while octets < BATCH
+            && let Ok(more) = waiting.try_recv()
+        {
+            octets += more.staged.iter().map(Staged::in_memory).sum::<usize>();
+            batch.push(more);
+        }
+        // The second try is on fresh files: what the first left is dead space in sealed packs.
+        let outcome = current.append(packs, &batch).or_else(|e| {
+            tracing::warn!(error = %e, "a pack failed and was sealed; writing its records anew");
+            current = Current::default();
+            current.append(packs, &batch)
+        });
+        match outcome {
+            Ok(ids) => {
+                for (mut w, ids) in batch.into_iter().zip(ids) {
+                    w.job.placed(ids);
+                    queue.push(w.lane, w.job);
+                }
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "packs cannot be written");
+                current = Current::default();
+                for w in batch {
+                    w.job.finish(Err(e.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// The packs being appended to, one a class.
+#[derive(Default)]
+struct Current {
+    open: HashMap<Class, Open>,
+}
+
+struct Open {
+    number: u32,
+    file: File,
+    end: u64,
+}
+
+impl Staged {
+    fn in_memory(&self) -> usize {
+        match &self.place {
+            Place::Memory(b) => b.len(),
+            Place::Own(..) => 0,
+        }
+    }
+}
+
+impl Current {
+    /// Writes and syncs the batch; gives the ids for each of its members.
+    fn append(&mut self, packs: &Packs, batch: &[Waiting]) -> Result<Vec<Vec<BlobId>>> {
+        let mut ids: Vec<Vec<BlobId>> = batch.iter().map(|w| Vec::with_capacity(w.staged.len())).collect();
+        for class in [Class::Lasting, Class::Transit] {
+            let mut records = Vec::new();
+            for (w, ids) in batch.iter().zip(&mut ids) {
+                for s in w.staged.iter().filter(|s| s.class == class) {
+                    match &s.place {
+                        Place::Memory(bytes) => {
+                            let open = self.open(packs, class)?;
+                            ids.push(id(open.number, open.end));
+                            open.end = s.header.next(open.end).unwrap_or(open.end);
+                            records.push((s.header.bytes(), &bytes[..]));
+                        }
+                        Place::Own(number, file) => {
+                            file.sync_data().map_err(|e| Error::io("syncing a pack", e))?;
+                            ids.push(id(*number, Header::FIRST));
+                        }
+                    }
+                }
+            }
+            if !records.is_empty() {
+                let open = self.open.get_mut(&class).ok_or(Error::Closed)?;
+                open.write(&records)?;
+                if open.end >= FULL {
+                    self.open.remove(&class);
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    fn open(&mut self, packs: &Packs, class: Class) -> Result<&mut Open> {
+        match self.open.entry(class) {
+            std::collections::hash_map::Entry::Occupied(e) => Ok(e.into_mut()),
+            std::collections::hash_map::Entry::Vacant(e) => {
+                let (number, mut file) = packs.create(class)?;
+                // `create` wrote the magic at a position; appending goes on behind it.
+                std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(Header::FIRST))
+                    .map_err(|e| Error::io("making a pack", e))?;
+                Ok(e.insert(Open { number, file, end: Header::FIRST }))
+            }
+        }
+    }
+}
+
+impl Open {
+    /// One write (as far as the kernel takes it at once) and one sync for all records.
+    fn write(&mut self, records: &[([u8; Header::LEN], &[u8])]) -> Result<()> {
+        const PADDING: [u8; 8] = [0; 8];
+        let mut slices = Vec::with_capacity(records.len() * 3);
+        for (header, bytes) in records {
+            slices.push(IoSlice::new(header));
+            slices.push(IoSlice::new(bytes));
+            slices.push(IoSlice::new(&PADDING[..bytes.len().next_multiple_of(8) - bytes.len()]));
+        }
+        let mut rest = &mut slices[..];
+        while !rest.is_empty() {
+            match self.file.write_vectored(rest) {
+                Ok(0) => return Err(Error::io("writing a pack", "the disk takes no more")),
+                Ok(n) => IoSlice::advance_slices(&mut rest, n),
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::io("writing a pack", e)),
+            }
+        }
+        self.file.sync_data().map_err(|e| Error::io("syncing a pack", e))
+    }
+}

@@ -1,0 +1,190 @@
+//! The embedded engine: one writer thread that commits waiting jobs together, a few readers, and a checkpointer.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::engine::Subscribers;
+use crate::job::{Job, Queue};
+use crate::migrate::{Dialect, Migrations};
+use crate::{Error, Result, Tx};
+
+/// A group is closed when it holds this many jobs or has run this long, so that nobody waits for a long group's end.
+const GROUP_JOBS: usize = 512;
+const GROUP_TIME: Duration = Duration::from_millis(20);
+
+/// Pages in the write-ahead log: from this many on the writer itself helps the checkpointer to start the log anew.
+const LOG_PAGES: i64 = 16_384;
+
+pub(crate) const DIALECT: Dialect =
+    Dialect { int: "INTEGER", bytes: "BLOB", text: "TEXT", table: "STRICT", clustered: "STRICT, WITHOUT ROWID" };
+
+/// The paths and switches the threads share.
+pub(crate) struct Sqlite {
+    path: PathBuf,
+    /// Set by the checkpointer when the log grew too long.
+    log_is_long: AtomicBool,
+}
+
+impl Sqlite {
+    pub(crate) fn new(dir: &Path) -> Self {
+        Sqlite { path: dir.join("postroom.db"), log_is_long: AtomicBool::new(false) }
+    }
+
+    /// Opens (or makes) the database and runs the migrations it has not seen.
+    pub(crate) fn open_writer(&self, migrations: &[Migrations]) -> Result<Connection> {
+        let c = Connection::open(&self.path)?;
+        // FULL: every commit syncs the log; that is what a 250 stands on. The checkpointer works, not the writer.
+        c.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;
+             PRAGMA foreign_keys = OFF; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;",
+        )?;
+        c.set_prepared_statement_cache_capacity(256);
+        c.execute_batch("BEGIN IMMEDIATE")?;
+        let mut tx = Tx::sqlite(&c);
+        crate::migrate::run(&mut tx, migrations, |_, neutral| Ok(c.execute_batch(&DIALECT.ddl(neutral))?))?;
+        c.execute_batch("COMMIT")?;
+        Ok(c)
+    }
+
+    pub(crate) fn open_reader(&self) -> Result<Connection> {
+        let c = Connection::open_with_flags(
+            &self.path,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        c.execute_batch("PRAGMA cache_size = -16384; PRAGMA query_only = ON; PRAGMA temp_store = MEMORY;")?;
+        c.busy_timeout(Duration::from_secs(5))?;
+        c.set_prepared_statement_cache_capacity(256);
+        Ok(c)
+    }
+
+    /// Runs jobs until the queue is closed and empty.
+    pub(crate) fn write_loop(&self, c: &Connection, queue: &Queue, subscribers: &Subscribers) {
+        while let Some(first) = queue.first() {
+            group(c, first, queue, subscribers);
+            if self.log_is_long.swap(false, Ordering::Relaxed) {
+                // What the checkpointer left is little; once all is copied the next commit begins the log anew.
+                if let Err(e) = checkpoint(c) {
+                    tracing::warn!(error = %e, "checkpoint by the writer failed");
+                }
+            }
+        }
+    }
+
+    /// Copies the log into the database beside the writer, so that commits do not pay for it.
+    pub(crate) fn checkpoint_loop(&self, stop: &Stop) {
+        let c = match Connection::open(&self.path) {
+            Ok(c) => c,
+            Err(e) => return tracing::error!(error = %e, "no connection for checkpoints"),
+        };
+        if let Err(e) = c.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;") {
+            return tracing::error!(error = %e, "no connection for checkpoints");
+        }
+        while !stop.wait(Duration::from_millis(500)) {
+            match checkpoint(&c) {
+                Ok(pages) if pages > LOG_PAGES => self.log_is_long.store(true, Ordering::Relaxed),
+                Ok(_) => {}
+                Err(e) => tracing::warn!(error = %e, "checkpoint failed"),
+            }
+        }
+    }
+}
+
+/// Copies what can be copied without waiting for anyone; gives the log's length in pages.
+fn checkpoint(c: &Connection) -> Result<i64> {
+    Ok(c.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| r.get(1))?)
+}
+
+/// A stop sign that a sleeping thread sees at once.
+pub(crate) struct Stop(std::sync::Mutex<bool>, std::sync::Condvar);
+
+impl Stop {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Stop(std::sync::Mutex::new(false), std::sync::Condvar::new()))
+    }
+
+    pub(crate) fn set(&self) {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = true;
+        self.1.notify_all();
+    }
+
+    /// Sleeps; true when it is time to stop.
+    fn wait(&self, time: Duration) -> bool {
+        let guard = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match self.1.wait_timeout_while(guard, time, |stop| !*stop) {
+            Ok((stop, _)) => *stop,
+            Err(_) => true,
+        }
+    }
+}
+
+/// One transaction of the jobs that wait: a savepoint each, one fsync for all. An I/O error fails the whole group.
+fn group(c: &Connection, first: Box<dyn Job>, queue: &Queue, subscribers: &Subscribers) {
+    let mut jobs: Vec<(Box<dyn Job>, Result<()>)> = Vec::new();
+    let mut tx = Tx::sqlite(c);
+    let outcome = statement(c, "BEGIN IMMEDIATE").and_then(|()| {
+        let (mut next, began) = (Some(first), Instant::now());
+        while let Some(mut job) = next {
+            let result = one(c, &mut tx, &mut *job);
+            let broken = matches!(&result, Err(Error::Io(_) | Error::Corrupt(_)));
+            jobs.push((job, result));
+            if broken {
+                return jobs.last().map_or(Ok(()), |(_, r)| r.clone());
+            }
+            let full = jobs.len() >= GROUP_JOBS || began.elapsed() >= GROUP_TIME;
+            next = if full { None } else { queue.more() };
+        }
+        statement(c, "COMMIT")
+    });
+    match outcome {
+        Ok(()) => {
+            subscribers.tell(&tx.events);
+            for (job, result) in jobs {
+                job.finish(result);
+            }
+        }
+        Err(e) => {
+            tracing::error!(error = %e, jobs = jobs.len(), "commit failed: nothing of the group is acknowledged");
+            // SQLite may have rolled back by itself already.
+            if !c.is_autocommit() {
+                let _ = statement(c, "ROLLBACK");
+            }
+            for (job, _) in jobs {
+                job.finish(Err(e.clone()));
+            }
+        }
+    }
+}
+
+/// Runs one job inside its savepoint; a refusal or a panic takes back what it did, and only that.
+fn one(c: &Connection, tx: &mut Tx<'_>, job: &mut dyn Job) -> Result<()> {
+    statement(c, "SAVEPOINT job")?;
+    let events = tx.events.len();
+    let result =
+        catch_unwind(AssertUnwindSafe(|| job.run(tx))).unwrap_or_else(|_| Err(Error::Sql("a job panicked".into())));
+    if result.is_err() && !c.is_autocommit() {
+        tx.events.truncate(events);
+        statement(c, "ROLLBACK TO job")?;
+    }
+    if !c.is_autocommit() {
+        statement(c, "RELEASE job")?;
+    }
+    result
+}
+
+fn statement(c: &Connection, sql: &str) -> Result<()> {
+    c.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}
+
+/// Runs `work` on a snapshot.
+pub(crate) fn read(c: &Connection, work: impl FnOnce(&mut Tx<'_>)) -> Result<()> {
+    statement(c, "BEGIN")?;
+    let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut Tx::sqlite(c))));
+    statement(c, "COMMIT")?;
+    outcome.map_err(|_| Error::Sql("a read panicked".into()))
+}
