@@ -6,6 +6,7 @@ one machine never meet, and every port is the standard one + 20000. A process is
 
 import contextlib
 import imaplib
+import itertools
 import os
 import poplib
 import shutil
@@ -14,6 +15,7 @@ import smtplib
 import socket
 import ssl
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -65,11 +67,12 @@ def eventually(what: str, ask, seconds: float = 20, every: float = 0.05):
         time.sleep(every)
 
 
+_addresses = itertools.count(os.getpid() * 251)
+
+
 def free_address() -> str:
-    """A loopback address on which nothing of ours listens: 127.23.x.y, with x and y from this process."""
-    seed = os.getpid()
-    for step in range(1000):
-        at = seed + step * 7919
+    """A loopback address that no other server of this run has, and on which nothing listens: 127.23.x.y."""
+    for at in itertools.islice(_addresses, 1000):
         address = f"127.23.{at >> 8 & 255}.{at & 255 or 1}"
         with socket.socket() as probe:
             probe.settimeout(1)
@@ -229,7 +232,8 @@ class Peer(Server):
 
     def __init__(self, directory: Path, accounts: int = 10, **options):
         super().__init__(directory, accounts, **options)
-        directory.parent.parent.chmod(0o755)
+        # Not below pytest's directory, which is closed to the users that Postfix and Dovecot run as.
+        self.home = Path(tempfile.mkdtemp(prefix="peer-"))
         self.ports = {name: port - 10000 for name, port in PORTS.items()}
         self.options = options
 
@@ -238,14 +242,14 @@ class Peer(Server):
 
     def _script(self, verb: str) -> None:
         options = self.options
-        env = {"PEER_DIR": str(self.directory / "peer"), "PEER_ADDRESS": self.address, "PEER_CERT": str(self.directory),
+        env = {"PEER_DIR": str(self.home), "PEER_ADDRESS": self.address, "PEER_CERT": str(self.directory),
                "PEER_TRUSTED": " ".join(options.get("trusted", ())),
                "PEER_CLEARTEXT": "yes" if options.get("cleartext_login", True) else "no"}  # fmt: skip
         run(ROOT / "bench/peer", verb, env=env)
 
     def start(self) -> None:
         self._script("start")
-        self.log = self.directory / "peer/log"
+        self.log = self.home / "log"
         self.process = True
 
     def stop(self) -> None:
@@ -255,7 +259,7 @@ class Peer(Server):
     kill = stop
 
     def verify(self) -> None:
-        pass
+        shutil.rmtree(self.home)
 
 
 def make_server(directory: Path, **options) -> Server:
