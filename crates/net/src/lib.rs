@@ -1,1 +1,30 @@
-//! The only place that resolves, dials, listens and does TLS
+//! The only place that resolves, dials, listens and does TLS.
+//!
+//! Every await on a peer takes a [`Deadline`]; every form has a twin in memory, so that the floors above are tested
+//! without a socket: [`Stream::duplex`], [`Listener::memory`].
+//!
+//! Nothing here knows a mail protocol. Floor 1: it imports `base` only.
+//!
+//! ```
+//! use net::{Cidr, ListenAddr};
+//! let office: Cidr = "192.0.2.0/24".parse().unwrap();
+//! assert!(office.contains("::ffff:192.0.2.7".parse().unwrap()));
+//! assert_eq!("[::]:25".parse::<ListenAddr>().unwrap().to_string(), "[::]:25");
+//! ```
+
+mod addr;
+mod caps;
+mod deadline;
+mod listen;
+pub mod proxy;
+mod stream;
+mod tls_client;
+mod tls_server;
+
+pub use addr::{BadCidr, Cidr, is_special};
+pub use caps::Caps;
+pub use deadline::{Deadline, with_deadline};
+pub use listen::{BadListenAddr, Door, ListenAddr, ListenOptions, Listener};
+pub use stream::{Stream, TlsFacts};
+pub use tls_client::{ClientTls, Roots, Trust};
+pub use tls_server::{CertFiles, Tls, TlsError, self_signed};

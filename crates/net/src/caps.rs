@@ -1,0 +1,134 @@
+//! How many connections may be open: in total, and from one peer. Shared by all listeners of a process, since file
+//! descriptors are.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::Cidr;
+
+/// A cap on open connections, in total and for one peer (an IPv4 address, or an IPv6 /64: one host commonly has a whole
+/// /64 to choose from). Clones share the count.
+#[derive(Clone, Debug)]
+pub struct Caps(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    total: usize,
+    per_ip: usize,
+    uncapped: Vec<Cidr>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    total: usize,
+    by_peer: HashMap<Cidr, usize>,
+}
+
+impl Caps {
+    /// At most `total` connections at once, of which `per_ip` (one or more) from one peer; peers in `uncapped` (a webmail host, a
+    /// load balancer) count in the total only.
+    pub fn new(total: usize, per_ip: usize, uncapped: Vec<Cidr>) -> Self {
+        Caps(Arc::new(Shared { total, per_ip: per_ip.max(1), uncapped, open: Mutex::default() }))
+    }
+
+    /// How many are open now.
+    pub fn open(&self) -> usize {
+        self.0.lock().total
+    }
+
+    /// A place for one connection, freed when dropped. None when the house is full.
+    pub(crate) fn enter(&self) -> Option<Slot> {
+        let mut open = self.0.lock();
+        if open.total >= self.0.total {
+            return None;
+        }
+        open.total += 1;
+        Some(Slot { shared: self.0.clone(), peer: None })
+    }
+}
+
+impl Default for Caps {
+    /// 10,000 connections, 100 from one peer.
+    fn default() -> Self {
+        Caps::new(10_000, 100, Vec::new())
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        // The counters are whole at every point where a holder could panic.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's place under the caps.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    shared: Arc<Shared>,
+    peer: Option<Cidr>,
+}
+
+impl Slot {
+    /// Counts the connection for `ip`, once; false when that peer has its fill.
+    #[must_use]
+    pub(crate) fn belongs_to(&mut self, ip: IpAddr) -> bool {
+        if self.peer.is_some() || self.shared.uncapped.iter().any(|net| net.contains(ip)) {
+            return true;
+        }
+        let peer = Cidr::of_peer(ip);
+        let mut open = self.shared.lock();
+        let count = open.by_peer.entry(peer).or_insert(0);
+        if *count >= self.shared.per_ip {
+            return false;
+        }
+        *count += 1;
+        self.peer = Some(peer);
+        true
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut open = self.shared.lock();
+        open.total -= 1;
+        // Peers without connections are forgotten: the table is never larger than the total.
+        if let Some(peer) = self.peer
+            && let Entry::Occupied(mut count) = open.by_peer.entry(peer)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_given_back_when_dropped() {
+        let caps = Caps::new(3, 1, vec!["10.0.0.0/8".parse().unwrap()]);
+        let ip = |s: &str| s.parse::<IpAddr>().unwrap();
+        let mut a = caps.enter().unwrap();
+        assert!(a.belongs_to(ip("2001:db8::1")));
+        let mut b = caps.enter().unwrap();
+        assert!(!b.belongs_to(ip("2001:db8::2")), "the same /64");
+        assert!(b.belongs_to(ip("2001:db8:0:1::2")));
+        drop(a);
+        let mut c = caps.enter().unwrap();
+        assert!(c.belongs_to(ip("2001:db8::2")));
+        let d = caps.enter().unwrap();
+        assert!(caps.enter().is_none());
+        drop((b, c, d));
+        assert_eq!(caps.open(), 0);
+        assert!(caps.0.lock().by_peer.is_empty());
+
+        let mut inside = [caps.enter().unwrap(), caps.enter().unwrap()];
+        assert!(inside.iter_mut().all(|slot| slot.belongs_to(ip("10.0.0.1"))));
+    }
+}

@@ -1,0 +1,170 @@
+//! TLS as the client of a mail server elsewhere. Between mail servers TLS is opportunistic (RFC 7435): any certificate
+//! is better than none, but what it was worth is recorded. Where policy (MTA-STS, a smart host that gets our password)
+//! demands a trusted one, the handshake fails without.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::{TlsConnector, client};
+
+use crate::stream::Socket;
+use crate::tls_server::{TlsError, provider, read_certificates};
+
+/// What a server's certificate is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// It names the server we asked for and leads to a root we trust.
+    Verified,
+    /// It does not; the text is for receipts and logs.
+    Untrusted(String),
+}
+
+/// The certificate authorities we trust: Mozilla's list, which is compiled in, so that a host without
+/// `ca-certificates` verifies the same as any other.
+#[derive(Clone, Debug)]
+pub struct Roots(Arc<WebPkiServerVerifier>);
+
+impl Roots {
+    /// Mozilla's list, and the certificates in `extra` (PEM): an organisation's own authority, or a smart host's
+    /// self-signed certificate.
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file that cannot be used.
+    pub fn new(extra: &[PathBuf]) -> Result<Self, TlsError> {
+        let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        for path in extra {
+            for cert in read_certificates(path)? {
+                store.add(cert).map_err(|e| TlsError::File { path: path.clone(), why: e.to_string() })?;
+            }
+        }
+        let verifier = WebPkiServerVerifier::builder_with_provider(store.into(), provider()).build();
+        verifier.map(Roots).map_err(TlsError::crypto)
+    }
+}
+
+/// TLS as the client, with what it demands of the server's certificate. Clones are cheap.
+#[derive(Clone, Debug)]
+pub struct ClientTls {
+    roots: Roots,
+    demand_trust: bool,
+    config: ClientConfig,
+}
+
+impl ClientTls {
+    /// Any certificate will do (RFC 7435 §3); [`Trust`] in the stream's facts tells what it was.
+    ///
+    /// # Errors
+    /// [`TlsError::Crypto`].
+    pub fn opportunistic(roots: &Roots) -> Result<Self, TlsError> {
+        ClientTls::new(roots, false)
+    }
+
+    /// The certificate must name the server and lead to one of `roots`.
+    ///
+    /// # Errors
+    /// [`TlsError::Crypto`].
+    pub fn verified(roots: &Roots) -> Result<Self, TlsError> {
+        ClientTls::new(roots, true)
+    }
+
+    fn new(roots: &Roots, demand_trust: bool) -> Result<Self, TlsError> {
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(TlsError::crypto)?
+            .with_webpki_verifier(roots.0.clone())
+            .with_no_client_auth();
+        // A resumed session shows no certificate to judge. Connections are reused for many messages instead.
+        config.resumption = Resumption::disabled();
+        Ok(ClientTls { roots: roots.clone(), demand_trust, config })
+    }
+
+    pub(crate) async fn connect(&self, name: &str, socket: Socket) -> io::Result<(client::TlsStream<Socket>, Trust)> {
+        let name = ServerName::try_from(name.to_owned())
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("{name}: {e}")))?;
+        let judge = Arc::new(Judge {
+            roots: self.roots.0.clone(),
+            demand_trust: self.demand_trust,
+            // Both checks below run in every full handshake; a certificate nobody looked at is not trusted.
+            chain: Mutex::new(Err("the certificate was not checked".into())),
+            signature: Mutex::new(Err("the handshake's signature was not checked".into())),
+        });
+        let mut config = self.config.clone();
+        config.dangerous().set_certificate_verifier(judge.clone());
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await?;
+        Ok((stream, judge.verdict()))
+    }
+}
+
+/// Judges one server's certificate in one handshake, and remembers the judgement.
+#[derive(Debug)]
+struct Judge {
+    roots: Arc<WebPkiServerVerifier>,
+    demand_trust: bool,
+    chain: Mutex<Result<(), String>>,
+    signature: Mutex<Result<(), String>>,
+}
+
+impl Judge {
+    /// Notes `result` in `place`; an error is passed on only where trust is demanded.
+    fn note<T>(
+        &self,
+        place: &Mutex<Result<(), String>>,
+        result: Result<T, rustls::Error>,
+        accept: T,
+    ) -> Result<T, rustls::Error> {
+        let note = result.as_ref().map(drop).map_err(ToString::to_string);
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = note;
+        if self.demand_trust { result } else { Ok(accept) }
+    }
+
+    fn verdict(&self) -> Trust {
+        let get = |place: &Mutex<Result<(), String>>| place.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match get(&self.chain).and(get(&self.signature)) {
+            Ok(()) => Trust::Verified,
+            Err(why) => Trust::Untrusted(why),
+        }
+    }
+}
+
+impl ServerCertVerifier for Judge {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let result = self.roots.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        self.note(&self.chain, result, ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let result = self.roots.verify_tls12_signature(message, cert, dss);
+        self.note(&self.signature, result, HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let result = self.roots.verify_tls13_signature(message, cert, dss);
+        self.note(&self.signature, result, HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.roots.supported_verify_schemes()
+    }
+}

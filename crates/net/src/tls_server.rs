@@ -1,0 +1,245 @@
+//! Our certificates, and TLS as the server. One [`Tls`] serves all listeners and STARTTLS alike; certificates change
+//! under it without a restart. It never watches files by itself: whoever changes them, or polls them, calls
+//! [`Tls::reload`].
+
+use std::fmt;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use base::Timestamp;
+use rustls::ServerConfig;
+use rustls::client::verify_server_name;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+
+/// The only crypto provider. Passed to every configuration; the process-wide default is never set.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// A certificate on disk, in PEM. Both may be the same file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertFiles {
+    /// The certificate, then the chain that leads to a root, which itself may be left out.
+    pub chain: PathBuf,
+    /// Its private key: PKCS#8, SEC1 or PKCS#1.
+    pub key: PathBuf,
+}
+
+/// Why there is no TLS; the words are for the administrator.
+#[derive(Debug)]
+pub enum TlsError {
+    /// A file cannot be read or written, or what is in it cannot be used.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No certificate was given at all.
+    NoCertificate,
+    /// The crypto library would not do its part.
+    Crypto(String),
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TlsError::File { path, why } => write!(f, "{}: {why}", path.display()),
+            TlsError::NoCertificate => f.write_str("TLS needs a certificate, and none is configured"),
+            TlsError::Crypto(why) => write!(f, "TLS cannot be set up: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+impl TlsError {
+    fn file(path: &Path, why: impl fmt::Display) -> Self {
+        TlsError::File { path: path.into(), why: why.to_string() }
+    }
+
+    pub(crate) fn crypto(why: impl fmt::Display) -> Self {
+        TlsError::Crypto(why.to_string())
+    }
+}
+
+/// TLS as the server: TLS 1.2 and 1.3 (RFC 8996 retired the others), and the certificates in use. Clones share them.
+#[derive(Clone)]
+pub struct Tls {
+    config: Arc<ServerConfig>,
+    certs: Arc<Certs>,
+}
+
+impl Tls {
+    /// Reads the certificates. The first serves clients that name no host, or a host that none of them covers.
+    ///
+    /// # Errors
+    /// [`TlsError`] tells which file is wrong, or that `files` is empty.
+    pub fn load(files: Vec<CertFiles>) -> Result<Self, TlsError> {
+        let certs = Arc::new(Certs { live: RwLock::new(read_all(&files)?.into()), files: Mutex::new(files) });
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(TlsError::crypto)?
+            .with_no_client_auth()
+            .with_cert_resolver(certs.clone());
+        // Resumption by tickets (RFC 5077, RFC 8446 §2.2): the client keeps the state, we keep one key that rotates
+        // every six hours. A cache of sessions would cost memory for each client.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::crypto)?;
+        Ok(Tls { config: Arc::new(config), certs })
+    }
+
+    /// Reads the files again. New handshakes get what they hold now; sessions under way keep what they have.
+    ///
+    /// # Errors
+    /// As for [`Tls::load`]; then all certificates stay as they were.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let files = self.certs.files.lock().unwrap_or_else(PoisonError::into_inner);
+        self.certs.put_live(read_all(&files)?);
+        Ok(())
+    }
+
+    /// As [`Tls::reload`], from other files: how a certificate for a new name, say one that ACME brought, goes live.
+    ///
+    /// # Errors
+    /// As for [`Tls::load`]; then all certificates stay as they were.
+    pub fn replace(&self, files: Vec<CertFiles>) -> Result<(), TlsError> {
+        let mut current = self.certs.files.lock().unwrap_or_else(PoisonError::into_inner);
+        self.certs.put_live(read_all(&files)?);
+        *current = files;
+        Ok(())
+    }
+
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        self.config.clone()
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tls").field(&self.certs.files).finish()
+    }
+}
+
+/// The certificates in use, and the files they came from. `live` is never empty.
+#[derive(Debug)]
+struct Certs {
+    live: RwLock<Arc<[Arc<CertifiedKey>]>>,
+    files: Mutex<Vec<CertFiles>>,
+}
+
+impl Certs {
+    fn put_live(&self, certs: Vec<Arc<CertifiedKey>>) {
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = certs.into();
+    }
+}
+
+impl ResolvesServerCert for Certs {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner).clone();
+        hello
+            .server_name()
+            .and_then(|name| ServerName::try_from(name).ok())
+            .and_then(|name| live.iter().find(|cert| covers(cert, &name)))
+            .or(live.first())
+            .cloned()
+    }
+}
+
+/// True when the certificate is for `name`, wildcards included (RFC 9525 §6.3).
+fn covers(cert: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    cert.end_entity_cert()
+        .and_then(ParsedCertificate::try_from)
+        .and_then(|cert| verify_server_name(&cert, name))
+        .is_ok()
+}
+
+fn read_all(files: &[CertFiles]) -> Result<Vec<Arc<CertifiedKey>>, TlsError> {
+    if files.is_empty() {
+        return Err(TlsError::NoCertificate);
+    }
+    let provider = provider();
+    files.iter().map(|files| read(files, &provider).map(Arc::new)).collect()
+}
+
+fn read(files: &CertFiles, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+    let chain = read_certificates(&files.chain)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| TlsError::file(&files.key, e))?;
+    // Also checks that the key is the certificate's.
+    let cert = CertifiedKey::from_der(chain, key, provider).map_err(|e| TlsError::file(&files.key, e))?;
+    // One that cannot be parsed would be offered to nobody; say so now.
+    cert.end_entity_cert().and_then(ParsedCertificate::try_from).map_err(|e| TlsError::file(&files.chain, e))?;
+    Ok(cert)
+}
+
+/// All certificates of a PEM file; at least one.
+pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certs = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| TlsError::file(path, e))?;
+    if certs.is_empty() {
+        return Err(TlsError::file(path, "there is no certificate in this file"));
+    }
+    Ok(certs)
+}
+
+/// How long a self-signed certificate is good: nobody renews it, and it expires before ten years are full.
+const SELF_SIGNED_DAYS: i64 = 3650 - 1;
+
+/// Makes a self-signed certificate (ECDSA P-256) for `hostnames` and writes it to `files`, the key readable by us only.
+/// It is the certificate to begin with: it hides mail from listeners, but proves nothing to a program that checks.
+///
+/// The two files are put in place one after the other, each whole or not at all; if only one is there after a crash,
+/// call this again.
+///
+/// # Errors
+/// [`TlsError::File`] when they cannot be written; [`TlsError::Crypto`] when a hostname is none.
+pub fn self_signed(files: &CertFiles, hostnames: &[String], now: Timestamp) -> Result<(), TlsError> {
+    const DAY: i64 = 86_400;
+    let date = |t: Timestamp| {
+        let day = t.civil();
+        rcgen::date_time_ymd(i32::try_from(day.year).unwrap_or(9999), day.month, day.day)
+    };
+    let mut params = rcgen::CertificateParams::new(hostnames).map_err(TlsError::crypto)?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    if let Some(first) = hostnames.first() {
+        params.distinguished_name.push(rcgen::DnType::CommonName, first.as_str());
+    }
+    // From yesterday: a client's clock may be behind ours.
+    params.not_before = date(Timestamp::from_secs(now.secs() - DAY));
+    params.not_after = date(Timestamp::from_secs(now.secs() + SELF_SIGNED_DAYS * DAY));
+    params.is_ca = rcgen::IsCa::ExplicitNoCa;
+    params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(TlsError::crypto)?;
+    let cert = params.self_signed(&key).map_err(TlsError::crypto)?;
+    write_whole(&files.key, key.serialize_pem().as_bytes(), 0o600)?;
+    write_whole(&files.chain, cert.pem().as_bytes(), 0o644)
+}
+
+/// Writes a file so that under its name there is the old one or the new one, never a part, and it survives a power cut.
+fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let write = || -> std::io::Result<()> {
+        // Left behind by a crash; made anew, so that its mode is ours.
+        match std::fs::remove_file(&part) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&part)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&part, path)?;
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::File::open(parent)?.sync_all()
+    };
+    write().map_err(|e| TlsError::file(path, e))
+}
