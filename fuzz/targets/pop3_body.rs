@@ -11,7 +11,10 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
 
     let whole = received(&answer(b"RETR 1\r\n", mail, usize::MAX));
     assert_eq!(whole, received(&answer(b"RETR 1\r\n", mail, size)));
-    assert_eq!(whole.strip_prefix(mail), Some(if mail.ends_with(b"\r\n") || mail.is_empty() { &b""[..] } else { b"\r\n" }));
+    assert_eq!(
+        whole.strip_prefix(mail),
+        Some(if mail.ends_with(b"\r\n") || mail.is_empty() { &b""[..] } else { b"\r\n" })
+    );
 
     let command = format!("TOP 1 {lines}\r\n");
     let top = received(&answer(command.as_bytes(), mail, size));
