@@ -1,1 +1,16 @@
-//! SMTP and LMTP wire machines, server and client side, without I/O
+//! SMTP and LMTP wire machines, server and client side, without I/O.
+//!
+//! Bytes go in; events and bytes come out. There is no socket, no clock and no store in here, so that a machine can be
+//! fuzzed, driven byte by byte, replayed from a transcript and timed. [`Server`] is the receiving side (RFC 5321,
+//! LMTP of RFC 2033). Who may send, which recipients exist and where a mail goes is the caller's to decide: the machine
+//! asks, and waits for the answer.
+
+mod base64;
+mod body;
+mod envelope;
+mod reply;
+pub mod server;
+mod xtext;
+
+pub use envelope::{BodyType, Mail, Notify, OriginalRecipient, Rcpt, Recipient, Ret};
+pub use server::{Config, Event, Server, Step};
