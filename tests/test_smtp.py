@@ -380,10 +380,9 @@ def test_submission_leaves_a_whole_header_alone(server):
 def test_mail_from_strangers_is_not_completed(server):
     user = server.user()
     sent = b"From: a@elsewhere.test\r\nBcc: kept@example.test\r\n\r\nHello.\r\n"
-    if server.peer:
-        return  # told to add missing fields everywhere
     server.deliver(user, sent)
-    assert mailbox(server, user)[0].endswith(sent)
+    (stored,) = mailbox(server, user)
+    assert stored.endswith(sent) or server.peer and b"\r\nBcc: kept@" in stored
 
 
 # -- real programs --------------------------------------------------------------------------------------------------
