@@ -1,7 +1,7 @@
 //! The only place that resolves, dials, listens and does TLS.
 //!
 //! Every await on a peer takes a [`Deadline`]; every form has a twin in memory, so that the floors above are tested
-//! without a socket: [`Stream::duplex`], [`Listener::memory`].
+//! without a socket: [`Stream::duplex`], [`Listener::memory`], [`Dialer::memory`], [`Resolver::memory`].
 //!
 //! Nothing here knows a mail protocol. Floor 1: it imports `base` only.
 //!
@@ -15,16 +15,23 @@
 mod addr;
 mod caps;
 mod deadline;
+mod dial;
+mod dns;
 mod listen;
 pub mod proxy;
+mod resolve;
 mod stream;
 mod tls_client;
 mod tls_server;
+mod zone;
 
 pub use addr::{BadCidr, Cidr, is_special};
 pub use caps::Caps;
 pub use deadline::{Deadline, with_deadline};
+pub use dial::Dialer;
 pub use listen::{BadListenAddr, Door, ListenAddr, ListenOptions, Listener};
+pub use resolve::{Answer, DnsError, MailHost, MailHosts, Resolver};
 pub use stream::{Stream, TlsFacts};
 pub use tls_client::{ClientTls, Roots, Trust};
 pub use tls_server::{CertFiles, Tls, TlsError, self_signed};
+pub use zone::Zone;

@@ -7,9 +7,13 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use net::{Deadline, ListenAddr, ListenOptions, Listener, Stream, with_deadline};
+use net::{Deadline, Dialer, ListenAddr, ListenOptions, Listener, Stream, with_deadline};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
 
 /// Says who the peer is, then echoes.
 async fn echo(mut stream: Stream) {
@@ -52,11 +56,7 @@ async fn tcp_v4_and_v6_share_a_port() {
         (format!("127.0.0.12:{}", tcp(&any4).port()), "127.0.0.1"),
         (format!("[::1]:{}", tcp(&any4).port()), "::1"),
     ] {
-        let mut io = std::net::TcpStream::connect(&to).map(|io| {
-            io.set_nonblocking(true).unwrap();
-            tokio::net::TcpStream::from_std(io).unwrap()
-        });
-        let io = io.as_mut().unwrap();
+        let mut io = Dialer::tcp().dial(to.parse().unwrap(), None, soon()).await.unwrap();
         let mut said = vec![0; who.len()];
         io.read_exact(&mut said).await.unwrap();
         assert_eq!(String::from_utf8(said).unwrap(), who);
@@ -96,4 +96,49 @@ async fn a_deadline_ends_a_read() {
     let (mut stream, _silent) = Stream::duplex(16);
     let read = with_deadline(Deadline::after(Duration::from_secs(300)), stream.read_u8()).await;
     assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
+}
+
+#[tokio::test]
+async fn dialing_from_a_source_address() {
+    let (addr, _stop) = listen("127.0.0.13:0");
+    let to = tcp(&addr);
+    let dialer = Dialer::tcp();
+    let mut stream = dialer.dial(to, Some("127.0.0.14".parse().unwrap()), soon()).await.unwrap();
+    let mut who = [0; 10];
+    stream.read_exact(&mut who).await.unwrap();
+    assert_eq!(&who, b"127.0.0.14");
+    assert_eq!((stream.peer(), stream.local().map(|a| a.ip())), (Some(to), Some("127.0.0.14".parse().unwrap())));
+
+    let nobody = SocketAddr::new("127.0.0.15".parse().unwrap(), to.port());
+    assert_eq!(dialer.dial(nobody, None, soon()).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    let foreign = dialer.dial(to, Some("192.0.2.1".parse().unwrap()), soon()).await;
+    assert_eq!(foreign.unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
+    let mixed = dialer.dial(to, Some("::1".parse().unwrap()), soon()).await;
+    assert_eq!(mixed.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn dialing_in_memory() {
+    let (listener, door) = Listener::memory(ListenOptions::default());
+    tokio::spawn(listener.serve(std::future::pending(), echo));
+    let to: SocketAddr = "192.0.2.25:25".parse().unwrap();
+    let dialer = Dialer::memory([(to, door)].into());
+    let mut stream = dialer.dial(to, Some("198.51.100.7".parse().unwrap()), soon()).await.unwrap();
+    let mut who = [0; 12];
+    stream.read_exact(&mut who).await.unwrap();
+    assert_eq!(&who, b"198.51.100.7");
+    let nobody = dialer.dial("192.0.2.26:25".parse().unwrap(), None, soon()).await;
+    assert_eq!(nobody.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+}
+
+/// A listener whose backlog is full answers no SYN any more.
+#[tokio::test]
+async fn a_host_that_does_not_answer_costs_no_more_than_the_deadline() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.16:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(0).unwrap();
+    let to = socket.local_addr().unwrap().as_socket().unwrap();
+    let _fills_it = std::net::TcpStream::connect(to).unwrap();
+    let late = Dialer::tcp().dial(to, None, Deadline::after(Duration::from_millis(50))).await;
+    assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
 }

@@ -1,0 +1,111 @@
+//! The resolver's form in memory: a table that a test writes down.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use crate::DnsError;
+use crate::dns::{normal, reverse};
+use crate::resolve::{Data, Record};
+
+/// A table of DNS records, for tests of the floors above.
+///
+/// Names that have no record of any type do not exist. A name that is not one is a mistake in the test, and is kept as
+/// it is: nobody will find it.
+///
+/// ```
+/// use net::{Resolver, Zone};
+/// let dns = Resolver::memory(
+///     Zone::default().mx("example.test", 10, "mx1.example.test").ip("mx1.example.test", "192.0.2.25".parse().unwrap()),
+/// );
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Zone(HashMap<String, Vec<Entry>>);
+
+#[derive(Clone, Debug)]
+enum Entry {
+    Data(Data),
+    Fails,
+    Silent,
+}
+
+impl Zone {
+    fn with(mut self, name: &str, entry: Entry) -> Self {
+        self.0.entry(lower(name)).or_default().push(entry);
+        self
+    }
+
+    /// Adds an MX record. The host `.` makes it a null MX (RFC 7505).
+    #[must_use]
+    pub fn mx(self, domain: &str, preference: u16, host: &str) -> Self {
+        let host = if host == "." { String::new() } else { lower(host) };
+        self.with(domain, Entry::Data(Data::Mx(preference, host)))
+    }
+
+    /// Adds an A or AAAA record.
+    #[must_use]
+    pub fn ip(self, host: &str, ip: IpAddr) -> Self {
+        self.with(host, Entry::Data(Data::Ip(ip)))
+    }
+
+    /// Adds a TXT record.
+    #[must_use]
+    pub fn txt(self, name: &str, text: &str) -> Self {
+        self.with(name, Entry::Data(Data::Txt(text.into())))
+    }
+
+    /// Adds a PTR record.
+    #[must_use]
+    pub fn ptr(self, ip: IpAddr, name: &str) -> Self {
+        self.with(&reverse(ip), Entry::Data(Data::Ptr(lower(name))))
+    }
+
+    /// Makes `alias` another name of `target`.
+    #[must_use]
+    pub fn cname(self, alias: &str, target: &str) -> Self {
+        self.with(alias, Entry::Data(Data::Cname(lower(target))))
+    }
+
+    /// The servers of `name` fail (SERVFAIL).
+    #[must_use]
+    pub fn fails(self, name: &str) -> Self {
+        self.with(name, Entry::Fails)
+    }
+
+    /// The servers of `name` never answer.
+    #[must_use]
+    pub fn silent(self, name: &str) -> Self {
+        self.with(name, Entry::Silent)
+    }
+
+    /// What a recursive server would answer: the aliases passed, and the records of their last name.
+    pub(crate) async fn ask(&self, name: &str) -> Result<Vec<Record>, DnsError> {
+        let mut answer = Vec::new();
+        let mut at = name.to_owned();
+        // An alias that leads to itself is cut off after a while, as real servers do.
+        for _ in 0..20 {
+            let entries = self.0.get(&at).ok_or(DnsError::NoSuchName)?;
+            let mut next = None;
+            for entry in entries {
+                match entry {
+                    Entry::Fails => return Err(DnsError::Transient("SERVFAIL".into())),
+                    Entry::Silent => std::future::pending().await,
+                    Entry::Data(data) => {
+                        if let Data::Cname(target) = data {
+                            next = Some(target.clone());
+                        }
+                        answer.push(Record { owner: at.clone(), data: data.clone(), secure: false });
+                    }
+                }
+            }
+            match next {
+                Some(target) => at = target,
+                None => break,
+            }
+        }
+        Ok(answer)
+    }
+}
+
+fn lower(name: &str) -> String {
+    normal(name).unwrap_or_else(|_| name.to_owned())
+}
