@@ -27,13 +27,25 @@ pub fn feed(data: &[u8], piece: usize, room: usize, mut step: impl FnMut(&[u8]) 
 /// What came of one way of feeding; all ways must be equal.
 #[derive(Debug, Default, PartialEq)]
 pub struct Trace {
-    /// The events, as text.
+    /// The events, as text; each body stands before the event that ended it.
     pub events: Vec<String>,
+    /// A body under way: how it was cut into events is of no account.
+    pub body: Vec<u8>,
     /// All output, in order.
     pub output: Vec<u8>,
 }
 
 impl Trace {
+    /// Adds an event that is not a part of a body; gives the body that came before it.
+    pub fn event(&mut self, event: String) -> Vec<u8> {
+        let body = std::mem::take(&mut self.body);
+        if !body.is_empty() {
+            self.events.push(format!("body: {}", body.escape_ascii()));
+        }
+        self.events.push(event);
+        body
+    }
+
     /// Fails, showing both, when the two ways differ.
     ///
     /// # Panics

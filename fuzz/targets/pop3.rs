@@ -33,7 +33,7 @@ fn run(config: &Config, data: &[u8], piece: usize) -> Trace {
         let step = pop.step(unread);
         let waits = step.consumed == 0 && step.event.is_none();
         if let Some(event) = step.event {
-            trace.events.push(describe(&event));
+            trace.event(describe(&event));
             answer(&mut pop, event);
         }
         trace.output.append(pop.output());
