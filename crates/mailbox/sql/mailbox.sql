@@ -1,0 +1,186 @@
+-- The statements of the mailbox crate, for both engines. Every key begins with the account, so that tables can be cut
+-- by it. Who writes for an account begins by changing its row in mail_account: that is the lock, and it makes the order
+-- of MODSEQs the order of commits.
+
+-- name: new_account
+INSERT INTO mail_account (account, modseq, next_email, next_mailbox, uid_validity, used, quota)
+VALUES (?1, 1, 1, 1, 0, 0, ?2);
+
+-- name: set_quota
+UPDATE mail_account SET quota = ?2 WHERE account = ?1;
+
+-- name: account_use
+SELECT used, quota, modseq FROM mail_account WHERE account = ?1;
+
+-- name: accounts
+SELECT account, modseq, next_email, next_mailbox, used FROM mail_account ORDER BY account;
+
+-- name: next_modseq
+-- Takes the account's lock and its next MODSEQ.
+UPDATE mail_account SET modseq = modseq + 1 WHERE account = ?1 RETURNING modseq;
+
+-- name: next_email
+-- The same for an arrival: one statement takes lock, MODSEQ, the mail's number and the room it needs.
+UPDATE mail_account SET modseq = modseq + 1, next_email = next_email + ?2, used = used + ?3
+WHERE account = ?1 RETURNING modseq, next_email - ?2, used, quota;
+
+-- name: change_use
+UPDATE mail_account SET used = used + ?2 WHERE account = ?1;
+
+-- name: next_mailbox
+-- A mailbox made anew under an old name must have a greater UIDVALIDITY (RFC 9051 section 2.3.1.1), even within a second.
+UPDATE mail_account SET modseq = modseq + 1, next_mailbox = next_mailbox + 1,
+    uid_validity = CASE WHEN uid_validity >= ?2 THEN uid_validity + 1 ELSE ?2 END
+WHERE account = ?1 RETURNING next_mailbox - 1, uid_validity, modseq;
+
+-- name: insert_mailbox
+INSERT INTO mailbox (account, id, name, uid_validity, uid_next, modseq, before, folded, reaped, floor,
+    messages, unseen, deleted, octets, special_use)
+VALUES (?1, ?2, ?3, ?4, 1, ?5, ?5, ?5, ?5, ?5, 0, 0, 0, 0, ?6);
+
+-- name: mailbox_by_name
+SELECT id FROM mailbox WHERE account = ?1 AND name = ?2;
+
+-- name: mailbox_row
+SELECT uid_validity, uid_next, modseq, folded, reaped, floor, messages, unseen, deleted, octets, name, special_use
+FROM mailbox WHERE account = ?1 AND id = ?2;
+
+-- name: mailboxes
+SELECT uid_validity, uid_next, modseq, folded, reaped, floor, messages, unseen, deleted, octets, name, special_use, id
+FROM mailbox WHERE account = ?1 ORDER BY name;
+
+-- name: rename_mailbox
+UPDATE mailbox SET name = ?3 WHERE account = ?1 AND id = ?2;
+
+-- name: delete_mailbox
+DELETE FROM mailbox WHERE account = ?1 AND id = ?2;
+
+-- name: arrive
+-- Takes a run of UIDs and counts the arrivals in; `before` tells live views whether they missed something.
+UPDATE mailbox SET before = modseq, modseq = ?3, uid_next = uid_next + ?4, messages = messages + ?4,
+    unseen = unseen + ?5, deleted = deleted + ?6, octets = octets + ?7
+WHERE account = ?1 AND id = ?2 RETURNING before, uid_next - ?4, uid_validity;
+
+-- name: count
+UPDATE mailbox SET before = modseq, modseq = ?3, messages = messages + ?4, unseen = unseen + ?5, deleted = deleted + ?6,
+    octets = octets + ?7
+WHERE account = ?1 AND id = ?2;
+
+-- name: insert_email
+INSERT INTO email (account, id, blob, octets, received, prefix) VALUES (?1, ?2, ?3, ?4, ?5, ?6);
+
+-- name: insert_cache
+INSERT INTO email_cache (account, id, data) VALUES (?1, ?2, ?3);
+
+-- name: insert_place
+INSERT INTO place (account, mailbox, uid, email, modseq, flags, octets, saved) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8);
+
+-- name: places_from
+SELECT uid, email, modseq, flags, octets FROM place WHERE account = ?1 AND mailbox = ?2 AND uid >= ?3 ORDER BY uid;
+
+-- name: place_saved
+SELECT saved FROM place WHERE account = ?1 AND mailbox = ?2 AND uid = ?3;
+
+-- name: email_row
+SELECT blob, octets, received, prefix FROM email WHERE account = ?1 AND id = ?2;
+
+-- name: cache_row
+SELECT data FROM email_cache WHERE account = ?1 AND id = ?2;
+
+-- name: insert_log
+INSERT INTO mailbox_log (account, mailbox, modseq, kind, data) VALUES (?1, ?2, ?3, ?4, ?5);
+
+-- name: log_after
+SELECT modseq, data FROM mailbox_log WHERE account = ?1 AND mailbox = ?2 AND modseq > ?3 ORDER BY modseq;
+
+-- name: expunged_after
+-- What QRESYNC's VANISHED (EARLIER) is made of.
+SELECT data FROM mailbox_log WHERE account = ?1 AND mailbox = ?2 AND modseq > ?3 AND kind = 2 ORDER BY modseq;
+
+-- name: keywords
+SELECT name FROM keyword WHERE account = ?1 AND mailbox = ?2 ORDER BY bit;
+
+-- name: insert_keyword
+INSERT INTO keyword (account, mailbox, bit, name) VALUES (?1, ?2, ?3, ?4);
+
+-- name: chunks
+SELECT data FROM flag_chunk WHERE account = ?1 AND mailbox = ?2 ORDER BY first_uid;
+
+-- name: put_chunk
+INSERT INTO flag_chunk (account, mailbox, first_uid, data) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (account, mailbox, first_uid) DO UPDATE SET data = excluded.data;
+
+-- name: set_folded
+UPDATE mailbox SET folded = ?3 WHERE account = ?1 AND id = ?2;
+
+-- name: drop_folded_log
+-- Flag entries are in the chunks now; expunges stay for QRESYNC.
+DELETE FROM mailbox_log WHERE account = ?1 AND mailbox = ?2 AND modseq <= ?3 AND kind = 1;
+
+-- name: set_reaped
+UPDATE mailbox SET reaped = ?3 WHERE account = ?1 AND id = ?2;
+
+-- name: place_emails
+SELECT uid, email FROM place WHERE account = ?1 AND mailbox = ?2 AND uid >= ?3 AND uid <= ?4 ORDER BY uid LIMIT ?5;
+
+-- name: delete_place
+DELETE FROM place WHERE account = ?1 AND mailbox = ?2 AND uid = ?3;
+
+-- name: delete_email
+-- Only when it stands nowhere any more.
+DELETE FROM email WHERE account = ?1 AND id = ?2
+AND NOT EXISTS (SELECT 1 FROM place WHERE place.account = ?1 AND place.email = ?2);
+
+-- name: delete_cache
+DELETE FROM email_cache WHERE account = ?1 AND id = ?2;
+
+-- name: count_tombstones
+SELECT count(*) FROM mailbox_log WHERE account = ?1 AND mailbox = ?2 AND kind = 2;
+
+-- name: nth_tombstone
+SELECT modseq FROM mailbox_log WHERE account = ?1 AND mailbox = ?2 AND kind = 2 ORDER BY modseq LIMIT 1 OFFSET ?3;
+
+-- name: drop_tombstones
+DELETE FROM mailbox_log WHERE account = ?1 AND mailbox = ?2 AND modseq <= ?3;
+
+-- name: set_floor
+UPDATE mailbox SET floor = ?3 WHERE account = ?1 AND id = ?2;
+
+-- name: orphans
+-- A mailbox that was deleted leaves its places behind; they are taken away in pieces.
+INSERT INTO deleted_mailbox (account, id) VALUES (?1, ?2);
+
+-- name: next_orphan
+SELECT account, id FROM deleted_mailbox ORDER BY account, id LIMIT 1;
+
+-- name: orphan_done
+DELETE FROM deleted_mailbox WHERE account = ?1 AND id = ?2;
+
+-- name: drop_log
+DELETE FROM mailbox_log WHERE account = ?1 AND mailbox = ?2;
+
+-- name: drop_chunks
+DELETE FROM flag_chunk WHERE account = ?1 AND mailbox = ?2;
+
+-- name: drop_keywords
+DELETE FROM keyword WHERE account = ?1 AND mailbox = ?2;
+
+-- name: subscribe
+INSERT INTO subscription (account, name) VALUES (?1, ?2) ON CONFLICT (account, name) DO NOTHING;
+
+-- name: unsubscribe
+DELETE FROM subscription WHERE account = ?1 AND name = ?2;
+
+-- name: subscriptions
+SELECT name FROM subscription WHERE account = ?1 ORDER BY name;
+
+-- name: all_emails
+SELECT id, blob, octets, prefix FROM email WHERE account = ?1 ORDER BY id;
+
+-- name: homeless_emails
+SELECT count(*) FROM email WHERE account = ?1
+AND NOT EXISTS (SELECT 1 FROM place WHERE place.account = ?1 AND place.email = email.id);
+
+-- name: placeless_places
+SELECT count(*) FROM place WHERE account = ?1
+AND NOT EXISTS (SELECT 1 FROM email WHERE email.account = ?1 AND email.id = place.email);

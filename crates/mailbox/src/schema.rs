@@ -1,0 +1,88 @@
+//! The tables, and every statement by its name.
+
+use store::Migrations;
+
+/// The tables of this crate.
+pub const MIGRATIONS: Migrations = Migrations { owner: "mailbox", steps: &[FIRST] };
+
+const FIRST: &str = "
+CREATE TABLE mail_account (account {int} PRIMARY KEY, modseq {int} NOT NULL, next_email {int} NOT NULL,
+    next_mailbox {int} NOT NULL, uid_validity {int} NOT NULL, used {int} NOT NULL, quota {int} NOT NULL) {table};
+CREATE TABLE mailbox (account {int} NOT NULL, id {int} NOT NULL, name {text} NOT NULL, uid_validity {int} NOT NULL,
+    uid_next {int} NOT NULL, modseq {int} NOT NULL, before {int} NOT NULL, folded {int} NOT NULL, reaped {int} NOT NULL,
+    floor {int} NOT NULL, messages {int} NOT NULL, unseen {int} NOT NULL, deleted {int} NOT NULL, octets {int} NOT NULL,
+    special_use {text} NOT NULL, PRIMARY KEY (account, id)) {clustered};
+CREATE UNIQUE INDEX mailbox_name ON mailbox (account, name);
+CREATE TABLE deleted_mailbox (account {int} NOT NULL, id {int} NOT NULL, PRIMARY KEY (account, id)) {clustered};
+CREATE TABLE subscription (account {int} NOT NULL, name {text} NOT NULL, PRIMARY KEY (account, name)) {clustered};
+CREATE TABLE email (account {int} NOT NULL, id {int} NOT NULL, blob {int} NOT NULL, octets {int} NOT NULL,
+    received {int} NOT NULL, prefix {bytes} NOT NULL, PRIMARY KEY (account, id)) {clustered};
+CREATE TABLE email_cache (account {int} NOT NULL, id {int} NOT NULL, data {bytes} NOT NULL,
+    PRIMARY KEY (account, id)) {clustered};
+CREATE TABLE place (account {int} NOT NULL, mailbox {int} NOT NULL, uid {int} NOT NULL, email {int} NOT NULL,
+    modseq {int} NOT NULL, flags {int} NOT NULL, octets {int} NOT NULL, saved {int} NOT NULL,
+    PRIMARY KEY (account, mailbox, uid)) {clustered};
+CREATE INDEX place_email ON place (account, email);
+CREATE TABLE keyword (account {int} NOT NULL, mailbox {int} NOT NULL, bit {int} NOT NULL, name {text} NOT NULL,
+    PRIMARY KEY (account, mailbox, bit)) {clustered};
+CREATE TABLE mailbox_log (account {int} NOT NULL, mailbox {int} NOT NULL, modseq {int} NOT NULL, kind {int} NOT NULL,
+    data {bytes} NOT NULL, PRIMARY KEY (account, mailbox, modseq)) {clustered};
+CREATE TABLE flag_chunk (account {int} NOT NULL, mailbox {int} NOT NULL, first_uid {int} NOT NULL, data {bytes} NOT NULL,
+    PRIMARY KEY (account, mailbox, first_uid)) {clustered};
+";
+
+store::statements! { include_str!("../sql/mailbox.sql");
+    NEW_ACCOUNT = "new_account",
+    SET_QUOTA = "set_quota",
+    ACCOUNT_USE = "account_use",
+    ACCOUNTS = "accounts",
+    NEXT_MODSEQ = "next_modseq",
+    NEXT_EMAIL = "next_email",
+    CHANGE_USE = "change_use",
+    NEXT_MAILBOX = "next_mailbox",
+    INSERT_MAILBOX = "insert_mailbox",
+    MAILBOX_BY_NAME = "mailbox_by_name",
+    MAILBOX_ROW = "mailbox_row",
+    MAILBOXES = "mailboxes",
+    RENAME_MAILBOX = "rename_mailbox",
+    DELETE_MAILBOX = "delete_mailbox",
+    ARRIVE = "arrive",
+    COUNT = "count",
+    INSERT_EMAIL = "insert_email",
+    INSERT_CACHE = "insert_cache",
+    INSERT_PLACE = "insert_place",
+    PLACES_FROM = "places_from",
+    PLACE_SAVED = "place_saved",
+    EMAIL_ROW = "email_row",
+    CACHE_ROW = "cache_row",
+    INSERT_LOG = "insert_log",
+    LOG_AFTER = "log_after",
+    EXPUNGED_AFTER = "expunged_after",
+    KEYWORDS = "keywords",
+    INSERT_KEYWORD = "insert_keyword",
+    CHUNKS = "chunks",
+    PUT_CHUNK = "put_chunk",
+    SET_FOLDED = "set_folded",
+    DROP_FOLDED_LOG = "drop_folded_log",
+    SET_REAPED = "set_reaped",
+    PLACE_EMAILS = "place_emails",
+    DELETE_PLACE = "delete_place",
+    DELETE_EMAIL = "delete_email",
+    DELETE_CACHE = "delete_cache",
+    COUNT_TOMBSTONES = "count_tombstones",
+    NTH_TOMBSTONE = "nth_tombstone",
+    DROP_TOMBSTONES = "drop_tombstones",
+    SET_FLOOR = "set_floor",
+    ORPHANS = "orphans",
+    NEXT_ORPHAN = "next_orphan",
+    ORPHAN_DONE = "orphan_done",
+    DROP_LOG = "drop_log",
+    DROP_CHUNKS = "drop_chunks",
+    DROP_KEYWORDS = "drop_keywords",
+    SUBSCRIBE = "subscribe",
+    UNSUBSCRIBE = "unsubscribe",
+    SUBSCRIPTIONS = "subscriptions",
+    ALL_EMAILS = "all_emails",
+    HOMELESS_EMAILS = "homeless_emails",
+    PLACELESS_PLACES = "placeless_places",
+}

@@ -1,0 +1,269 @@
+//! The mailboxes themselves: making, renaming, deleting, listing. Names are UTF-8, levels are separated by `/`.
+
+use std::sync::Arc;
+
+use base::{AccountId, Error, MailboxId, ModSeq, Reply, Timestamp, UidValidity};
+use store::{Result, Tx, params};
+
+use super::{next_modseq, no_account, no_mailbox};
+use crate::load::MailboxRow;
+use crate::{Change, What, schema};
+
+/// Every account's first mailbox.
+pub const INBOX: MailboxId = MailboxId(1);
+
+/// Octets in a mailbox's name, at most.
+const NAME: usize = 1000;
+/// Levels in a mailbox's name, at most.
+const LEVELS: usize = 32;
+/// Mailboxes in an account, at most.
+const MAILBOXES: usize = 10_000;
+
+/// What a new account finds: name and special use (RFC 6154).
+const FIRST: [(&str, &str); 6] = [
+    ("INBOX", ""),
+    ("Archive", "\\Archive"),
+    ("Drafts", "\\Drafts"),
+    ("Junk", "\\Junk"),
+    ("Sent", "\\Sent"),
+    ("Trash", "\\Trash"),
+];
+
+/// What LIST and STATUS tell of a mailbox.
+#[derive(Clone, Debug)]
+pub struct FolderInfo {
+    /// Stable for the mailbox's life, through renames (RFC 8474 MAILBOXID).
+    pub id: MailboxId,
+    /// Its whole name.
+    pub name: String,
+    /// RFC 6154 attribute, as `\Sent`.
+    pub special_use: Option<String>,
+    /// RFC 9051 §2.3.1.1
+    pub uid_validity: UidValidity,
+    /// RFC 9051 §2.3.1.1
+    pub uid_next: u32,
+    /// RFC 7162 HIGHESTMODSEQ
+    pub modseq: ModSeq,
+    /// How many mails.
+    pub messages: u32,
+    /// How many without `\Seen`.
+    pub unseen: u32,
+    /// How many with `\Deleted`.
+    pub deleted: u32,
+    /// Their sizes' sum (RFC 8438).
+    pub octets: u64,
+}
+
+impl FolderInfo {
+    fn new(id: MailboxId, row: MailboxRow) -> Self {
+        FolderInfo {
+            id,
+            uid_validity: row.uid_validity,
+            uid_next: row.uid_next,
+            modseq: row.modseq,
+            messages: row.messages as u32,
+            unseen: row.unseen as u32,
+            deleted: row.deleted as u32,
+            octets: row.octets as u64,
+            name: row.name,
+            special_use: row.special_use,
+        }
+    }
+}
+
+fn refused(code: u16, detail: u16, text: &'static str) -> store::Error {
+    Error::new(Reply::new(code, 2, detail, text)).into()
+}
+
+/// Gives a new account its mailboxes. `quota` in octets; 0: none.
+///
+/// # Errors
+/// A second time is a broken constraint.
+pub fn create_account(tx: &mut Tx<'_>, account: AccountId, quota: u64, now: Timestamp) -> Result<()> {
+    tx.execute(&schema::NEW_ACCOUNT, params![account, quota as i64])?;
+    for (name, special_use) in FIRST {
+        insert(tx, account, name, special_use, now)?;
+        subscribe(tx, account, name, true)?;
+    }
+    Ok(())
+}
+
+/// Changes the quota: octets, 0 for none.
+///
+/// # Errors
+/// As any statement.
+pub fn set_quota(tx: &mut Tx<'_>, account: AccountId, quota: u64) -> Result<()> {
+    tx.execute(&schema::SET_QUOTA, params![account, quota as i64]).map(drop)
+}
+
+/// Octets used and the quota (0: none).
+///
+/// # Errors
+/// Refused when there is no such account.
+pub fn room(tx: &mut Tx<'_>, account: AccountId) -> Result<(u64, u64)> {
+    let found = tx.row(&schema::ACCOUNT_USE, params![account], |r| Ok((r.int(0)? as u64, r.int(1)? as u64)))?;
+    found.ok_or_else(|| no_account().into())
+}
+
+fn insert(tx: &mut Tx<'_>, account: AccountId, name: &str, special_use: &str, now: Timestamp) -> Result<MailboxId> {
+    let validity = now.secs().clamp(1, i64::from(u32::MAX));
+    let (id, validity, modseq) = tx
+        .row(&schema::NEXT_MAILBOX, params![account, validity], |r| {
+            Ok((MailboxId(r.int(0)?), UidValidity(r.int(1)? as u32), ModSeq(r.int(2)? as u64)))
+        })?
+        .ok_or_else(no_account)?;
+    tx.execute(&schema::INSERT_MAILBOX, params![account, id, name, validity, modseq, special_use])?;
+    Ok(id)
+}
+
+/// A name as we keep it: INBOX in any case is `INBOX` (RFC 9051 §5.1), also as a first level.
+fn canonical(name: &str) -> String {
+    match name.split_once('/') {
+        None if name.eq_ignore_ascii_case("INBOX") => "INBOX".into(),
+        Some((first, rest)) if first.eq_ignore_ascii_case("INBOX") => format!("INBOX/{rest}"),
+        _ => name.into(),
+    }
+}
+
+/// RFC 9051 §5.1: no controls, nothing that LIST could not show again.
+fn check_name(name: &str) -> Result<()> {
+    let bad = name.is_empty()
+        || name.len() > NAME
+        || name.chars().any(|c| c.is_control() || matches!(c, '*' | '%' | '\u{2028}' | '\u{2029}'))
+        || name.split('/').any(str::is_empty)
+        || name.split('/').count() > LEVELS;
+    if bad {
+        return Err(refused(
+            553,
+            0,
+            "That is no valid mailbox name: 1 to 1000 octets, levels separated by /, no * or %",
+        ));
+    }
+    Ok(())
+}
+
+/// The mailbox of this name.
+///
+/// # Errors
+/// As any statement.
+pub fn find(tx: &mut Tx<'_>, account: AccountId, name: &str) -> Result<Option<MailboxId>> {
+    tx.row(&schema::MAILBOX_BY_NAME, params![account, canonical(name).as_str()], |r| Ok(MailboxId(r.int(0)?)))
+}
+
+/// Makes a mailbox, and the levels above it that are missing (RFC 9051 §6.3.4). A `/` at the end is ignored.
+///
+/// # Errors
+/// Refused: it exists, its name is not valid, a special use is taken, or there are too many.
+pub fn create(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+    name: &str,
+    special_use: Option<&str>,
+    now: Timestamp,
+) -> Result<MailboxId> {
+    let name = canonical(name.strip_suffix('/').unwrap_or(name));
+    check_name(&name)?;
+    next_modseq(tx, account)?;
+    let all = folders(tx, account)?;
+    if all.iter().any(|f| f.name == name) {
+        return Err(refused(550, 0, "The mailbox exists already"));
+    }
+    if all.len() >= MAILBOXES {
+        return Err(refused(452, 2, "The account has its limit of 10,000 mailboxes"));
+    }
+    if special_use.is_some() && all.iter().any(|f| f.special_use.as_deref() == special_use) {
+        return Err(refused(550, 0, "Another mailbox has that special use"));
+    }
+    for (end, _) in name.match_indices('/') {
+        if !all.iter().any(|f| f.name == name[..end]) {
+            insert(tx, account, &name[..end], "", now)?;
+        }
+    }
+    insert(tx, account, &name, special_use.unwrap_or(""), now)
+}
+
+/// Deletes a mailbox with all that stands in it; mailboxes below it stay (RFC 9051 §6.3.5).
+///
+/// # Errors
+/// Refused: there is none, or it is INBOX.
+pub fn delete(tx: &mut Tx<'_>, account: AccountId, name: &str) -> Result<MailboxId> {
+    let after = next_modseq(tx, account)?;
+    let id = find(tx, account, name)?.ok_or_else(no_mailbox)?;
+    if id == INBOX {
+        return Err(refused(550, 0, "INBOX cannot be deleted"));
+    }
+    let row = MailboxRow::read(tx, account, id)?.ok_or_else(no_mailbox)?;
+    tx.execute(&schema::CHANGE_USE, params![account, -row.octets])?;
+    tx.execute(&schema::DELETE_MAILBOX, params![account, id])?;
+    // Its rows are taken away in pieces later: no job runs long.
+    tx.execute(&schema::ORPHANS, params![account, id])?;
+    let change = Change { account, mailbox: id, before: row.modseq, after, keywords: None, what: What::Deleted };
+    tx.publish(Arc::new(change));
+    Ok(id)
+}
+
+/// Renames a mailbox and those below it; subscriptions stay with the names (RFC 9051 §6.3.6). Gives false for INBOX,
+/// whose mails the caller moves to the new mailbox instead.
+///
+/// # Errors
+/// Refused: no such mailbox, the new name exists or is not valid, or lies below the old one.
+pub fn rename(tx: &mut Tx<'_>, account: AccountId, from: &str, to: &str, now: Timestamp) -> Result<bool> {
+    let (from, to) = (canonical(from), canonical(to.strip_suffix('/').unwrap_or(to)));
+    check_name(&to)?;
+    next_modseq(tx, account)?;
+    let id = find(tx, account, &from)?.ok_or_else(no_mailbox)?;
+    if find(tx, account, &to)?.is_some() {
+        return Err(refused(550, 0, "A mailbox of the new name exists already"));
+    }
+    if id == INBOX {
+        create(tx, account, &to, None, now)?;
+        return Ok(false);
+    }
+    if to.strip_prefix(from.as_str()).is_some_and(|rest| rest.starts_with('/')) {
+        return Err(refused(550, 0, "A mailbox cannot be moved below itself"));
+    }
+    if let Some((parent, _)) = to.rsplit_once('/')
+        && find(tx, account, parent)?.is_none()
+    {
+        create(tx, account, parent, None, now)?;
+    }
+    for f in folders(tx, account)? {
+        let below = f.name.strip_prefix(from.as_str()).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        if let Some(rest) = below {
+            let name = format!("{to}{rest}");
+            check_name(&name)?;
+            if !rest.is_empty() && find(tx, account, &name)?.is_some() {
+                return Err(refused(550, 0, "A mailbox below the new name exists already"));
+            }
+            tx.execute(&schema::RENAME_MAILBOX, params![account, f.id, name.as_str()])?;
+        }
+    }
+    Ok(true)
+}
+
+/// All mailboxes of an account, by name.
+///
+/// # Errors
+/// As any statement.
+pub fn folders(tx: &mut Tx<'_>, account: AccountId) -> Result<Vec<FolderInfo>> {
+    tx.list(&schema::MAILBOXES, params![account], |r| Ok(FolderInfo::new(MailboxId(r.int(12)?), MailboxRow::from(r)?)))
+}
+
+/// Subscribes to a name or no longer does; the mailbox need not exist (RFC 9051 §6.3.7).
+///
+/// # Errors
+/// Refused when the name is not valid.
+pub fn subscribe(tx: &mut Tx<'_>, account: AccountId, name: &str, yes: bool) -> Result<()> {
+    let name = canonical(name);
+    check_name(&name)?;
+    let sql = if yes { &schema::SUBSCRIBE } else { &schema::UNSUBSCRIBE };
+    tx.execute(sql, params![account, name.as_str()]).map(drop)
+}
+
+/// The names an account is subscribed to, sorted.
+///
+/// # Errors
+/// As any statement.
+pub fn subscriptions(tx: &mut Tx<'_>, account: AccountId) -> Result<Vec<String>> {
+    tx.list(&schema::SUBSCRIPTIONS, params![account], |r| Ok(r.text(0)?.to_owned()))
+}

@@ -1,0 +1,62 @@
+//! What can be done to mailboxes inside a transaction. A verb takes the account's lock with its first statement, does its
+//! work, writes the log and publishes the [`Change`](crate::Change); a floor above composes several into one commit.
+
+mod arrive;
+mod folder;
+mod modify;
+mod read;
+
+pub use arrive::{Arrival, Copied, NewEmail, copy, deliver, expunge_moved};
+pub use folder::{
+    FolderInfo, INBOX, create, create_account, delete, find, folders, rename, room, set_quota, subscribe, subscriptions,
+};
+pub use modify::{StoreRequest, Stored, expunge, store_flags};
+pub use read::{EmailRow, cached, email, saved, vanished};
+
+use base::{AccountId, Error, MailboxId, ModSeq, Reply};
+use store::{Result, Tx, params};
+
+use crate::load::{self};
+use crate::{Flags, Keywords, schema};
+
+/// The account's lock and its next MODSEQ.
+pub(crate) fn next_modseq(tx: &mut Tx<'_>, account: AccountId) -> Result<ModSeq> {
+    let found = tx.row(&schema::NEXT_MODSEQ, params![account], |r| Ok(ModSeq(r.int(0)? as u64)))?;
+    found.ok_or_else(|| no_account().into())
+}
+
+fn no_account() -> Error {
+    Error::new(Reply::new(550, 1, 1, "No such account"))
+}
+
+/// IMAP's NO [NONEXISTENT], SMTP's 550 5.1.1.
+fn no_mailbox() -> Error {
+    Error::new(Reply::new(550, 1, 1, "No such mailbox"))
+}
+
+/// The bits of these keywords in this mailbox; unknown ones are added to its table. Gives the new table when it grew.
+///
+/// # Errors
+/// Refused when the mailbox has its fill of keywords ([`Keywords::MOST`]).
+pub(crate) fn keyword_bits(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+    mailbox: MailboxId,
+    names: &[String],
+) -> Result<(Flags, Option<Keywords>)> {
+    if names.is_empty() {
+        return Ok((Flags::default(), None));
+    }
+    let (mut known, mut bits, mut grown) = (load::keywords(tx, account, mailbox)?, Flags::default(), false);
+    for name in names {
+        let bit = known.names().len();
+        bits = bits.with(known.add(name).ok_or_else(|| {
+            Error::new(Reply::new(452, 2, 4, "This mailbox has its limit of 56 different keywords; remove one first"))
+        })?);
+        if known.names().len() > bit {
+            tx.execute(&schema::INSERT_KEYWORD, params![account, mailbox, bit as i64, name.as_str()])?;
+            grown = true;
+        }
+    }
+    Ok((bits, grown.then_some(known)))
+}
