@@ -41,6 +41,10 @@ class Failed(AssertionError):
     """The server did something a server may not do: did not start, did not stop, left an inconsistent store."""
 
 
+class Closed(Failed):
+    """The server hung up where it should have answered."""
+
+
 def user(number: int) -> str:
     return f"u{number}@{DOMAIN}"
 
@@ -303,7 +307,7 @@ class Dialogue:
         self.raw((line.encode() if isinstance(line, str) else line) + b"\r\n")
 
     def line(self) -> str:
-        """The next line without its end; the empty string when the server has closed the connection."""
+        """The next line, without its end."""
         while b"\n" not in self._buffer:
             try:
                 data = self.socket.recv(65536)
@@ -311,7 +315,7 @@ class Dialogue:
                 data = b""
             if not data:
                 self.said.append("S: (closed)")
-                return ""
+                raise Closed("the server closed the connection")
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         text = line.rstrip(b"\r").decode(errors="backslashreplace")
@@ -351,7 +355,6 @@ class Dialogue:
         lines = []
         while not lines or not lines[-1].startswith(tag + " "):
             lines.append(self.line())
-            assert lines[-1], f"closed before {tag}: {lines}"
         assert lines[-1].startswith(f"{tag} {expect}"), f"{lines[-1]!r}, expected {expect}"
         return lines
 
@@ -372,11 +375,15 @@ class Dialogue:
     def closed(self, seconds: float = REPLY_SECONDS) -> bool:
         """Whether the server closes the connection in that time, whatever it says before."""
         self.socket.settimeout(seconds)
-        with contextlib.suppress(TimeoutError):
+        try:
             while True:
-                if not self.line():
-                    return True
-        return False
+                self.line()
+        except Closed:
+            return True
+        except TimeoutError:
+            return False
+        finally:
+            self.socket.settimeout(REPLY_SECONDS)
 
 
 def node(script: str, *arguments, stdin: bytes = b"", timeout: float = 60) -> bytes:

@@ -222,7 +222,7 @@ def test_pipelining_keeps_the_order_of_replies(server):
         assert [smtp.reply()[:3] for _ in range(4)] == ["250", "250", "250", "354"]
         smtp.raw(message() + b".\r\nQUIT\r\n")
         assert [smtp.reply()[:3] for _ in range(2)] == ["250", "221"]
-        assert smtp.line() == ""
+        assert smtp.closed()
     assert len(mailbox(server, user, 2)) == 2
 
 
