@@ -1,0 +1,112 @@
+//! Organisations: the tenants that own domains and accounts.
+
+use std::fmt;
+
+use base::Timestamp;
+use store::{Result, Row, Tx, Value, params};
+
+use crate::sql::organisation as sql;
+use crate::{Changed, missing, refused};
+
+/// A tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OrganisationId(pub i64);
+
+impl fmt::Display for OrganisationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<OrganisationId> for Value<'_> {
+    fn from(id: OrganisationId) -> Self {
+        Value::Int(id.0)
+    }
+}
+
+/// An organisation as it stands in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Organisation {
+    /// Its number.
+    pub id: OrganisationId,
+    /// For people; not unique.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// The longest name of an organisation, an account or an app password, in octets.
+pub(crate) const MAX_NAME: usize = 200;
+
+/// Names are for people, but they end in headers and on terminals.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    if name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        return Err(refused("A name has at most 200 octets and no control characters"));
+    }
+    Ok(())
+}
+
+/// The next number of `what` (`organisation`, `domain`, `account`); none is ever given twice.
+pub(crate) fn next_id(tx: &mut Tx<'_>, what: &str) -> Result<i64> {
+    tx.one(&sql::NEXT_ID, params![what], |r| r.int(0))
+}
+
+fn read(r: &Row<'_>) -> Result<Organisation> {
+    Ok(Organisation { id: OrganisationId(r.int(0)?), name: r.text(1)?.to_owned(), created: Timestamp(r.int(2)?) })
+}
+
+/// Makes an organisation.
+///
+/// # Errors
+/// Refuses a name that is too long or has control characters.
+pub fn create_organisation(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> Result<OrganisationId> {
+    check_name(name)?;
+    let id = OrganisationId(next_id(tx, "organisation")?);
+    tx.execute(&sql::ADD, params![id, name, now])?;
+    Changed::Organisation(id).publish(tx);
+    Ok(id)
+}
+
+/// All organisations, oldest first.
+///
+/// # Errors
+/// The store's.
+pub fn organisations(tx: &mut Tx<'_>) -> Result<Vec<Organisation>> {
+    tx.list(&sql::LIST, params![], read)
+}
+
+/// One organisation.
+///
+/// # Errors
+/// Refuses when there is none of that number.
+pub fn organisation(tx: &mut Tx<'_>, id: OrganisationId) -> Result<Organisation> {
+    tx.row(&sql::GET, params![id], read)?.ok_or_else(|| missing("There is no such organisation"))
+}
+
+/// Gives an organisation another name.
+///
+/// # Errors
+/// As [`create_organisation`] and [`organisation`].
+pub fn rename_organisation(tx: &mut Tx<'_>, id: OrganisationId, name: &str) -> Result<()> {
+    check_name(name)?;
+    if tx.execute(&sql::RENAME, params![id, name])? == 0 {
+        return Err(missing("There is no such organisation"));
+    }
+    Changed::Organisation(id).publish(tx);
+    Ok(())
+}
+
+/// Removes an organisation that owns nothing any more.
+///
+/// # Errors
+/// Refuses while it has domains or accounts.
+pub fn remove_organisation(tx: &mut Tx<'_>, id: OrganisationId) -> Result<()> {
+    if tx.row(&sql::IN_USE, params![id], |_| Ok(()))?.is_some() {
+        return Err(refused("The organisation still has domains or accounts"));
+    }
+    if tx.execute(&sql::REMOVE, params![id])? == 0 {
+        return Err(missing("There is no such organisation"));
+    }
+    Changed::Organisation(id).publish(tx);
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! The SQL of this crate, by name; the texts are in `sql/*.sql`, each with its reason.
+
+pub(crate) mod organisation {
+    store::statements! { include_str!("../sql/organisation.sql");
+        NEXT_ID = "next_id",
+        ADD = "organisation_add",
+        LIST = "organisation_list",
+        GET = "organisation_get",
+        RENAME = "organisation_rename",
+        IN_USE = "organisation_in_use",
+        REMOVE = "organisation_remove",
+    }
+}
+
+pub(crate) mod domain {
+    store::statements! { include_str!("../sql/domain.sql");
+        ADD = "domain_add",
+        LIST = "domain_list",
+        FIRST = "domain_first",
+        BY_NAME = "domain_by_name",
+        BY_ID = "domain_by_id",
+        CHANGE = "domain_change",
+        IN_USE = "domain_in_use",
+        REMOVE = "domain_remove",
+        WITH_CATCH_ALL = "domain_with_catch_all",
+    }
+}
+
+pub(crate) mod account {
+    store::statements! { include_str!("../sql/account.sql");
+        ADD = "account_add",
+        LIST = "account_list",
+        BY_ID = "account_by_id",
+        BY_LOGIN = "account_by_login",
+        CHANGE = "account_change",
+        REMOVE = "account_remove",
+        NEXT_VERSION = "account_next_version",
+        POSTMASTER = "account_postmaster",
+    }
+}
+
+pub(crate) mod address {
+    store::statements! { include_str!("../sql/address.sql");
+        ADD = "address_add",
+        GET = "address_get",
+        LIST = "address_list",
+        OF_ACCOUNT = "address_of_account",
+        CHANGE = "address_change",
+        REMOVE = "address_remove",
+        TARGET_ADD = "target_add",
+        TARGET_LIST = "target_list",
+        TARGET_CLEAR = "target_clear",
+        TARGET_OF = "target_of",
+    }
+}
+
+pub(crate) mod credential {
+    store::statements! { include_str!("../sql/credential.sql");
+        ADD = "credential_add",
+        LIST = "credential_list",
+        SECRETS = "credential_secrets",
+        REMOVE = "credential_remove",
+        REMOVE_KIND = "credential_remove_kind",
+        REMOVE_ALL = "credential_remove_all",
+        USED = "credential_used",
+        SIGN_IN_ACCOUNT = "sign_in_account",
+        SECRET_GET = "secret_get",
+        SECRET_ADD = "secret_add",
+    }
+}
+
+/// Every statement of this crate, for the test that prepares them on both engines.
+pub fn statements() -> impl Iterator<Item = &'static store::Sql> {
+    [organisation::ALL, domain::ALL, account::ALL, address::ALL, credential::ALL].into_iter().flatten()
+}
