@@ -15,7 +15,7 @@ impl fmt::Debug for Day {
     }
 }
 
-const MONTHS: [&[u8; 3]; 12] =
+pub(crate) const MONTHS: [&[u8; 3]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
 /// `1-Feb-1994` or `01-Feb-1994`.

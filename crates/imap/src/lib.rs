@@ -9,7 +9,7 @@
 //! that stand beside the types.
 //!
 //! ```
-//! use imap::{Command, Config, Event, Server};
+//! use imap::{Command, Config, Event, Server, Status};
 //!
 //! let mut server = Server::new(Config::default());
 //! let mut input: &[u8] = b"a LOGIN fred {6}\r\nsesame\r\nb SELECT inbox\r\n";
@@ -23,7 +23,7 @@
 //!                 assert_eq!(&**user, "fred");
 //!                 server.set_authenticated(); // once the password was checked
 //!             }
-//!             server.output().extend_from_slice(format!("{} OK Done\r\n", tag.as_str()).as_bytes());
+//!             server.writer().tagged(&tag, Status::Ok, None, "Done");
 //!             commands.push(command);
 //!         }
 //!         Some(_) => unreachable!("nothing else was sent"),
@@ -41,6 +41,7 @@ mod fetch;
 mod flag;
 mod name;
 mod parse;
+mod pattern;
 mod search;
 mod sequence;
 mod server;
@@ -54,6 +55,8 @@ pub use date::Day;
 pub use fetch::{Fetch, FetchAttr, Partial, Section, SectionText};
 pub use flag::{Flag, Keyword, KeywordMap};
 pub use name::{MailboxName, utf7_decode, utf7_encode};
+pub use pattern::Pattern;
 pub use search::{Search, SearchKey, SearchOp, SearchProgram, SearchReturn};
 pub use sequence::{Ranges, SequenceSet, write_ranges, write_set};
 pub use server::{AppendMessage, Config, Event, Limits, Server, Step};
+pub use write::{Capabilities, Code, Esearch, FetchWriter, ListAttribute, ListEntry, Status, StatusValue, Writer};

@@ -150,6 +150,20 @@ impl Ranges {
     }
 }
 
+impl FromIterator<u32> for Ranges {
+    /// From rising numbers.
+    fn from_iter<I: IntoIterator<Item = u32>>(numbers: I) -> Self {
+        let mut ranges: Vec<RangeInclusive<u32>> = Vec::new();
+        for n in numbers {
+            match ranges.last_mut() {
+                Some(open) if Some(n) == open.end().checked_add(1) => *open = *open.start()..=n,
+                _ => ranges.push(n..=n),
+            }
+        }
+        Ranges(ranges)
+    }
+}
+
 /// Writes rising numbers as `1:5,7`: the form of COPYUID, APPENDUID, VANISHED and ESEARCH ALL. Writes nothing for none.
 ///
 /// ```

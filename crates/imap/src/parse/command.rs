@@ -5,6 +5,7 @@ use crate::base64::{self, Form};
 use crate::command::{
     Command, Enable, IdField, Qresync, Secret, Select, SpecialUse, StatusItem, StatusItems, Store, StoreAction,
 };
+use crate::write::Code;
 use base::{Timestamp, UidValidity};
 
 /// RFC 2971 §3.3: at most 30 fields, of 30 and 1024 octets.
@@ -248,7 +249,7 @@ impl Cursor<'_> {
         self.expect(b'\\', "A special use begins with a backslash")?;
         self.atom()?;
         // RFC 6154 §3: a use the server does not know fails with USEATTR.
-        SpecialUse::parse(&self.bytes[start..self.at]).ok_or(Fault::No("USEATTR", "No such special use here"))
+        SpecialUse::parse(&self.bytes[start..self.at]).ok_or(Fault::No(Code::UseAttr, "No such special use here"))
     }
 
     pub(super) fn status_items(&mut self) -> Result<StatusItems> {

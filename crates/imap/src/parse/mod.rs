@@ -12,16 +12,17 @@ use crate::command::Tag;
 use crate::flag::Flag;
 use crate::name::{MailboxName, decode_name};
 use crate::sequence::SequenceSet;
+use crate::write::Code;
 use base::ModSeq;
 use std::borrow::Cow;
 
 /// Why a command is not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fault {
     /// Not a command of ours: BAD with this text.
     Bad(&'static str),
     /// Well formed, but not to be had: NO with this response code and text.
-    No(&'static str, &'static str),
+    No(Code<'static>, &'static str),
     /// The bytes end with the announcement of a literal that is wanted here.
     NeedsLiteral,
 }
@@ -37,7 +38,7 @@ pub(crate) fn is_atom_char(b: u8) -> bool {
 }
 
 /// RFC 9051 §9 `ASTRING-CHAR`.
-fn is_astring_char(b: u8) -> bool {
+pub(crate) fn is_astring_char(b: u8) -> bool {
     is_atom_char(b) || b == b']'
 }
 

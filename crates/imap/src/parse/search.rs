@@ -4,6 +4,7 @@ use super::{Cursor, Fault, Result};
 use crate::date::Day;
 use crate::flag::{Flag, Keyword};
 use crate::search::{Search, SearchKey, SearchOp, SearchProgram, SearchReturn};
+use crate::write::Code;
 
 /// An operator whose operands are still being read.
 struct Open {
@@ -69,7 +70,7 @@ impl Cursor<'_> {
             self.space()?;
             let charset = self.astring()?;
             if !charset.eq_ignore_ascii_case(b"UTF-8") && !charset.eq_ignore_ascii_case(b"US-ASCII") {
-                return Err(Fault::No("BADCHARSET (UTF-8 US-ASCII)", "Search in UTF-8, please"));
+                return Err(Fault::No(Code::BadCharset, "Search in UTF-8, please"));
             }
             self.space()?;
         }

@@ -12,6 +12,7 @@ use crate::command::{Command, Tag};
 use crate::flag::Flag;
 use crate::name::MailboxName;
 use crate::parse::{Cursor, Fault, Mode};
+use crate::write::{Status, Writer};
 use append::Append;
 use base::Timestamp;
 use lines::{Discard, Line, TooLong, announcement};
@@ -179,6 +180,11 @@ impl Server {
         &mut self.out
     }
 
+    /// Writes to [`Server::output`], in the mailbox names the client understands.
+    pub fn writer(&mut self) -> Writer<'_> {
+        Writer::new(&mut self.out, self.mode.utf8)
+    }
+
     /// Consumes input up to the next event. To be called again, with the rest of the input, until there is no event;
     /// then again when there is more.
     pub fn step<'a>(&mut self, input: &'a [u8]) -> Step<'a> {
@@ -320,19 +326,14 @@ impl Server {
     /// Writes the answer to a wrong command; gives its text.
     fn say(&mut self, tag: Option<&Tag>, fault: Fault) -> &'static str {
         let (status, code, text) = match fault {
-            Fault::Bad(text) => (" BAD ", None, text),
-            Fault::No(code, text) => (" NO ", Some(code), text),
-            Fault::NeedsLiteral => (" BAD ", None, "Not a literal"),
+            Fault::Bad(text) => (Status::Bad, None, text),
+            Fault::No(code, text) => (Status::No, Some(code), text),
+            Fault::NeedsLiteral => (Status::Bad, None, "Not a literal"),
         };
-        self.out.extend_from_slice(tag.map_or("*", Tag::as_str).as_bytes());
-        self.out.extend_from_slice(status.as_bytes());
-        if let Some(code) = code {
-            self.out.extend_from_slice(b"[");
-            self.out.extend_from_slice(code.as_bytes());
-            self.out.extend_from_slice(b"] ");
+        match tag {
+            Some(tag) => self.writer().tagged(tag, status, code, text),
+            None => self.writer().untagged(status, code, text),
         }
-        self.out.extend_from_slice(text.as_bytes());
-        self.out.extend_from_slice(b"\r\n");
         text
     }
 
