@@ -81,7 +81,7 @@ def test_imapclient_livetest(server, tmp_path):
     )
     done = subprocess.run([sys.executable, "-m", "imapclient.livetest", settings, "-v"], capture_output=True, timeout=200)
     report = done.stderr.decode()
-    results = re.findall(r"^test_(\w+) [^\n]*(?:\n[^\n]+)?? \.\.\. (ok|skipped|FAIL|ERROR)", report, re.M)
+    results = re.findall(r"^test_(\w+) [^\n]*?(?:\n[^\n]+)?? \.\.\. (ok|skipped|FAIL|ERROR)", report, re.M)
     ended = {how: {name for name, end in results if end == how} for how in ["ok", "skipped", "FAIL", "ERROR"]}
     # Its own faults, the same with every server: it compares an Envelope with a tuple, calls a method `move` that Python's
     # imaplib lacks, and takes for granted that a sign-in is slow.
