@@ -1,56 +1,112 @@
 //! The handle: what the floors above hold, and the threads behind it.
 
+use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use base::BlobId;
 
 use crate::blob::{BlobReader, Class, Staged, Stager};
+use crate::events::{Subscriber, Subscribers};
 use crate::job::{Job, Lane, Queue, WriteJob};
 use crate::migrate::Migrations;
 use crate::pack::{self, PackReport, Packs, Waiting};
-use crate::sqlite::{self, Sqlite, Stop};
-use crate::{Error, Event, Result, Tx};
+use crate::postgresql::{self, Postgres, Role};
+use crate::sqlite::{self, Sqlite};
+use crate::{Error, Result, Tx};
 
 /// Where the store is, and how much it may use.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The data directory: database, packs and a lock file.
+    /// The data directory: packs, a lock file, and the database of the embedded engine.
     pub dir: PathBuf,
+    /// Where the tables are.
+    pub engine: Engine,
     /// Threads for reads, a connection each.
     pub readers: usize,
+}
+
+/// Where the tables are.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Engine {
+    /// SQLite, in the data directory.
+    Sqlite,
+    /// A PostgreSQL database of our own, in UTF8, reached without TLS: by a Unix socket, loopback or a trusted network.
+    Postgres {
+        /// `postgres://user@host/database`, or `host=… user=… dbname=…`.
+        url: String,
+        /// Threads for jobs, a connection each.
+        connections: usize,
+    },
+}
+
+impl fmt::Debug for Engine {
+    /// The URL may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Engine::Sqlite => f.write_str("Sqlite"),
+            Engine::Postgres { connections, .. } => {
+                f.debug_struct("Postgres").field("connections", connections).finish_non_exhaustive()
+            }
+        }
+    }
 }
 
 impl Options {
     /// The embedded engine in `dir`.
     pub fn sqlite(dir: impl Into<PathBuf>) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Options { dir: dir.into(), readers: cores.clamp(2, 16) }
+        Options { dir: dir.into(), engine: Engine::Sqlite, readers: cores.clamp(2, 16) }
+    }
+
+    /// The packs in `dir`, the tables in the database at `url`, by four connections for jobs.
+    pub fn postgres(dir: impl Into<PathBuf>, url: impl Into<String>) -> Self {
+        Options { engine: Engine::Postgres { url: url.into(), connections: 4 }, ..Options::sqlite(dir) }
     }
 }
 
-/// Is told of every [`Event`] once it is on disk, in the order of commits, before the job that published it is answered.
-/// Runs on the writer's thread: short, and never waiting for anything.
-pub type Subscriber = Box<dyn Fn(&Event) + Send + Sync>;
+/// A read that waits; it is told when it cannot be run.
+pub(crate) type Read = Box<dyn FnOnce(Result<&mut Tx<'_>>) + Send>;
 
-#[derive(Default)]
-pub(crate) struct Subscribers(RwLock<Vec<Subscriber>>);
+/// What the threads of either engine work on.
+struct Shared {
+    queue: Arc<Queue>,
+    subscribers: Arc<Subscribers>,
+    stop: Arc<Stop>,
+    reads: Mutex<mpsc::Receiver<Read>>,
+}
 
-impl Subscribers {
-    pub(crate) fn tell(&self, events: &[Event]) {
-        if events.is_empty() {
-            return;
-        }
-        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        for event in events {
-            all.iter().for_each(|s| s(event));
-        }
+impl Shared {
+    fn next_read(&self) -> Option<Read> {
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
     }
 }
 
-type Read = Box<dyn FnOnce(&mut Tx<'_>) + Send>;
+/// A stop sign that a sleeping thread sees at once.
+pub(crate) struct Stop(Mutex<bool>, Condvar);
+
+impl Stop {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Stop(Mutex::new(false), Condvar::new()))
+    }
+
+    pub(crate) fn set(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.1.notify_all();
+    }
+
+    /// Sleeps; true when it is time to stop.
+    pub(crate) fn wait(&self, time: Duration) -> bool {
+        let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.1.wait_timeout_while(guard, time, |stop| !*stop) {
+            Ok((stop, _)) => *stop,
+            Err(_) => true,
+        }
+    }
+}
 
 /// The store. Cheap to clone; the last clone dropped closes it: what was queued is finished first.
 #[derive(Clone)]
@@ -79,20 +135,25 @@ impl Store {
     /// [`Error::Io`] names what could not be opened; [`Error::Busy`]: another process has it.
     pub fn open(options: &Options, migrations: &[Migrations]) -> Result<Self> {
         let dir = &options.dir;
-        std::fs::create_dir_all(dir).map_err(|e| Error::io(format_args!("making {}", dir.display()), e))?;
+        make_durably(dir)?;
         let lock = lock(dir)?;
-        let engine = Arc::new(Sqlite::new(dir));
-        let writer = engine.open_writer(migrations)?;
         let packs = Arc::new(Packs::open(&dir.join("packs"))?);
-        // The names of the database, its log and the packs are durable from here on.
-        File::open(dir).and_then(|d| d.sync_all()).map_err(|e| Error::io("syncing the data directory", e))?;
-
         let (queue, subscribers, stop) = (Arc::new(Queue::new()), Arc::new(Subscribers::default()), Stop::new());
-        let mut threads = Vec::new();
-        threads.push({
-            let (engine, queue, subscribers) = (engine.clone(), queue.clone(), subscribers.clone());
-            spawn("store-writer", move || engine.write_loop(&writer, &queue, &subscribers))?
-        });
+        let (reads, waiting) = mpsc::sync_channel::<Read>(4096);
+        let shared = Shared {
+            queue: queue.clone(),
+            subscribers: subscribers.clone(),
+            stop: stop.clone(),
+            reads: Mutex::new(waiting),
+        };
+        let mut threads = match &options.engine {
+            Engine::Sqlite => start_sqlite(options, migrations, Arc::new(shared))?,
+            Engine::Postgres { url, connections } => {
+                start_postgres(options, url, *connections, migrations, Arc::new(shared))?
+            }
+        };
+        // The names of the database, its log and the packs are durable from here on.
+        sync(dir)?;
         let (append, waiting) = pack::channel();
         threads.push({
             let (packs, queue) = (packs.clone(), queue.clone());
@@ -101,24 +162,6 @@ impl Store {
                 queue.close();
             })?
         });
-        threads.push({
-            let (engine, stop) = (engine.clone(), stop.clone());
-            spawn("store-checkpoint", move || engine.checkpoint_loop(&stop))?
-        });
-        let (reads, rx) = mpsc::sync_channel::<Read>(4096);
-        let rx = Arc::new(Mutex::new(rx));
-        for _ in 0..options.readers.max(1) {
-            let (connection, rx) = (engine.open_reader()?, rx.clone());
-            threads.push(spawn("store-reader", move || {
-                loop {
-                    let next = rx.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(work) = next else { return };
-                    if let Err(e) = sqlite::read(&connection, work) {
-                        tracing::error!(error = %e, "read failed");
-                    }
-                }
-            })?);
-        }
         let (dir, append, reads) = (dir.clone(), Some(append), Some(reads));
         let inner = Inner { dir, packs, queue, subscribers, append, reads, stop, threads, _lock: lock };
         Ok(Store { inner: Arc::new(inner) })
@@ -132,7 +175,8 @@ impl Store {
     /// Runs `job` in a transaction and gives its result once that is on disk.
     ///
     /// # Errors
-    /// What the job said, or [`Error::Io`] when the group it was in could not be committed: then nothing was changed.
+    /// What the job said, or [`Error::Io`] when it is not known to be on disk: the group it was in could not be committed,
+    /// or the connection was lost while PostgreSQL committed; then it may be done all the same.
     pub async fn write<T: Send + 'static>(&self, job: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static) -> Result<T> {
         let (job, wait) = WriteJob::boxed(move |tx: &mut Tx<'_>, _: &[BlobId]| job(tx));
         self.inner.queue.push(Lane::Interactive, job);
@@ -210,7 +254,7 @@ impl Store {
         work: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<tokio::sync::oneshot::Receiver<Result<T>>> {
         let (done, wait) = tokio::sync::oneshot::channel();
-        let read: Read = Box::new(move |tx| drop(done.send(work(tx))));
+        let read: Read = Box::new(move |tx| drop(done.send(tx.and_then(work))));
         match &self.inner.reads {
             None => Err(Error::Closed),
             Some(reads) => reads.try_send(read).map(|()| wait).map_err(|e| match e {
@@ -235,7 +279,7 @@ impl Store {
 
     /// Adds a subscriber to all events from here on.
     pub fn subscribe(&self, subscriber: Subscriber) {
-        self.inner.subscribers.0.write().unwrap_or_else(PoisonError::into_inner).push(subscriber);
+        self.inner.subscribers.add(subscriber);
     }
 
     /// Reads every record of every pack and compares checksums; `each` gets id, length and the verdict.
@@ -262,8 +306,85 @@ impl Drop for Inner {
     }
 }
 
+/// One writer, a checkpointer, and the readers.
+fn start_sqlite(options: &Options, migrations: &[Migrations], shared: Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
+    let engine = Arc::new(Sqlite::new(&options.dir));
+    let writer = engine.open_writer(migrations)?;
+    let readers = (0..options.readers.max(1)).map(|_| engine.open_reader()).collect::<Result<Vec<_>>>()?;
+    let mut threads = Vec::new();
+    threads.push({
+        let (engine, shared) = (engine.clone(), shared.clone());
+        spawn("store-writer", move || engine.write_loop(&writer, &shared.queue, &shared.subscribers))?
+    });
+    threads.push({
+        let shared = shared.clone();
+        spawn("store-checkpoint", move || engine.checkpoint_loop(&shared.stop))?
+    });
+    for connection in readers {
+        let shared = shared.clone();
+        threads.push(spawn("store-reader", move || {
+            while let Some(work) = shared.next_read() {
+                sqlite::read(&connection, work);
+            }
+        })?);
+    }
+    Ok(threads)
+}
+
+/// Writers and readers, a connection each.
+fn start_postgres(
+    options: &Options,
+    url: &str,
+    connections: usize,
+    migrations: &[Migrations],
+    shared: Arc<Shared>,
+) -> Result<Vec<JoinHandle<()>>> {
+    let engine = Arc::new(Postgres::new(url, shared.stop.clone())?);
+    // The client blocks on a runtime of its own, which a thread of another runtime must not do.
+    let connect = || -> Result<_> {
+        engine.migrate(migrations, |tx| postgresql::pair(tx, &options.dir))?;
+        let links = |role, n: usize| (0..n.max(1)).map(|_| engine.link(role)).collect::<Result<Vec<_>>>();
+        Ok((links(Role::Jobs, connections)?, links(Role::Reads, options.readers)?))
+    };
+    let (writers, readers) = std::thread::scope(|s| s.spawn(connect).join()).unwrap_or(Err(Error::Closed))?;
+    let mut threads = Vec::new();
+    for mut link in writers {
+        let shared = shared.clone();
+        threads.push(spawn("store-writer", move || link.write_loop(&shared.queue, &shared.subscribers))?);
+    }
+    for mut link in readers {
+        let shared = shared.clone();
+        threads.push(spawn("store-reader", move || {
+            loop {
+                link.ready();
+                let Some(work) = shared.next_read() else { return };
+                link.read(work);
+            }
+        })?);
+    }
+    Ok(threads)
+}
+
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.into()).spawn(work).map_err(|e| Error::io("starting a thread", e))
+}
+
+/// Makes `dir` and what it stands in; a power cut does not take the name of any of them away again.
+fn make_durably(dir: &Path) -> Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && !d.exists()).collect();
+    std::fs::create_dir_all(dir).map_err(|e| Error::io(format_args!("making {}", dir.display()), e))?;
+    for made in missing {
+        match made.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => sync(parent)?,
+            _ => sync(Path::new("."))?,
+        }
+    }
+    Ok(())
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|d| d.sync_all()).map_err(|e| Error::io(format_args!("syncing {}", dir.display()), e))
 }
 
 /// Takes the directory for this process, and shows that it can be written to and synced.

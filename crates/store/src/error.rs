@@ -9,7 +9,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Why the store did not do it. Cloned to every member of a group that fails together.
 #[derive(Clone, Debug)]
 pub enum Error {
-    /// The disk or the engine failed; nothing of the job is promised. Trying again may help.
+    /// The disk, the engine or the connection failed; nothing of the job is promised, in rare cases it is done all the
+    /// same. Trying again may help.
     Io(Arc<str>),
     /// A statement is wrong or broke a constraint: our mistake.
     Sql(Arc<str>),
@@ -17,7 +18,7 @@ pub enum Error {
     Conflict,
     /// Bytes on disk are not what was written.
     Corrupt(Arc<str>),
-    /// More work waits than is good; come back later.
+    /// More work waits than is good, or others were faster too often; come back later.
     Busy,
     /// The store is shutting down.
     Closed,

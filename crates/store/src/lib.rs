@@ -7,6 +7,10 @@
 //! wait together are committed together, and what a job returned is handed out after the fsync that covers it. Reading
 //! is a closure too, run by one of a few threads on a read-only connection.
 //!
+//! On SQLite jobs run one after another; on PostgreSQL several at once, each in a transaction of its own. So a job first
+//! takes what it decides on, by the `UPDATE … RETURNING` of its rows (accounts in ascending id), and guards what must not
+//! be there twice by a unique key.
+//!
 //! ```
 //! # fn main() -> Result<(), store::Error> {
 //! use store::{Migrations, Options, Sql, Store, params};
@@ -24,18 +28,21 @@
 mod blob;
 mod engine;
 mod error;
+mod events;
 mod job;
 mod migrate;
 mod pack;
+mod postgresql;
 mod sql;
 mod sqlite;
 mod tx;
 
 pub use blob::{BlobReader, Class, Staged, Stager};
-pub use engine::{Options, Store, Subscriber};
+pub use engine::{Engine, Options, Store};
 pub use error::{Error, Result};
+pub use events::{Event, Gap, Subscriber};
 pub use job::Lane;
 pub use migrate::Migrations;
 pub use pack::PackReport;
 pub use sql::Sql;
-pub use tx::{Event, Row, Tx, Value};
+pub use tx::{Row, Tx, Value};

@@ -20,7 +20,7 @@ const RECORD: Sql = Sql {
     name: "record schema version",
     text: "INSERT INTO schema_version (owner, version) VALUES (?1, ?2) ON CONFLICT (owner) DO UPDATE SET version = excluded.version",
 };
-pub(crate) const SCHEMA: &str =
+const SCHEMA: &str =
     "CREATE TABLE IF NOT EXISTS schema_version (owner {text} PRIMARY KEY, version {int} NOT NULL) {table}";
 
 /// The words that differ between the engines' DDL.
@@ -43,22 +43,26 @@ impl Dialect {
     }
 }
 
-/// Runs what is missing, inside the caller's transaction; `ddl` runs neutral DDL on the engine.
-pub(crate) fn run(
-    tx: &mut Tx<'_>,
-    all: &[Migrations],
-    mut ddl: impl FnMut(&mut Tx<'_>, &str) -> Result<()>,
-) -> Result<()> {
-    ddl(tx, SCHEMA)?;
+/// Runs what is missing, inside the caller's transaction.
+pub(crate) fn run(tx: &mut Tx<'_>, all: &[Migrations], dialect: &Dialect) -> Result<()> {
+    tx.batch(&dialect.ddl(SCHEMA))?;
     for m in all {
-        let seen = tx.row(&VERSION, params![m.owner], |r| r.int(0))?.unwrap_or(0);
+        let seen = version(tx, m.owner)?.unwrap_or(0);
         let seen = usize::try_from(seen).unwrap_or(usize::MAX);
         for step in m.steps.iter().skip(seen) {
-            ddl(tx, step)?;
+            tx.batch(&dialect.ddl(step))?;
         }
         if m.steps.len() > seen {
-            tx.execute(&RECORD, params![m.owner, m.steps.len() as i64])?;
+            record(tx, m.owner, m.steps.len() as i64)?;
         }
     }
     Ok(())
+}
+
+pub(crate) fn version(tx: &mut Tx<'_>, owner: &str) -> Result<Option<i64>> {
+    tx.row(&VERSION, params![owner], |r| r.int(0))
+}
+
+pub(crate) fn record(tx: &mut Tx<'_>, owner: &str, version: i64) -> Result<()> {
+    tx.execute(&RECORD, params![owner, version]).map(drop)
 }

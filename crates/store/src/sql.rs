@@ -1,7 +1,10 @@
 //! SQL texts: written once, kept in `.sql` files by name, the same for both engines.
 
-/// One statement, in the dialect both engines share: `?1` for parameters, `BIGINT` values, bytes for what comes from
-/// mail. PostgreSQL's form is derived when it is prepared.
+/// One statement, in the dialect both engines share: `?1` for parameters (and no other question mark), `BIGINT` values,
+/// bytes for what comes from mail. PostgreSQL's form is derived when it is prepared.
+///
+/// PostgreSQL infers each parameter's type from the text, and refuses what is none of ours when the statement is
+/// prepared: where nothing else says so, write `CAST(?1 AS BIGINT)`. A sum is NUMERIC there: `CAST(sum(size) AS BIGINT)`.
 #[derive(Clone, Copy, Debug)]
 pub struct Sql {
     /// For errors and the test that prepares every statement.

@@ -2,13 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::engine::Subscribers;
+use crate::engine::{Read, Stop};
+use crate::events::Subscribers;
 use crate::job::{Job, Queue};
 use crate::migrate::{Dialect, Migrations};
 use crate::{Error, Result, Tx};
@@ -46,7 +46,7 @@ impl Sqlite {
         c.set_prepared_statement_cache_capacity(256);
         c.execute_batch("BEGIN IMMEDIATE")?;
         let mut tx = Tx::sqlite(&c);
-        crate::migrate::run(&mut tx, migrations, |_, neutral| Ok(c.execute_batch(&DIALECT.ddl(neutral))?))?;
+        crate::migrate::run(&mut tx, migrations, &DIALECT)?;
         c.execute_batch("COMMIT")?;
         Ok(c)
     }
@@ -99,29 +99,6 @@ fn checkpoint(c: &Connection) -> Result<i64> {
     Ok(c.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| r.get(1))?)
 }
 
-/// A stop sign that a sleeping thread sees at once.
-pub(crate) struct Stop(std::sync::Mutex<bool>, std::sync::Condvar);
-
-impl Stop {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Stop(std::sync::Mutex::new(false), std::sync::Condvar::new()))
-    }
-
-    pub(crate) fn set(&self) {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = true;
-        self.1.notify_all();
-    }
-
-    /// Sleeps; true when it is time to stop.
-    fn wait(&self, time: Duration) -> bool {
-        let guard = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match self.1.wait_timeout_while(guard, time, |stop| !*stop) {
-            Ok((stop, _)) => *stop,
-            Err(_) => true,
-        }
-    }
-}
-
 /// One transaction of the jobs that wait: a savepoint each, one fsync for all. An I/O error fails the whole group.
 fn group(c: &Connection, first: Box<dyn Job>, queue: &Queue, subscribers: &Subscribers) {
     let mut jobs: Vec<(Box<dyn Job>, Result<()>)> = Vec::new();
@@ -166,6 +143,7 @@ fn one(c: &Connection, tx: &mut Tx<'_>, job: &mut dyn Job) -> Result<()> {
     let events = tx.events.len();
     let result =
         catch_unwind(AssertUnwindSafe(|| job.run(tx))).unwrap_or_else(|_| Err(Error::Sql("a job panicked".into())));
+    let result = tx.failed.take().map_or(result, Err);
     if result.is_err() && !c.is_autocommit() {
         tx.events.truncate(events);
         statement(c, "ROLLBACK TO job")?;
@@ -182,9 +160,14 @@ fn statement(c: &Connection, sql: &str) -> Result<()> {
 }
 
 /// Runs `work` on a snapshot.
-pub(crate) fn read(c: &Connection, work: impl FnOnce(&mut Tx<'_>)) -> Result<()> {
-    statement(c, "BEGIN")?;
-    let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut Tx::sqlite(c))));
-    statement(c, "COMMIT")?;
-    outcome.map_err(|_| Error::Sql("a read panicked".into()))
+pub(crate) fn read(c: &Connection, work: Read) {
+    if let Err(e) = statement(c, "BEGIN") {
+        return work(Err(e));
+    }
+    if catch_unwind(AssertUnwindSafe(|| work(Ok(&mut Tx::sqlite(c))))).is_err() {
+        tracing::error!("a read panicked");
+    }
+    if let Err(e) = statement(c, "COMMIT") {
+        tracing::error!(error = %e, "a read did not end");
+    }
 }

@@ -1,9 +1,6 @@
 //! A transaction as the floors above see it: an enum of the engines, and what it will announce once it is on disk.
 
-use std::any::Any;
-use std::sync::Arc;
-
-use crate::{Error, Result, Sql};
+use crate::{Error, Event, Result, Sql, postgresql};
 
 /// A parameter of a statement.
 #[derive(Clone, Copy, Debug)]
@@ -85,83 +82,110 @@ macro_rules! params {
 pub enum Row<'a> {
     /// SQLite's.
     Sqlite(&'a rusqlite::Row<'a>),
+    /// PostgreSQL's.
+    Postgres(&'a postgres::Row),
 }
 
 impl Row<'_> {
-    /// A BIGINT.
+    /// A BIGINT; truth (`EXISTS …`) is 0 or 1.
     pub fn int(&self, i: usize) -> Result<i64> {
-        match self {
-            Row::Sqlite(r) => Ok(r.get(i)?),
-        }
+        self.opt_int(i)?.ok_or_else(|| Error::Sql(format!("column {i} is NULL").into()))
     }
 
     /// A BIGINT that may be NULL.
     pub fn opt_int(&self, i: usize) -> Result<Option<i64>> {
         match self {
             Row::Sqlite(r) => Ok(r.get(i)?),
+            Row::Postgres(r) => postgresql::int(r, i),
         }
     }
 
     /// Bytes, valid until the next row.
     pub fn bytes(&self, i: usize) -> Result<&[u8]> {
+        self.opt_bytes(i)?.ok_or_else(|| Error::Sql(format!("column {i} is NULL").into()))
+    }
+
+    /// Bytes that may be NULL, valid until the next row.
+    pub fn opt_bytes(&self, i: usize) -> Result<Option<&[u8]>> {
         match self {
-            Row::Sqlite(r) => r.get_ref(i)?.as_blob().map_err(|e| Error::Sql(e.to_string().into())),
+            Row::Sqlite(r) => r.get_ref(i)?.as_blob_or_null().map_err(|e| Error::Sql(e.to_string().into())),
+            Row::Postgres(r) => postgresql::column(r, i),
         }
     }
 
     /// Text, valid until the next row.
     pub fn text(&self, i: usize) -> Result<&str> {
+        self.opt_text(i)?.ok_or_else(|| Error::Sql(format!("column {i} is NULL").into()))
+    }
+
+    /// Text that may be NULL, valid until the next row.
+    pub fn opt_text(&self, i: usize) -> Result<Option<&str>> {
         match self {
-            Row::Sqlite(r) => r.get_ref(i)?.as_str().map_err(|e| Error::Sql(e.to_string().into())),
+            Row::Sqlite(r) => r.get_ref(i)?.as_str_or_null().map_err(|e| Error::Sql(e.to_string().into())),
+            Row::Postgres(r) => postgresql::column(r, i),
         }
     }
 }
 
-/// Something that happened, told to the [subscribers](crate::Subscriber) once it is on disk, in the order of commits.
-/// What it is, only the crate that publishes it knows.
-pub type Event = Arc<dyn Any + Send + Sync>;
-
-pub(crate) enum Engine<'a> {
+enum Connection<'a> {
     Sqlite(&'a rusqlite::Connection),
+    Postgres(&'a mut postgresql::Connection),
 }
 
-/// A transaction: of a write job, or (read-only, a snapshot) of a read.
+/// A transaction: of a write job, or (read-only, a snapshot) of a read. A statement that fails fails the transaction:
+/// whatever the job makes of it, nothing is kept.
 pub struct Tx<'a> {
-    engine: Engine<'a>,
+    connection: Connection<'a>,
     pub(crate) events: Vec<Event>,
+    /// Why nothing of this will be kept.
+    pub(crate) failed: Option<Error>,
 }
 
 impl<'a> Tx<'a> {
     pub(crate) fn sqlite(connection: &'a rusqlite::Connection) -> Self {
-        Tx { engine: Engine::Sqlite(connection), events: Vec::new() }
+        Tx { connection: Connection::Sqlite(connection), events: Vec::new(), failed: None }
+    }
+
+    pub(crate) fn postgres(connection: &'a mut postgresql::Connection) -> Self {
+        Tx { connection: Connection::Postgres(connection), events: Vec::new(), failed: None }
     }
 
     /// Runs a statement that answers with no rows; gives how many it changed.
     pub fn execute(&mut self, sql: &Sql, params: &[Value<'_>]) -> Result<u64> {
-        match &self.engine {
-            Engine::Sqlite(c) => {
-                let mut s = c.prepare_cached(sql.text).map_err(|e| named(sql, e))?;
-                s.execute(bound(params)).map(|n| n as u64).map_err(|e| named(sql, e))
-            }
-        }
+        let result = match &mut self.connection {
+            Connection::Sqlite(c) => sqlite_execute(c, sql, params).map_err(|e| named(sql, e)),
+            Connection::Postgres(c) => c.execute(sql, params),
+        };
+        self.noted(result)
     }
 
-    /// Calls `each` for every row, in order.
+    /// Calls `each` for every row, in order. An error of `each` ends it and is passed on; it does not fail the transaction.
     pub fn rows(
         &mut self,
         sql: &Sql,
         params: &[Value<'_>],
         mut each: impl FnMut(&Row<'_>) -> Result<()>,
     ) -> Result<()> {
-        match &self.engine {
-            Engine::Sqlite(c) => {
-                let mut s = c.prepare_cached(sql.text).map_err(|e| named(sql, e))?;
-                let mut rows = s.query(bound(params)).map_err(|e| named(sql, e))?;
-                while let Some(row) = rows.next().map_err(|e| named(sql, e))? {
-                    each(&Row::Sqlite(row))?;
-                }
-                Ok(())
-            }
+        let result = match &mut self.connection {
+            Connection::Sqlite(c) => sqlite_rows(c, sql, params, &mut each).map_err(|e| named(sql, e)),
+            Connection::Postgres(c) => c.rows(sql, params, &mut each),
+        };
+        self.noted(result)?
+    }
+
+    /// A statement failed: the transaction did.
+    fn noted<T>(&mut self, result: Result<T>) -> Result<T> {
+        if let (Err(e), None) = (&result, &self.failed) {
+            self.failed = Some(e.clone());
+        }
+        result
+    }
+
+    /// Runs DDL.
+    pub(crate) fn batch(&mut self, text: &str) -> Result<()> {
+        match &mut self.connection {
+            Connection::Sqlite(c) => Ok(c.execute_batch(text)?),
+            Connection::Postgres(c) => c.batch(text),
         }
     }
 
@@ -212,10 +236,33 @@ impl<'a> Tx<'a> {
 
     /// Prepares a statement without running it: for the test that every text is understood.
     pub fn prepare(&mut self, sql: &Sql) -> Result<()> {
-        match &self.engine {
-            Engine::Sqlite(c) => c.prepare(sql.text).map(drop).map_err(|e| named(sql, e)),
+        let result = match &mut self.connection {
+            Connection::Sqlite(c) => c.prepare(sql.text).map(drop).map_err(|e| named(sql, e)),
+            Connection::Postgres(c) => c.statement(sql).map(drop),
+        };
+        self.noted(result)
+    }
+}
+
+fn sqlite_execute(c: &rusqlite::Connection, sql: &Sql, params: &[Value<'_>]) -> rusqlite::Result<u64> {
+    Ok(c.prepare_cached(sql.text)?.execute(bound(params))? as u64)
+}
+
+/// The inner result is that of `each`.
+fn sqlite_rows(
+    c: &rusqlite::Connection,
+    sql: &Sql,
+    params: &[Value<'_>],
+    each: &mut impl FnMut(&Row<'_>) -> Result<()>,
+) -> rusqlite::Result<Result<()>> {
+    let mut statement = c.prepare_cached(sql.text)?;
+    let mut rows = statement.query(bound(params))?;
+    while let Some(row) = rows.next()? {
+        if let Err(e) = each(&Row::Sqlite(row)) {
+            return Ok(Err(e));
         }
     }
+    Ok(Ok(()))
 }
 
 /// Says which statement it was; an I/O error stays one.

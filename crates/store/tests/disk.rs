@@ -1,0 +1,111 @@
+//! A disk that takes no more. The test runs itself again as a child whose files may not grow, and grants it room later.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::process::Command;
+
+use store::{Class, Error, Lane, Migrations, Sql, Store, params};
+use testkit::Bed;
+
+const TABLES: Migrations =
+    Migrations { owner: "test", steps: &["CREATE TABLE t (k {int} PRIMARY KEY, v {bytes}) {table};"] };
+const ADD: Sql = Sql { name: "add", text: "INSERT INTO t (k, v) VALUES (?1, ?2)" };
+const KEYS: Sql = Sql { name: "keys", text: "SELECT k FROM t ORDER BY k" };
+
+fn keys(store: &Store) -> Vec<i64> {
+    store.read_blocking(|tx| tx.list(&KEYS, params![], |r| r.int(0))).unwrap()
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+}
+
+/// The largest size a file of this process may have; the hard limit stays open.
+fn limit(octets: &str) {
+    let pid = std::process::id().to_string();
+    let done = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={octets}:")]).status();
+    assert!(done.unwrap().success(), "prlimit is part of the Debian package util-linux");
+}
+
+/// A write beyond the limit fails with EFBIG, once the signal that comes with it is ignored.
+fn run_child(test: &str) {
+    let output = Command::new("env")
+        .arg("--ignore-signal=XFSZ")
+        .arg(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn trap_32_a_full_disk_fails_the_group_and_later_writes_work_again() {
+    run_child("full_database");
+}
+
+#[test]
+#[ignore = "run by the test above, which sets the stage"]
+fn full_database() {
+    let bed = Bed::sqlite();
+    let store = bed.open(&[TABLES]);
+    store.write_blocking(|tx| tx.execute(&ADD, params![0, None::<&[u8]>])).unwrap();
+    limit("200000");
+    let mut acknowledged = vec![0];
+    block_on(async {
+        // Small ones that wait together with one that is too large: with it or before it, never half.
+        let jobs: Vec<_> = (1..100i64)
+            .map(|k| {
+                let v = vec![1u8; if k == 50 { 1_000_000 } else { 10 }];
+                store.write_with(Lane::Interactive, Vec::new(), move |tx, _| tx.execute(&ADD, params![k, &v[..]]))
+            })
+            .collect();
+        for (k, job) in (1..).zip(jobs) {
+            match job.await {
+                Ok(_) => acknowledged.push(k),
+                Err(Error::Io(_)) => {}
+                Err(e) => panic!("job {k}: {e}"),
+            }
+        }
+    });
+    assert!(!acknowledged.contains(&50));
+    assert_eq!(keys(&store), acknowledged);
+    limit("unlimited");
+    store.write_blocking(|tx| tx.execute(&ADD, params![50, &vec![1u8; 1_000_000][..]])).unwrap();
+    acknowledged.push(50);
+    acknowledged.sort_unstable();
+    drop(store);
+    assert_eq!(keys(&bed.open(&[TABLES])), acknowledged);
+}
+
+#[test]
+fn trap_32_a_full_disk_fails_the_blob_and_its_job_never_runs() {
+    run_child("full_packs");
+}
+
+#[test]
+#[ignore = "run by the test above, which sets the stage"]
+fn full_packs() {
+    let bed = Bed::sqlite();
+    let store = bed.open(&[TABLES]);
+    let write = |k: i64, size: usize| {
+        let mut stager = store.stager(Class::Lasting);
+        stager.push(&vec![k as u8; size]).and_then(|()| stager.finish()).and_then(|staged| {
+            block_on(store.write_with(Lane::Interactive, vec![staged], move |tx, ids| {
+                tx.execute(&ADD, params![k, None::<&[u8]>])?;
+                Ok(ids[0])
+            }))
+        })
+    };
+    let first = write(1, 50_000).unwrap();
+    limit("100000");
+    assert!(matches!(write(2, 200_000), Err(Error::Io(_))));
+    assert!(matches!(write(3, 400_000), Err(Error::Io(_))));
+    assert_eq!(keys(&store), [1]);
+    limit("unlimited");
+    let last = write(4, 200_000).unwrap();
+    assert_eq!(keys(&store), [1, 4]);
+    for id in [first, last] {
+        store.blob(id).unwrap().verify().unwrap();
+    }
+}
