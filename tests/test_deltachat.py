@@ -37,7 +37,7 @@ def test_two_accounts_talk(server, deltachat, tmp_path):
     bob.wait_for_securejoin_joiner_success()
 
     picture = tmp_path / "picture.bin"
-    picture.write_bytes(bytes(range(256)) * 1000)
+    picture.write_bytes(bytes(range(256)) * 200)
     to_bob = alice.create_chat(bob)
     for text, file in [("Hello, Bob!", None), ("Grüße — 你好", None), ("a file", str(picture))]:
         to_bob.send_message(text=text, file=file)
