@@ -388,8 +388,9 @@ mod tests {
         let asked = Arc::new(AtomicUsize::new(0));
         let (count, feeder) = (asked.clone(), door.clone());
         let feed = tokio::spawn(async move {
-            // The channel is bounded: what could be sent beyond its room was taken by an accept.
-            loop {
+            // The channel is bounded: what could be sent beyond its room was taken by an accept. So many at most, for a
+            // loop that spins to fail here instead of hanging.
+            for _ in 0..100_000 {
                 feeder.fail(io::Error::from_raw_os_error(EMFILE)).await;
                 count.fetch_add(1, Ordering::Relaxed);
             }

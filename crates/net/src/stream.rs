@@ -18,8 +18,9 @@ use crate::{Deadline, with_deadline};
 
 /// A connection to a peer.
 ///
-/// Reads and writes have no deadline of their own: wrap each in [`with_deadline`]. Dropping it closes the connection
-/// without a TLS close_notify; [`Stream::close`] says goodbye first.
+/// Reads and writes have no deadline of their own: wrap each in [`with_deadline`]. Flush before waiting for the peer:
+/// under TLS written bytes may rest here. Dropping a stream closes the connection without a TLS close_notify;
+/// [`Stream::close`] says goodbye first.
 #[derive(Debug)]
 pub struct Stream {
     wire: Wire,

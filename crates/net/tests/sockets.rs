@@ -142,3 +142,28 @@ async fn a_host_that_does_not_answer_costs_no_more_than_the_deadline() {
     let late = Dialer::tcp().dial(to, None, Deadline::after(Duration::from_millis(50))).await;
     assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
 }
+
+/// The kernel's own EMFILE: runs the next test under a limit.
+#[test]
+fn out_of_descriptors_for_real_it_recovers() {
+    let limited = "ulimit -n 64; exec \"$0\" --exact out_of_descriptors --ignored --nocapture";
+    let child = std::process::Command::new("sh").args(["-c", limited]).arg(std::env::current_exe().unwrap()).output();
+    let child = child.unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+}
+
+#[tokio::test]
+#[ignore = "uses up all file descriptors: run by out_of_descriptors_for_real_it_recovers"]
+async fn out_of_descriptors() {
+    let (addr, _stop) = listen("127.0.0.17:0");
+    let mut files: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    files.pop();
+    // The client takes the last descriptor; the kernel completes its connection, but nobody can accept it.
+    let mut client = Dialer::tcp().dial(tcp(&addr), None, soon()).await.unwrap();
+    assert!(std::fs::File::open("/dev/null").is_err());
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    drop(files);
+    let mut who = [0; 9];
+    with_deadline(soon(), client.read_exact(&mut who)).await.unwrap();
+    assert_eq!(&who, b"127.0.0.1");
+}

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use base::Timestamp;
 use net::{Caps, CertFiles, ClientTls, Deadline, ListenOptions, Listener, Roots, Stream, Tls, Trust, self_signed};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Certificates are checked against the machine's clock.
@@ -78,6 +80,31 @@ async fn both_ends_agree_on_the_facts_and_the_channel_binding() {
     let mut said = Vec::new();
     server.read_to_end(&mut said).await.unwrap();
     assert_eq!(said, b"hello");
+}
+
+/// RFC 9266 §4.2: under TLS 1.2 the exporter binds only with the extended master secret, so there is no binding.
+#[tokio::test]
+async fn tls_1_2_is_spoken_without_a_channel_binding() {
+    let dir = Dir::new("tls12");
+    let files = dir.cert("a", &["mx.example.test"]);
+    let tls = Tls::load(vec![files.clone()]).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(&files.chain).unwrap()).unwrap();
+    let old = rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let (a, b) = Stream::duplex(32 * 1024);
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(old));
+    let (server, client) =
+        tokio::join!(a.upgrade(&tls, b"", soon()), connector.connect("mx.example.test".try_into().unwrap(), b));
+    client.unwrap();
+    let server = server.unwrap();
+    let facts = server.tls().unwrap();
+    assert_eq!(facts.version, "TLSv1.2");
+    assert!(facts.cipher.starts_with("TLS_ECDHE_ECDSA_WITH_"), "{}", facts.cipher);
+    assert_eq!(server.channel_binding(), None);
 }
 
 #[tokio::test]
