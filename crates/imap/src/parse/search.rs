@@ -21,8 +21,8 @@ struct Builder {
 }
 
 impl Builder {
-    /// Room is kept for the AND and NOT that `NEW` opens and closes at once.
-    const MAX_OPEN: usize = SearchProgram::MAX_DEPTH - 2;
+    /// Room is kept for the NOT of `UNSEEN`, which is not opened.
+    const MAX_OPEN: usize = SearchProgram::MAX_DEPTH - 1;
 
     fn push(&mut self, op: SearchOp) -> Result<()> {
         if self.ops.len() == SearchProgram::MAX_OPS {

@@ -95,8 +95,8 @@ impl Player {
 
     fn refuse(&mut self, code: &str) {
         self.server.refuse_append();
-        let tag = self.append.take().unwrap();
-        self.log.push(format!("S: {} NO [{code}]", tag.as_str()));
+        let tag = self.append.take();
+        self.log.push(format!("S: {} NO [{code}]", tag.as_ref().map_or("?", Tag::as_str)));
     }
 }
 
