@@ -143,6 +143,22 @@ async fn a_host_that_does_not_answer_costs_no_more_than_the_deadline() {
     assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
 }
 
+/// Both loops spend tokio's budget for a turn many times over; the reader must then give up its turn, not spin.
+#[tokio::test]
+async fn a_reader_of_much_lets_others_run() {
+    let (addr, _stop) = listen("127.0.0.18:0");
+    let mut stream = Dialer::tcp().dial(tcp(&addr), None, soon()).await.unwrap();
+    stream.write_all(&[b'x'; 50_000]).await.unwrap();
+    let (mut got, mut buf) = (0, [0; 7]);
+    while got < 9 + 50_000 {
+        stream.readable().await.unwrap();
+        match stream.try_read(&mut buf) {
+            Ok(n) => got += n,
+            Err(e) => assert_eq!(e.kind(), io::ErrorKind::WouldBlock),
+        }
+    }
+}
+
 /// The kernel's own EMFILE: runs the next test under a limit.
 #[test]
 fn out_of_descriptors_for_real_it_recovers() {
