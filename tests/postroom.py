@@ -266,7 +266,8 @@ class Peer(Server):
     kill = stop
 
     def verify(self) -> None:
-        shutil.rmtree(self.home)
+        if not self.running:
+            shutil.rmtree(self.home)
 
 
 def make_server(directory: Path, **options) -> Server:
@@ -345,8 +346,14 @@ class Dialogue:
     def ask(self, line: str | bytes, expect: str = "") -> str:
         """Sends an SMTP command and returns the reply, which must begin with `expect`."""
         self.send(line)
+        return self.expect(expect)
+
+    def expect(self, code: str) -> str:
+        """The next SMTP reply, which must begin with `code`."""
         reply = self.reply()
-        assert reply.startswith(expect), f"{line!r}: {reply!r}, expected {expect}"
+        if reply.startswith("421") and not code.startswith("4"):
+            raise Closed(f"{reply!r}, expected {code}")
+        assert reply.startswith(code), f"{reply!r}, expected {code}"
         return reply
 
     def tagged(self, tag: str, command: str | bytes, expect: str = "OK") -> list[str]:
