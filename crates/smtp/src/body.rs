@@ -129,9 +129,134 @@ impl Scanner {
     }
 }
 
+/// Writes a body to the wire, however it was cut: every line end becomes CRLF, and dots are stuffed where DATA wants it.
+///
+/// A CR or LF that stands alone never leaves us: a server that takes it for a line end would let the author of a message
+/// end it early and speak in our name.
+#[derive(Debug)]
+pub(crate) struct Stuffer {
+    at: Before,
+    /// True for DATA.
+    dots: bool,
+}
+
+/// What was written last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    /// CRLF, or nothing.
+    LineStart,
+    /// Anything else.
+    Middle,
+    /// As `Middle`, and a CR was read and not written.
+    Cr,
+}
+
+impl Stuffer {
+    pub(crate) fn new(dots: bool) -> Self {
+        Stuffer { at: Before::LineStart, dots }
+    }
+
+    /// Appends `input` to `out` in its wire form.
+    pub(crate) fn push(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
+        while let Some(&first) = input.first() {
+            let used = match (self.at, first) {
+                (Before::Cr, _) => {
+                    self.end_line(out);
+                    usize::from(first == b'\n')
+                }
+                (_, b'\n') => {
+                    self.end_line(out);
+                    1
+                }
+                (_, b'\r') => {
+                    self.at = Before::Cr;
+                    1
+                }
+                (Before::LineStart, b'.') if self.dots => {
+                    // RFC 5321 §4.5.2.
+                    out.extend_from_slice(b"..");
+                    self.at = Before::Middle;
+                    1
+                }
+                _ => self.run(input, out),
+            };
+            input = &input[used..];
+        }
+    }
+
+    /// The body is complete: an open line is ended, and for DATA the final dot is written.
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
+        if self.at == Before::Cr || self.dots && self.at == Before::Middle {
+            self.end_line(out);
+        }
+        if self.dots {
+            out.extend_from_slice(b".\r\n");
+        }
+    }
+
+    fn end_line(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\r\n");
+        self.at = Before::LineStart;
+    }
+
+    /// The longest slice from the start of `input`, which is no line end, that can be copied as it is.
+    fn run(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
+        let mut from = 0;
+        let used = loop {
+            let Some(found) = memchr2(b'\r', b'\n', &input[from..]) else {
+                self.at = Before::Middle;
+                break input.len();
+            };
+            let end = from + found;
+            if !input[end..].starts_with(b"\r\n") {
+                self.at = Before::Middle;
+                break end;
+            }
+            from = end + 2;
+            if from == input.len() || self.dots && input[from] == b'.' {
+                self.at = Before::LineStart;
+                break from;
+            }
+        };
+        out.extend_from_slice(&input[..used]);
+        used
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn stuffed(body: &[u8], cut: usize, dots: bool) -> String {
+        let (mut stuffer, mut out) = (Stuffer::new(dots), Vec::new());
+        for chunk in body.chunks(cut) {
+            stuffer.push(chunk, &mut out);
+        }
+        stuffer.finish(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn trap_02_no_cr_or_lf_leaves_alone() {
+        for (body, wire) in [
+            ("", ".\r\n"),
+            ("a", "a\r\n.\r\n"),
+            ("a\r\n", "a\r\n.\r\n"),
+            (".\r\n..\r\n", "..\r\n...\r\n.\r\n"),
+            ("a\n.\nQUIT\n", "a\r\n..\r\nQUIT\r\n.\r\n"),
+            ("a\n.\r\nQUIT", "a\r\n..\r\nQUIT\r\n.\r\n"),
+            ("a\r.\rQUIT", "a\r\n..\r\nQUIT\r\n.\r\n"),
+            ("a\r\n.\rb\r", "a\r\n..\r\nb\r\n.\r\n"),
+            ("\r\r\n\n", "\r\n\r\n\r\n.\r\n"),
+        ] {
+            for cut in 1..=body.len().max(1) {
+                assert_eq!(stuffed(body.as_bytes(), cut, true), wire, "{body:?} by {cut}");
+            }
+        }
+        // BDAT: no dots, and no line is added.
+        assert_eq!(stuffed(b".a\nb\r.", 1, false), ".a\r\nb\r\n.");
+        assert_eq!(stuffed(b"a\r", 1, false), "a\r\n");
+    }
 
     /// The body, whether a bare line end was met, and what was left after the end.
     fn scan(wire: &[u8], cut: usize, mut scanner: Scanner) -> (Vec<u8>, bool, Option<usize>) {

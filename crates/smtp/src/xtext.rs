@@ -52,9 +52,50 @@ pub(crate) fn decode_utf8(text: &str) -> Option<String> {
     Some(out)
 }
 
+/// `text` as xtext.
+pub(crate) fn encode(text: &str, out: &mut Vec<u8>) {
+    for b in text.bytes() {
+        match b {
+            b'!'..=b'~' if b != b'+' && b != b'=' => out.push(b),
+            _ => out.extend_from_slice(format!("+{b:02X}").as_bytes()),
+        }
+    }
+}
+
+/// `text` as an address of type `utf-8`; `smtputf8` says that UTF-8 may stand for itself.
+pub(crate) fn encode_utf8(text: &str, smtputf8: bool, out: &mut Vec<u8>) {
+    for c in text.chars() {
+        match c {
+            '\\' | '+' | '=' => out.extend_from_slice(format!("\\x{{{:02X}}}", u32::from(c)).as_bytes()),
+            '!'..='~' => out.push(c as u8),
+            c if smtputf8 && !c.is_ascii() && !c.is_control() => {
+                out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            c => out.extend_from_slice(format!("\\x{{{:02X}}}", u32::from(c)).as_bytes()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_encoded_can_be_decoded() {
+        let encoded = |f: &dyn Fn(&mut Vec<u8>)| {
+            let mut out = Vec::new();
+            f(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(encoded(&|out| encode("a+b=c d", out)), "a+2Bb+3Dc+20d");
+        assert_eq!(encoded(&|out| encode_utf8("用+\\@x", true, out)), "用\\x{2B}\\x{5C}@x");
+        assert_eq!(encoded(&|out| encode_utf8("用 @x", false, out)), "\\x{7528}\\x{20}@x");
+        for text in ["a+b=c d", "用户+\\ =@x.test"] {
+            for smtputf8 in [false, true] {
+                assert_eq!(decode_utf8(&encoded(&|out| encode_utf8(text, smtputf8, out))).as_deref(), Some(text));
+            }
+        }
+    }
 
     #[test]
     fn xtext_is_decoded_strictly() {

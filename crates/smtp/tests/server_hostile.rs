@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 
 use base::Reply;
-use common::{Caller, octets, play};
+use common::{Caller, Random, octets, play};
 use smtp::server::{AskBody, BareLineEnds, Chunking, Close, Protocol};
 use smtp::{Config, Event, Server};
 
@@ -238,6 +238,27 @@ fn a_refused_chunk_is_read_before_it_is_answered() {
 }
 
 #[test]
+fn chunks_on_the_way_when_the_first_was_refused_are_no_errors() {
+    let chunks = 40;
+    play(
+        config(),
+        &format!(
+            "{HELO}C: MAIL FROM:<nodata@x.test>
+             C: RCPT TO:<b@x.test>
+             {}C: NOOP
+             S: 250
+             S: 250
+             S: 451
+             {}S: 250",
+            "C: BDAT 3\nc: abc\n".repeat(chunks),
+            "S: 503 5.5.1\n".repeat(chunks - 1)
+        ),
+    );
+    let endless = format!("{HELO}{}{}S: 421", "C: BDAT 1\nc: a\n".repeat(110), "S: 503\n".repeat(100));
+    assert_eq!(play(config(), &endless).events.last().unwrap(), "Close");
+}
+
+#[test]
 fn a_refused_data_ends_the_transaction() {
     play(
         config(),
@@ -393,7 +414,10 @@ fn lmtp_gives_one_answer_for_a_chunk_and_many_for_the_last() {
     let mail = "C: MAIL FROM:<>\nC: RCPT TO:<a@x.test>\nC: RCPT TO:<b@x.test>\nS: 250\nS: 250\nS: 250\n";
     play(config.clone(), &format!("{lhlo}{mail}C: BDAT 2\nc: ab\nC: BDAT 2 LAST\nc: cd\nS: 250 2.0.0\nS: 250\nS: 452"));
     play(config.clone(), &format!("{lhlo}{mail}C: BDAT 5 LAST\nc: abcde\nC: NOOP\nS: 552\nS: 552\nS: 250"));
-    play(config, &format!("{lhlo}{mail}C: BDAT 5\nc: abcde\nC: NOOP\nS: 552\nS: 250"));
+    play(config.clone(), &format!("{lhlo}{mail}C: BDAT 5\nc: abcde\nC: NOOP\nS: 552\nS: 250"));
+    let nodata = mail.replace("<>", "<nodata@x.test>");
+    play(config.clone(), &format!("{lhlo}{nodata}C: BDAT 1 LAST\nc: a\nC: NOOP\nS: 451\nS: 451\nS: 250"));
+    play(config, &format!("{lhlo}{nodata}C: DATA\nC: NOOP\nS: 451\nS: 250"));
 }
 
 #[test]
@@ -419,18 +443,6 @@ fn the_same_answer_for_every_recipient() {
     }
     assert!(server.output().ends_with(b"> \r\n451 4.3.0 Disk full\r\n451 4.3.0 Disk full\r\n".split_at(4).1));
     assert!(!server.in_transaction());
-}
-
-/// A small generator (xorshift), so that a failure can be had again from its seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % n as u64) as usize
-    }
 }
 
 #[test]
@@ -470,7 +482,7 @@ fn any_input_means_the_same_however_it_is_cut() {
         "MAIL FROM:<nodata@x>\r\n",
     ];
     for seed in 1..3000 {
-        let mut random = Random(u64::wrapping_mul(seed, 0x9E37_79B9_7F4A_7C15));
+        let mut random = Random::new(seed);
         let mut config = config();
         config.chunking = Chunking::WithBinary;
         config.auth_in_clear = vec!["PLAIN"];

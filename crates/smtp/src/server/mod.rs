@@ -57,6 +57,7 @@ use std::sync::Arc;
 use base::Reply;
 use memchr::memchr;
 
+pub use crate::Protocol;
 pub use crate::body::BareLineEnds;
 use crate::body::Scanner;
 use crate::envelope::BodyType;
@@ -135,15 +136,6 @@ impl Config {
     }
 }
 
-/// Which protocol a listener speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// RFC 5321
-    Smtp,
-    /// RFC 2033: LHLO instead of EHLO, and a reply for each recipient after the body.
-    Lmtp,
-}
-
 /// Which of RFC 3030's extensions are offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chunking {
@@ -199,10 +191,12 @@ enum State {
         left: u64,
         last: bool,
     },
-    /// So many octets more of a BDAT that is refused, and then its reply.
+    /// So many octets more of a BDAT that is refused, and then its reply; more than once where LMTP answers for each
+    /// recipient.
     Skip {
         left: u64,
         reply: Box<Reply>,
+        copies: u32,
     },
     /// [`Server::tls_started`].
     Handshake,
@@ -467,9 +461,18 @@ impl Server {
     }
 
     fn reply(&mut self, reply: &Reply) {
+        self.count(reply);
+        self.say(reply);
+    }
+
+    fn count(&mut self, reply: &Reply) {
         if reply.code >= 500 {
             self.errors = self.errors.saturating_add(1);
         }
+    }
+
+    /// A reply that is counted already, or is no error of the client's whatever its code.
+    fn say(&mut self, reply: &Reply) {
         let utf8 = match self.state {
             State::Asked(Asked::Mail { smtputf8, .. } | Asked::Vrfy { smtputf8 }) => smtputf8,
             _ => self.transaction.as_ref().is_some_and(|t| t.smtputf8),

@@ -294,9 +294,11 @@ impl Server {
         let State::Asked(asked) = self.state else { return };
         let reply = negative_reply(reply);
         match asked {
-            Asked::Bdat { left, .. } => {
+            Asked::Bdat { left, last } => {
+                let copies = if last { self.copies() } else { 1 };
                 self.transaction = None;
-                self.state = State::Skip { left, reply: Box::new(reply) };
+                self.count(&reply);
+                self.state = State::Skip { left, reply: Box::new(reply), copies };
             }
             Asked::Data => {
                 self.settle(reply);

@@ -67,12 +67,11 @@ impl Server {
     /// The question what became of the body; or the reply, when that is known already. `last` is false for a chunk that
     /// is not the last (one reply then, in LMTP too).
     fn end_of_body(&mut self, last: bool) -> Event<'static> {
-        let (recipients, fault) = self.transaction.as_ref().map_or((0, None), |t| (t.recipients, t.fault));
-        let Some(fault) = fault else {
+        let Some(fault) = self.transaction.as_ref().and_then(|t| t.fault) else {
             self.state = State::Asked(Asked::Body);
             return Event::BodyEnd(match self.config.protocol {
                 Protocol::Smtp => AskBody::One(AskOne(())),
-                Protocol::Lmtp => AskBody::Each(AskEach(recipients)),
+                Protocol::Lmtp => AskBody::Each(AskEach(self.copies())),
             });
         };
         let reply = match fault {
@@ -81,14 +80,21 @@ impl Server {
                 Reply::new(554, 6, 0, "The message has a CR or LF that is not part of a CRLF (RFC 5321 section 2.3.8)")
             }
         };
-        // RFC 2033 §4.2.
-        let copies = if last && self.config.protocol == Protocol::Lmtp { recipients } else { 1 };
+        let copies = if last { self.copies() } else { 1 };
         for _ in 0..copies {
             self.reply(&reply);
         }
         self.transaction = None;
         self.state = State::Command;
         Event::Abort(fault)
+    }
+
+    /// How often the end of the body is answered: in LMTP once for each recipient (RFC 2033 §4.2).
+    pub(super) fn copies(&self) -> u32 {
+        match (self.config.protocol, &self.transaction) {
+            (Protocol::Lmtp, Some(transaction)) => transaction.recipients,
+            _ => 1,
+        }
     }
 
     /// The caller's replies at the end of the body.
@@ -130,9 +136,11 @@ impl Server {
             _ => self.not_ready_for_body(),
         };
         let (None, Some(transaction)) = (&refusal, &mut self.transaction) else {
-            // The octets are on their way all the same.
+            // The octets are on their way all the same. Not an error to be counted: whoever sends a large body in chunks
+            // has many of them on the way when he hears that the first was refused.
             let reply = refusal.unwrap_or(Reply::new(503, 5, 1, "MAIL first"));
-            self.state = State::Skip { left, reply: Box::new(reply) };
+            self.idle = self.idle.saturating_add(1);
+            self.state = State::Skip { left, reply: Box::new(reply), copies: 1 };
             return None;
         };
         let first = !std::mem::replace(&mut transaction.chunked, true);
@@ -181,10 +189,11 @@ impl Server {
 
     /// RFC 3030 §2: the octets of a refused chunk are read before it is answered.
     pub(super) fn skip<'a>(&mut self, rest: &'a [u8]) -> Progress<'a> {
-        let State::Skip { left, reply } = &mut self.state else { return Progress::Blocked };
+        let State::Skip { left, reply, copies } = &mut self.state else { return Progress::Blocked };
         if *left == 0 {
-            let reply = (**reply).clone();
-            self.settle(reply);
+            let (reply, copies) = (Reply::clone(reply), *copies);
+            (0..copies).for_each(|_| self.say(&reply));
+            self.state = if reply.code == 421 { State::Closing(Close::Refused) } else { State::Command };
             return Progress::Used(0);
         }
         let used = window(rest, *left).len();

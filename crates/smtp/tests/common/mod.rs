@@ -158,3 +158,19 @@ fn play_cut(config: &Config, script: &str, cut: usize) -> Caller {
     assert_eq!(left, "", "{dialogue}and then, unexpected");
     caller
 }
+
+/// A small generator (xorshift), so that a failure can be had again from its seed.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).max(1))
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % n as u64) as usize
+    }
+}
