@@ -64,16 +64,7 @@ impl SequenceSet {
     pub fn resolve(&self, max: u32) -> Ranges {
         let end = |n| if n == STAR { max } else { n };
         let known = self.ranges.iter().map(|r| (end(r.0), end(r.1))).filter(|r| r.0 != 0 && r.1 != 0);
-        let mut sorted: Vec<(u32, u32)> = known.map(|(a, b)| (a.min(b), a.max(b))).collect();
-        sorted.sort_unstable();
-        let mut merged: Vec<RangeInclusive<u32>> = Vec::with_capacity(sorted.len());
-        for (first, last) in sorted {
-            match merged.last_mut() {
-                Some(open) if first <= open.end().saturating_add(1) => *open = *open.start()..=last.max(*open.end()),
-                _ => merged.push(first..=last),
-            }
-        }
-        Ranges(merged)
+        known.map(|(a, b)| a.min(b)..=a.max(b)).collect()
     }
 
     /// Writes the set as the client could have.
@@ -147,6 +138,24 @@ impl Ranges {
     /// The highest number, if any: above the mailbox's EXISTS, a set of message numbers is BAD (RFC 9051 §6.4.5).
     pub fn last(&self) -> Option<u32> {
         self.0.last().map(|r| *r.end())
+    }
+}
+
+impl FromIterator<RangeInclusive<u32>> for Ranges {
+    /// From ranges in any order, which may overlap: sorts and merges them.
+    fn from_iter<I: IntoIterator<Item = RangeInclusive<u32>>>(ranges: I) -> Self {
+        let mut sorted: Vec<RangeInclusive<u32>> = ranges.into_iter().filter(|r| !r.is_empty()).collect();
+        sorted.sort_unstable_by_key(|r| *r.start());
+        let mut merged: Vec<RangeInclusive<u32>> = Vec::with_capacity(sorted.len());
+        for next in sorted {
+            match merged.last_mut() {
+                Some(open) if *next.start() <= open.end().saturating_add(1) => {
+                    *open = *open.start()..=*next.end().max(open.end());
+                }
+                _ => merged.push(next),
+            }
+        }
+        Ranges(merged)
     }
 }
 
@@ -266,5 +275,8 @@ mod tests {
         let ranges = SequenceSet::parse(b"2:4,8").unwrap().resolve(0);
         let members: Vec<u32> = (0..10).filter(|n| ranges.contains(*n)).collect();
         assert_eq!((members, ranges.last()), (vec![2, 3, 4, 8], Some(8)));
+        let numbers: Ranges = [2, 3, 4, 8].into_iter().collect();
+        let overlapping: Ranges = [8..=8, 3..=4, 2..=3, RangeInclusive::new(9, 7)].into_iter().collect();
+        assert_eq!((&numbers, &overlapping), (&ranges, &ranges));
     }
 }

@@ -78,6 +78,20 @@ fn trap_04_an_announced_literal_takes_no_memory_until_it_comes() {
 }
 
 #[test]
+fn a_literal_of_a_wrong_command_is_not_asked_for() {
+    let player = play("C: a FOO {1000}\nC: b SELECT ( {1000}\nC: c APPEND x 1 {1000}\nC: d NOOP");
+    let told = ["S: a BAD Unknown command", "S: b BAD A string is missing"];
+    assert_eq!((&said(&player)[..2], said(&player).len(), player.commands.len()), (&told[..], 3, 1));
+}
+
+#[test]
+fn each_step_ends_at_its_event() {
+    // So that what was sent in the clear after STARTTLS is still the caller's, to throw away.
+    let mut server = Server::new(Config::default());
+    assert_eq!(server.step(b"a STARTTLS\r\nb NOOP\r\n").consumed, b"a STARTTLS\r\n".len());
+}
+
+#[test]
 fn a_long_line_is_passed_over_to_its_end() {
     let text = Config::default().after_login.text;
     let long = "x".repeat(2 * text);

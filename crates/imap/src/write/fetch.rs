@@ -127,9 +127,21 @@ impl<'a> FetchWriter<'a> {
         self
     }
 
-    /// `RFC822 {size}`, `RFC822.HEADER {size}` or `RFC822.TEXT {size}` (RFC 3501): `size` octets must follow.
-    pub fn rfc822(mut self, name: &'static str, size: u64) -> Self {
-        self.item(name).raw(b" ").literal_header(size);
+    /// `RFC822 {size}` (RFC 3501): `size` octets must follow.
+    pub fn rfc822(mut self, size: u64) -> Self {
+        self.item("RFC822 ").literal_header(size);
+        self
+    }
+
+    /// `RFC822.HEADER {size}` (RFC 3501): `size` octets must follow.
+    pub fn rfc822_header(mut self, size: u64) -> Self {
+        self.item("RFC822.HEADER ").literal_header(size);
+        self
+    }
+
+    /// `RFC822.TEXT {size}` (RFC 3501): `size` octets must follow.
+    pub fn rfc822_text(mut self, size: u64) -> Self {
+        self.item("RFC822.TEXT ").literal_header(size);
         self
     }
 
@@ -226,7 +238,9 @@ mod tests {
             .section(&header, Some(0), 2)
             .octets(b"\r\n")
             .no_section(&all, None)
-            .rfc822("RFC822.TEXT", 3)
+            .rfc822(0)
+            .rfc822_header(0)
+            .rfc822_text(3)
             .leave_open();
         w.raw("abc");
         w.fetch_again()
@@ -242,7 +256,7 @@ mod tests {
             "* 12 FETCH (FLAGS (\\Seen $Forwarded) INTERNALDATE \"17-Jul-1996 09:44:25 +0000\" RFC822.SIZE 4286 \
              MODSEQ (624140003) EMAILID (M6d99ac3275bb4e) THREADID (T64b478a75b7ea9) THREADID NIL SAVEDATE NIL \
              ENVELOPE (NIL) BODYSTRUCTURE (\"a\") BODY (\"b\") \
-             BODY[4.1.HEADER.FIELDS (DATE \"X Y\")]<0> {2}\r\n\r\n BODY[] NIL RFC822.TEXT {3}\r\nabc \
+             BODY[4.1.HEADER.FIELDS (DATE \"X Y\")]<0> {2}\r\n\r\n BODY[] NIL RFC822 {0}\r\n RFC822.HEADER {0}\r\n RFC822.TEXT {3}\r\nabc \
              BINARY[1]<2> ~{1}\r\n\0 BINARY[] NIL BINARY.SIZE[1.2] 9 UID 7)\r\n"
         );
     }
