@@ -1,1 +1,88 @@
-//! SMTP, LMTP, IMAP and POP3 sessions: a wire machine bound to the domain
+//! Sessions: a wire machine bound to the domain. One task a connection: read, step the machine, answer its events out of
+//! the directory, the mailboxes and ingress, write.
+//!
+//! Floor 5. The protocols' rules are the machines' (`smtp`, `imap`, `pop3`); what a mail or an account is, the floors below
+//! know. What is here is the conversation: who may say what, with which deadline, and how an answer is put together.
+
+mod conn;
+mod pop3;
+mod sign_in;
+mod smtp;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use directory::Directory;
+use ingress::Ingress;
+use mailbox::Mailboxes;
+use net::{Cidr, Stream, Tls};
+
+pub use sign_in::MECHANISMS;
+pub use smtp::Role;
+
+/// What every session needs. One for the whole server.
+pub struct Services {
+    /// Who is who.
+    pub directory: Directory,
+    /// Mailboxes.
+    pub mailboxes: Mailboxes,
+    /// The way in.
+    pub ingress: Ingress,
+    /// Our certificates.
+    pub tls: Tls,
+    /// Our name in greetings.
+    pub hostname: String,
+    /// Networks that may relay without signing in.
+    pub trusted: Vec<Cidr>,
+    /// Sign-in without TLS is allowed from loopback.
+    pub clear_on_loopback: bool,
+    /// The largest mail, octets.
+    pub max_message: u64,
+    /// Tells sessions to end.
+    pub stopping: tokio::sync::watch::Receiver<bool>,
+}
+
+impl Services {
+    fn is_trusted(&self, ip: Option<IpAddr>) -> bool {
+        ip.is_some_and(|ip| self.trusted.iter().any(|net| net.contains(ip)))
+    }
+
+    /// Passwords travel in the clear only within this machine, and only by setting.
+    fn clear_sign_in(&self, ip: Option<IpAddr>) -> bool {
+        self.clear_on_loopback && ip.is_some_and(|ip| ip.to_canonical().is_loopback())
+    }
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// SMTP or LMTP, in a role.
+    Smtp(Role),
+    /// POP3.
+    Pop3,
+}
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(30);
+
+/// Serves one connection to its end. `tls`: TLS from the first octet (465, 993, 995).
+pub async fn serve(services: Arc<Services>, service: Service, tls: bool, stream: Stream) {
+    let stream = if tls {
+        let handshake = stream.upgrade(&services.tls, &[], net::Deadline::after(HANDSHAKE));
+        match handshake.await {
+            Ok(stream) => stream,
+            Err(error) => return tracing::debug!(%error, "TLS handshake failed"),
+        }
+    } else {
+        stream
+    };
+    let peer = stream.peer();
+    let outcome = match service {
+        Service::Smtp(role) => smtp::serve(services, role, stream).await,
+        Service::Pop3 => pop3::serve(services, stream).await,
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(?service, ?peer, %error, "connection ended");
+    }
+}

@@ -1,0 +1,154 @@
+//! Where a mail came from, and the header fields that say so: Return-Path, Delivered-To, Received.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use base::{AccountId, Address, Timestamp};
+
+/// How a mail came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// RFC 5321
+    Smtp,
+    /// RFC 2033
+    Lmtp,
+}
+
+/// Who brings a mail: what a session knows about its peer.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The peer; none for a Unix socket.
+    pub ip: Option<IpAddr>,
+    /// What it called itself in EHLO.
+    pub helo: String,
+    /// EHLO, not HELO.
+    pub extended: bool,
+    /// TLS version and cipher.
+    pub tls: Option<(&'static str, &'static str)>,
+    /// Who signed in, and their login.
+    pub signed_in: Option<(AccountId, Address)>,
+    /// The peer's network may relay.
+    pub trusted: bool,
+    /// Which protocol.
+    pub protocol: Protocol,
+}
+
+impl Origin {
+    /// The account that signed in.
+    pub fn account(&self) -> Option<AccountId> {
+        self.signed_in.as_ref().map(|(account, _)| *account)
+    }
+
+    /// A user's program sends its own mail: we complete its header (RFC 6409 §8).
+    pub fn is_submission(&self) -> bool {
+        self.signed_in.is_some()
+    }
+
+    /// May send to hosts that are not ours. Everybody else must not, in any combination (no open relay).
+    pub fn may_relay(&self) -> bool {
+        self.signed_in.is_some() || (self.trusted && self.protocol == Protocol::Smtp)
+    }
+
+    /// The `Received` field (RFC 5321 §4.4). `to` only when there is one recipient: others' addresses are nobody's
+    /// business. A signed-in user's address is not given away either.
+    pub(crate) fn received(&self, hostname: &str, to: Option<&Address>, now: Timestamp) -> String {
+        let mut field = String::with_capacity(256);
+        // Writing to a String does not fail.
+        let _ = write!(field, "Received: from {}", clean(&self.helo));
+        match self.ip {
+            Some(_) if self.is_submission() => {}
+            Some(IpAddr::V4(ip)) => drop(write!(field, " ([{ip}])")),
+            Some(IpAddr::V6(ip)) => drop(write!(field, " ([IPv6:{ip}])")),
+            None => field.push_str(" (local)"),
+        }
+        let _ = write!(field, "\r\n\tby {hostname} (Postroom) with {}", self.with());
+        if let Some((version, cipher)) = self.tls {
+            let _ = write!(field, " ({version} {cipher})");
+        }
+        if let Some(to) = to {
+            let _ = write!(field, "\r\n\tfor <{to}>");
+        }
+        let _ = write!(field, ";\r\n\t{}\r\n", now.rfc5322());
+        field
+    }
+
+    /// The `with` keyword: RFC 3848.
+    fn with(&self) -> &'static str {
+        match (self.protocol, self.extended, self.tls.is_some(), self.signed_in.is_some()) {
+            (Protocol::Lmtp, _, false, false) => "LMTP",
+            (Protocol::Lmtp, _, true, false) => "LMTPS",
+            (Protocol::Lmtp, _, false, true) => "LMTPA",
+            (Protocol::Lmtp, _, true, true) => "LMTPSA",
+            (Protocol::Smtp, false, ..) => "SMTP",
+            (Protocol::Smtp, true, false, false) => "ESMTP",
+            (Protocol::Smtp, true, true, false) => "ESMTPS",
+            (Protocol::Smtp, true, false, true) => "ESMTPA",
+            (Protocol::Smtp, true, true, true) => "ESMTPSA",
+        }
+    }
+}
+
+/// A peer's own words in a header field of ours: no spaces, no parentheses, no end of line (trap 27).
+fn clean(helo: &str) -> String {
+    let kept: String = helo.chars().filter(|c| c.is_ascii_graphic() && !"()<>\";,\\".contains(*c)).take(255).collect();
+    if kept.is_empty() { "unknown".into() } else { kept }
+}
+
+/// What stands before the mail in one recipient's mailbox.
+pub(crate) fn prefix(from: Option<&Address>, to: &Address, received: &str) -> Arc<[u8]> {
+    let mut text = String::with_capacity(received.len() + 128);
+    match from {
+        Some(from) => drop(write!(text, "Return-Path: <{from}>\r\n")),
+        None => text.push_str("Return-Path: <>\r\n"),
+    }
+    let _ = write!(text, "Delivered-To: {to}\r\n{received}");
+    text.into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin() -> Origin {
+        Origin {
+            ip: Some([192, 0, 2, 7].into()),
+            helo: "client.example".into(),
+            extended: true,
+            tls: None,
+            signed_in: None,
+            trusted: false,
+            protocol: Protocol::Smtp,
+        }
+    }
+
+    #[test]
+    fn a_received_field_says_what_the_session_knows() {
+        let to = Address::parse("jane@example.test").unwrap();
+        assert_eq!(
+            origin().received("mx.example.test", Some(&to), Timestamp(0)),
+            "Received: from client.example ([192.0.2.7])\r\n\tby mx.example.test (Postroom) with ESMTP\r\n\t\
+             for <jane@example.test>;\r\n\tThu, 01 Jan 1970 00:00:00 +0000\r\n"
+        );
+    }
+
+    #[test]
+    fn a_signed_in_users_address_is_not_given_away() {
+        let signed_in = Some((AccountId(1), Address::parse("jane@example.test").unwrap()));
+        let field = Origin { signed_in, tls: Some(("TLSv1.3", "X")), ..origin() }.received("mx", None, Timestamp(0));
+        assert!(!field.contains("192.0.2.7") && field.contains("with ESMTPSA (TLSv1.3 X);"), "{field}");
+    }
+
+    #[test]
+    fn trap_27_a_greeting_cannot_add_header_fields() {
+        let field = Origin { helo: "a\r\nX-Evil: (1".into(), ..origin() }.received("mx", None, Timestamp(0));
+        assert!(field.starts_with("Received: from aX-Evil:1 ("), "{field}");
+    }
+
+    #[test]
+    fn nobody_relays_without_a_right_to() {
+        assert!(!origin().may_relay());
+        assert!(Origin { trusted: true, ..origin() }.may_relay());
+        assert!(!Origin { trusted: true, protocol: Protocol::Lmtp, ..origin() }.may_relay());
+    }
+}

@@ -1,0 +1,139 @@
+//! The octets of a session: what was read and not yet used, and writing with a deadline.
+//!
+//! An idle session holds no buffer: it waits until octets are there, and only then takes one.
+
+use std::io;
+use std::time::Duration;
+
+use net::{Deadline, Stream, Tls, with_deadline};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::watch;
+
+/// What is read at once.
+const READ: usize = 32 * 1024;
+/// How long a peer may take to take what we write.
+const WRITE: Duration = Duration::from_secs(120);
+
+/// A connection and its input.
+pub(crate) struct Conn {
+    stream: Stream,
+    input: Vec<u8>,
+    used: usize,
+    stopping: watch::Receiver<bool>,
+}
+
+/// What reading came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// More input is there.
+    More,
+    /// The peer ended its side.
+    End,
+    /// Nothing came in time.
+    Late,
+    /// The server is stopping.
+    Stopping,
+}
+
+impl Conn {
+    pub(crate) fn new(stream: Stream, stopping: watch::Receiver<bool>) -> Self {
+        Conn { stream, input: Vec::new(), used: 0, stopping }
+    }
+
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// The input as a buffer of its own, for a loop that also writes; what is left is given back by [`Conn::put_back`].
+    pub(crate) fn take_input(&mut self) -> Input {
+        Input { bytes: std::mem::take(&mut self.input), used: std::mem::take(&mut self.used) }
+    }
+
+    /// The end of that loop.
+    pub(crate) fn put_back(&mut self, input: Input) {
+        if input.used < input.bytes.len() {
+            (self.input, self.used) = (input.bytes, input.used);
+        }
+    }
+
+    /// Waits for more input, at most `time`.
+    pub(crate) async fn read(&mut self, time: Duration) -> io::Result<Read> {
+        let deadline = tokio::time::sleep(time);
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                biased;
+                ready = self.stream.readable() => ready?,
+                () = &mut deadline => return Ok(Read::Late),
+                _ = self.stopping.wait_for(|stop| *stop) => return Ok(Read::Stopping),
+            }
+            match self.fill() {
+                Ok(0) => return Ok(Read::End),
+                Ok(_) => return Ok(Read::More),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Waits until input can be read; for a session that waits for something else too. Holds nothing meanwhile.
+    pub(crate) async fn readable(&mut self) -> io::Result<()> {
+        self.stream.readable().await
+    }
+
+    /// Reads what is there; 0 at the end, `WouldBlock` when there is nothing.
+    pub(crate) fn fill(&mut self) -> io::Result<usize> {
+        if self.used > 0 {
+            self.input.drain(..self.used);
+            self.used = 0;
+        }
+        let held = self.input.len();
+        self.input.resize(held + READ, 0);
+        let read = self.stream.try_read(&mut self.input[held..]);
+        self.input.truncate(held + *read.as_ref().unwrap_or(&0));
+        if self.input.is_empty() {
+            self.input = Vec::new();
+        }
+        read
+    }
+
+    /// Writes all of it.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let work = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        with_deadline(Deadline::after(WRITE), work).await
+    }
+
+    /// TLS from here on. What was read in the clear and not used is refused by the stream (trap 3).
+    pub(crate) async fn start_tls(self, tls: &Tls, time: Duration) -> io::Result<Conn> {
+        let stream = self.stream.upgrade(tls, &self.input[self.used..], Deadline::after(time)).await?;
+        Ok(Conn { stream, input: Vec::new(), used: 0, stopping: self.stopping })
+    }
+
+    /// Says goodbye.
+    pub(crate) async fn close(self) {
+        self.stream.close(Deadline::after(Duration::from_secs(5))).await;
+    }
+}
+
+/// Input taken out of a [`Conn`].
+#[derive(Default)]
+pub(crate) struct Input {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Input {
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.bytes[self.used..]
+    }
+
+    pub(crate) fn consume(&mut self, n: usize) {
+        self.used += n;
+    }
+}

@@ -1,0 +1,267 @@
+//! An SMTP or LMTP session: the machine's questions answered out of the directory and ingress.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{Address, Reply};
+use ingress::{Incoming, Origin};
+use net::Stream;
+use smtp::server::{BareLineEnds, Protocol};
+use smtp::{Config, Event, Mail, Rcpt, Recipient, Server};
+
+use crate::conn::{Conn, Read};
+use crate::sign_in::{Progress, SignIn};
+use crate::{HANDSHAKE, MECHANISMS, Services};
+
+/// RFC 5321 §4.5.3.2.7: a server waits at least five minutes for a command.
+const COMMAND: Duration = Duration::from_secs(300);
+/// A peer in the middle of its body gets less.
+const BODY: Duration = Duration::from_secs(180);
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Port 25: other servers bring mail for us.
+    Mx,
+    /// 587, 465, 2525: our users' programs send.
+    Submission,
+    /// Local delivery, trusted: loopback or a Unix socket.
+    Lmtp,
+}
+
+/// The machine's configuration for a session.
+fn config(services: &Services, role: Role, ip: Option<IpAddr>) -> Config {
+    let mut config = Config::new(services.hostname.clone());
+    config.max_size = services.max_message;
+    config.starttls = true;
+    config.bare_line_ends = BareLineEnds::Reject;
+    match role {
+        Role::Lmtp => config.protocol = Protocol::Lmtp,
+        Role::Mx | Role::Submission => {
+            config.auth = MECHANISMS.to_vec();
+            if services.clear_sign_in(ip) {
+                config.auth_in_clear = MECHANISMS.to_vec();
+            }
+        }
+    }
+    config
+}
+
+pub(crate) async fn serve(services: Arc<Services>, role: Role, stream: Stream) -> io::Result<()> {
+    let ip = stream.peer().map(|p| p.ip());
+    let config = Arc::new(config(&services, role, ip));
+    let mut machine = Server::new(config);
+    if stream.is_tls() {
+        machine.tls_started();
+    }
+    machine.greet();
+    let tls = facts(&stream);
+    let conn = Conn::new(stream, services.stopping.clone());
+    let origin = Origin {
+        ip,
+        helo: String::new(),
+        extended: false,
+        tls,
+        signed_in: None,
+        trusted: services.is_trusted(ip),
+        protocol: if role == Role::Lmtp { ingress::Protocol::Lmtp } else { ingress::Protocol::Smtp },
+    };
+    let session = Session { services, role, machine, origin, incoming: None, sign_in: None };
+    session.run(conn).await
+}
+
+fn facts(stream: &Stream) -> Option<(&'static str, &'static str)> {
+    stream.tls().map(|facts| (facts.version, facts.cipher))
+}
+
+struct Session {
+    services: Arc<Services>,
+    role: Role,
+    machine: Server,
+    origin: Origin,
+    /// The mail being taken.
+    incoming: Option<Box<Taking>>,
+    /// The sign-in under way.
+    sign_in: Option<Box<SignIn>>,
+}
+
+/// A mail, and why it will be refused at its end.
+struct Taking {
+    mail: Incoming,
+    refusal: Option<Reply>,
+}
+
+/// What the connection has to do.
+enum Next {
+    Go,
+    StartTls,
+}
+
+impl Session {
+    async fn run(mut self, mut conn: Conn) -> io::Result<()> {
+        loop {
+            let mut input = conn.take_input();
+            let mut next = Next::Go;
+            loop {
+                let step = self.machine.step(input.rest());
+                let consumed = step.consumed;
+                let idle = step.event.is_none();
+                if let Some(event) = step.event {
+                    next = self.answer(event).await;
+                }
+                input.consume(consumed);
+                if matches!(next, Next::StartTls) || (idle && consumed == 0) || self.machine.is_closed() && idle {
+                    break;
+                }
+            }
+            conn.put_back(input);
+            self.flush(&mut conn).await?;
+            if self.machine.is_closed() {
+                conn.close().await;
+                return Ok(());
+            }
+            if matches!(next, Next::StartTls) {
+                conn = conn.start_tls(&self.services.tls, HANDSHAKE).await?;
+                self.machine.tls_started();
+                self.origin.tls = facts(conn.stream());
+                self.origin.signed_in = None;
+                self.incoming = None;
+                continue;
+            }
+            let time = if self.incoming.is_some() { BODY } else { COMMAND };
+            match conn.read(time).await? {
+                Read::More => {}
+                Read::End => return Ok(()),
+                Read::Late => self.machine.shut_down(&Reply::new(421, 4, 2, "You took too long")),
+                Read::Stopping => self.machine.shut_down(&Reply::new(421, 3, 2, "The server is stopping")),
+            }
+        }
+    }
+
+    async fn flush(&mut self, conn: &mut Conn) -> io::Result<()> {
+        let n = self.machine.output().len();
+        conn.write(self.machine.output()).await?;
+        self.machine.sent(n);
+        Ok(())
+    }
+
+    async fn answer(&mut self, event: Event<'_>) -> Next {
+        match event {
+            Event::Hello(ask, hello) => {
+                self.incoming = None;
+                (self.origin.helo, self.origin.extended) = (hello.name, hello.extended);
+                ask.accept(&mut self.machine);
+            }
+            Event::StartTls(ask) => {
+                ask.accept(&mut self.machine);
+                return Next::StartTls;
+            }
+            Event::Auth(ask, auth) => {
+                let mut sign_in = SignIn::new(auth.mechanism, "smtp", self.origin.ip);
+                let progress = sign_in.begin(&self.services, auth.initial.as_deref()).await;
+                self.sign_in = Some(Box::new(sign_in));
+                self.signed_in(ask, progress);
+            }
+            Event::AuthResponse(ask, response) => {
+                let progress = match &mut self.sign_in {
+                    Some(sign_in) => sign_in.respond(&self.services, &response).await,
+                    None => Progress::Failed(Reply::new(503, 5, 1, "No sign-in is under way")),
+                };
+                self.signed_in(ask, progress);
+            }
+            Event::AuthAborted => self.sign_in = None,
+            Event::Mail(ask, mail) => match self.mail(mail).await {
+                Ok(()) => ask.accept(&mut self.machine),
+                Err(e) => ask.refuse(&mut self.machine, &public(e)),
+            },
+            Event::Rcpt(ask, rcpt) => match self.rcpt(rcpt).await {
+                Ok(()) => ask.accept(&mut self.machine),
+                Err(e) => ask.refuse(&mut self.machine, &public(e)),
+            },
+            Event::Data(ask) => ask.accept(&mut self.machine),
+            Event::Body(bytes) => {
+                if let Some(taking) = &mut self.incoming
+                    && let Err(e) = taking.mail.push(bytes)
+                {
+                    taking.refusal.get_or_insert(public(e));
+                }
+            }
+            Event::BodyEnd(ask) => {
+                let outcome = self.commit().await;
+                match (ask, outcome) {
+                    (smtp::server::AskBody::Each(ask), Ok(each)) => ask.reply(&mut self.machine, |i| each[i].clone()),
+                    (ask, Ok(each)) => ask.reply(&mut self.machine, &for_all(each)),
+                    (ask, Err(reply)) => ask.reply(&mut self.machine, &reply),
+                }
+            }
+            Event::Abort(_) => self.incoming = None,
+            Event::Vrfy(ask, _) => {
+                // Whom we know is nobody's business (RFC 5321 §7.3).
+                ask.reply(&mut self.machine, &Reply::new(252, 5, 0, "Send some mail, and we shall see"));
+            }
+            Event::Close(_) => self.incoming = None,
+        }
+        Next::Go
+    }
+
+    fn signed_in(&mut self, ask: smtp::server::AskAuth, progress: Progress) {
+        match progress {
+            Progress::Challenge(challenge) => return ask.challenge(&mut self.machine, &challenge),
+            Progress::Done(who) => {
+                self.origin.signed_in = Some((who.account, who.login));
+                ask.accept(&mut self.machine);
+            }
+            Progress::Failed(reply) => ask.refuse(&mut self.machine, &reply),
+        }
+        self.sign_in = None;
+    }
+
+    async fn mail(&mut self, mail: Mail) -> base::Result<()> {
+        if self.role == Role::Submission && self.origin.signed_in.is_none() && !self.origin.trusted {
+            return Err(base::Error::new(Reply::new(530, 7, 0, "Sign in first")));
+        }
+        let incoming = self.services.ingress.start(Arc::new(self.origin.clone()), mail.from).await?;
+        self.incoming = Some(Box::new(Taking { mail: incoming, refusal: None }));
+        Ok(())
+    }
+
+    async fn rcpt(&mut self, rcpt: Rcpt) -> base::Result<()> {
+        let to: Option<Address> = match rcpt.to {
+            Recipient::Postmaster => None,
+            Recipient::Mailbox(address) => Some(address),
+        };
+        match &mut self.incoming {
+            Some(taking) => taking.mail.recipient(to.as_ref()).await,
+            None => Err(base::Error::new(Reply::new(503, 5, 1, "MAIL comes first"))),
+        }
+    }
+
+    /// An answer for each recipient, or one for all.
+    async fn commit(&mut self) -> Result<Vec<Reply>, Reply> {
+        let taking = self.incoming.take().ok_or_else(|| Reply::new(503, 5, 1, "MAIL comes first"))?;
+        if let Some(refusal) = taking.refusal {
+            return Err(refusal);
+        }
+        let outcomes = taking.mail.commit().await.map_err(public)?;
+        let stored = || Reply::new(250, 6, 0, "Stored");
+        Ok(outcomes.into_iter().map(|o| o.map_or_else(public, |()| stored())).collect())
+    }
+}
+
+/// SMTP has one answer for all recipients: yes when anybody has the mail. The others had their answer at RCPT; who could
+/// not be served since is the server's to report.
+fn for_all(each: Vec<Reply>) -> Reply {
+    let yes = each.iter().position(Reply::is_positive);
+    let refused = || Reply::new(554, 5, 1, "No valid recipients");
+    each.into_iter().nth(yes.unwrap_or(0)).unwrap_or_else(refused)
+}
+
+/// What the peer is told; the cause goes to the log.
+fn public(error: base::Error) -> Reply {
+    if std::error::Error::source(&error).is_some() {
+        tracing::warn!(%error, "refused for our own trouble");
+    }
+    error.into_reply()
+}
