@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::header::{Field, unfold};
-use crate::lexer::{Lexer, is_wsp, trim};
+use crate::lexer::{Lexer, is_wsp};
 
 /// A `Content-Transfer-Encoding` (RFC 2045 §6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -255,37 +255,45 @@ struct RawParam<'a> {
     value: Cow<'a, [u8]>,
 }
 
-/// `*(";" attribute "=" value)` (RFC 2045 §5.1), to the end of the field.
+/// `*(";" attribute "=" value)` (RFC 2045 §5.1), to the end of the field. A `;` may be missing: RFC 2046 §5.2.3.5 itself
+/// forgot one.
 fn params(lexer: &mut Lexer<'_>, max: usize) -> Vec<Param> {
     let mut raw = Vec::new();
-    while raw.len() < max {
-        skip_to(lexer, b';');
-        if !lexer.eat(b';') {
-            break;
+    while raw.len() < max && lexer.peek().is_some() {
+        lexer.skip_cfws();
+        match lexer.peek() {
+            Some(b'"') => {
+                lexer.quoted();
+            }
+            _ if lexer.token_before(b'=') => {
+                let name = lexer.token();
+                lexer.skip_cfws();
+                lexer.take(1);
+                lexer.skip_cfws();
+                let value = if lexer.peek() == Some(b'"') { lexer.quoted() } else { unquoted(lexer) };
+                raw.push(RawParam::new(name, value));
+            }
+            _ if lexer.token().is_empty() => {
+                lexer.take(1);
+            }
+            _ => {}
         }
-        lexer.skip_cfws();
-        let name = lexer.token();
-        lexer.skip_cfws();
-        if name.is_empty() || !lexer.eat(b'=') {
-            continue;
-        }
-        lexer.skip_cfws();
-        let value = if lexer.peek() == Some(b'"') { lexer.quoted() } else { unquoted(lexer) };
-        raw.push(RawParam::new(name, value));
     }
     join_continuations(raw)
 }
 
 /// A value without quotes. RFC 2045 allows it to be one token; mail has `name=annual report.pdf` too, so that it goes to
-/// the next `;`, or to a comment, which white space must set apart.
+/// the next `;` or `attribute=`, without the comments at its end.
 fn unquoted<'a>(lexer: &mut Lexer<'a>) -> Cow<'a, [u8]> {
-    let mut before = 0;
-    let value = lexer.until(|b| {
-        let stop = b == b';' || (b == b'(' && is_wsp(before));
-        before = b;
-        stop
-    });
-    unfold(trim(value))
+    let from = lexer.rest();
+    loop {
+        lexer.until(|b| b == b';' || is_wsp(b));
+        let len = from.len() - lexer.rest().len();
+        lexer.skip_cfws();
+        if matches!(lexer.peek(), None | Some(b';')) || lexer.token_before(b'=') {
+            return unfold(&from[..len]);
+        }
+    }
 }
 
 impl<'a> RawParam<'a> {
@@ -363,6 +371,75 @@ fn percent_encode(value: &[u8], out: &mut Vec<u8>) {
             out.push(*b);
         } else {
             out.extend_from_slice(&[b'%', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lexer::work;
+
+    fn shown(value: &str) -> Vec<String> {
+        let content = content_type(value.as_bytes(), 100).unwrap();
+        let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        content.params.iter().map(|p| format!("{}={}", text(&p.name), text(&p.value))).collect()
+    }
+
+    #[test]
+    fn parameters_as_mail_has_them() {
+        for (value, expected) in [
+            // RFC 2045 §5.1.
+            ("text/plain; charset=us-ascii (Plain text)", &["charset=us-ascii"][..]),
+            ("text/plain; charset=\"us-ascii\"", &["charset=us-ascii"]),
+            // RFC 2046 §5.2.3.5 forgot a semicolon.
+            (
+                "message/external-body; access-type=mail-server\r\n server=\"listserv@bogus.bitnet\"",
+                &["access-type=mail-server", "server=listserv@bogus.bitnet"],
+            ),
+            ("text/html charset=utf-8", &["charset=utf-8"]),
+            ("a/b; name=annual report.pdf ; x", &["name=annual report.pdf"]),
+            ("a/b; boundary==_1=2; c = d", &["boundary==_1=2", "c=d"]),
+            ("a/b;;c=d;", &["c=d"]),
+            ("a/b; c=\"d;e\"junk; f=g", &["c=d;e", "f=g"]),
+            ("a/b; c=", &["c="]),
+        ] {
+            assert_eq!(shown(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn continuations() {
+        for (value, expected) in [
+            // RFC 2231 §3, §4, §4.1.
+            ("a/b; URL*0=\"ftp://\"; URL*1=\"cs.utk.edu/pub\"", &["url=ftp://cs.utk.edu/pub"][..]),
+            (
+                "a/x; title*=us-ascii'en-us'This%20is%20%2A%2A%2Afun%2A%2A%2A",
+                &["title*=us-ascii'en-us'This%20is%20%2A%2A%2Afun%2A%2A%2A"],
+            ),
+            (
+                "a/x; title*0*=us-ascii'en'This%20is%20even%20more%20; title*1*=%2A%2A%2Afun%2A%2A%2A%20; title*2=\"isn't it!\"",
+                &["title*=us-ascii'en'This%20is%20even%20more%20%2A%2A%2Afun%2A%2A%2A%20isn%27t%20it!"],
+            ),
+            // In any order; doubled; with a gap; without a beginning; without a charset.
+            ("a/b; x*1=b; x*0=a; x*1=c; x*3=d; y*1=z", &["x=ab"]),
+            ("a/b; x*0=\"a b\"; x*1*=%20", &["x*=''a%20b%20"]),
+        ] {
+            assert_eq!(shown(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn trap_06_hostile_parameters_are_read_a_bounded_number_of_times() {
+        for unit in [
+            ";", "a", "a ", "=", "a=", "a=b ", "(", "(c)", "a(c)", "\"", "\"x\"", ";a*0=x", " x(c)", ";a=(c)x ", "/",
+            "\\",
+        ] {
+            let value = format!("a/b;n={}", unit.repeat(20_000));
+            work::taken();
+            let params = content_type(value.as_bytes(), 50_000).unwrap().params;
+            assert!(work::taken() <= 4 * value.len(), "{unit}");
+            assert!(params.len() <= value.len() / 2);
         }
     }
 }

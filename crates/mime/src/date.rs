@@ -48,10 +48,10 @@ pub fn parse_date(value: &[u8]) -> Option<(Timestamp, i32)> {
     let mut lexer = Lexer::new(value);
     for _ in 0..MAX_WORDS {
         lexer.skip_cfws();
-        while lexer.eat(b',') {
+        while lexer.eat(b',') || lexer.eat(b';') {
             lexer.skip_cfws();
         }
-        let word = lexer.until(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n' | b',' | b'('));
+        let word = lexer.until(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n' | b',' | b';' | b'('));
         if word.is_empty() {
             break;
         }

@@ -114,7 +114,7 @@ impl Indexer {
             last: 0,
             delimiter: memmem::Finder::new("\n--"),
         };
-        indexer.open_part(Content::default());
+        indexer.open_part(Content::default(), 0);
         indexer
     }
 
@@ -175,9 +175,9 @@ impl Indexer {
     fn judge(&mut self, head: &[u8], whole: bool) {
         if let Some((level, closing)) = self.boundary_of(head) {
             // RFC 2046 §5.1.1: the line end before a boundary is part of it.
-            self.end_headers(self.line_start);
-            let line_feeds = self.line_feeds - u64::from(self.line_end > 0);
-            self.close_down_to(level + 1, self.line_start - self.line_end, line_feeds);
+            let end = self.line_start - self.line_end;
+            self.end_headers(end);
+            self.close_down_to(level + 1, end, self.line_feeds.saturating_sub(1));
             if closing {
                 self.open[level].boundary = None;
                 self.boundaries -= 1;
@@ -293,12 +293,11 @@ impl Indexer {
         &self.parts[self.open.last().map_or(0, |open| open.part)]
     }
 
-    /// A part begins here with its header. Part 0 and the part inside a `Message` have an envelope, to be filled in.
-    fn open_part(&mut self, content: Content) {
+    /// A part begins at `at` with its header. Part 0 and the part inside a `Message` have an envelope, to be filled in.
+    fn open_part(&mut self, content: Content, at: u64) {
         let parent = self.open.last().map(|open| self.parts[open.part].kind);
         let envelope = (parent != Some(Kind::Multipart)).then(Vec::new);
         self.open.push(Open { part: self.parts.len(), boundary: None, line_feeds: self.line_feeds });
-        let at = self.at;
         self.parts.push(Part { kind: Kind::Leaf, header: at, body: at, end: at, lines: 0, next: 0, content, envelope });
         self.in_header = true;
         self.keeping = false;
@@ -307,14 +306,14 @@ impl Indexer {
     /// Behind a boundary: a part begins. The last one the limits allow takes all the rest: trap 6.
     fn open_next(&mut self) {
         if self.parts.len() + 1 >= self.limits.parts {
-            self.open_part(Content::opaque());
+            self.open_part(Content::opaque(), self.at);
             self.in_header = false;
             self.boundaries = 0;
             self.open.iter_mut().for_each(|open| open.boundary = None);
             return;
         }
         let digest = self.top().content.is("multipart", "digest");
-        self.open_part(if digest { Content::digested() } else { Content::default() });
+        self.open_part(if digest { Content::digested() } else { Content::default() }, self.at);
     }
 
     /// Ends the headers of the part at hand and of the messages that begin in it, as no line of them is left.
@@ -333,7 +332,8 @@ impl Indexer {
         let Some(open) = self.open.last_mut() else { return };
         let part = &mut self.parts[open.part];
         open.line_feeds = self.line_feeds;
-        part.body = at;
+        // Where a boundary cut the header off, its last line end is the boundary's; it may be all there was.
+        part.body = at.max(part.header);
         let default = std::mem::take(&mut part.content);
         part.content = Content::read(&kept, default, self.limits.params);
         if let Some(envelope) = &mut part.envelope {
@@ -355,7 +355,8 @@ impl Indexer {
             // RFC 2046 §5.2.1 forbids to encode a message. Of one that is we cannot say what is where.
             if room && content.encoding.is_identity() {
                 part.kind = Kind::Message;
-                self.open_part(Content::default());
+                let body = part.body;
+                self.open_part(Content::default(), body);
             } else {
                 content.become_type_of(Content::opaque());
             }
@@ -366,12 +367,15 @@ impl Indexer {
     }
 
     /// Ends all open parts but the outer `levels`: their bodies end at `end`, before which were `line_feeds`.
-    fn close_down_to(&mut self, levels: usize, end: u64, line_feeds: u64) {
+    fn close_down_to(&mut self, levels: usize, mut end: u64, mut line_feeds: u64) {
         for open in self.open.drain(levels..).rev() {
             let next = self.parts.len();
             let part = &mut self.parts[open.part];
-            // A boundary right behind the header: the line end between them is the header's.
-            part.end = end.max(part.body);
+            if part.body > end {
+                // A boundary right behind the blank line: the line end between them is the header's.
+                (end, line_feeds) = (part.body, self.line_feeds);
+            }
+            part.end = end;
             part.lines = line_feeds.saturating_sub(open.line_feeds);
             part.next = next;
             if part.kind == Kind::Multipart && next == open.part + 1 {

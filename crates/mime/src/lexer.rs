@@ -1,7 +1,7 @@
 //! The tokens that structured header fields share: white space, comments, quoted strings, words (RFC 5322 §3.2).
 //!
 //! Called by the address, content, date and encoded-word readers. It takes raw field values: folding is white space to
-//! it. Every call moves forward and no byte is looked at twice by the same caller, so that what is built on it is linear.
+//! it. Calls move forward, or look at the next token and the comments behind it; what is built on it is linear.
 
 use std::borrow::Cow;
 
@@ -99,6 +99,14 @@ impl<'a> Lexer<'a> {
     /// The longest MIME token here. Possibly empty.
     pub(crate) fn token(&mut self) -> &'a [u8] {
         self.run(TOKEN_SPECIAL | WSP)
+    }
+
+    /// Whether a token comes next and `b` behind it; nothing is read.
+    pub(crate) fn token_before(&self, b: u8) -> bool {
+        let mut ahead = self.clone();
+        let token = ahead.token();
+        ahead.skip_cfws();
+        !token.is_empty() && ahead.peek() == Some(b)
     }
 
     /// Everything up to, not including, the first byte that `stop` names.

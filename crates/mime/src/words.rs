@@ -9,7 +9,7 @@ use memchr::memmem;
 use crate::charset::to_utf8;
 use crate::content::Encoding;
 use crate::header::unfold;
-use crate::lexer::is_wsp;
+use crate::lexer::{is_wsp, work};
 use crate::transfer::{Decoder, hex_value};
 
 /// Longer charset names than this are none.
@@ -30,6 +30,7 @@ pub fn decode(value: &[u8]) -> String {
     let mut run = Run::default();
     while let Some(start) = memmem::find(rest, b"=?") {
         let (before, from) = rest.split_at(start);
+        work::count(start + 2);
         // RFC 2047 §6.2: white space between two words is not shown.
         if !before.iter().all(|b| is_wsp(*b)) || run.charset.is_empty() {
             run.flush(&mut out);
@@ -75,7 +76,9 @@ impl<'a> EncodedWord<'a> {
         // RFC 2231 §5: a language may follow the charset.
         let charset = rest[..name].split(|b| *b == b'*').next().filter(|c| !c.is_empty())?;
         let rest = &rest[name + 3..];
-        let end = memmem::find(rest, b"?=")?;
+        let end = memmem::find(rest, b"?=");
+        work::count(end.unwrap_or(rest.len()));
+        let end = end?;
         Some((EncodedWord { charset, base64, text: &rest[..end] }, &rest[end + 2..]))
     }
 
@@ -174,5 +177,17 @@ mod tests {
             assert_eq!(decode(encoded.as_bytes()), shown, "{encoded}");
         }
         assert_eq!(decode(b"caf\xe9"), "café");
+    }
+
+    #[test]
+    fn trap_06_what_only_looks_like_words_is_read_once() {
+        for unit in ["=?", "=?a?q?", "=?a?q", "?=", "=?=", "=?a?x?", "=?a?q?b?=", " =?"] {
+            for end in ["", "?="] {
+                let text = unit.repeat(20_000) + end;
+                work::taken();
+                decode(text.as_bytes());
+                assert!(work::taken() <= 2 * text.len(), "{unit} {end}");
+            }
+        }
     }
 }
