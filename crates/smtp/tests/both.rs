@@ -44,7 +44,7 @@ fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
 }
 
-/// Moves what one side has to say to the other; true when anything was said.
+/// Moves what each side has to say to the other, until the client has an event or both are silent.
 fn exchange(client: &mut Client, server: &mut Server, caller: &mut Caller, random: &mut Random) -> Vec<client::Event> {
     let mut events = Vec::new();
     loop {

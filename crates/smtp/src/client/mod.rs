@@ -252,22 +252,20 @@ impl Client {
 
     /// Trap 30: what the peer did not offer is not tried.
     fn fits(&self, mail: &Mail, rcpts: &[Rcpt]) -> Result<(), Unable> {
+        let peer = &self.peer;
         let utf8 = mail.smtputf8 || transaction::needs_utf8(mail, rcpts);
-        match () {
-            () if rcpts.is_empty() => Err(Unable::NoRecipients),
-            () if utf8 && !self.peer.smtputf8 => Err(Unable::SmtpUtf8),
-            () if mail.body == BodyType::EightBitMime && !self.peer.eight_bit_mime => Err(Unable::EightBitMime),
-            () if mail.body == BodyType::BinaryMime
-                && !(self.peer.binary_mime && self.peer.chunking && self.peer.pipelining) =>
-            {
-                Err(Unable::BinaryMime)
-            }
-            () if mail.require_tls && !(self.tls && self.peer.require_tls) => Err(Unable::RequireTls),
-            () => match (self.peer.size, mail.size) {
-                (Some(max), Some(size)) if max > 0 && size > max => Err(Unable::Size(max)),
-                _ => Ok(()),
-            },
-        }
+        let chunks = peer.binary_mime && peer.chunking && peer.pipelining;
+        let max = peer.size.filter(|&max| max > 0).unwrap_or(u64::MAX);
+        let needs = [
+            (rcpts.is_empty(), Unable::NoRecipients),
+            (utf8 && !peer.smtputf8, Unable::SmtpUtf8),
+            (mail.body == BodyType::EightBitMime && !peer.eight_bit_mime, Unable::EightBitMime),
+            (mail.body == BodyType::BinaryMime && !chunks, Unable::BinaryMime),
+            // RFC 8689 §2: in the clear the keyword is worth nothing.
+            (mail.require_tls && !(self.tls && peer.require_tls), Unable::RequireTls),
+            (mail.size.is_some_and(|size| size > max), Unable::Size(max)),
+        ];
+        needs.into_iter().find(|(unmet, _)| *unmet).map_or(Ok(()), |(_, unable)| Err(unable))
     }
 
     /// Appends a part of the body to the output, in its wire form: send it before giving more. Does nothing when the peer

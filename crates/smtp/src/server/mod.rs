@@ -53,6 +53,7 @@ mod obey;
 mod transfer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::Reply;
 use memchr::memchr;
@@ -63,6 +64,9 @@ use crate::body::Scanner;
 use crate::envelope::BodyType;
 use crate::reply;
 pub use event::{Abort, Ask, AskAuth, AskBody, AskEach, AskOne, AskVrfy, Auth, Close, Event, Hello, Step, Vrfy};
+
+/// How long a server waits for its client (RFC 5321 §4.5.3.2.7); the caller's business, as all time is.
+pub const TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// A command line with its CRLF: RFC 5321 §4.5.3.1.4 says 512, and each extension adds to MAIL and RCPT (ORCPT alone
 /// 500). Also the room for AUTH's initial response.
@@ -326,7 +330,8 @@ impl Server {
     /// Works on `input`, which is what follows the octets consumed so far, until something happens that the caller must
     /// know. Call it again after each event, even with no input left.
     ///
-    /// Linear in `input`; keeps at most one line of it.
+    /// Linear in `input`, of which it keeps at most one line. The replies to one input may be some four times as long:
+    /// send them before giving more.
     pub fn step<'a>(&mut self, input: &'a [u8]) -> Step<'a> {
         let mut consumed = 0;
         loop {

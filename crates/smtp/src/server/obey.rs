@@ -112,13 +112,19 @@ impl Server {
         if !self.no_arguments(args) {
             return None;
         }
-        match self.hello {
-            _ if !self.config.starttls => self.no(&Reply::new(502, 5, 1, "TLS is not available")),
-            _ if self.tls => self.out_of_order("TLS is on already"),
-            _ if self.transaction.is_some() => self.out_of_order("Not within a transaction"),
-            Some(true) => self.ask(Asked::StartTls, Event::StartTls(Ask(()))),
-            _ => self.out_of_order("Say EHLO first"),
+        if !self.config.starttls {
+            return self.no(&Reply::new(502, 5, 1, "TLS is not available"));
         }
+        if self.tls {
+            return self.out_of_order("TLS is on already");
+        }
+        if self.hello != Some(true) {
+            return self.out_of_order("Say EHLO first");
+        }
+        if self.transaction.is_some() {
+            return self.out_of_order("Not within a transaction");
+        }
+        self.ask(Asked::StartTls, Event::StartTls(Ask(())))
     }
 
     // ---- AUTH (RFC 4954) ----
@@ -131,12 +137,15 @@ impl Server {
         if self.config.auth.is_empty() && self.config.auth_in_clear.is_empty() {
             return self.no(&Reply::new(502, 5, 1, "Nobody signs in here"));
         }
-        // RFC 4954 §4: not twice, not within a transaction.
-        match self.hello {
-            _ if self.authenticated => return self.out_of_order("You are signed in already"),
-            _ if self.transaction.is_some() => return self.out_of_order("Not within a transaction"),
-            Some(true) => {}
-            _ => return self.out_of_order("Say EHLO first"),
+        // RFC 4954 §4.
+        if self.authenticated {
+            return self.out_of_order("You are signed in already");
+        }
+        if self.hello != Some(true) {
+            return self.out_of_order("Say EHLO first");
+        }
+        if self.transaction.is_some() {
+            return self.out_of_order("Not within a transaction");
         }
         let (name, initial) = match args.split_once(' ') {
             Some((name, initial)) => (name, Some(initial)),
