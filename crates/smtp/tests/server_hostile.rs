@@ -394,6 +394,19 @@ fn a_question_stops_the_machine_until_it_is_answered() {
 }
 
 #[test]
+fn tls_may_be_on_from_the_start() {
+    let mut config = config();
+    (config.starttls, config.auth) = (true, vec!["PLAIN"]);
+    let mut server = Server::new(config.into());
+    server.tls_started();
+    server.greet();
+    let Some(Event::Hello(ask, _)) = server.step(b"EHLO a\r\n").event else { panic!() };
+    ask.accept(&mut server);
+    let said = String::from_utf8_lossy(server.output()).into_owned();
+    assert!(said.ends_with("\r\n250 AUTH PLAIN\r\n") && !said.contains("STARTTLS"), "{said}");
+}
+
+#[test]
 fn an_answer_that_is_none_asks_the_client_to_come_back() {
     let mut server = Server::new(config().into());
     server.greet();
