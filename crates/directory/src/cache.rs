@@ -66,6 +66,14 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
         halves.insert(key, Dated { value, learnt }, self.half);
     }
 
+    /// Replaces what is known under `key` by what `change` makes of it, in one go.
+    pub(crate) fn update(&self, key: K, now: Moment, change: impl FnOnce(Option<V>) -> V) {
+        let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = halves.young.get(&key).cloned().or_else(|| halves.old.remove(&key));
+        let value = change(found.filter(|d| self.is_good(d.learnt, now)).map(|d| d.value));
+        halves.insert(key, Dated { value, learnt: now }, self.half);
+    }
+
     fn is_good(&self, learnt: Moment, now: Moment) -> bool {
         // A clock that was set back makes an entry old, not young.
         learnt.generation == now.generation && (0..self.ttl).contains(&(now.time.0 - learnt.time.0))

@@ -3,9 +3,14 @@
 use base::{AccountId, Timestamp};
 use store::{Error, Result, Tx, Value, params};
 
+use crate::organisation::check_name;
 use crate::password::PasswordHash;
+use crate::scram::ScramKeys;
 use crate::sql::{account as account_sql, credential as sql};
-use crate::{Changed, missing};
+use crate::{Changed, missing, refused};
+
+/// How many app passwords an account may have.
+pub const MAX_APP_PASSWORDS: usize = 32;
 
 /// A credential, numbered within its account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +95,62 @@ pub fn set_password(tx: &mut Tx<'_>, of: AccountId, hash: &PasswordHash, now: Ti
     tx.execute(&sql::ADD, params![of, id, kind, "", hash.as_str(), now])?;
     Changed::Credential(of).publish(tx);
     Ok(id)
+}
+
+/// What proves somebody, as the store keeps it.
+#[derive(Default)]
+pub(crate) struct Secrets {
+    pub(crate) password: Option<(CredentialId, PasswordHash)>,
+    /// All with the same salt, so that SCRAM, which shows a salt before it knows which password comes, works for each.
+    pub(crate) apps: Vec<(CredentialId, ScramKeys)>,
+}
+
+/// The secrets of an account.
+pub(crate) fn secrets(tx: &mut Tx<'_>, of: AccountId) -> Result<Secrets> {
+    let mut secrets = Secrets::default();
+    tx.rows(&sql::SECRETS, params![of], |r| {
+        let (id, text) = (CredentialId(r.int(0)?), r.text(2)?);
+        match Kind::read(r.int(1)?)? {
+            Kind::Password => secrets.password = Some((id, PasswordHash::stored(text))),
+            Kind::AppPassword => match ScramKeys::from_text(text) {
+                Some(keys) => secrets.apps.push((id, keys)),
+                None => return Err(Error::Corrupt(format!("credential {} of account {of}", id.0).into())),
+            },
+        }
+        Ok(())
+    })?;
+    Ok(secrets)
+}
+
+/// Adds an app password, by the keys that were derived from it beforehand; see
+/// [`crate::Directory::create_app_password`].
+///
+/// # Errors
+/// Refuses a bad name, the 33rd, keys with another salt than the account's others have, and an unknown account.
+pub fn add_app_password(
+    tx: &mut Tx<'_>,
+    of: AccountId,
+    name: &str,
+    keys: &ScramKeys,
+    now: Timestamp,
+) -> Result<CredentialId> {
+    check_name(name)?;
+    let others = secrets(tx, of)?.apps;
+    if others.len() >= MAX_APP_PASSWORDS {
+        return Err(refused("The account has 32 app passwords already: remove one"));
+    }
+    if others.iter().any(|(_, other)| !other.shares_salt(keys)) {
+        return Err(refused("Another app password was made at the same moment: try again"));
+    }
+    let id = next_version(tx, of)?;
+    tx.execute(&sql::ADD, params![of, id, Kind::AppPassword.as_i64(), name, keys.to_text().as_str(), now])?;
+    Changed::Credential(of).publish(tx);
+    Ok(id)
+}
+
+/// Writes down that a credential was used. This is no change of it: no event.
+pub(crate) fn used(tx: &mut Tx<'_>, of: AccountId, id: CredentialId, now: Timestamp) -> Result<()> {
+    tx.execute(&sql::USED, params![of, id, now]).map(drop)
 }
 
 /// Removes one credential.

@@ -7,8 +7,8 @@ use base::{AccountId, Address, Clock, Error, Result};
 use store::Store;
 
 use crate::cache::{Moment, Recent};
+use crate::gate::Gate;
 use crate::resolve::{self, Recipients, Resolution};
-use crate::sign_in::Gate;
 use crate::{Changed, domain};
 
 /// Where randomness comes from: fills the whole slice, or says why it cannot.

@@ -130,14 +130,15 @@ pub fn change_domain(tx: &mut Tx<'_>, id: DomainId, change: &DomainChange) -> Re
         now.separator = separator;
     }
     if let Some(catch_all) = &change.catch_all {
-        if let Some(target) = catch_all {
-            check_targets(tx, std::slice::from_ref(target))?;
-        }
         now.catch_all.clone_from(catch_all);
     }
     let separator = now.separator.map(String::from).unwrap_or_default();
     let catch_all = now.catch_all.as_ref().map(canonical).transpose()?.unwrap_or_default();
     tx.execute(&sql::CHANGE, params![id, separator.as_str(), catch_all.as_str()])?;
+    if let Some(target) = &now.catch_all {
+        // Only now: the catch-all there was could make any target look as if it existed.
+        check_targets(tx, std::slice::from_ref(target))?;
+    }
     Changed::Domain(id).publish(tx);
     Ok(())
 }

@@ -8,18 +8,25 @@
 
 mod account;
 mod address;
+mod app_password;
+mod backoff;
 mod cache;
 mod changed;
+mod converse;
 mod credential;
 mod directory;
 mod domain;
+mod gate;
 mod organisation;
 mod password;
 mod resolve;
+pub mod sasl;
+mod scram;
 mod secret;
 mod sign_in;
 mod sql;
 mod tables;
+mod verify;
 
 pub use account::{
     Account, AccountChange, NewAccount, account, account_by_login, accounts, change_account, create_account,
@@ -27,7 +34,10 @@ pub use account::{
 };
 pub use address::{AddressEntry, Route, address, addresses, canonical, change_address, create_address, remove_address};
 pub use changed::Changed;
-pub use credential::{Credential, CredentialId, Kind, credentials, remove_credential, set_password};
+pub use converse::{Channel, Conversation, Turn};
+pub use credential::{
+    Credential, CredentialId, Kind, MAX_APP_PASSWORDS, add_app_password, credentials, remove_credential, set_password,
+};
 pub use directory::{Directory, Random, system_random};
 pub use domain::{
     Domain, DomainChange, NewDomain, change_domain, create_domain, domain, domain_by_name, domains, remove_domain,
@@ -38,10 +48,12 @@ pub use organisation::{
 };
 pub use password::PasswordHash;
 pub use resolve::{LocalTarget, MAX_DEPTH, MAX_TARGETS, MAX_VISITED, Recipients, Resolution};
+pub use scram::{AppPassword, ScramKeys};
 pub use secret::Secret;
 pub use sign_in::{Attempt, AuthFailure, SignedIn};
 pub use sql::statements;
 pub use tables::MIGRATIONS;
+pub use verify::verify;
 
 use base::{Error, Reply};
 

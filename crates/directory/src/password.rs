@@ -64,6 +64,11 @@ impl PasswordHash {
         &self.0
     }
 
+    /// Whether it can be read at all.
+    pub(crate) fn is_sound(&self) -> bool {
+        argon2::PasswordHash::new(&self.0).is_ok_and(|h| h.algorithm == argon2::ARGON2ID_IDENT && h.hash.is_some())
+    }
+
     /// Whether this is the hash of `password`; as slow as making it, and the comparison takes the same time wherever the
     /// two differ.
     pub(crate) fn is_of(&self, password: &[u8]) -> bool {

@@ -6,28 +6,20 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
-use aws_lc_rs::hmac;
 use base::{AccountId, Address};
-use store::{Store, Tx, params};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use store::Lane;
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::cache::{Moment, Recent};
-use crate::credential::{CredentialId, Kind};
+use crate::backoff::Network;
+use crate::credential::{self, CredentialId};
+use crate::gate::{self, Known, Record};
 use crate::password::{MAX_PASSWORD, PasswordHash};
-use crate::sql::credential as sql;
-use crate::{Directory, OrganisationId, Random, Secret, canonical};
-
-/// How long a proven password is remembered, in seconds.
-const PROVEN: i64 = 600;
-
-/// How long somebody may wait for a turn to have a password hashed.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::scram::{AppPassword, ITERATIONS, ScramKeys};
+use crate::{Directory, OrganisationId, Secret};
 
 /// The longest login, in octets: RFC 5321 §4.5.3.1 allows 64 + `@` + 255.
-const MAX_LOGIN: usize = 320;
+pub(crate) const MAX_LOGIN: usize = 320;
 
 /// An attempt to sign in.
 #[derive(Clone, Copy)]
@@ -69,64 +61,17 @@ pub struct SignedIn {
 pub enum AuthFailure {
     /// The login or the password is wrong; which of them, nobody says.
     Invalid,
+    /// The client's SASL message is none, or not base64: nothing was tried.
+    Malformed,
     /// The password is right, but the account is disabled.
     Disabled,
-    /// Too many failures; nothing was looked at.
+    /// Too many failures, or too many who wait; nothing was looked at.
     TryLater {
         /// After so many seconds it will be.
         seconds: u32,
     },
     /// The store or the machine has trouble.
     Unavailable,
-}
-
-/// What sign-in needs to know of an account.
-pub(crate) struct Record {
-    pub(crate) account: AccountId,
-    organisation: OrganisationId,
-    login: Address,
-    administrator: bool,
-    disabled: bool,
-    /// Changes with every change of a credential.
-    version: i64,
-    password: Option<(CredentialId, PasswordHash)>,
-}
-
-/// What is kept between sign-ins.
-pub(crate) struct Gate {
-    /// By login as it was written.
-    records: Recent<Box<[u8]>, Option<Arc<Record>>>,
-    /// Passwords that were proven, under a keyed hash of all that decides it.
-    proven: Recent<[u8; 32], CredentialId>,
-    /// Of this process only: what is in memory is worth nothing elsewhere.
-    key: hmac::Key,
-    /// Who may hash; a few at once, because each needs a core and 19 MiB.
-    turns: Arc<Semaphore>,
-}
-
-impl Gate {
-    pub(crate) async fn open(_store: &Store, random: Random) -> base::Result<Self> {
-        let mut key = [0; 32];
-        random(&mut key)?;
-        let turns = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
-        Ok(Gate {
-            records: Recent::new(20_000, 60),
-            proven: Recent::new(20_000, PROVEN),
-            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
-            turns: Arc::new(Semaphore::new(turns)),
-        })
-    }
-
-    /// Under what a proven password is remembered: the account, the state of its credentials, and the password (trap 26).
-    fn name_of_proof(&self, record: &Record, password: &[u8]) -> [u8; 32] {
-        let mut mac = hmac::Context::with_key(&self.key);
-        mac.update(&record.account.as_i64().to_le_bytes());
-        mac.update(&record.version.to_le_bytes());
-        mac.update(password);
-        let mut name = [0; 32];
-        name.copy_from_slice(mac.sign().as_ref());
-        name
-    }
 }
 
 impl Directory {
@@ -136,31 +81,24 @@ impl Directory {
     /// # Errors
     /// [`AuthFailure`] says what to do about it.
     pub async fn authenticate(&self, attempt: Attempt<'_>) -> Result<SignedIn, AuthFailure> {
-        let record = self.record(attempt.login).await?;
-        if let Some(record) = &record
-            && let Some(credential) = self.proven(record, attempt.password)
-        {
-            return admit(record, credential);
+        let (gate, from) = (&self.inner.gate, Network::of(attempt.ip));
+        let known = self.known(attempt.login).await?;
+        if let Some(signed_in) = self.remembered(&known, &attempt) {
+            return signed_in;
         }
-        let turn = self.turn().await?;
-        // Of many sessions of one program that begin together, the first had it hashed while the others waited.
-        if let Some(record) = &record
-            && let Some(credential) = self.proven(record, attempt.password)
-        {
-            return admit(record, credential);
+        self.may_try(from, &known)?;
+        let turn = gate.turn().await?;
+        // Of many sessions of one program that begin together, the first had it hashed while the others waited; of many
+        // guesses that begin together, the first few were counted.
+        if let Some(signed_in) = self.remembered(&known, &attempt) {
+            return signed_in;
         }
-        let credential = self.check(turn, record.clone(), attempt.password).await?;
-        match (record, credential) {
-            (Some(record), Some(credential)) => {
-                let name = self.inner.gate.name_of_proof(&record, attempt.password);
-                self.inner.gate.proven.put(name, credential, self.moment_of_proof());
-                admit(&record, credential)
-            }
-            _ => {
-                tracing::info!(?attempt, "sign-in refused");
-                Err(AuthFailure::Invalid)
-            }
+        self.may_try(from, &known)?;
+        let credential = self.check(turn, known.clone(), attempt.password).await?;
+        if let (Some(record), Some(credential)) = (&known.record, credential) {
+            gate.prove(record, attempt.password, credential, self.inner.clock.now());
         }
+        self.conclude(&known, credential, from, attempt.service)
     }
 
     /// Hashes a password for [`crate::set_password`], off this thread.
@@ -168,53 +106,55 @@ impl Directory {
     /// # Errors
     /// As [`PasswordHash::new`]; 451 when too many wait.
     pub async fn hash_password(&self, password: &[u8]) -> base::Result<PasswordHash> {
-        let busy = |_| base::Error::new(base::Reply::new(451, 3, 2, "Too busy, please try again later"));
         let (password, random) = (Secret::from(password), self.inner.random);
-        let turn = self.turn().await.map_err(busy)?;
-        let work = move || {
+        self.slowly(move || PasswordHash::new(password.expose(), random)).await?
+    }
+
+    /// Runs work that takes milliseconds of a core, in its turn, off this thread.
+    pub(crate) async fn slowly<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> base::Result<T> {
+        let busy = |_| base::Error::new(base::Reply::new(451, 3, 2, "Too busy, please try again later"));
+        let turn = self.inner.gate.turn().await.map_err(busy)?;
+        tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            PasswordHash::new(password.expose(), random)
-        };
-        tokio::task::spawn_blocking(work).await.map_err(base::Error::internal)?
+            work()
+        })
+        .await
+        .map_err(base::Error::internal)
     }
 
-    /// The moment of a proof: the name it is kept under changes with the credentials, so other changes do not matter.
-    fn moment_of_proof(&self) -> Moment {
-        Moment { generation: 0, ..self.moment() }
-    }
-
-    fn proven(&self, record: &Record, password: &[u8]) -> Option<CredentialId> {
-        let gate = &self.inner.gate;
-        gate.proven.get(&gate.name_of_proof(record, password), self.moment_of_proof())
-    }
-
-    /// What is known of a login; None: nothing.
-    async fn record(&self, login: &[u8]) -> Result<Option<Arc<Record>>, AuthFailure> {
+    /// What is known of a login.
+    pub(crate) async fn known(&self, login: &[u8]) -> Result<Known, AuthFailure> {
         if login.len() > MAX_LOGIN {
-            return Ok(None);
+            return Ok(Known::nobody());
         }
         let (gate, now) = (&self.inner.gate, self.moment());
-        if let Some(record) = gate.records.get(login, now) {
-            return Ok(record);
+        if let Some(known) = gate.records.get(login, now) {
+            return Ok(known);
         }
         let address = str::from_utf8(login).ok().and_then(|login| Address::parse(login).ok());
-        let record = match address {
-            None => None,
-            Some(address) => self.inner.store.read(move |tx| read_record(tx, address)).await.map_err(|e| {
-                tracing::error!(error = %e, "no sign-in without the store");
-                AuthFailure::Unavailable
-            })?,
-        };
-        gate.records.put(login.into(), record.clone(), now);
-        Ok(record)
+        let Some(address) = address else { return Ok(Known::nobody()) };
+        let known = self.inner.store.read(move |tx| gate::read(tx, &address)).await.map_err(|e| {
+            tracing::error!(error = %e, "no sign-in without the store");
+            AuthFailure::Unavailable
+        })?;
+        gate.records.put(login.into(), known.clone(), now);
+        Ok(known)
     }
 
-    /// A turn to hash, or word that there is too much to do.
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, AuthFailure> {
-        match tokio::time::timeout(PATIENCE, self.inner.gate.turns.clone().acquire_owned()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) => Err(AuthFailure::Unavailable),
-            Err(_) => Err(AuthFailure::TryLater { seconds: PATIENCE.as_secs() as u32 }),
+    /// The answer to a password that was proven lately. It does not ask for patience: whoever knows the password is not
+    /// the one who guesses it.
+    fn remembered(&self, known: &Known, attempt: &Attempt<'_>) -> Option<Result<SignedIn, AuthFailure>> {
+        let (record, now) = (known.record.as_ref()?, self.inner.clock.now());
+        let credential = self.inner.gate.proven(record, attempt.password, now)?;
+        self.inner.gate.backoff.befriend(Network::of(attempt.ip), record.account, now);
+        Some(self.admit(record, credential))
+    }
+
+    /// Whether this network may try this login now.
+    pub(crate) fn may_try(&self, from: Network, known: &Known) -> Result<(), AuthFailure> {
+        match self.inner.gate.backoff.wait(from, &known.login, known.account(), self.inner.clock.now()) {
+            0 => Ok(()),
+            seconds => Err(AuthFailure::TryLater { seconds }),
         }
     }
 
@@ -222,64 +162,78 @@ impl Directory {
     async fn check(
         &self,
         turn: OwnedSemaphorePermit,
-        record: Option<Arc<Record>>,
+        known: Known,
         password: &[u8],
     ) -> Result<Option<CredentialId>, AuthFailure> {
+        // What is longer than any password need not be hashed whole to be wrong.
         let password = Secret::from(&password[..password.len().min(MAX_PASSWORD + 1)]);
+        let salt = self.inner.gate.salt(&known.login);
         let work = move || {
             let _turn = turn;
-            record_allows(record.as_deref(), password.expose())
+            matching(known.record.as_deref(), &salt, password.expose())
         };
         tokio::task::spawn_blocking(work).await.map_err(|e| {
             tracing::error!(error = %e, "hashing a password failed");
             AuthFailure::Unavailable
         })
     }
+
+    /// Writes down how a try ended.
+    pub(crate) fn conclude(
+        &self,
+        known: &Known,
+        credential: Option<CredentialId>,
+        from: Network,
+        service: &'static str,
+    ) -> Result<SignedIn, AuthFailure> {
+        let (backoff, now) = (&self.inner.gate.backoff, self.inner.clock.now());
+        match (&known.record, credential) {
+            (Some(record), Some(credential)) => {
+                backoff.succeeded(from, &known.login, record.account, now);
+                self.admit(record, credential)
+            }
+            _ => {
+                tracing::info!(login = %known.login, ?from, service, "sign-in refused");
+                backoff.failed(from, &known.login, now);
+                Err(AuthFailure::Invalid)
+            }
+        }
+    }
+
+    /// Lets somebody in who proved who they are.
+    fn admit(&self, record: &Record, credential: CredentialId) -> Result<SignedIn, AuthFailure> {
+        if record.disabled {
+            return Err(AuthFailure::Disabled);
+        }
+        let (account, now) = (record.account, self.inner.clock.now());
+        if self.inner.gate.note_use(account, credential, now) {
+            // Nobody waits for it, and nothing is lost but a date if it fails.
+            let job = move |tx: &mut store::Tx<'_>, _: &[_]| credential::used(tx, account, credential, now);
+            drop(self.inner.store.write_with(Lane::Bulk, Vec::new(), job));
+        }
+        Ok(SignedIn {
+            account,
+            organisation: record.organisation,
+            login: record.login.clone(),
+            administrator: record.administrator,
+            credential,
+        })
+    }
 }
 
-/// Which credential `password` is. Costs the same whether there is such an account, or such a credential, or not.
-fn record_allows(record: Option<&Record>, password: &[u8]) -> Option<CredentialId> {
-    let chosen = record.and_then(|r| r.password.as_ref());
+/// Which credential `password` is. What it costs depends on the password given, never on whether there is such an account
+/// or what credentials it has.
+fn matching(record: Option<&Record>, salt: &[u8], password: &[u8]) -> Option<CredentialId> {
+    if let Some(typed) = AppPassword::typed(password) {
+        let apps = record.map_or(&[][..], |r| &r.secrets.apps);
+        let (salt, iterations) = apps.first().map_or((salt, ITERATIONS), |(_, k)| (&k.salt, k.iterations));
+        let keys = ScramKeys::derive(typed.expose().as_bytes(), salt, iterations);
+        if let Some((id, _)) = apps.iter().find(|(_, app)| app.is_same(&keys)) {
+            return Some(*id);
+        }
+    }
+    let chosen = record.and_then(|r| r.secrets.password.as_ref());
     let hash = chosen.map_or_else(PasswordHash::nobody, |(_, hash)| hash.clone());
     let right = hash.is_of(password);
     chosen.filter(|_| right).map(|(id, _)| *id)
-}
-
-fn admit(record: &Record, credential: CredentialId) -> Result<SignedIn, AuthFailure> {
-    if record.disabled {
-        return Err(AuthFailure::Disabled);
-    }
-    Ok(SignedIn {
-        account: record.account,
-        organisation: record.organisation,
-        login: record.login.clone(),
-        administrator: record.administrator,
-        credential,
-    })
-}
-
-fn read_record(tx: &mut Tx<'_>, login: Address) -> store::Result<Option<Arc<Record>>> {
-    let Ok(text) = canonical(&login) else { return Ok(None) };
-    let Some(login) = Address::parse(&text).ok() else { return Ok(None) };
-    let record = tx.row(&sql::SIGN_IN_ACCOUNT, params![text.as_str()], |r| {
-        Ok(Record {
-            account: AccountId(r.int(0)?),
-            organisation: OrganisationId(r.int(1)?),
-            login,
-            administrator: r.int(2)? != 0,
-            disabled: r.int(3)? != 0,
-            version: r.int(4)?,
-            password: None,
-        })
-    })?;
-    let Some(mut record) = record else { return Ok(None) };
-    tx.rows(&sql::SECRETS, params![record.account], |r| {
-        let id = CredentialId(r.int(0)?);
-        match Kind::read(r.int(1)?)? {
-            Kind::Password => record.password = Some((id, PasswordHash::stored(r.text(2)?))),
-            Kind::AppPassword => {}
-        }
-        Ok(())
-    })?;
-    Ok(Some(Arc::new(record)))
 }

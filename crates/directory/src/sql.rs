@@ -69,7 +69,25 @@ pub(crate) mod credential {
     }
 }
 
+pub(crate) mod verify {
+    store::statements! { include_str!("../sql/verify.sql");
+        DOMAIN_OWNER = "verify_domain_owner",
+        ACCOUNT_OWNER = "verify_account_owner",
+        LOGIN = "verify_login",
+        ADDRESS_DOMAIN = "verify_address_domain",
+        ADDRESS_ACCOUNT = "verify_address_account",
+        EMPTY_LIST = "verify_empty_list",
+        STRAY_TARGET = "verify_stray_target",
+        CREDENTIAL_ACCOUNT = "verify_credential_account",
+        CREDENTIAL_NUMBER = "verify_credential_number",
+        ONE_PASSWORD = "verify_one_password",
+        COUNTER = "verify_counter",
+        TARGETS = "verify_targets",
+        SECRETS = "verify_secrets",
+    }
+}
+
 /// Every statement of this crate, for the test that prepares them on both engines.
 pub fn statements() -> impl Iterator<Item = &'static store::Sql> {
-    [organisation::ALL, domain::ALL, account::ALL, address::ALL, credential::ALL].into_iter().flatten()
+    [organisation::ALL, domain::ALL, account::ALL, address::ALL, credential::ALL, verify::ALL].into_iter().flatten()
 }

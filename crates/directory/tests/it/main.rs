@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod resolve;
+mod sasl;
 mod sign_in;
 mod verbs;
+mod verify;
 mod world;

@@ -67,6 +67,10 @@ async fn the_catch_all_gets_what_nobody_else_does() {
     assert_eq!(w.shows("jane+shop@x.test").await, "jane@x.test", "by the catch-all: + is no separator any more");
     assert_eq!(w.shows("abuse@x.test").await, "abuse@x.test", "the administrator's, not the catch-all's");
     assert!(!w.directory.owns(jane, &at("anything@x.test")).await.unwrap());
+    let circle = DomainChange { catch_all: Some(Some(at("anything@x.test"))), ..Default::default() };
+    let refused = w.job(move |tx| directory::change_domain(tx, domain, &circle)).await.unwrap_err();
+    assert_eq!(refused.to_string(), "550 5.1.1 There is no address anything@x.test");
+    assert_eq!(w.shows("anything@x.test").await, "jane@x.test", "as before");
     let gone = w.job(move |tx| remove_account(tx, jane)).await.unwrap_err();
     assert!(gone.to_string().contains("catch-all of x.test"), "{gone}");
 }

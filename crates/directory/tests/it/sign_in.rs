@@ -1,6 +1,8 @@
 //! Signing in with a login and a password.
 
 use std::net::IpAddr;
+use std::pin::pin;
+use std::task::{Context, Waker};
 
 use base::AccountId;
 use directory::*;
@@ -58,8 +60,10 @@ async fn trap_26_what_was_proven_ends_with_the_password_the_account_and_its_time
     assert_eq!(sign_in(&w, "jane@x.test", "pw").await, Ok(jane));
 
     let hash = w.directory.hash_password(b"better").await.unwrap();
+    w.later(10);
     w.job(move |tx| set_password(tx, jane, &hash, NOW)).await.unwrap();
     assert_eq!(sign_in(&w, "jane@x.test", "pw").await, Err(AuthFailure::Invalid));
+    w.later(10);
     assert_eq!(sign_in(&w, "jane@x.test", "better").await, Ok(jane));
     w.password(joe).await;
     assert_eq!(sign_in(&w, "joe@x.test", "pw").await, Ok(joe));
@@ -77,4 +81,119 @@ fn trap_28_passwords_are_not_shown() {
     let attempt = Attempt { login: b"jane\r\n", password: b"hunter2", ip, service: "imap" };
     let shown = format!("{attempt:?} {:?}", Secret::from(&b"hunter2"[..]));
     assert!(!shown.contains("hunter2") && !shown.contains('\n') && shown.contains(r"jane\\r\\n"), "{shown}");
+}
+
+/// Whether a future has its answer without waiting for another thread.
+fn at_once(future: impl Future) -> bool {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
+#[tokio::test]
+async fn what_is_remembered_is_answered_on_the_spot() {
+    let w = World::new().await;
+    let jane = w.account("jane@x.test").await;
+    w.password(jane).await;
+    assert!(!at_once(sign_in(&w, "jane@x.test", "pw")));
+    assert_eq!(sign_in(&w, "jane@x.test", "pw").await, Ok(jane));
+    let address = crate::world::at("jane@x.test");
+    w.directory.resolve(&address).await.unwrap();
+    w.directory.owns(jane, &address).await.unwrap();
+    for _ in 0..2 {
+        assert!(at_once(sign_in(&w, "jane@x.test", "pw")));
+        assert!(at_once(w.directory.resolve(&address)) && at_once(w.directory.owns(jane, &address)));
+        w.later(30);
+    }
+    // A change of something else costs a look at the store, but no hashing.
+    w.account("joe@x.test").await;
+    assert_eq!(sign_in(&w, "jane@x.test", "pw").await, Ok(jane));
+    assert!(at_once(sign_in(&w, "jane@x.test", "pw")));
+    w.later(600);
+    sign_in(&w, "joe@x.test", "guess").await.unwrap_err();
+    assert!(!at_once(sign_in(&w, "jane@x.test", "pw")), "ten minutes later it is proven anew");
+}
+
+#[tokio::test]
+async fn trap_28_an_unknown_login_is_hashed_like_a_known_one() {
+    let w = World::new().await;
+    w.account("jane@x.test").await;
+    for login in ["jane@x.test", "nobody@x.test", "no address"] {
+        assert_eq!(sign_in(&w, login, "guess").await, Err(AuthFailure::Invalid));
+        // The login is in memory now, so what is waited for is the hash.
+        assert!(!at_once(sign_in(&w, login, "guess")), "{login}");
+    }
+}
+
+#[tokio::test]
+async fn trap_28_guesses_are_turned_away_before_they_cost_anything() {
+    let w = World::new().await;
+    let jane = w.account("jane@x.test").await;
+    w.password(jane).await;
+    for _ in 0..3 {
+        assert_eq!(from(&w, "203.0.113.9", "jane@x.test", "guess").await, Err(AuthFailure::Invalid));
+    }
+    let wait = Err(AuthFailure::TryLater { seconds: 1 });
+    assert_eq!(from(&w, "203.0.113.9", "Jane@x.test", "pw").await, wait, "in any spelling, even the right one");
+    assert_eq!(from(&w, HOME, "jane@x.test", "pw").await, Ok(jane), "the owner elsewhere is let in");
+    w.later(1);
+    assert_eq!(from(&w, "203.0.113.9", "jane@x.test", "guess").await, Err(AuthFailure::Invalid));
+    assert_eq!(from(&w, "203.0.113.9", "jane@x.test", "g").await, Err(AuthFailure::TryLater { seconds: 2 }));
+    w.later(2);
+    let address = "203.0.113.9";
+    assert_eq!(from(&w, address, "jane@x.test", "pw").await, Ok(jane), "and behind the guesser, after a wait");
+}
+
+#[tokio::test]
+async fn trap_28_many_guesses_at_once_are_counted_too() {
+    let w = World::new().await;
+    let jane = w.account("jane@x.test").await;
+    w.password(jane).await;
+    let guesses: Vec<_> = (0..40)
+        .map(|n| {
+            let directory = w.directory.clone();
+            tokio::spawn(async move {
+                let (password, ip) = (format!("guess {n}"), HOME.parse().unwrap());
+                let login = b"jane@x.test";
+                let attempt = Attempt { login, password: password.as_bytes(), ip, service: "test" };
+                directory.authenticate(attempt).await.unwrap_err()
+            })
+        })
+        .collect();
+    let mut looked_at = 0;
+    for guess in guesses {
+        looked_at += usize::from(guess.await.unwrap() == AuthFailure::Invalid);
+    }
+    // Three are free; those that hash at the same moment as the third, eight at most, are counted when they end.
+    assert!((3..=3 + 8).contains(&looked_at), "{looked_at}");
+}
+
+#[tokio::test]
+async fn app_passwords_sign_in_beside_the_password() {
+    let w = World::new().await;
+    let jane = w.account("jane@x.test").await;
+    w.password(jane).await;
+    let (phone, phone_password) = w.directory.create_app_password(jane, "Phone").await.unwrap();
+    let (laptop, laptop_password) = w.directory.create_app_password(jane, "Laptop").await.unwrap();
+    assert_ne!(phone_password, laptop_password);
+    let (phone_text, laptop_text) = (phone_password.expose(), laptop_password.expose());
+    for password in [phone_text, laptop_text, &laptop_text.replace('-', " "), "pw"] {
+        assert_eq!(sign_in(&w, "jane@x.test", password).await, Ok(jane));
+    }
+    let listed = w.job(move |tx| credentials(tx, jane)).await.unwrap();
+    let shown: Vec<_> = listed.iter().map(|c| (c.kind, c.name.as_str())).collect();
+    assert_eq!(shown, [(Kind::Password, ""), (Kind::AppPassword, "Phone"), (Kind::AppPassword, "Laptop")]);
+    // The bulk lane is behind this job's own by now.
+    assert!(listed.iter().all(|c| c.last_used == Some(NOW)), "{listed:?}");
+
+    w.job(move |tx| remove_credential(tx, jane, phone)).await.unwrap();
+    assert_eq!(sign_in(&w, "jane@x.test", phone_text).await, Err(AuthFailure::Invalid));
+    assert_eq!(sign_in(&w, "jane@x.test", laptop_text).await, Ok(jane));
+    let again = w.job(move |tx| remove_credential(tx, jane, phone)).await.unwrap_err();
+    assert_eq!(again.refusal().unwrap().reply().text, "There is no such credential");
+    assert!(laptop > phone);
+
+    for n in 1..MAX_APP_PASSWORDS {
+        w.directory.create_app_password(jane, &format!("{n}")).await.unwrap();
+    }
+    let full = w.directory.create_app_password(jane, "one more").await.unwrap_err();
+    assert_eq!(full.reply().text, "The account has 32 app passwords already: remove one");
 }

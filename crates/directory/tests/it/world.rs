@@ -25,13 +25,22 @@ pub struct World {
     pub store: Store,
     pub organisation: OrganisationId,
     pub domain: DomainId,
+    /// False for a test that breaks the tables on purpose.
+    pub sound: bool,
     clock: Arc<Stopped>,
     dir: PathBuf,
 }
 
+/// Every test ends with the tables in order.
 impl Drop for World {
     fn drop(&mut self) {
         std::fs::remove_dir_all(&self.dir).ok();
+        if self.sound && !std::thread::panicking() {
+            let store = self.store.clone();
+            // On a thread of its own, because this one may be the runtime's.
+            let faults = std::thread::spawn(move || store.read_blocking(directory::verify)).join().unwrap().unwrap();
+            assert_eq!(faults, Vec::<String>::new());
+        }
     }
 }
 
@@ -58,7 +67,7 @@ impl World {
             })
             .await
             .unwrap();
-        let world = World { directory, store, organisation, domain, clock, dir };
+        let world = World { directory, store, organisation, domain, sound: true, clock, dir };
         let admin = world.account("admin@x.test").await;
         let change = directory::AccountChange { administrator: Some(true), ..Default::default() };
         world.job(move |tx| directory::change_account(tx, admin, &change)).await.unwrap();
