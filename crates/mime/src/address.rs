@@ -121,8 +121,8 @@ impl<'a> Addresses<'a> {
                 continue;
             }
             match self.lexer.word() {
-                b"" => return comment,
-                word => self.words.push(Cow::Borrowed(word)),
+                word if word.is_empty() => return comment,
+                word => self.words.push(word),
             }
         }
     }
@@ -198,7 +198,7 @@ impl<'a> Addresses<'a> {
             let len = self.lexer.until(|b| matches!(b, b']' | b'>' | b',')).len();
             Cow::Borrowed(&inside[..len + usize::from(self.lexer.eat(b']'))])
         } else {
-            Cow::Borrowed(self.lexer.word())
+            self.lexer.word()
         };
         loop {
             comment = self.lexer.skip_cfws().or(comment);
@@ -206,8 +206,8 @@ impl<'a> Addresses<'a> {
                 return (domain, comment);
             }
             match self.lexer.word() {
-                b"" => return (domain, comment),
-                word => domain.to_mut().extend_from_slice(word),
+                word if word.is_empty() => return (domain, comment),
+                word => domain.to_mut().extend_from_slice(&word),
             }
         }
     }
@@ -351,6 +351,7 @@ mod tests {
             ("\"a b\"@x", &["||a b|x"]),
             ("g: a@b", &["g:", "||a|b", ";"]),
             (": a@b, x: y: c@d;", &["||a|b", "x:", "||c|d", ";"]),
+            ("Foo \\(bar\\) <a@b>, CORP\\jo <c@d>", &["Foo (bar\\)||a|b", "CORP\\jo||c|d"]),
             ("<a@b> <c@d>", &["||a|b", "||c|d"]),
             ("\"open <a@b>, c@d", &["||open <a@b>, c@d|"]),
             ("é <é@é>", &["é||é|é"]),
@@ -361,8 +362,10 @@ mod tests {
 
     #[test]
     fn trap_06_hostile_lists_are_read_once() {
-        for unit in ["<@", "a,", "<", "@", "a.", ". ", "a:", "(", "\"", "\\", "<a@b", "a@b<", "<@a,", "a b ", "[", "@["]
-        {
+        for unit in [
+            "<@", "a,", "<", "@", "a.", ". ", "a:", "(", "\"", "\\", "<a@b", "a@b<", "<@a,", "a b ", "[", "@[", "\\(",
+            "\\\\",
+        ] {
             let list = unit.repeat(100_000);
             work::taken();
             let entries = addresses(list.as_bytes()).count();

@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn trap_06_what_only_looks_like_words_is_read_once() {
-        for unit in ["=?", "=?a?q?", "=?a?q", "?=", "=?=", "=?a?x?", "=?a?q?b?=", " =?"] {
+        for unit in ["=?", "=?a?q?", "=?a?q", "?=", "=?=", "=?a?x?", "=?a?q?b?=", " =?", "=?a?q? "] {
             for end in ["", "?="] {
                 let text = unit.repeat(20_000) + end;
                 work::taken();
