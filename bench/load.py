@@ -4,6 +4,7 @@ A Side is one server on the loopback; each function takes a Side and returns wha
 """
 
 import base64
+import contextlib
 import os
 import random
 import re
@@ -245,7 +246,8 @@ def mails(count: int) -> list[bytes]:
         who, kind = chance.choice(words), chance.random()
         head = (f"Received: from mail.{who}.example by mx.example.test with ESMTPS id {n:x};\r\n"
                 f"\tThu, 01 Jan 2026 {n % 24:02}:00:00 +0000\r\nFrom: {who.title()} <{who}@{who}.example>\r\n"
-                f"To: u0@example.test\r\nDate: Thu, 01 Jan 2026 {n % 24:02}:00:00 +0000\r\nMessage-ID: <{n}@{who}.example>\r\n"
+                f"To: u0@example.test\r\nDate: Thu, 01 Jan 2026 {n % 24:02}:00:00 +0000\r\n"
+                f"Message-ID: <{n}@{who}.example>\r\n"
                 f"Subject: {' '.join(chance.choices(words, k=5))}\r\nMIME-Version: 1.0\r\n")  # fmt: skip
         plain = "Content-Type: text/plain; charset=utf-8\r\n\r\n"
         if kind < 0.5:
@@ -286,10 +288,8 @@ def big_mailbox(side: Side, size: int = 10_000) -> dict[str, float]:
 
     with imap(side, 0) as line:
         for mailbox in ("big", "copies"):
-            try:
+            with contextlib.suppress(RuntimeError):
                 line.imap(f"DELETE {mailbox}")
-            except RuntimeError:
-                pass
             line.imap(f"CREATE {mailbox}")
         began = time.perf_counter()
         append(line, "big", [messages[n % 1000] for n in range(size)])

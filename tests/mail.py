@@ -55,7 +55,7 @@ class Sent:
         at = 0
         while digest(stored[at:]) not in self._by_digest:
             field = OUR_FIELD.match(stored, at)
-            assert field, f"not what was sent, or not once: {stored[:at + 200]!r}… ({len(stored)} octets)"
+            assert field, f"not what was sent, or not once: {stored[: at + 200]!r}… ({len(stored)} octets)"
             at = field.end()
         return self._by_digest.pop(digest(stored[at:]))
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mail import Sent, corpus, pop3_all
-from postroom import Dialogue, eventually, user
+from postroom import eventually, user
 
 pytestmark = pytest.mark.timeout(900)
 
