@@ -16,7 +16,7 @@ const WAITING: usize = 20_000;
 pub enum Lane {
     /// Somebody waits for the answer.
     Interactive,
-    /// Chunked background work: runs when no interactive job waits, and at least once in [`BULK_TURN`] groups.
+    /// Chunked background work: runs when no interactive job waits, and at least once in eight groups.
     Bulk,
 }
 

@@ -390,12 +390,13 @@ impl Link {
         }
     }
 
-    /// The connection, in a transaction. One that died while it was idle shows that here, and is replaced once.
+    /// The connection, in a transaction. One that died while it was idle shows that here, and is replaced.
     fn begin(&mut self) -> Result<&mut Connection> {
-        if self.get()?.begin().is_err() {
+        let mut tried = 0;
+        while let Err(e) = self.get()?.begin() {
             self.lost();
-            if let Err(e) = self.get()?.begin() {
-                self.lost();
+            tried += 1;
+            if tried >= TRIES {
                 return Err(e);
             }
         }
