@@ -1,5 +1,7 @@
 //! The embedded engine: one writer thread that commits waiting jobs together, a few readers, and a checkpointer.
 
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +39,9 @@ impl Sqlite {
 
     /// Opens (or makes) the database and runs the migrations it has not seen.
     pub(crate) fn open_writer(&self, migrations: &[Migrations]) -> Result<Connection> {
+        // Nobody else's to read; SQLite gives its log the same mode.
+        let opened = File::options().append(true).create(true).mode(0o600).open(&self.path);
+        opened.map_err(|e| Error::io(format_args!("opening {}", self.path.display()), e))?;
         let c = Connection::open(&self.path)?;
         // FULL: every commit syncs the log; that is what a 250 stands on. The checkpointer works, not the writer.
         c.execute_batch(

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, mpsc};
 
-use store::{Class, Error, Lane, Migrations, Options, Sql, Store, params};
+use store::{Class, Engine, Error, Lane, Migrations, Options, Sql, Store, params};
 use testkit::{Bed, engines};
 
 const TABLES: Migrations = Migrations {
@@ -315,40 +315,44 @@ fn a_subscriber_that_panics_stops_nobody() {
     }
 }
 
-/// The first jobs hold every connection until a thousand bulk jobs wait, and one interactive one behind them.
+/// The first job holds the only connection until a thousand bulk jobs wait, and one interactive one behind them.
 #[test]
 fn trap_20_bulk_work_does_not_keep_an_interactive_job_waiting() {
     for bed in engines() {
+        let bed = bed.with(|options| {
+            if let Engine::Postgres { connections, .. } = &mut options.engine {
+                *connections = 1;
+            }
+        });
         let store = bed.open(&[TABLES]);
         let done = Arc::new(Mutex::new(Vec::new()));
-        let mut doors = Vec::new();
-        block_on(async {
-            let mut jobs = Vec::new();
-            for _ in 0..4 {
-                let (open, door) = mpsc::channel::<()>();
-                let door = Mutex::new(door);
-                doors.push(open);
-                // Done though nobody waits for it. `recv` ends when the other end is dropped.
-                drop(store.write_with(Lane::Interactive, Vec::new(), move |_, _| {
-                    let _ = door.lock().unwrap().recv();
-                    Ok(())
-                }));
-            }
-            for lane in std::iter::repeat_n(Lane::Bulk, 1000).chain([Lane::Interactive]) {
+        let (open, door) = mpsc::channel::<()>();
+        let door = Mutex::new(door);
+        // Done though nobody waits for it. `recv` ends when the other end is dropped.
+        drop(store.write_with(Lane::Interactive, Vec::new(), move |_, _| {
+            let _ = door.lock().unwrap().recv();
+            Ok(())
+        }));
+        let jobs: Vec<_> = std::iter::repeat_n(Lane::Bulk, 1000)
+            .chain([Lane::Interactive])
+            .map(|lane| {
                 let done = done.clone();
-                jobs.push(store.write_with(lane, Vec::new(), move |_, _| {
+                store.write_with(lane, Vec::new(), move |_, _| {
                     done.lock().unwrap().push(lane);
                     Ok(())
-                }));
-            }
-            drop(doors);
+                })
+            })
+            .collect();
+        drop(open);
+        block_on(async {
             for job in jobs {
                 job.await.unwrap();
             }
         });
-        let before = done.lock().unwrap().iter().position(|lane| *lane == Lane::Interactive).unwrap();
-        assert!(before <= 8, "{}: {before} bulk jobs went first", bed.name());
-        assert_eq!(done.lock().unwrap().len(), 1001);
+        let done = done.lock().unwrap();
+        // A bulk job may have had its turn.
+        assert!(done[..2].contains(&Lane::Interactive));
+        assert_eq!(done.len(), 1001);
     }
 }
 
@@ -486,6 +490,17 @@ fn a_database_opens_with_its_own_packs_only() {
         assert!(matches!(Store::open(&options, &[TABLES]), Err(Error::Corrupt(_))));
     }
     bed.open(&[TABLES]);
+}
+
+#[test]
+fn the_database_is_for_our_own_eyes() {
+    use std::os::unix::fs::PermissionsExt;
+    let bed = Bed::sqlite();
+    let _store = bed.open(&[TABLES]);
+    for name in ["postroom.db", "postroom.db-wal", "lock"] {
+        let mode = bed.dir().join(name).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
 }
 
 #[test]
