@@ -6,6 +6,9 @@
 INSERT INTO mail_account (account, modseq, next_email, next_mailbox, uid_validity, used, quota)
 VALUES (?1, 1, 1, 1, 0, 0, ?2);
 
+-- name: remove_account
+DELETE FROM mail_account WHERE account = ?1;
+
 -- name: set_quota
 UPDATE mail_account SET quota = ?2 WHERE account = ?1;
 

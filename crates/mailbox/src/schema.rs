@@ -33,6 +33,7 @@ CREATE TABLE flag_chunk (account {int} NOT NULL, mailbox {int} NOT NULL, first_u
 
 store::statements! { include_str!("../sql/mailbox.sql");
     NEW_ACCOUNT = "new_account",
+    REMOVE_ACCOUNT = "remove_account",
     SET_QUOTA = "set_quota",
     ACCOUNT_USE = "account_use",
     ACCOUNTS = "accounts",

@@ -1,2 +1,27 @@
-//! The binary.
-fn main() {}
+//! Postroom: everything an organisation does with e-mail, in one binary.
+//!
+//! Floor 6: configuration, the command line, listeners; wires the floors below together. `postroom serve` is the server;
+//! every other command is an administrator's request, answered by the running server over the socket in its data
+//! directory, or, when none runs, by opening the store itself.
+
+mod admin;
+mod cli;
+mod config;
+mod control;
+mod house;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match cli::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("postroom: {error}");
+            ExitCode::from(error.code())
+        }
+    }
+}

@@ -76,13 +76,8 @@ impl Conn {
         }
     }
 
-    /// Waits until input can be read; for a session that waits for something else too. Holds nothing meanwhile.
-    pub(crate) async fn readable(&mut self) -> io::Result<()> {
-        self.stream.readable().await
-    }
-
     /// Reads what is there; 0 at the end, `WouldBlock` when there is nothing.
-    pub(crate) fn fill(&mut self) -> io::Result<usize> {
+    fn fill(&mut self) -> io::Result<usize> {
         if self.used > 0 {
             self.input.drain(..self.used);
             self.used = 0;

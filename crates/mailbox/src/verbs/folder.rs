@@ -88,6 +88,23 @@ pub fn create_account(tx: &mut Tx<'_>, account: AccountId, quota: u64, now: Time
     Ok(())
 }
 
+/// Removes an account's mailboxes; their rows are taken away in pieces later ([`crate::Mailboxes::purge`]).
+///
+/// # Errors
+/// Refused when there is no such account.
+pub fn remove_account(tx: &mut Tx<'_>, account: AccountId) -> Result<()> {
+    for f in folders(tx, account)? {
+        drop_folder(tx, account, f.id)?;
+    }
+    for name in subscriptions(tx, account)? {
+        subscribe(tx, account, &name, false)?;
+    }
+    match tx.execute(&schema::REMOVE_ACCOUNT, params![account])? {
+        0 => Err(no_account().into()),
+        _ => Ok(()),
+    }
+}
+
 /// Changes the quota: octets, 0 for none.
 ///
 /// # Errors
@@ -187,11 +204,16 @@ pub fn create(
 /// # Errors
 /// Refused: there is none, or it is INBOX.
 pub fn delete(tx: &mut Tx<'_>, account: AccountId, name: &str) -> Result<MailboxId> {
-    let after = next_modseq(tx, account)?;
     let id = find(tx, account, name)?.ok_or_else(no_mailbox)?;
     if id == INBOX {
         return Err(refused(550, 0, "INBOX cannot be deleted"));
     }
+    drop_folder(tx, account, id)?;
+    Ok(id)
+}
+
+fn drop_folder(tx: &mut Tx<'_>, account: AccountId, id: MailboxId) -> Result<()> {
+    let after = next_modseq(tx, account)?;
     let row = MailboxRow::read(tx, account, id)?.ok_or_else(no_mailbox)?;
     tx.execute(&schema::CHANGE_USE, params![account, -row.octets])?;
     tx.execute(&schema::DELETE_MAILBOX, params![account, id])?;
@@ -199,7 +221,7 @@ pub fn delete(tx: &mut Tx<'_>, account: AccountId, name: &str) -> Result<Mailbox
     tx.execute(&schema::ORPHANS, params![account, id])?;
     let change = Change { account, mailbox: id, before: row.modseq, after, keywords: None, what: What::Deleted };
     tx.publish(Arc::new(change));
-    Ok(id)
+    Ok(())
 }
 
 /// Renames a mailbox and those below it; subscriptions stay with the names (RFC 9051 §6.3.6). Gives false for INBOX,

@@ -8,7 +8,8 @@ mod read;
 
 pub use arrive::{Arrival, Copied, NewEmail, copy, deliver, expunge_moved};
 pub use folder::{
-    FolderInfo, INBOX, create, create_account, delete, find, folders, rename, room, set_quota, subscribe, subscriptions,
+    FolderInfo, INBOX, create, create_account, delete, find, folders, remove_account, rename, room, set_quota,
+    subscribe, subscriptions,
 };
 pub use modify::{StoreRequest, Stored, expunge, store_flags};
 pub use read::{EmailRow, cached, email, saved, vanished};

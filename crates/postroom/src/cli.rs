@@ -1,0 +1,274 @@
+//! The command line.
+
+use std::fmt;
+use std::io::{BufRead, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::admin::{self, Answer, Outcome, Request};
+use crate::config::Config;
+use crate::house::House;
+use crate::{control, serve};
+
+/// Everything an organisation does with e-mail.
+///
+/// `postroom serve` runs the server. Every other command works on the server's data, while it runs and while it does not.
+/// Exit codes: 0 done; 1 it did not work; 2 the command or the configuration is wrong.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration file.
+    #[arg(long, global = true, default_value = "postroom.toml")]
+    config: PathBuf,
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server in the foreground; logs go to standard error. SIGTERM drains and stops it.
+    Serve {
+        /// Only read the configuration and say what is wrong with it.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Prepare an empty data directory: the first domain and an administrator.
+    Init {
+        /// The first domain whose mail is taken.
+        #[arg(long)]
+        domain: String,
+        /// The administrator's address, in that domain.
+        #[arg(long)]
+        admin: String,
+        #[command(flatten)]
+        password: Password,
+    },
+    /// Domains whose mail is taken.
+    #[command(subcommand)]
+    Domain(DomainCommand),
+    /// People and roles that log in.
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Addresses that lead to other addresses.
+    #[command(subcommand)]
+    Alias(AliasCommand),
+    /// Addresses whose mail goes to each member.
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// The mailboxes of an account.
+    #[command(subcommand)]
+    Mailbox(MailboxCommand),
+    /// Prove the store consistent: tables, mails, and every byte of every pack. Works while the server runs.
+    Verify,
+}
+
+#[derive(Debug, Args)]
+struct Password {
+    /// Read the password from standard input (its first line); without it, you are asked.
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum DomainCommand {
+    /// Take mail for a domain.
+    Add { name: String },
+    /// All domains.
+    List,
+    /// No longer take mail for a domain; its accounts must be gone.
+    Remove { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+enum AccountCommand {
+    /// Add an account: an address that logs in and has mailboxes.
+    Add {
+        address: String,
+        /// For people.
+        #[arg(long, default_value = "")]
+        name: String,
+        /// Octets it may keep; no limit without.
+        #[arg(long)]
+        quota: Option<u64>,
+        /// May administer; gets postmaster's mail.
+        #[arg(long)]
+        administrator: bool,
+        #[command(flatten)]
+        password: Password,
+    },
+    /// All accounts, and the room they use.
+    List,
+    /// Remove an account and all its mail.
+    Remove { address: String },
+    /// Give an account a new password.
+    Password {
+        address: String,
+        #[command(flatten)]
+        password: Password,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AliasCommand {
+    /// Mail to ADDRESS goes to the targets; those may send as ADDRESS.
+    Add {
+        address: String,
+        #[arg(required = true)]
+        targets: Vec<String>,
+    },
+    /// All addresses, of accounts, aliases and groups.
+    List,
+    /// Take an alias away.
+    Remove { address: String },
+}
+
+#[derive(Debug, Subcommand)]
+enum GroupCommand {
+    /// Mail to ADDRESS goes to each member.
+    Add {
+        address: String,
+        #[arg(required = true)]
+        members: Vec<String>,
+    },
+    /// Take a group away.
+    Remove { address: String },
+}
+
+#[derive(Debug, Subcommand)]
+enum MailboxCommand {
+    /// Names, numbers of messages, octets.
+    List { account: String },
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+pub enum CliError {
+    /// It did not work.
+    Failed(String),
+    /// The command or the configuration is wrong.
+    Usage(String),
+}
+
+impl CliError {
+    /// The process's exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            CliError::Failed(_) => 1,
+            CliError::Usage(_) => 2,
+        }
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CliError::Failed(text) | CliError::Usage(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// In words for the administrator.
+pub fn run(cli: Cli) -> Result<(), CliError> {
+    let config = Config::read(&cli.config).map_err(CliError::Usage)?;
+    let request = match cli.command {
+        Command::Serve { check: true } => {
+            println!("{}: no mistakes found", cli.config.display());
+            return Ok(());
+        }
+        Command::Serve { check: false } => {
+            log();
+            return runtime()?.block_on(serve::run(config)).map_err(CliError::Failed);
+        }
+        command => request(command)?,
+    };
+    let answer = ask(&config, request)?;
+    if cli.json {
+        println!("{}", answer.data);
+    } else if !answer.text.is_empty() {
+        println!("{}", answer.text);
+    }
+    if answer.good { Ok(()) } else { Err(CliError::Failed("problems were found".into())) }
+}
+
+fn request(command: Command) -> Result<Request, CliError> {
+    Ok(match command {
+        Command::Serve { .. } => return Err(CliError::Usage("serve is no request".into())),
+        Command::Init { domain, admin, password } => Request::Init { domain, admin, password: password.read()? },
+        Command::Domain(DomainCommand::Add { name }) => Request::DomainAdd { name },
+        Command::Domain(DomainCommand::List) => Request::DomainList,
+        Command::Domain(DomainCommand::Remove { name }) => Request::DomainRemove { name },
+        Command::Account(AccountCommand::Add { address, name, quota, administrator, password }) => {
+            Request::AccountAdd { address, name, quota, administrator, password: password.read()? }
+        }
+        Command::Account(AccountCommand::List) => Request::AccountList,
+        Command::Account(AccountCommand::Remove { address }) => Request::AccountRemove { address },
+        Command::Account(AccountCommand::Password { address, password }) => {
+            Request::AccountPassword { address, password: password.read()? }
+        }
+        Command::Alias(AliasCommand::Add { address, targets }) => Request::AliasAdd { address, targets },
+        Command::Alias(AliasCommand::List) => Request::AddressList,
+        Command::Alias(AliasCommand::Remove { address }) | Command::Group(GroupCommand::Remove { address }) => {
+            Request::AddressRemove { address }
+        }
+        Command::Group(GroupCommand::Add { address, members }) => Request::GroupAdd { address, members },
+        Command::Mailbox(MailboxCommand::List { account }) => Request::MailboxList { account },
+        Command::Verify => Request::Verify,
+    })
+}
+
+/// Asks the running server, or works on the store itself when none runs.
+fn ask(config: &Config, request: Request) -> Result<Answer, CliError> {
+    let failed = |e: &dyn fmt::Display| CliError::Failed(e.to_string());
+    let asked = control::ask(&config.data, &request).map_err(|e| failed(&format_args!("asking the server: {e}")))?;
+    let outcome: Outcome = match asked {
+        Some(outcome) => outcome,
+        None => {
+            private(&config.data)?;
+            runtime()?.block_on(async {
+                let house = House::open(config).await.map_err(|e| failed(&e))?;
+                Ok(admin::execute(&house, request).await)
+            })?
+        }
+    };
+    outcome.map_err(CliError::Failed)
+}
+
+fn private(data: &Path) -> Result<(), CliError> {
+    serve::private_dir(data).map_err(|e| CliError::Failed(format!("{}: {e}", data.display())))
+}
+
+impl Password {
+    fn read(&self) -> Result<String, CliError> {
+        if !self.password_stdin {
+            eprint!("Password: ");
+        }
+        let mut line = String::new();
+        let read = std::io::stdin().lock().read_line(&mut line);
+        read.map_err(|e| CliError::Failed(format!("reading the password: {e}")))?;
+        let password = line.trim_end_matches(['\r', '\n']);
+        if password.is_empty() {
+            return Err(CliError::Usage("the password is empty".into()));
+        }
+        Ok(password.to_owned())
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|e| CliError::Failed(format!("starting: {e}")))
+}
+
+/// Readable on a terminal, JSON otherwise; `RUST_LOG` chooses what.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() { log.init() } else { log.json().init() }
+}

@@ -1,0 +1,232 @@
+//! `postroom.toml`: where to listen, where the data is, who is trusted. Everything else lives in the store.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use net::{Cidr, ListenAddr};
+use serde::{Deserialize, Deserializer, de};
+
+/// The file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Our name: in greetings, `Received` and Message-IDs.
+    pub hostname: String,
+    /// Where everything is kept; relative to the file.
+    pub data: PathBuf,
+    /// Where to listen.
+    #[serde(default)]
+    pub listen: Listen,
+    /// Who is trusted.
+    #[serde(default)]
+    pub network: Network,
+    /// The certificate; without, one is made.
+    pub tls: Option<TlsFiles>,
+    /// Which engine keeps the tables.
+    #[serde(default)]
+    pub store: StoreConfig,
+    /// Domains whose mail goes to a fixed next hop: `"example.org" = "192.0.2.1:25"`.
+    #[serde(default)]
+    pub routes: BTreeMap<String, String>,
+    /// The largest mail, in octets.
+    #[serde(default = "max_message")]
+    pub max_message: u64,
+}
+
+fn max_message() -> u64 {
+    50 << 20
+}
+
+/// Addresses to listen on, by what is spoken there; each one address or a list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// Other servers bring mail: port 25.
+    pub smtp: Many<Parsed<ListenAddr>>,
+    /// Users' programs send, a second port: 2525.
+    pub alternative: Many<Parsed<ListenAddr>>,
+    /// Users' programs send, STARTTLS: 587.
+    pub submission: Many<Parsed<ListenAddr>>,
+    /// Users' programs send, TLS: 465.
+    pub submissions: Many<Parsed<ListenAddr>>,
+    /// Local delivery: loopback or a Unix socket only.
+    pub lmtp: Many<Parsed<ListenAddr>>,
+    /// 143.
+    pub imap: Many<Parsed<ListenAddr>>,
+    /// 993.
+    pub imaps: Many<Parsed<ListenAddr>>,
+    /// 110.
+    pub pop3: Many<Parsed<ListenAddr>>,
+    /// 995.
+    pub pop3s: Many<Parsed<ListenAddr>>,
+    /// `/healthz` and `/metrics`: loopback only.
+    pub http: Many<Parsed<ListenAddr>>,
+}
+
+/// Who is trusted; nobody by default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// May send to other hosts without signing in.
+    pub trusted: Vec<Parsed<Cidr>>,
+    /// Passwords may come without TLS from this machine.
+    pub cleartext_login_on_loopback: bool,
+    /// Whose connections begin with a PROXY header.
+    pub proxy_protocol_from: Vec<Parsed<Cidr>>,
+}
+
+/// A certificate on disk; relative to the configuration.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// PEM: certificate, then chain.
+    pub certificate: PathBuf,
+    /// PEM.
+    pub key: PathBuf,
+}
+
+/// Which engine keeps the tables.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// `sqlite`, or `postgres://user@host/database`.
+    pub url: String,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        StoreConfig { url: "sqlite".into() }
+    }
+}
+
+/// One, or a list.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    bound = "T: Deserialize<'de>",
+    expecting = "expected an address like \"127.0.0.1:25\", \"[::]:25\" or \"unix:/path\", or a list of them"
+)]
+pub enum Many<T> {
+    /// One.
+    One(T),
+    /// Any number.
+    List(Vec<T>),
+}
+
+impl<T> Default for Many<T> {
+    fn default() -> Self {
+        Many::List(Vec::new())
+    }
+}
+
+impl<T> Many<Parsed<T>> {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        let all = match self {
+            Many::One(one) => std::slice::from_ref(one),
+            Many::List(list) => &list[..],
+        };
+        all.iter().map(|p| &p.0)
+    }
+}
+
+/// A value written as text; a mistake in it is reported at its line.
+#[derive(Debug)]
+pub struct Parsed<T>(pub T);
+
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Parsed<T> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map(Parsed).map_err(de::Error::custom)
+    }
+}
+
+impl Config {
+    /// Reads the file; paths in it become relative to where it is.
+    ///
+    /// # Errors
+    /// In words for the administrator, with the line.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let mut config: Config = toml::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        config.data = base.join(&config.data);
+        if let Some(tls) = &mut config.tls {
+            tls.certificate = base.join(&tls.certificate);
+            tls.key = base.join(&tls.key);
+        }
+        config.check().map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(config)
+    }
+
+    /// What types cannot say.
+    fn check(&self) -> Result<(), String> {
+        let local = |addr: &ListenAddr| match addr {
+            ListenAddr::Unix(_) => true,
+            ListenAddr::Tcp(addr) => addr.ip().is_loopback(),
+        };
+        if let Some(addr) = self.listen.lmtp.iter().find(|a| !local(a)) {
+            return Err(format!(
+                "[listen] lmtp = \"{addr}\": LMTP trusts its peer, so it listens on loopback or a Unix socket only"
+            ));
+        }
+        if let Some(addr) = self.listen.http.iter().find(|a| !local(a)) {
+            return Err(format!(
+                "[listen] http = \"{addr}\": health and metrics are for this machine, so it listens on loopback only"
+            ));
+        }
+        if self.hostname.is_empty() || !self.hostname.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)) {
+            return Err(format!("hostname = {:?}: a host name has letters, digits, hyphens and dots", self.hostname));
+        }
+        if let Some((domain, hop)) = self.routes.iter().find(|(_, hop)| hop.parse::<SocketAddr>().is_err()) {
+            return Err(format!(
+                "[routes] {domain:?} = {hop:?}: the next hop is an address and a port, like 192.0.2.1:25"
+            ));
+        }
+        if self.store.url != "sqlite" && !self.store.url.starts_with("postgres") {
+            return Err("[store] url: \"sqlite\", or \"postgres://user@host/database\"".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let config: Config = toml::from_str(text).map_err(|e| e.to_string())?;
+        config.check()?;
+        Ok(config)
+    }
+
+    #[test]
+    fn one_address_or_many() {
+        let c = parse(
+            "hostname = \"mx\"\ndata = \"d\"\n[listen]\nsmtp = [\"0.0.0.0:25\", \"[::]:25\"]\nimap = \"127.0.0.1:143\"\n",
+        );
+        let c = c.unwrap();
+        assert_eq!(
+            (c.listen.smtp.iter().count(), c.listen.imap.iter().count(), c.listen.pop3.iter().count()),
+            (2, 1, 0)
+        );
+        assert!(c.network.trusted.is_empty() && !c.network.cleartext_login_on_loopback);
+    }
+
+    #[test]
+    fn a_mistake_names_its_line() {
+        for (text, words) in [
+            ("hostname = \"mx\"\ndata = \"d\"\n[listen]\nsmpt = \"0.0.0.0:25\"\n", &["line 4", "smpt"][..]),
+            ("hostname = \"mx\"\ndata = \"d\"\n[network]\ntrusted = [\"10.0.0.0/64\"]\n", &["line 4", "10.0.0.0/64"]),
+            ("hostname = \"mx\"\n", &["data"]),
+            ("hostname = \"mx\"\ndata = \"d\"\n[listen]\nsmtp = \"25\"\n", &["line 4", "address"]),
+            ("hostname = \"mx\"\ndata = \"d\"\n[listen]\nlmtp = \"0.0.0.0:24\"\n", &["lmtp", "loopback"]),
+            ("hostname = \"m x\"\ndata = \"d\"\n", &["hostname"]),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(words.iter().all(|w| error.contains(w)), "{error}");
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The floors below, opened and wired: what the server and the administrator's commands both need.
+
+use std::sync::Arc;
+
+use base::{Clock, SystemClock};
+use directory::Directory;
+use mailbox::Mailboxes;
+use store::{Options, Store};
+
+use crate::config::Config;
+
+/// The open store and what stands on it.
+#[derive(Clone)]
+pub struct House {
+    pub store: Store,
+    pub directory: Directory,
+    pub mailboxes: Mailboxes,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl House {
+    /// Opens the store, which makes it where it is missing.
+    ///
+    /// # Errors
+    /// [`store::Error::Busy`]: a server has it; others say what the disk or the database said.
+    pub async fn open(config: &Config) -> Result<Self, store::Error> {
+        let options = match config.store.url.as_str() {
+            "sqlite" => Options::sqlite(&config.data),
+            url => Options::postgres(&config.data, url),
+        };
+        let open = move || Store::open(&options, &[directory::MIGRATIONS, mailbox::MIGRATIONS]);
+        // Opening waits for the disk or for PostgreSQL.
+        let store = tokio::task::spawn_blocking(open).await.map_err(|_| store::Error::Closed)??;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let directory = Directory::open(store.clone(), clock.clone(), directory::system_random).await?;
+        let mailboxes = Mailboxes::new(store.clone(), clock.clone());
+        Ok(House { store, directory, mailboxes, clock })
+    }
+}

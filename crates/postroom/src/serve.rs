@@ -1,0 +1,186 @@
+//! `postroom serve`: opens everything, says it is ready, and drains when it is told to stop.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ingress::Ingress;
+use net::{Caps, CertFiles, Cidr, ListenAddr, ListenOptions, Listener, Tls};
+use server::{Role, Service, Services};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::control;
+use crate::house::House;
+
+/// Connections in all; one that idles costs little.
+const CONNECTIONS: usize = 50_000;
+/// Connections from one peer that is neither of this machine nor trusted.
+const PER_PEER: usize = 100;
+/// How long sessions get to end by themselves.
+const DRAIN: Duration = Duration::from_secs(20);
+/// How often certificate files are looked at.
+const CERTIFICATES: Duration = Duration::from_secs(60);
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// In words for the administrator: what could not be opened, and why.
+pub async fn run(config: Config) -> Result<(), String> {
+    let tls = certificate(&config)?;
+    let house = House::open(&config).await.map_err(|e| opening(&config, &e))?;
+    let (stop, stopping) = watch::channel(false);
+    let services = Arc::new(Services {
+        directory: house.directory.clone(),
+        mailboxes: house.mailboxes.clone(),
+        ingress: Ingress::new(house.directory.clone(), house.mailboxes.clone(), &config.hostname),
+        tls: tls.clone(),
+        hostname: config.hostname.clone(),
+        trusted: cidrs(&config.network.trusted),
+        clear_on_loopback: config.network.cleartext_login_on_loopback,
+        max_message: config.max_message,
+        stopping: stopping.clone(),
+    });
+    let mut tasks = JoinSet::new();
+    for (addr, service, tls) in listeners(&config) {
+        let listener = Listener::bind(addr, options(&config, service, tls)).map_err(|e| listening(addr, &e))?;
+        tracing::info!(%addr, ?service, tls, "listening");
+        let (services, stop) = (services.clone(), stopped(stopping.clone()));
+        tasks.spawn(listener.serve(stop, move |stream| server::serve(services.clone(), service, tls, stream)));
+    }
+    let socket = ListenAddr::Unix(control::path(&config.data));
+    let listener = Listener::bind(&socket, ListenOptions::default()).map_err(|e| listening(&socket, &e))?;
+    {
+        let (house, stop) = (house.clone(), stopped(stopping.clone()));
+        tasks.spawn(listener.serve(stop, move |stream| control::serve(house.clone(), stream)));
+    }
+    tasks.spawn(watch_certificate(tls, stopping.clone()));
+    let mailboxes = house.mailboxes.clone();
+    tokio::spawn(async move {
+        if let Err(error) = mailboxes.purge().await {
+            tracing::warn!(%error, "what deleted mailboxes left could not be taken away");
+        }
+    });
+    println!("postroom: ready");
+    let _ = std::io::stdout().flush();
+    signalled().await.map_err(|e| format!("waiting for signals: {e}"))?;
+    tracing::info!("stopping");
+    let _ = stop.send(true);
+    let drained = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!("some sessions did not end in time");
+    }
+    let _ = std::fs::remove_file(control::path(&config.data));
+    Ok(())
+}
+
+fn cidrs(list: &[crate::config::Parsed<Cidr>]) -> Vec<Cidr> {
+    list.iter().map(|p| p.0).collect()
+}
+
+/// Every address with what is spoken there, and whether TLS comes first.
+fn listeners(config: &Config) -> impl Iterator<Item = (&ListenAddr, Service, bool)> {
+    let l = &config.listen;
+    let all = [
+        (&l.smtp, Service::Smtp(Role::Mx), false),
+        (&l.alternative, Service::Smtp(Role::Submission), false),
+        (&l.submission, Service::Smtp(Role::Submission), false),
+        (&l.submissions, Service::Smtp(Role::Submission), true),
+        (&l.lmtp, Service::Smtp(Role::Lmtp), false),
+        (&l.pop3, Service::Pop3, false),
+        (&l.pop3s, Service::Pop3, true),
+    ];
+    all.into_iter().flat_map(|(addrs, service, tls)| addrs.iter().map(move |addr| (addr, service, tls)))
+}
+
+fn options(config: &Config, service: Service, tls: bool) -> ListenOptions {
+    let mut uncapped = cidrs(&config.network.trusted);
+    uncapped.extend(["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse::<Cidr>().ok()));
+    let full: &'static [u8] = match service {
+        _ if tls => b"",
+        Service::Smtp(_) => b"421 4.7.0 Too many connections, please try again later\r\n",
+        Service::Pop3 => b"-ERR [SYS/TEMP] Too many connections, please try again later\r\n",
+    };
+    ListenOptions {
+        caps: Caps::new(CONNECTIONS, PER_PEER, uncapped),
+        full,
+        proxies: cidrs(&config.network.proxy_protocol_from),
+        ..ListenOptions::default()
+    }
+}
+
+/// The configured certificate, or one of our own that is made at the first start.
+fn certificate(config: &Config) -> Result<Tls, String> {
+    let files = match &config.tls {
+        Some(tls) => CertFiles { chain: tls.certificate.clone(), key: tls.key.clone() },
+        None => self_signed(config)?,
+    };
+    Tls::load(vec![files]).map_err(|e| e.to_string())
+}
+
+fn self_signed(config: &Config) -> Result<CertFiles, String> {
+    let dir = config.data.join("tls");
+    let files = CertFiles { chain: dir.join("self-signed.pem"), key: dir.join("self-signed-key.pem") };
+    if !files.chain.exists() {
+        private_dir(&config.data).and_then(|()| private_dir(&dir)).map_err(|e| format!("{}: {e}", dir.display()))?;
+        let names = [config.hostname.clone(), "localhost".into()];
+        let now = base::Clock::now(&base::SystemClock);
+        net::self_signed(&files, &names, now).map_err(|e| e.to_string())?;
+    }
+    Ok(files)
+}
+
+/// A directory for our user only.
+pub fn private_dir(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// A certificate that was renewed goes live without a restart.
+async fn watch_certificate(tls: Tls, stopping: watch::Receiver<bool>) {
+    let mut stop = std::pin::pin!(stopped(stopping));
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            () = tokio::time::sleep(CERTIFICATES) => {}
+        }
+        if let Err(error) = tls.reload() {
+            tracing::warn!(%error, "the certificate could not be read again; the old one stays");
+        }
+    }
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+async fn signalled() -> std::io::Result<()> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    Ok(())
+}
+
+fn opening(config: &Config, e: &store::Error) -> String {
+    match e {
+        store::Error::Busy => format!("{} is in use: another server runs on it", config.data.display()),
+        e => e.to_string(),
+    }
+}
+
+fn listening(addr: &ListenAddr, e: &std::io::Error) -> String {
+    let hint = match (e.kind(), addr) {
+        (std::io::ErrorKind::PermissionDenied, ListenAddr::Tcp(SocketAddr::V4(_) | SocketAddr::V6(_))) => {
+            " (ports below 1024 are for root: start as root, or listen on a higher port)"
+        }
+        (std::io::ErrorKind::AddrInUse, _) => " (another program listens there)",
+        _ => "",
+    };
+    format!("cannot listen on {addr}: {e}{hint}")
+}
