@@ -30,7 +30,7 @@ const USED: i64 = 3600;
 const KEPT: usize = 20_000;
 
 /// How long somebody may wait for a turn to have a password hashed.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What sign-in needs to know of an account.
 pub(crate) struct Record {
@@ -40,7 +40,7 @@ pub(crate) struct Record {
     pub(crate) administrator: bool,
     pub(crate) disabled: bool,
     /// Changes with every change of a credential.
-    version: i64,
+    pub(crate) version: i64,
     pub(crate) secrets: Secrets,
 }
 

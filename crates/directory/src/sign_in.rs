@@ -237,3 +237,31 @@ fn matching(record: Option<&Record>, salt: &[u8], password: &[u8]) -> Option<Cre
     let right = hash.is_of(password);
     chosen.filter(|_| right).map(|(id, _)| *id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::Secrets;
+    use crate::effort::spent;
+
+    fn record(secrets: Secrets) -> Record {
+        let login = Address::parse("jane@x.test").unwrap();
+        let (account, organisation) = (AccountId(1), OrganisationId(1));
+        Record { account, organisation, login, administrator: false, disabled: false, version: 1, secrets }
+    }
+
+    #[test]
+    fn trap_28_a_wrong_password_costs_the_same_whoever_it_is_tried_on() {
+        let app = ScramKeys::derive(b"abcde-fghij-klmno-pqrst", b"salt", ITERATIONS);
+        let chosen = (CredentialId(1), PasswordHash::new(b"right", crate::system_random).unwrap());
+        let two =
+            Secrets { password: Some(chosen), apps: vec![(CredentialId(2), app.clone()), (CredentialId(3), app)] };
+        for record in [None, Some(record(Secrets::default())), Some(record(two))] {
+            spent();
+            assert_eq!(matching(record.as_ref(), b"salt", b"wrong"), None);
+            assert_eq!(spent(), (1, 0));
+            assert_eq!(matching(record.as_ref(), b"salt", b"zzzzz-zzzzz-zzzzz-zzzzz"), None);
+            assert_eq!(spent(), (1, 1), "of an app password's shape");
+        }
+    }
+}

@@ -47,10 +47,15 @@ fn scram_sha_256_as_in_rfc_7677() {
 
 /// What a client would send: the proof is made here from the definitions of RFC 5802 §3.
 fn client_final(bare: &str, server_first: &str, binding: &[u8], password: &str) -> String {
+    let nonce = server_first.split(',').find_map(|a| a.strip_prefix("r=")).unwrap();
+    client_final_with(bare, server_first, nonce, binding, password)
+}
+
+fn client_final_with(bare: &str, server_first: &str, nonce: &str, binding: &[u8], password: &str) -> String {
     use aws_lc_rs::{digest, hmac, pbkdf2};
     let sign = |key: &[u8], message: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);
     let attribute = |name: &str| server_first.split(',').find_map(|a| a.strip_prefix(name)).unwrap().to_owned();
-    let (nonce, salt) = (attribute("r="), BASE64.decode(attribute("s=")).unwrap());
+    let salt = BASE64.decode(attribute("s=")).unwrap();
     let iterations = attribute("i=").parse().unwrap();
     let mut salted = [0; 32];
     pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, password.as_bytes(), &mut salted);
@@ -104,8 +109,9 @@ fn a_wrong_proof_or_nonce_proves_nothing() {
     let mut exchange = Exchange::new(Mechanism::ScramSha256, None);
     assert_eq!(login(exchange.step(b"n,,n=jane,r=abc")), "jane");
     let server_first = challenge(exchange.keys(user("pencil"), "def"));
-    let replayed = client_final("n=jane,r=abc", &server_first.replace("abcdef", "abcdeg"), b"n,,", "pencil");
-    assert_eq!(exchange.step(replayed.as_bytes()).map(|_| ()), no);
+    // Signed with the right password, but with another nonce than the one that was offered (RFC 5802 §5.1, `r:`).
+    let other = client_final_with("n=jane,r=abc", &server_first, "abcdeg", b"n,,", "pencil");
+    assert_eq!(exchange.step(other.as_bytes()).map(|_| ()), no);
     assert_eq!(exchange.step(b"").map(|_| ()), Err(AuthFailure::Malformed), "and there is no second try");
 }
 
