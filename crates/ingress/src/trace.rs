@@ -24,6 +24,8 @@ pub struct Origin {
     pub helo: String,
     /// EHLO, not HELO.
     pub extended: bool,
+    /// The mail's own transaction asked for SMTPUTF8 (RFC 6531).
+    pub smtputf8: bool,
     /// TLS version and cipher.
     pub tls: Option<(&'static str, &'static str)>,
     /// Who signed in, and their login.
@@ -73,19 +75,18 @@ impl Origin {
         field
     }
 
-    /// The `with` keyword: RFC 3848.
-    fn with(&self) -> &'static str {
-        match (self.protocol, self.extended, self.tls.is_some(), self.signed_in.is_some()) {
-            (Protocol::Lmtp, _, false, false) => "LMTP",
-            (Protocol::Lmtp, _, true, false) => "LMTPS",
-            (Protocol::Lmtp, _, false, true) => "LMTPA",
-            (Protocol::Lmtp, _, true, true) => "LMTPSA",
-            (Protocol::Smtp, false, ..) => "SMTP",
-            (Protocol::Smtp, true, false, false) => "ESMTP",
-            (Protocol::Smtp, true, true, false) => "ESMTPS",
-            (Protocol::Smtp, true, false, true) => "ESMTPA",
-            (Protocol::Smtp, true, true, true) => "ESMTPSA",
-        }
+    /// The `with` keyword (RFC 3848), and its UTF-8 forms (RFC 6531 §4.3).
+    fn with(&self) -> String {
+        let name = match (self.protocol, self.extended, self.smtputf8) {
+            (Protocol::Smtp, false, _) => return "SMTP".into(),
+            (Protocol::Smtp, true, false) => "ESMTP",
+            (Protocol::Smtp, true, true) => "UTF8SMTP",
+            (Protocol::Lmtp, _, false) => "LMTP",
+            (Protocol::Lmtp, _, true) => "UTF8LMTP",
+        };
+        let secure = if self.tls.is_some() { "S" } else { "" };
+        let authenticated = if self.signed_in.is_some() { "A" } else { "" };
+        format!("{name}{secure}{authenticated}")
     }
 }
 
@@ -115,6 +116,7 @@ mod tests {
             ip: Some([192, 0, 2, 7].into()),
             helo: "client.example".into(),
             extended: true,
+            smtputf8: false,
             tls: None,
             signed_in: None,
             trusted: false,

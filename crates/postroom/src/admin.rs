@@ -304,11 +304,18 @@ fn mailbox_list(tx: &mut Tx<'_>, address: &str) -> store::Result<Answer> {
     Ok(Answer::new(text.join("\n"), Value::Array(data)))
 }
 
+/// What each crate says of its own tables.
+fn tables(tx: &mut Tx<'_>, blobs: &store::Store) -> store::Result<Vec<String>> {
+    let mut wrong = directory::verify(tx)?;
+    wrong.extend(mailbox::verify(tx, &|id| Ok(blobs.blob(id)?.len()))?);
+    Ok(wrong)
+}
+
 /// Reads everything: tables against each other, every mail's blob, every record of every pack.
 async fn verify(house: &House) -> Outcome {
     let store = house.store.clone();
     let blobs = house.store.clone();
-    let mut wrong = store.read(move |tx| mailbox::verify(tx, &|id| Ok(blobs.blob(id)?.len()))).await.map_err(words)?;
+    let mut wrong = store.read(move |tx| tables(tx, &blobs)).await.map_err(words)?;
     let scan = tokio::task::spawn_blocking(move || {
         let mut bad = Vec::new();
         let packs = store.scan_packs(|_, _, verdict| bad.extend(verdict.err().map(|e| e.to_string())))?;

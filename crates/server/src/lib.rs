@@ -18,7 +18,7 @@ use ingress::Ingress;
 use mailbox::Mailboxes;
 use net::{Cidr, Stream, Tls};
 
-pub use sign_in::MECHANISMS;
+pub use sign_in::{MECHANISMS, MECHANISMS_IN_CLEAR};
 pub use smtp::Role;
 
 /// What every session needs. One for the whole server.

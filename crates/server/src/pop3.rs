@@ -35,8 +35,9 @@ pub(crate) async fn serve(services: Arc<Services>, stream: Stream) -> io::Result
         clear_sign_in: services.clear_sign_in(Some(ip)),
         mechanisms: MECHANISMS.to_vec(),
     });
+    let binding = stream.channel_binding();
     let conn = Conn::new(stream, services.stopping.clone());
-    Session { services, machine, ip, sign_in: None, drop: None }.run(conn).await
+    Session { services, machine, ip, sign_in: None, binding, drop: None }.run(conn).await
 }
 
 struct Session {
@@ -44,6 +45,8 @@ struct Session {
     machine: Server,
     ip: IpAddr,
     sign_in: Option<Box<SignIn>>,
+    /// What a sign-in can be bound to.
+    binding: Option<[u8; 32]>,
     drop: Option<Maildrop>,
 }
 
@@ -100,6 +103,7 @@ impl Session {
             if matches!(next, Next::StartTls) {
                 conn = conn.start_tls(&self.services.tls, HANDSHAKE).await?;
                 self.machine.tls_started();
+                self.binding = conn.stream().channel_binding();
                 continue;
             }
             match conn.read(IDLE).await? {
@@ -154,12 +158,12 @@ impl Session {
     }
 
     async fn begin(&mut self, mechanism: &'static str, initial: Option<Secret<'_>>) {
-        let mut sign_in = SignIn::new(mechanism, "pop3", Some(self.ip));
+        let mut sign_in = SignIn::new(mechanism, "pop3", Some(self.ip), self.binding);
         let initial = match initial.map(|s| STANDARD.decode(s.0)).transpose() {
             Ok(initial) => initial,
             Err(_) => return self.machine.err(None, "That is not base64"),
         };
-        let progress = sign_in.begin(&self.services, initial.as_deref()).await;
+        let progress = sign_in.go_on(&self.services, initial.as_deref()).await;
         self.sign_in = Some(Box::new(sign_in));
         self.progress(progress).await;
     }
@@ -169,7 +173,7 @@ impl Session {
             self.sign_in = None;
             return self.machine.err(None, "That is not base64");
         };
-        let progress = sign_in.respond(&self.services, &response).await;
+        let progress = sign_in.go_on(&self.services, Some(&response)).await;
         self.progress(progress).await;
     }
 

@@ -1,23 +1,28 @@
-//! Signing in, the same for all protocols: a SASL exchange (RFC 4422) that ends at the directory.
+//! Signing in, the same for all protocols: a SASL exchange (RFC 4422) with the directory.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use base::Reply;
-use directory::{Attempt, AuthFailure, SignedIn};
+use directory::sasl::Mechanism;
+use directory::{Attempt, AuthFailure, Channel, Conversation, SignedIn, Turn};
 
 use crate::Services;
 
-/// What we offer, best first.
-pub const MECHANISMS: [&str; 2] = ["PLAIN", "LOGIN"];
+/// What we offer under TLS, best first. SCRAM is for app passwords: of an account's own password only a hash is kept that
+/// SCRAM cannot use.
+pub const MECHANISMS: [&str; 4] = [
+    Mechanism::ScramSha256Plus.name(),
+    Mechanism::ScramSha256.name(),
+    Mechanism::Plain.name(),
+    Mechanism::Login.name(),
+];
+
+/// What we offer without: nothing can be bound to a channel that is none.
+pub const MECHANISMS_IN_CLEAR: [&str; 3] =
+    [Mechanism::ScramSha256.name(), Mechanism::Plain.name(), Mechanism::Login.name()];
 
 /// One exchange.
-pub(crate) struct SignIn {
-    mechanism: &'static str,
-    service: &'static str,
-    ip: IpAddr,
-    /// LOGIN: the name, once it was given.
-    login: Option<Vec<u8>>,
-}
+pub(crate) struct SignIn(Option<Conversation>);
 
 /// Where an exchange stands.
 pub(crate) enum Progress {
@@ -30,47 +35,22 @@ pub(crate) enum Progress {
 }
 
 impl SignIn {
-    pub(crate) fn new(mechanism: &'static str, service: &'static str, ip: Option<IpAddr>) -> Self {
-        SignIn { mechanism, service, ip: ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), login: None }
+    /// `binding` is the TLS channel's (RFC 9266), where there is one.
+    pub(crate) fn new(mechanism: &str, service: &'static str, ip: Option<IpAddr>, binding: Option<[u8; 32]>) -> Self {
+        let ip = ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let channel = Channel { ip, service, binding: binding.map(|b| b.to_vec()) };
+        SignIn(Mechanism::by_name(mechanism).map(|m| Conversation::new(m, channel)))
     }
 
-    /// The client's first word, if it sent one along.
-    pub(crate) async fn begin(&mut self, services: &Services, initial: Option<&[u8]>) -> Progress {
-        match (initial, self.mechanism) {
-            (Some(initial), _) => self.respond(services, initial).await,
-            (None, "LOGIN") => Progress::Challenge(b"Username:".to_vec()),
-            (None, _) => Progress::Challenge(Vec::new()),
-        }
-    }
-
-    /// The answer to a challenge.
-    pub(crate) async fn respond(&mut self, services: &Services, response: &[u8]) -> Progress {
-        if self.mechanism == "LOGIN" {
-            return match self.login.take() {
-                None => {
-                    self.login = Some(response.to_vec());
-                    Progress::Challenge(b"Password:".to_vec())
-                }
-                Some(login) => self.check(services, &login, response).await,
-            };
-        }
-        // RFC 4616 §2: authorization identity, authentication identity, password.
-        let mut parts = response.split(|b| *b == 0);
-        match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some(as_whom), Some(login), Some(password), None) if as_whom.is_empty() || as_whom == login => {
-                self.check(services, login, password).await
-            }
-            (Some(_), Some(_), Some(_), None) => {
-                Progress::Failed(Reply::new(535, 7, 8, "You may sign in as yourself only"))
-            }
-            _ => Progress::Failed(Reply::new(501, 5, 2, "That is not PLAIN: it takes two NULs and a password")),
-        }
-    }
-
-    async fn check(&self, services: &Services, login: &[u8], password: &[u8]) -> Progress {
-        match password_sign_in(services, self.service, self.ip, login, password).await {
-            Ok(who) => Progress::Done(who),
-            Err(reply) => Progress::Failed(reply),
+    /// Goes on: first with the initial response, if the client sent one along, then with the answer to each challenge.
+    pub(crate) async fn go_on(&mut self, services: &Services, said: Option<&[u8]>) -> Progress {
+        let Some(conversation) = &mut self.0 else {
+            return Progress::Failed(Reply::new(504, 5, 4, "That mechanism is not known"));
+        };
+        match services.directory.converse(conversation, said).await {
+            Ok(Turn::Challenge(challenge)) => Progress::Challenge(challenge),
+            Ok(Turn::SignedIn(who)) => Progress::Done(who),
+            Err(failure) => Progress::Failed(reply(failure)),
         }
     }
 }
@@ -83,13 +63,18 @@ pub(crate) async fn password_sign_in(
     login: &[u8],
     password: &[u8],
 ) -> Result<SignedIn, Reply> {
-    let attempt = Attempt { login, password, ip, service };
-    services.directory.authenticate(attempt).await.map_err(|failure| match failure {
+    services.directory.authenticate(Attempt { login, password, ip, service }).await.map_err(reply)
+}
+
+/// RFC 4954 §6, in SMTP's numbers.
+fn reply(failure: AuthFailure) -> Reply {
+    match failure {
         AuthFailure::Invalid => Reply::new(535, 7, 8, "Wrong user name or password"),
+        AuthFailure::Malformed => Reply::new(501, 5, 2, "That is not what the mechanism wants to hear"),
         AuthFailure::Disabled => Reply::new(535, 7, 13, "This account is disabled: ask your administrator"),
         AuthFailure::TryLater { seconds } => {
             Reply::new(454, 7, 0, format!("Too many failed attempts: try again in {seconds} seconds"))
         }
         AuthFailure::Unavailable => Reply::new(454, 7, 0, "Signing in does not work right now, please try again later"),
-    })
+    }
 }

@@ -13,7 +13,7 @@ use smtp::{Config, Event, Mail, Rcpt, Recipient, Server};
 
 use crate::conn::{Conn, Read};
 use crate::sign_in::{Progress, SignIn};
-use crate::{HANDSHAKE, MECHANISMS, Services};
+use crate::{HANDSHAKE, MECHANISMS, MECHANISMS_IN_CLEAR, Services};
 
 /// RFC 5321 §4.5.3.2.7: a server waits at least five minutes for a command.
 const COMMAND: Duration = Duration::from_secs(300);
@@ -42,7 +42,7 @@ fn config(services: &Services, role: Role, ip: Option<IpAddr>) -> Config {
         Role::Mx | Role::Submission => {
             config.auth = MECHANISMS.to_vec();
             if services.clear_sign_in(ip) {
-                config.auth_in_clear = MECHANISMS.to_vec();
+                config.auth_in_clear = MECHANISMS_IN_CLEAR.to_vec();
             }
         }
     }
@@ -57,18 +57,19 @@ pub(crate) async fn serve(services: Arc<Services>, role: Role, stream: Stream) -
         machine.tls_started();
     }
     machine.greet();
-    let tls = facts(&stream);
+    let (tls, binding) = (facts(&stream), stream.channel_binding());
     let conn = Conn::new(stream, services.stopping.clone());
     let origin = Origin {
         ip,
         helo: String::new(),
         extended: false,
         tls,
+        smtputf8: false,
         signed_in: None,
         trusted: services.is_trusted(ip),
         protocol: if role == Role::Lmtp { ingress::Protocol::Lmtp } else { ingress::Protocol::Smtp },
     };
-    let session = Session { services, role, machine, origin, incoming: None, sign_in: None };
+    let session = Session { services, role, machine, origin, incoming: None, sign_in: None, binding };
     session.run(conn).await
 }
 
@@ -85,6 +86,8 @@ struct Session {
     incoming: Option<Box<Taking>>,
     /// The sign-in under way.
     sign_in: Option<Box<SignIn>>,
+    /// What a sign-in can be bound to.
+    binding: Option<[u8; 32]>,
 }
 
 /// A mail, and why it will be refused at its end.
@@ -126,6 +129,7 @@ impl Session {
                 conn = conn.start_tls(&self.services.tls, HANDSHAKE).await?;
                 self.machine.tls_started();
                 self.origin.tls = facts(conn.stream());
+                self.binding = conn.stream().channel_binding();
                 self.origin.signed_in = None;
                 self.incoming = None;
                 continue;
@@ -159,14 +163,14 @@ impl Session {
                 return Next::StartTls;
             }
             Event::Auth(ask, auth) => {
-                let mut sign_in = SignIn::new(auth.mechanism, "smtp", self.origin.ip);
-                let progress = sign_in.begin(&self.services, auth.initial.as_deref()).await;
+                let mut sign_in = SignIn::new(auth.mechanism, "smtp", self.origin.ip, self.binding);
+                let progress = sign_in.go_on(&self.services, auth.initial.as_deref()).await;
                 self.sign_in = Some(Box::new(sign_in));
                 self.signed_in(ask, progress);
             }
             Event::AuthResponse(ask, response) => {
                 let progress = match &mut self.sign_in {
-                    Some(sign_in) => sign_in.respond(&self.services, &response).await,
+                    Some(sign_in) => sign_in.go_on(&self.services, Some(&response)).await,
                     None => Progress::Failed(Reply::new(503, 5, 1, "No sign-in is under way")),
                 };
                 self.signed_in(ask, progress);
@@ -222,6 +226,7 @@ impl Session {
         if self.role == Role::Submission && self.origin.signed_in.is_none() && !self.origin.trusted {
             return Err(base::Error::new(Reply::new(530, 7, 0, "Sign in first")));
         }
+        self.origin.smtputf8 = mail.smtputf8;
         let incoming = self.services.ingress.start(Arc::new(self.origin.clone()), mail.from).await?;
         self.incoming = Some(Box::new(Taking { mail: incoming, refusal: None }));
         Ok(())
