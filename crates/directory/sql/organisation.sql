@@ -1,7 +1,8 @@
 -- Organisations, and the counters that number them, their domains and their accounts.
 
 -- name: next_id
--- The row is locked from here to the commit, so the order of numbers is the order of commits.
+-- The row is locked from here to the commit, so the order of numbers is the order of commits; and so the row `change`
+-- serves as the lock under which the directory is changed.
 UPDATE directory_counter SET last = last + 1 WHERE name = ?1 RETURNING last;
 
 -- name: organisation_add

@@ -4,7 +4,7 @@ use base::{AccountId, Address, Timestamp};
 use store::{Error, Result, Row, Tx, params};
 
 use crate::address::{self, Route, create_address};
-use crate::organisation::{check_name, next_id};
+use crate::organisation::{begin_change, check_name, next_id};
 use crate::sql::account as sql;
 use crate::{Changed, OrganisationId, canonical, credential, missing, refused};
 
@@ -85,6 +85,7 @@ fn read(r: &Row<'_>) -> Result<Account> {
 /// Refuses an address that exists, a domain that is not ours or another organisation's, and a bad name.
 pub fn create_account(tx: &mut Tx<'_>, new: &NewAccount<'_>) -> Result<AccountId> {
     check_name(new.name)?;
+    begin_change(tx)?;
     let (_, key) = address::free(tx, new.login)?;
     let (id, quota) = (AccountId(next_id(tx, "account")?), octets(new.quota));
     tx.execute(
@@ -126,6 +127,7 @@ pub fn account_by_login(tx: &mut Tx<'_>, login: &Address) -> Result<Option<Accou
 /// # Errors
 /// Refuses a bad name, and a login that is not one of the account's own addresses.
 pub fn change_account(tx: &mut Tx<'_>, id: AccountId, change: &AccountChange) -> Result<()> {
+    begin_change(tx)?;
     let mut now = account(tx, id)?;
     if let Some(name) = &change.name {
         check_name(name)?;
@@ -151,6 +153,7 @@ pub fn change_account(tx: &mut Tx<'_>, id: AccountId, change: &AccountChange) ->
 /// # Errors
 /// Refuses while a list or a catch-all still points at one of its addresses.
 pub fn remove_account(tx: &mut Tx<'_>, id: AccountId) -> Result<()> {
+    begin_change(tx)?;
     account(tx, id)?;
     for own in address::of_account(tx, id)? {
         address::remove_row(tx, &own)?;

@@ -4,6 +4,7 @@ use base::{AccountId, Address, DomainId, Timestamp};
 use store::{Error, Result, Row, Tx, params};
 
 use crate::domain::{Domain, catch_all_to, domain, domain_by_name};
+use crate::organisation::begin_change;
 use crate::resolve::{MAX_TARGETS, Purpose, Walk};
 use crate::sql::address as sql;
 use crate::{Changed, account, missing, refused};
@@ -198,6 +199,7 @@ pub fn addresses(tx: &mut Tx<'_>, of: DomainId, after: &str, limit: u32) -> Resu
 /// Refuses an address that exists, a domain that is not ours, an account of another organisation, and a list that is
 /// empty, too long, leads to itself, or names an address of ours that does not exist.
 pub fn create_address(tx: &mut Tx<'_>, address: &Address, route: &Route, now: Timestamp) -> Result<()> {
+    begin_change(tx)?;
     let (domain, key) = free(tx, address)?;
     check_route(tx, &domain, &key, route)?;
     tx.execute(
@@ -212,6 +214,7 @@ pub fn create_address(tx: &mut Tx<'_>, address: &Address, route: &Route, now: Ti
 /// # Errors
 /// As [`create_address`]; and refuses to take an account's login away.
 pub fn change_address(tx: &mut Tx<'_>, address: &Address, route: &Route) -> Result<()> {
+    begin_change(tx)?;
     let (domain, key) = locate(tx, address)?;
     let Some(entry) = entry(tx, key.domain, &key.local)? else { return Err(no_address(address)) };
     if entry.account != route.account() {
@@ -231,6 +234,7 @@ pub fn change_address(tx: &mut Tx<'_>, address: &Address, route: &Route) -> Resu
 /// # Errors
 /// Refuses an account's login, and an address that a list or a catch-all still points at.
 pub fn remove_address(tx: &mut Tx<'_>, address: &Address) -> Result<()> {
+    begin_change(tx)?;
     let (_, key) = locate(tx, address)?;
     let Some(entry) = entry(tx, key.domain, &key.local)? else { return Err(no_address(address)) };
     refuse_login(tx, address, &entry)?;

@@ -3,7 +3,7 @@
 use base::{AccountId, Timestamp};
 use store::{Error, Result, Tx, Value, params};
 
-use crate::organisation::check_name;
+use crate::organisation::{begin_change, check_name};
 use crate::password::PasswordHash;
 use crate::scram::ScramKeys;
 use crate::sql::{account as account_sql, credential as sql};
@@ -90,6 +90,7 @@ pub fn credentials(tx: &mut Tx<'_>, of: AccountId) -> Result<Vec<Credential>> {
 /// # Errors
 /// Refuses when there is no such account.
 pub fn set_password(tx: &mut Tx<'_>, of: AccountId, hash: &PasswordHash, now: Timestamp) -> Result<CredentialId> {
+    begin_change(tx)?;
     let (id, kind) = (next_version(tx, of)?, Kind::Password.as_i64());
     tx.execute(&sql::REMOVE_KIND, params![of, kind])?;
     tx.execute(&sql::ADD, params![of, id, kind, "", hash.as_str(), now])?;
@@ -135,6 +136,7 @@ pub fn add_app_password(
     now: Timestamp,
 ) -> Result<CredentialId> {
     check_name(name)?;
+    begin_change(tx)?;
     let others = secrets(tx, of)?.apps;
     if others.len() >= MAX_APP_PASSWORDS {
         return Err(refused("The account has 32 app passwords already: remove one"));
@@ -158,6 +160,7 @@ pub(crate) fn used(tx: &mut Tx<'_>, of: AccountId, id: CredentialId, now: Timest
 /// # Errors
 /// Refuses when there is no such account or credential.
 pub fn remove_credential(tx: &mut Tx<'_>, of: AccountId, id: CredentialId) -> Result<()> {
+    begin_change(tx)?;
     next_version(tx, of)?;
     if tx.execute(&sql::REMOVE, params![of, id])? == 0 {
         return Err(missing("There is no such credential"));

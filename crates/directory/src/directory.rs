@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::{AccountId, Address, Clock, Error, Result};
-use store::Store;
+use store::{Gap, Store};
 
 use crate::cache::{Moment, Recent};
 use crate::gate::Gate;
@@ -63,7 +63,8 @@ impl Directory {
         let gate = Gate::open(&store, random).await?;
         let counter = generation.clone();
         store.subscribe(Box::new(move |event| {
-            if event.is::<Changed>() {
+            // Behind a gap nobody knows what changed.
+            if event.is::<Changed>() || event.is::<Gap>() {
                 counter.fetch_add(1, Ordering::Release);
             }
         }));

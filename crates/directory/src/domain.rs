@@ -4,7 +4,7 @@ use base::{Address, DomainId, Timestamp};
 use store::{Result, Row, Tx, params};
 
 use crate::address::check_targets;
-use crate::organisation::next_id;
+use crate::organisation::{begin_change, next_id};
 use crate::sql::domain as sql;
 use crate::{Changed, OrganisationId, canonical, missing, organisation, refused};
 
@@ -77,6 +77,7 @@ pub fn create_domain(tx: &mut Tx<'_>, new: &NewDomain<'_>) -> Result<DomainId> {
     let Some(probe) = probe else {
         return Err(refused("That is not a domain name; internationalised names are written as A-labels (xn--…)"));
     };
+    begin_change(tx)?;
     organisation(tx, new.organisation)?;
     if domain_by_name(tx, probe.domain())?.is_some() {
         return Err(refused(format!("The domain {} exists already", probe.domain())));
@@ -122,6 +123,7 @@ pub(crate) fn first_domain(tx: &mut Tx<'_>) -> Result<Option<Domain>> {
 /// # Errors
 /// Refuses a separator that may not stand in a local part, and a catch-all that leads nowhere.
 pub fn change_domain(tx: &mut Tx<'_>, id: DomainId, change: &DomainChange) -> Result<()> {
+    begin_change(tx)?;
     let mut now = domain(tx, id)?;
     if let Some(separator) = change.separator {
         if separator.is_some_and(|c| !"+-=_#".contains(c)) {
@@ -148,6 +150,7 @@ pub fn change_domain(tx: &mut Tx<'_>, id: DomainId, change: &DomainChange) -> Re
 /// # Errors
 /// Refuses while it has.
 pub fn remove_domain(tx: &mut Tx<'_>, id: DomainId) -> Result<()> {
+    begin_change(tx)?;
     if tx.row(&sql::IN_USE, params![id], |_| Ok(()))?.is_some() {
         return Err(refused("The domain still has addresses"));
     }

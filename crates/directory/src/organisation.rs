@@ -51,6 +51,12 @@ pub(crate) fn next_id(tx: &mut Tx<'_>, what: &str) -> Result<i64> {
     tx.one(&sql::NEXT_ID, params![what], |r| r.int(0))
 }
 
+/// Every verb that changes something begins with this: what it then finds, or finds missing, stays so until the commit.
+/// Changes of the directory are rare; one at a time is fast enough, and leaves nothing to think about.
+pub(crate) fn begin_change(tx: &mut Tx<'_>) -> Result<()> {
+    next_id(tx, "change").map(drop)
+}
+
 fn read(r: &Row<'_>) -> Result<Organisation> {
     Ok(Organisation { id: OrganisationId(r.int(0)?), name: r.text(1)?.to_owned(), created: Timestamp(r.int(2)?) })
 }
@@ -61,6 +67,7 @@ fn read(r: &Row<'_>) -> Result<Organisation> {
 /// Refuses a name that is too long or has control characters.
 pub fn create_organisation(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> Result<OrganisationId> {
     check_name(name)?;
+    begin_change(tx)?;
     let id = OrganisationId(next_id(tx, "organisation")?);
     tx.execute(&sql::ADD, params![id, name, now])?;
     Changed::Organisation(id).publish(tx);
@@ -89,6 +96,7 @@ pub fn organisation(tx: &mut Tx<'_>, id: OrganisationId) -> Result<Organisation>
 /// As [`create_organisation`] and [`organisation`].
 pub fn rename_organisation(tx: &mut Tx<'_>, id: OrganisationId, name: &str) -> Result<()> {
     check_name(name)?;
+    begin_change(tx)?;
     if tx.execute(&sql::RENAME, params![id, name])? == 0 {
         return Err(missing("There is no such organisation"));
     }
@@ -101,6 +109,7 @@ pub fn rename_organisation(tx: &mut Tx<'_>, id: OrganisationId, name: &str) -> R
 /// # Errors
 /// Refuses while it has domains or accounts.
 pub fn remove_organisation(tx: &mut Tx<'_>, id: OrganisationId) -> Result<()> {
+    begin_change(tx)?;
     if tx.row(&sql::IN_USE, params![id], |_| Ok(()))?.is_some() {
         return Err(refused("The organisation still has domains or accounts"));
     }

@@ -10,7 +10,7 @@ pub const MIGRATIONS: Migrations = Migrations { owner: "directory", steps: &[FIR
 
 const FIRST: &str = "
 CREATE TABLE directory_counter (name {text} PRIMARY KEY, last {int} NOT NULL) {table};
-INSERT INTO directory_counter (name, last) VALUES ('organisation', 0), ('domain', 0), ('account', 0);
+INSERT INTO directory_counter (name, last) VALUES ('organisation', 0), ('domain', 0), ('account', 0), ('change', 0);
 
 CREATE TABLE directory_secret (name {text} PRIMARY KEY, value {bytes} NOT NULL) {table};
 

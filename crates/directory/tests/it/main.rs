@@ -1,4 +1,4 @@
-//! The directory's contract, on a real store in a temporary directory.
+//! The directory's contract, on a real store; where SQL decides, on both engines.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

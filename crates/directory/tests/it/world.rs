@@ -1,7 +1,6 @@
 //! A small world to test in: one organisation, `x.test`, an administrator and some accounts, and a clock that stands still.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use base::{AccountId, Address, Clock, DomainId, Timestamp};
@@ -9,7 +8,8 @@ use directory::{
     Directory, MIGRATIONS, NewAccount, NewDomain, OrganisationId, PasswordHash, Resolution, Route, create_account,
     create_address, create_domain, create_organisation, set_password, system_random,
 };
-use store::{Options, Store, Tx};
+use store::{Store, Tx};
+use testkit::Bed;
 
 /// A clock that is set by hand.
 pub struct Stopped(AtomicI64);
@@ -28,13 +28,13 @@ pub struct World {
     /// False for a test that breaks the tables on purpose.
     pub sound: bool,
     clock: Arc<Stopped>,
-    dir: PathBuf,
+    // Last: the tables go when nobody uses them.
+    _bed: Bed,
 }
 
 /// Every test ends with the tables in order.
 impl Drop for World {
     fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.dir).ok();
         if self.sound && !std::thread::panicking() {
             let store = self.store.clone();
             // On a thread of its own, because this one may be the runtime's.
@@ -51,12 +51,18 @@ pub fn at(text: &str) -> Address {
 }
 
 impl World {
-    /// `x.test` with its administrator `admin@x.test`.
+    /// `x.test` with its administrator `admin@x.test`, on the embedded engine.
     pub async fn new() -> Self {
-        static N: AtomicU32 = AtomicU32::new(0);
-        let n = N.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("postroom-directory-{}-{n}", std::process::id()));
-        let store = Store::open(&Options::sqlite(&dir), &[MIGRATIONS]).unwrap();
+        World::on(Bed::sqlite()).await
+    }
+
+    /// The same on each engine.
+    pub async fn each() -> [Self; 2] {
+        [World::new().await, World::on(Bed::postgres()).await]
+    }
+
+    async fn on(bed: Bed) -> Self {
+        let store = bed.open(&[MIGRATIONS]);
         let clock = Arc::new(Stopped(AtomicI64::new(NOW.0)));
         let directory = Directory::open(store.clone(), clock.clone(), system_random).await.unwrap();
         let (organisation, domain) = store
@@ -67,7 +73,7 @@ impl World {
             })
             .await
             .unwrap();
-        let world = World { directory, store, organisation, domain, sound: true, clock, dir };
+        let world = World { directory, store, organisation, domain, sound: true, clock, _bed: bed };
         let admin = world.account("admin@x.test").await;
         let change = directory::AccountChange { administrator: Some(true), ..Default::default() };
         world.job(move |tx| directory::change_account(tx, admin, &change)).await.unwrap();
