@@ -46,7 +46,7 @@ def processor_seconds(server) -> float:
 
 # -- 1: smuggling -----------------------------------------------------------------------------------------------------
 
-FALSE_ENDS = [b"\n.\n", b"\r\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n.\r", b"\r.\r\n", b"\n.\r", b"\r\n\x00.\r\n", b"\r\r\n.\r\n"]
+FALSE_ENDS = [b"\n.\n", b"\r\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n.\r", b"\r.\r\n", b"\n.\r", b"\r\n\x00.\r\n"]
 
 
 @pytest.mark.ours  # the peer's version still takes bare line feeds for line ends
@@ -91,6 +91,8 @@ def test_trap_03_smtp_starttls_injection(server, port):
 def test_trap_03_starttls_forgets_what_was_said_in_the_clear(server):
     with greeted(server) as smtp:
         smtp.ask("MAIL FROM:<a@elsewhere.test>", "250")
+        smtp.ask("STARTTLS", "503")  # not in the middle of a mail
+        smtp.ask("RSET", "250")
         smtp.ask("STARTTLS", "220")
         smtp.starttls()
         if not server.peer:
@@ -257,7 +259,8 @@ def test_trap_24_no_file_descriptors_left(make_server):
     server.start()
     pid = server.process.pid
     used = len(os.listdir(f"/proc/{pid}/fd"))
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 10, used + 10))
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 10, hard))
     many = [socket.create_connection((server.address, server.ports["smtp"])) for _ in range(40)]
     time.sleep(1)
     before = processor_seconds(server)
@@ -272,7 +275,7 @@ def test_trap_24_no_file_descriptors_left(make_server):
         return False
 
     eventually("it accepts again", answers, 10, 0.5)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (4096, 4096))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
 
 
 # -- 28: sign-in --------------------------------------------------------------------------------------------------------
@@ -292,7 +295,7 @@ def test_trap_28_bad_base64_and_bad_tokens(server, token):
         smtp.ask("AUTH LOGIN", "334")
         smtp.send(token)
         if smtp.reply().startswith("334"):
-            smtp.ask(token, "5")
+            assert smtp.ask(token, "")[0] in "45"  # wrong, or one wrong too many
         smtp.ask("NOOP", "250")
 
 
@@ -407,7 +410,7 @@ def test_trap_32_ok_to_a_flag_comes_after_the_sync(server):
 
 @pytest.mark.ours
 @pytest.mark.parametrize("fault", [
-    f"{SYNC}:error=EIO", "write,pwrite64,writev,pwritev,pwritev2:error=ENOSPC:when=1..1000", f"{SYNC}:error=EIO:when=1",
+    f"{SYNC}:error=EIO", "pwrite64,writev,pwritev,pwritev2:error=ENOSPC", f"{SYNC}:error=EIO:when=1",
 ], ids=["fsync_fails", "disk_full", "fsync_fails_once"])  # fmt: skip
 def test_trap_21_a_sick_disk_is_4xx_and_loses_nothing(server, fault):
     user = server.user()
@@ -415,9 +418,8 @@ def test_trap_21_a_sick_disk_is_4xx_and_loses_nothing(server, fault):
     server.deliver(user, sent[0])
     accepted = {0}
     with greeted(server) as smtp:
-        # A write to the socket fails too when every write does: so only those below the data directory may.
-        injection = fault if not fault.startswith("write") else fault.replace("write,", "").replace("writev,", "")
-        with Strace(server, injection):
+        # Files are written by these calls, sockets by others.
+        with Strace(server, fault):
             for n in range(1, 4):
                 smtp.ask("MAIL FROM:<a@elsewhere.test>", "")
                 smtp.ask(f"RCPT TO:<{user}>", "")

@@ -17,6 +17,8 @@ use crate::{HANDSHAKE, MECHANISMS, MECHANISMS_IN_CLEAR, Services};
 
 /// RFC 5321 §4.5.3.2.7: a server waits at least five minutes for a command.
 const COMMAND: Duration = Duration::from_secs(300);
+/// So many refused sign-ins, and the connection is closed: who guesses must come again (trap 28).
+const GUESSES: u8 = 5;
 /// A peer in the middle of its body gets less.
 const BODY: Duration = Duration::from_secs(180);
 
@@ -69,7 +71,7 @@ pub(crate) async fn serve(services: Arc<Services>, role: Role, stream: Stream) -
         trusted: services.is_trusted(ip),
         protocol: if role == Role::Lmtp { ingress::Protocol::Lmtp } else { ingress::Protocol::Smtp },
     };
-    let session = Session { services, role, machine, origin, incoming: None, sign_in: None, binding };
+    let session = Session { services, role, machine, origin, incoming: None, sign_in: None, refused: 0, binding };
     session.run(conn).await
 }
 
@@ -86,6 +88,8 @@ struct Session {
     incoming: Option<Box<Taking>>,
     /// The sign-in under way.
     sign_in: Option<Box<SignIn>>,
+    /// Sign-ins refused so far.
+    refused: u8,
     /// What a sign-in can be bound to.
     binding: Option<[u8; 32]>,
 }
@@ -217,7 +221,11 @@ impl Session {
                 self.origin.signed_in = Some((who.account, who.login));
                 ask.accept(&mut self.machine);
             }
-            Progress::Failed(reply) => ask.refuse(&mut self.machine, &reply),
+            Progress::Failed(reply) => {
+                self.refused += 1;
+                let enough = Reply::new(421, 7, 0, "Too many failed sign-ins");
+                ask.refuse(&mut self.machine, if self.refused < GUESSES { &reply } else { &enough });
+            }
         }
         self.sign_in = None;
     }
