@@ -168,6 +168,9 @@ DELETE FROM flag_chunk WHERE account = ?1 AND mailbox = ?2;
 -- name: drop_keywords
 DELETE FROM keyword WHERE account = ?1 AND mailbox = ?2;
 
+-- name: count_subscriptions
+SELECT count(*) FROM subscription WHERE account = ?1;
+
 -- name: subscribe
 INSERT INTO subscription (account, name) VALUES (?1, ?2) ON CONFLICT (account, name) DO NOTHING;
 

@@ -80,6 +80,7 @@ store::statements! { include_str!("../sql/mailbox.sql");
     DROP_LOG = "drop_log",
     DROP_CHUNKS = "drop_chunks",
     DROP_KEYWORDS = "drop_keywords",
+    COUNT_SUBSCRIPTIONS = "count_subscriptions",
     SUBSCRIBE = "subscribe",
     UNSUBSCRIBE = "unsubscribe",
     SUBSCRIPTIONS = "subscriptions",

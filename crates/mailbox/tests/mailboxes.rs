@@ -267,6 +267,8 @@ async fn mailboxes_are_made_renamed_and_deleted() {
         assert!(m.write(move |tx| verbs::rename(tx, ME, from, to, NOW)).await.is_err(), "{from} to {to}");
     }
     assert!(m.write(|tx| verbs::delete(tx, ME, "INBOX")).await.is_err());
+    let folder = async |name| m.store().read(move |tx| verbs::folder(tx, ME, name)).await.unwrap().map(|f| f.id);
+    assert_eq!((folder("inbox").await, folder("Work").await), (Some(INBOX), None));
     let work = after["Old/Work"];
     deliver(&m, work, b"x", Flags::default()).await;
     let view = m.open(ME, work).await.unwrap().unwrap();

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use base::{AccountId, BlobId, EmailId, Error, MailboxId, ModSeq, Reply, Timestamp, Uid, UidValidity};
+use base::{AccountId, BlobId, EmailId, MailboxId, ModSeq, Timestamp, Uid, UidValidity};
 use store::{Result, Tx, params};
 
-use super::{keyword_bits, next_modseq, no_account, no_mailbox};
+use super::{keyword_bits, next_modseq};
 use crate::load;
 use crate::log::LogEntry;
 use crate::verbs::modify;
-use crate::{Change, Entry, Flags, Index, Keywords, UidSet, What, schema};
+use crate::{Change, Entry, Flags, Index, Keywords, Refusal, UidSet, What, schema};
 
 /// A mail to be stored.
 #[derive(Clone, Copy, Debug)]
@@ -62,9 +62,9 @@ pub fn deliver(
         .row(&schema::NEXT_EMAIL, params![account, 1, octets], |r| {
             Ok((ModSeq(r.int(0)? as u64), EmailId(r.int(1)?), r.int(2)?, r.int(3)?))
         })?
-        .ok_or_else(no_account)?;
+        .ok_or(Refusal::NoAccount)?;
     if quota > 0 && used > quota {
-        return Err(over_quota().into());
+        return Err(Refusal::OverQuota.into());
     }
     let (bits, keywords) = keyword_bits(tx, account, mailbox, new.keywords)?;
     let flags = new.flags.with(bits);
@@ -77,10 +77,6 @@ pub fn deliver(
     let what = What::Arrived(vec![entry]);
     tx.publish(Arc::new(Change { account, mailbox, before, after: modseq, keywords, what }));
     Ok(Arrival { uid_validity, uid, email })
-}
-
-fn over_quota() -> Error {
-    Error::new(Reply::new(452, 2, 2, "The mailbox is full"))
 }
 
 /// Counts `n` arrivals in: gives the MODSEQ before, the first UID, and the UIDVALIDITY.
@@ -96,8 +92,8 @@ fn arrive(
         let uid = u32::try_from(r.int(1)?).ok().filter(|uid| u64::from(*uid) + n as u64 <= u64::from(u32::MAX));
         Ok((ModSeq(r.int(0)? as u64), uid, UidValidity(r.int(2)? as u32)))
     })?;
-    let (before, uid, validity) = found.ok_or_else(no_mailbox)?;
-    let uid = uid.ok_or_else(|| Error::new(Reply::new(452, 2, 4, "The mailbox has used up its UIDs")))?;
+    let (before, uid, validity) = found.ok_or(Refusal::NoMailbox)?;
+    let uid = uid.ok_or(Refusal::NoUidsLeft)?;
     Ok((before, Uid(uid), validity))
 }
 
@@ -130,17 +126,17 @@ pub fn copy(
     now: Timestamp,
 ) -> Result<Copied> {
     let modseq = next_modseq(tx, account)?;
-    let (_, source) = load::current(tx, account, from, known)?.ok_or_else(no_mailbox)?;
+    let (_, source) = load::current(tx, account, from, known)?.ok_or(Refusal::NoMailbox)?;
     let originals: Vec<Entry> = source.within(uids).map(|(_, e)| *e).collect();
     if originals.is_empty() {
-        let row = load::MailboxRow::read(tx, account, to)?.ok_or_else(no_mailbox)?;
+        let row = load::MailboxRow::read(tx, account, to)?.ok_or(Refusal::NoMailbox)?;
         return Ok(Copied { uid_validity: row.uid_validity, ..Copied::default() });
     }
     let octets = originals.iter().map(|e| i64::from(e.octets)).sum();
     tx.execute(&schema::CHANGE_USE, params![account, octets])?;
     let (used, quota) = super::room(tx, account)?;
     if quota > 0 && used > quota {
-        return Err(over_quota().into());
+        return Err(Refusal::OverQuota.into());
     }
     let (translate, keywords) = translation(tx, account, (from, &source), to, &originals)?;
     let mut entries: Vec<Entry> = originals.iter().map(|e| Entry { flags: translate(e.flags), modseq, ..*e }).collect();
@@ -204,7 +200,7 @@ pub fn expunge_moved(
     copied: &Copied,
 ) -> Result<()> {
     let modseq = next_modseq(tx, account)?;
-    let (row, index) = load::current(tx, account, from, known)?.ok_or_else(no_mailbox)?;
+    let (row, index) = load::current(tx, account, from, known)?.ok_or(Refusal::NoMailbox)?;
     let uids = copied.from.iter().copied().collect();
     modify::remove(tx, account, from, &row, &index, modseq, uids)
 }

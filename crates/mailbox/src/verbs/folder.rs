@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use base::{AccountId, Error, MailboxId, ModSeq, Reply, Timestamp, UidValidity};
+use base::{AccountId, MailboxId, ModSeq, Timestamp, UidValidity};
 use store::{Result, Tx, params};
 
-use super::{next_modseq, no_account, no_mailbox};
+use super::next_modseq;
 use crate::load::MailboxRow;
-use crate::{Change, What, schema};
+use crate::{Change, Refusal, What, schema};
 
 /// Every account's first mailbox.
 pub const INBOX: MailboxId = MailboxId(1);
@@ -18,6 +18,8 @@ const NAME: usize = 1000;
 const LEVELS: usize = 32;
 /// Mailboxes in an account, at most.
 const MAILBOXES: usize = 10_000;
+/// Names an account may subscribe to, at most.
+const SUBSCRIPTIONS: i64 = 20_000;
 
 /// What a new account finds: name and special use (RFC 6154).
 const FIRST: [(&str, &str); 6] = [
@@ -71,10 +73,6 @@ impl FolderInfo {
     }
 }
 
-fn refused(code: u16, detail: u16, text: &'static str) -> store::Error {
-    Error::new(Reply::new(code, 2, detail, text)).into()
-}
-
 /// Gives a new account its mailboxes. `quota` in octets; 0: none.
 ///
 /// # Errors
@@ -100,7 +98,7 @@ pub fn remove_account(tx: &mut Tx<'_>, account: AccountId) -> Result<()> {
         subscribe(tx, account, &name, false)?;
     }
     match tx.execute(&schema::REMOVE_ACCOUNT, params![account])? {
-        0 => Err(no_account().into()),
+        0 => Err(Refusal::NoAccount.into()),
         _ => Ok(()),
     }
 }
@@ -119,7 +117,7 @@ pub fn set_quota(tx: &mut Tx<'_>, account: AccountId, quota: u64) -> Result<()> 
 /// Refused when there is no such account.
 pub fn room(tx: &mut Tx<'_>, account: AccountId) -> Result<(u64, u64)> {
     let found = tx.row(&schema::ACCOUNT_USE, params![account], |r| Ok((r.int(0)? as u64, r.int(1)? as u64)))?;
-    found.ok_or_else(|| no_account().into())
+    found.ok_or(Refusal::NoAccount.into())
 }
 
 fn insert(tx: &mut Tx<'_>, account: AccountId, name: &str, special_use: &str, now: Timestamp) -> Result<MailboxId> {
@@ -128,7 +126,7 @@ fn insert(tx: &mut Tx<'_>, account: AccountId, name: &str, special_use: &str, no
         .row(&schema::NEXT_MAILBOX, params![account, validity], |r| {
             Ok((MailboxId(r.int(0)?), UidValidity(r.int(1)? as u32), ModSeq(r.int(2)? as u64)))
         })?
-        .ok_or_else(no_account)?;
+        .ok_or(Refusal::NoAccount)?;
     tx.execute(&schema::INSERT_MAILBOX, params![account, id, name, validity, modseq, special_use])?;
     Ok(id)
 }
@@ -150,11 +148,7 @@ fn check_name(name: &str) -> Result<()> {
         || name.split('/').any(str::is_empty)
         || name.split('/').count() > LEVELS;
     if bad {
-        return Err(refused(
-            553,
-            0,
-            "That is no valid mailbox name: 1 to 1000 octets, levels separated by /, no * or %",
-        ));
+        return Err(Refusal::BadName.into());
     }
     Ok(())
 }
@@ -183,13 +177,13 @@ pub fn create(
     next_modseq(tx, account)?;
     let all = folders(tx, account)?;
     if all.iter().any(|f| f.name == name) {
-        return Err(refused(550, 0, "The mailbox exists already"));
+        return Err(Refusal::Exists.into());
     }
     if all.len() >= MAILBOXES {
-        return Err(refused(452, 2, "The account has its limit of 10,000 mailboxes"));
+        return Err(Refusal::TooManyMailboxes.into());
     }
     if special_use.is_some() && all.iter().any(|f| f.special_use.as_deref() == special_use) {
-        return Err(refused(550, 0, "Another mailbox has that special use"));
+        return Err(Refusal::UseTaken.into());
     }
     for (end, _) in name.match_indices('/') {
         if !all.iter().any(|f| f.name == name[..end]) {
@@ -204,9 +198,9 @@ pub fn create(
 /// # Errors
 /// Refused: there is none, or it is INBOX.
 pub fn delete(tx: &mut Tx<'_>, account: AccountId, name: &str) -> Result<MailboxId> {
-    let id = find(tx, account, name)?.ok_or_else(no_mailbox)?;
+    let id = find(tx, account, name)?.ok_or(Refusal::NoMailbox)?;
     if id == INBOX {
-        return Err(refused(550, 0, "INBOX cannot be deleted"));
+        return Err(Refusal::Inbox.into());
     }
     drop_folder(tx, account, id)?;
     Ok(id)
@@ -214,7 +208,7 @@ pub fn delete(tx: &mut Tx<'_>, account: AccountId, name: &str) -> Result<Mailbox
 
 fn drop_folder(tx: &mut Tx<'_>, account: AccountId, id: MailboxId) -> Result<()> {
     let after = next_modseq(tx, account)?;
-    let row = MailboxRow::read(tx, account, id)?.ok_or_else(no_mailbox)?;
+    let row = MailboxRow::read(tx, account, id)?.ok_or(Refusal::NoMailbox)?;
     tx.execute(&schema::CHANGE_USE, params![account, -row.octets])?;
     tx.execute(&schema::DELETE_MAILBOX, params![account, id])?;
     // Its rows are taken away in pieces later: no job runs long.
@@ -233,16 +227,16 @@ pub fn rename(tx: &mut Tx<'_>, account: AccountId, from: &str, to: &str, now: Ti
     let (from, to) = (canonical(from), canonical(to.strip_suffix('/').unwrap_or(to)));
     check_name(&to)?;
     next_modseq(tx, account)?;
-    let id = find(tx, account, &from)?.ok_or_else(no_mailbox)?;
+    let id = find(tx, account, &from)?.ok_or(Refusal::NoMailbox)?;
     if find(tx, account, &to)?.is_some() {
-        return Err(refused(550, 0, "A mailbox of the new name exists already"));
+        return Err(Refusal::Exists.into());
     }
     if id == INBOX {
         create(tx, account, &to, None, now)?;
         return Ok(false);
     }
     if to.strip_prefix(from.as_str()).is_some_and(|rest| rest.starts_with('/')) {
-        return Err(refused(550, 0, "A mailbox cannot be moved below itself"));
+        return Err(Refusal::BelowItself.into());
     }
     if let Some((parent, _)) = to.rsplit_once('/')
         && find(tx, account, parent)?.is_none()
@@ -255,7 +249,7 @@ pub fn rename(tx: &mut Tx<'_>, account: AccountId, from: &str, to: &str, now: Ti
             let name = format!("{to}{rest}");
             check_name(&name)?;
             if !rest.is_empty() && find(tx, account, &name)?.is_some() {
-                return Err(refused(550, 0, "A mailbox below the new name exists already"));
+                return Err(Refusal::Exists.into());
             }
             tx.execute(&schema::RENAME_MAILBOX, params![account, f.id, name.as_str()])?;
         }
@@ -271,15 +265,29 @@ pub fn folders(tx: &mut Tx<'_>, account: AccountId) -> Result<Vec<FolderInfo>> {
     tx.list(&schema::MAILBOXES, params![account], |r| Ok(FolderInfo::new(MailboxId(r.int(12)?), MailboxRow::from(r)?)))
 }
 
+/// What is to be told of one mailbox; `None` when there is none of that name.
+///
+/// # Errors
+/// As any statement.
+pub fn folder(tx: &mut Tx<'_>, account: AccountId, name: &str) -> Result<Option<FolderInfo>> {
+    let Some(id) = find(tx, account, name)? else { return Ok(None) };
+    Ok(MailboxRow::read(tx, account, id)?.map(|row| FolderInfo::new(id, row)))
+}
+
 /// Subscribes to a name or no longer does; the mailbox need not exist (RFC 9051 §6.3.7).
 ///
 /// # Errors
-/// Refused when the name is not valid.
+/// Refused when the name is not valid, or there are too many.
 pub fn subscribe(tx: &mut Tx<'_>, account: AccountId, name: &str, yes: bool) -> Result<()> {
     let name = canonical(name);
     check_name(&name)?;
-    let sql = if yes { &schema::SUBSCRIBE } else { &schema::UNSUBSCRIBE };
-    tx.execute(sql, params![account, name.as_str()]).map(drop)
+    if !yes {
+        return tx.execute(&schema::UNSUBSCRIBE, params![account, name.as_str()]).map(drop);
+    }
+    if tx.one(&schema::COUNT_SUBSCRIPTIONS, params![account], |r| r.int(0))? >= SUBSCRIPTIONS {
+        return Err(Refusal::TooManySubscriptions.into());
+    }
+    tx.execute(&schema::SUBSCRIBE, params![account, name.as_str()]).map(drop)
 }
 
 /// The names an account is subscribed to, sorted.

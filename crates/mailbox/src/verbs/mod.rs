@@ -8,31 +8,22 @@ mod read;
 
 pub use arrive::{Arrival, Copied, NewEmail, copy, deliver, expunge_moved};
 pub use folder::{
-    FolderInfo, INBOX, create, create_account, delete, find, folders, remove_account, rename, room, set_quota,
+    FolderInfo, INBOX, create, create_account, delete, find, folder, folders, remove_account, rename, room, set_quota,
     subscribe, subscriptions,
 };
 pub use modify::{StoreRequest, Stored, expunge, store_flags};
 pub use read::{EmailRow, cached, email, saved, vanished};
 
-use base::{AccountId, Error, MailboxId, ModSeq, Reply};
+use base::{AccountId, MailboxId, ModSeq};
 use store::{Result, Tx, params};
 
 use crate::load::{self};
-use crate::{Flags, Keywords, schema};
+use crate::{Flags, Keywords, Refusal, schema};
 
 /// The account's lock and its next MODSEQ.
 pub(crate) fn next_modseq(tx: &mut Tx<'_>, account: AccountId) -> Result<ModSeq> {
     let found = tx.row(&schema::NEXT_MODSEQ, params![account], |r| Ok(ModSeq(r.int(0)? as u64)))?;
-    found.ok_or_else(|| no_account().into())
-}
-
-fn no_account() -> Error {
-    Error::new(Reply::new(550, 1, 1, "No such account"))
-}
-
-/// IMAP's NO [NONEXISTENT], SMTP's 550 5.1.1.
-fn no_mailbox() -> Error {
-    Error::new(Reply::new(550, 1, 1, "No such mailbox"))
+    found.ok_or(Refusal::NoAccount.into())
 }
 
 /// The bits of these keywords in this mailbox; unknown ones are added to its table. Gives the new table when it grew.
@@ -51,9 +42,7 @@ pub(crate) fn keyword_bits(
     let (mut known, mut bits, mut grown) = (load::keywords(tx, account, mailbox)?, Flags::default(), false);
     for name in names {
         let bit = known.names().len();
-        bits = bits.with(known.add(name).ok_or_else(|| {
-            Error::new(Reply::new(452, 2, 4, "This mailbox has its limit of 56 different keywords; remove one first"))
-        })?);
+        bits = bits.with(known.add(name).ok_or(Refusal::TooManyKeywords)?);
         if known.names().len() > bit {
             tx.execute(&schema::INSERT_KEYWORD, params![account, mailbox, bit as i64, name.as_str()])?;
             grown = true;

@@ -6,10 +6,10 @@ use base::{AccountId, MailboxId, ModSeq};
 use store::{Result, Tx, params};
 
 use super::arrive::{log, tally};
-use super::{keyword_bits, next_modseq, no_mailbox};
+use super::{keyword_bits, next_modseq};
 use crate::load::{self, MailboxRow};
 use crate::log::LogEntry;
-use crate::{Change, FlagOp, Flags, Index, UidSet, What, schema};
+use crate::{Change, FlagOp, Flags, Index, Refusal, UidSet, What, schema};
 
 /// A STORE (RFC 9051 §6.4.6).
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub fn store_flags(
     request: &StoreRequest,
 ) -> Result<Stored> {
     let modseq = next_modseq(tx, account)?;
-    let (row, index) = load::current(tx, account, mailbox, known)?.ok_or_else(no_mailbox)?;
+    let (row, index) = load::current(tx, account, mailbox, known)?.ok_or(Refusal::NoMailbox)?;
     let (bits, keywords) = match request.op {
         // Taking away a keyword nobody has does not make it known.
         FlagOp::Remove => {
@@ -96,7 +96,7 @@ pub fn expunge(
     all: bool,
 ) -> Result<UidSet> {
     let modseq = next_modseq(tx, account)?;
-    let (row, index) = load::current(tx, account, mailbox, known)?.ok_or_else(no_mailbox)?;
+    let (row, index) = load::current(tx, account, mailbox, known)?.ok_or(Refusal::NoMailbox)?;
     let everything = UidSet::from_ranges([(1, u32::MAX)]);
     let places = index.within(only.unwrap_or(&everything));
     let uids: UidSet = places.filter(|(_, e)| all || e.flags.has(Flags::DELETED)).map(|(_, e)| e.uid.0).collect();

@@ -3,10 +3,9 @@
 use base::{AccountId, BlobId, EmailId, MailboxId, ModSeq, Timestamp, Uid};
 use store::{Error, Result, Tx, params};
 
-use super::no_mailbox;
 use crate::load::MailboxRow;
 use crate::log::LogEntry;
-use crate::{Index, UidSet, schema};
+use crate::{Index, Refusal, UidSet, schema};
 
 /// A stored mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +68,7 @@ pub fn vanished(
     index: &Index,
     since: ModSeq,
 ) -> Result<UidSet> {
-    let row = MailboxRow::read(tx, account, mailbox)?.ok_or_else(no_mailbox)?;
+    let row = MailboxRow::read(tx, account, mailbox)?.ok_or(Refusal::NoMailbox)?;
     if since < row.floor {
         let (mut gaps, mut next) = (Vec::new(), 1);
         for (_, e) in index.iter() {
