@@ -131,6 +131,15 @@ impl Registry {
         }
     }
 
+    /// Nobody knows what the last commit did: everything is read again.
+    fn doubt(&self) {
+        let all: Vec<_> = self.lock().by_key.values().filter_map(Weak::upgrade).collect();
+        for live in all {
+            live.state().stale = true;
+            live.changed.send_modify(|n| *n += 1);
+        }
+    }
+
     fn open(&self, key: Key) -> Arc<Live> {
         let mut lives = self.lock();
         if let Some(live) = lives.by_key.get(&key).and_then(Weak::upgrade) {
@@ -173,8 +182,11 @@ impl Mailboxes {
         let registry = Arc::new(Registry::default());
         let ear = Arc::downgrade(&registry);
         store.subscribe(Box::new(move |event| {
-            if let (Some(change), Some(registry)) = (event.downcast_ref::<Change>(), ear.upgrade()) {
+            let Some(registry) = ear.upgrade() else { return };
+            if let Some(change) = event.downcast_ref::<Change>() {
                 registry.hear(change);
+            } else if event.is::<store::Gap>() {
+                registry.doubt();
             }
         }));
         Mailboxes { store, clock, registry }

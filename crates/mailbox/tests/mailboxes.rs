@@ -1,38 +1,39 @@
 //! Mailboxes against a plain model: what every view was told adds up to what is there.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use base::{AccountId, BlobId, EmailId, MailboxId, SystemClock, Timestamp};
 use mailbox::verbs::{self, INBOX, NewEmail, StoreRequest};
 use mailbox::{FlagOp, Flags, MIGRATIONS, Mailboxes, UidSet, View};
-use store::{Class, Lane, Options, Store};
+use store::{Class, Lane, Store};
+use testkit::Bed;
 
 const ME: AccountId = AccountId(7);
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new() -> Self {
-        static N: AtomicU32 = AtomicU32::new(0);
-        let n = N.fetch_add(1, Ordering::Relaxed);
-        Dir(std::env::temp_dir().join(format!("postroom-mailbox-{}-{n}", std::process::id())))
-    }
-
-    fn open(&self) -> Mailboxes {
-        let store = Store::open(&Options::sqlite(&self.0), &[MIGRATIONS]).unwrap();
-        Mailboxes::new(store, Arc::new(SystemClock))
-    }
+/// Opens the mailboxes of a bed; waits until what ran beside earlier sessions has let go of the store.
+fn open(bed: &Bed) -> Mailboxes {
+    tokio::task::block_in_place(|| {
+        for _ in 0..500 {
+            match Store::open(bed.options(), &[MIGRATIONS]) {
+                Ok(store) => return Mailboxes::new(store, Arc::new(SystemClock)),
+                Err(store::Error::Busy) => std::thread::sleep(std::time::Duration::from_millis(10)),
+                Err(e) => panic!("{}: {e}", bed.name()),
+            }
+        }
+        panic!("{}: the store is still in use", bed.name());
+    })
 }
 
-impl Drop for Dir {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).ok();
+/// Runs a test on each engine.
+fn on_each_engine(test: impl AsyncFn(&Bed)) {
+    for bed in testkit::engines() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(test(&bed));
+        drop(runtime);
     }
 }
 
@@ -107,195 +108,195 @@ impl Random {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_clients_were_told_adds_up_to_what_is_there() {
-    let dir = Dir::new();
-    let mut m = dir.open();
-    account(&m).await;
-    let other = MailboxId(2);
-    for seed in 0..4 {
-        let mut r = Random(seed);
-        let mut clients =
-            vec![Client::new(&m, INBOX).await, Client::new(&m, INBOX).await, Client::new(&m, other).await];
-        for _ in 0..120 {
-            let who = r.below(3) as usize;
-            let view = clients[who].view.clone();
-            let max = u64::from(view.index().max_uid()) + 2;
-            let from = r.below(max) as u32;
-            let uids = UidSet::from_ranges([(from, from + r.below(12) as u32)]);
-            match r.below(8) {
-                0..=2 => drop(deliver(&m, view.mailbox(), b"Subject: hello\r\n\r\n", Flags(r.below(32))).await),
-                3 => drop(view.store_flags(request(uids, FlagOp::Add, Flags(1 << r.below(5)), &["a"])).await.unwrap()),
-                4 => drop(view.store_flags(request(uids, FlagOp::Replace, Flags::SEEN, &["b", "c"])).await.unwrap()),
-                5 => drop(view.expunge(None, false).await.unwrap()),
-                6 => drop(view.copy(uids, INBOX, false).await.unwrap()),
-                _ => drop(view.copy(uids, other, true).await.unwrap()),
+#[test]
+fn what_clients_were_told_adds_up_to_what_is_there() {
+    on_each_engine(async |bed| {
+        let mut m = open(bed);
+        account(&m).await;
+        let other = MailboxId(2);
+        for seed in 0..4 {
+            let mut r = Random(seed);
+            let mut clients =
+                vec![Client::new(&m, INBOX).await, Client::new(&m, INBOX).await, Client::new(&m, other).await];
+            for _ in 0..120 {
+                let who = r.below(3) as usize;
+                let view = clients[who].view.clone();
+                let max = u64::from(view.index().max_uid()) + 2;
+                let from = r.below(max) as u32;
+                let uids = UidSet::from_ranges([(from, from + r.below(12) as u32)]);
+                match r.below(8) {
+                    0..=2 => drop(deliver(&m, view.mailbox(), b"Subject: hello\r\n\r\n", Flags(r.below(32))).await),
+                    3 => drop(
+                        view.store_flags(request(uids, FlagOp::Add, Flags(1 << r.below(5)), &["a"])).await.unwrap(),
+                    ),
+                    4 => {
+                        drop(view.store_flags(request(uids, FlagOp::Replace, Flags::SEEN, &["b", "c"])).await.unwrap())
+                    }
+                    5 => drop(view.expunge(None, false).await.unwrap()),
+                    6 => drop(view.copy(uids, INBOX, false).await.unwrap()),
+                    _ => drop(view.copy(uids, other, true).await.unwrap()),
+                }
+                let listener = r.below(3) as usize;
+                clients[listener].listen().await;
             }
-            let listener = r.below(3) as usize;
-            clients[listener].listen().await;
+            for c in &mut clients {
+                c.listen().await;
+            }
+            // A new process knows only what is on disk.
+            let mailboxes: Vec<_> = clients.iter().map(|c| c.view.mailbox()).collect();
+            let known: Vec<_> = clients.into_iter().map(|c| c.known).collect();
+            drop(m);
+            m = open(bed);
+            for (mailbox, known) in mailboxes.into_iter().zip(known) {
+                assert_eq!(Client::new(&m, mailbox).await.known, known, "seed {seed}");
+            }
+            check(&m).await;
         }
-        for c in &mut clients {
-            c.listen().await;
+    });
+}
+
+#[test]
+fn trap_10_numbers_are_never_used_twice() {
+    on_each_engine(async |bed| {
+        let mut m = open(bed);
+        account(&m).await;
+        let first = deliver(&m, INBOX, b"a", Flags::DELETED).await;
+        let view = m.open(ME, INBOX).await.unwrap().unwrap();
+        assert_eq!(view.expunge(None, false).await.unwrap().ranges(), [(1, 1)]);
+        drop(view);
+        drop(m);
+        m = open(bed);
+        let second = deliver(&m, INBOX, b"b", Flags::default()).await;
+        assert_eq!((first.uid.0, second.uid.0, first.uid_validity), (1, 2, second.uid_validity));
+        assert_ne!(first.email, second.email);
+        // A mailbox made anew under an old name has another UIDVALIDITY, within the same second.
+        let validity = async |m: &Mailboxes| {
+            let all = m.store().read(|tx| verbs::folders(tx, ME)).await.unwrap();
+            all.iter().find(|f| f.name == "X").unwrap().uid_validity
+        };
+        m.write(|tx| verbs::create(tx, ME, "X", None, NOW)).await.unwrap();
+        let before = validity(&m).await;
+        m.write(|tx| verbs::delete(tx, ME, "X")).await.unwrap();
+        m.write(|tx| verbs::create(tx, ME, "X", None, NOW)).await.unwrap();
+        assert!(validity(&m).await > before);
+    });
+}
+
+#[test]
+fn a_store_unchanged_since_passes_over_what_changed() {
+    on_each_engine(async |bed| {
+        let m = open(bed);
+        account(&m).await;
+        for _ in 0..4 {
+            deliver(&m, INBOX, b"a", Flags::default()).await;
         }
-        // A new process knows only what is on disk.
-        let mailboxes: Vec<_> = clients.iter().map(|c| c.view.mailbox()).collect();
-        let known: Vec<_> = clients.into_iter().map(|c| c.known).collect();
-        m = reopen(m, &dir).await;
-        for (mailbox, known) in mailboxes.into_iter().zip(known) {
-            assert_eq!(Client::new(&m, mailbox).await.known, known, "seed {seed}");
-        }
+        let mut view = m.open(ME, INBOX).await.unwrap().unwrap();
+        let since = view.index().modseq;
+        let all = UidSet::from_ranges([(1, u32::MAX)]);
+        let two = UidSet::from_ranges([(2, 2)]);
+        view.store_flags(request(two.clone(), FlagOp::Add, Flags::FLAGGED, &[])).await.unwrap();
+        let conditional = StoreRequest { unchanged_since: Some(since), ..request(all, FlagOp::Add, Flags::SEEN, &[]) };
+        let stored = view.store_flags(conditional).await.unwrap();
+        assert_eq!((stored.modified, stored.changed), (two, UidSet::from_ranges([(1, 1), (3, 4)])));
+        assert_eq!(view.sync(true).await.unwrap().unwrap().changed, [1, 2, 3, 4]);
         check(&m).await;
-    }
+    });
 }
 
-/// Waits until what runs beside the sessions has let go of the store.
-async fn reopen(m: Mailboxes, dir: &Dir) -> Mailboxes {
-    drop(m);
-    for _ in 0..500 {
-        match Store::open(&Options::sqlite(&dir.0), &[MIGRATIONS]) {
-            Ok(store) => return Mailboxes::new(store, Arc::new(SystemClock)),
-            Err(store::Error::Busy) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
-            Err(e) => panic!("{e}"),
+#[test]
+fn vanished_tells_what_went_after_a_modseq() {
+    on_each_engine(async |bed| {
+        let m = open(bed);
+        account(&m).await;
+        for i in 0..6 {
+            deliver(&m, INBOX, b"a", if i % 2 == 0 { Flags::DELETED } else { Flags::default() }).await;
         }
-    }
-    panic!("the store is still in use");
+        let view = m.open(ME, INBOX).await.unwrap().unwrap();
+        let (early, index) = (view.index().modseq, view.index().clone());
+        view.expunge(Some(UidSet::from_ranges([(1, 3)])), false).await.unwrap();
+        let later = view.latest().await.unwrap().modseq;
+        view.expunge(None, false).await.unwrap();
+        let newest = view.latest().await.unwrap();
+        let vanished = async |since| {
+            let index = newest.clone();
+            m.store().read(move |tx| verbs::vanished(tx, ME, INBOX, &index, since)).await.unwrap()
+        };
+        assert_eq!(vanished(early).await, UidSet::from_ranges([(1, 1), (3, 3), (5, 5)]));
+        assert_eq!(vanished(later).await, UidSet::from_ranges([(5, 5)]));
+        // Trap 9: below what is remembered, all that is absent, up to UIDNEXT.
+        assert_eq!(vanished(base::ModSeq(0)).await, UidSet::from_ranges([(1, 1), (3, 3), (5, 5)]));
+        assert_eq!(index.len(), 6);
+    });
 }
 
-#[tokio::test]
-async fn trap_10_numbers_are_never_used_twice() {
-    let dir = Dir::new();
-    let m = dir.open();
-    account(&m).await;
-    let first = deliver(&m, INBOX, b"a", Flags::DELETED).await;
-    let view = m.open(ME, INBOX).await.unwrap().unwrap();
-    assert_eq!(view.expunge(None, false).await.unwrap().ranges(), [(1, 1)]);
-    drop(view);
-    let m = reopen(m, &dir).await;
-    let second = deliver(&m, INBOX, b"b", Flags::default()).await;
-    assert_eq!((first.uid.0, second.uid.0, first.uid_validity), (1, 2, second.uid_validity));
-    assert_ne!(first.email, second.email);
-    // A mailbox made anew under an old name has another UIDVALIDITY, within the same second.
-    let validity = async |m: &Mailboxes| {
-        let all = m.store().read(|tx| verbs::folders(tx, ME)).await.unwrap();
-        all.iter().find(|f| f.name == "X").unwrap().uid_validity
-    };
-    m.write(|tx| verbs::create(tx, ME, "X", None, NOW)).await.unwrap();
-    let before = validity(&m).await;
-    m.write(|tx| verbs::delete(tx, ME, "X")).await.unwrap();
-    m.write(|tx| verbs::create(tx, ME, "X", None, NOW)).await.unwrap();
-    assert!(validity(&m).await > before);
-}
-
-#[tokio::test]
-async fn a_store_unchanged_since_passes_over_what_changed() {
-    let dir = Dir::new();
-    let m = dir.open();
-    account(&m).await;
-    for _ in 0..4 {
-        deliver(&m, INBOX, b"a", Flags::default()).await;
-    }
-    let mut view = m.open(ME, INBOX).await.unwrap().unwrap();
-    let since = view.index().modseq;
-    let all = UidSet::from_ranges([(1, u32::MAX)]);
-    let two = UidSet::from_ranges([(2, 2)]);
-    view.store_flags(request(two.clone(), FlagOp::Add, Flags::FLAGGED, &[])).await.unwrap();
-    let conditional = StoreRequest { unchanged_since: Some(since), ..request(all, FlagOp::Add, Flags::SEEN, &[]) };
-    let stored = view.store_flags(conditional).await.unwrap();
-    assert_eq!((stored.modified, stored.changed), (two, UidSet::from_ranges([(1, 1), (3, 4)])));
-    assert_eq!(view.sync(true).await.unwrap().unwrap().changed, [1, 2, 3, 4]);
-    check(&m).await;
-}
-
-#[tokio::test]
-async fn vanished_tells_what_went_after_a_modseq() {
-    let dir = Dir::new();
-    let m = dir.open();
-    account(&m).await;
-    for i in 0..6 {
-        deliver(&m, INBOX, b"a", if i % 2 == 0 { Flags::DELETED } else { Flags::default() }).await;
-    }
-    let view = m.open(ME, INBOX).await.unwrap().unwrap();
-    let (early, index) = (view.index().modseq, view.index().clone());
-    view.expunge(Some(UidSet::from_ranges([(1, 3)])), false).await.unwrap();
-    let later = view.latest().await.unwrap().modseq;
-    view.expunge(None, false).await.unwrap();
-    let newest = view.latest().await.unwrap();
-    let vanished = async |since| {
-        let index = newest.clone();
-        m.store().read(move |tx| verbs::vanished(tx, ME, INBOX, &index, since)).await.unwrap()
-    };
-    assert_eq!(vanished(early).await, UidSet::from_ranges([(1, 1), (3, 3), (5, 5)]));
-    assert_eq!(vanished(later).await, UidSet::from_ranges([(5, 5)]));
-    // Trap 9: below what is remembered, all that is absent, up to UIDNEXT.
-    assert_eq!(vanished(base::ModSeq(0)).await, UidSet::from_ranges([(1, 1), (3, 3), (5, 5)]));
-    assert_eq!(index.len(), 6);
-}
-
-#[tokio::test]
-async fn mailboxes_are_made_renamed_and_deleted() {
-    let dir = Dir::new();
-    let m = dir.open();
-    account(&m).await;
-    let names = async |m: &Mailboxes| {
-        let all = m.store().read(|tx| verbs::folders(tx, ME)).await.unwrap();
-        all.into_iter().map(|f| (f.name, f.id)).collect::<BTreeMap<_, _>>()
-    };
-    m.write(|tx| verbs::create(tx, ME, "Work/Plans/2024", None, NOW)).await.unwrap();
-    let before = names(&m).await;
-    assert!(before.contains_key("Work") && before.contains_key("Work/Plans"));
-    assert!(m.write(|tx| verbs::rename(tx, ME, "Work", "Old/Work", NOW)).await.unwrap());
-    let after = names(&m).await;
-    assert_eq!(after["Old/Work/Plans/2024"], before["Work/Plans/2024"]);
-    assert!(after.contains_key("Old") && !after.contains_key("Work"));
-    for (bad, why) in [
-        ("Old/Work/x/y", None),
-        ("inbox", Some("exists")),
-        ("Old", Some("exists")),
-        ("a//b", Some("valid")),
-        ("a*", Some("valid")),
-        ("", Some("valid")),
-        ("a\r\nb", Some("valid")),
-    ] {
-        let made = m.write(move |tx| verbs::create(tx, ME, bad, None, NOW)).await;
-        match (made, why) {
-            (Ok(_), None) => {}
-            (Err(e), Some(word)) => assert!(e.refusal().unwrap().reply().text.contains(word), "{bad:?}: {e}"),
-            (made, _) => panic!("{bad:?}: {made:?}"),
+#[test]
+fn mailboxes_are_made_renamed_and_deleted() {
+    on_each_engine(async |bed| {
+        let m = open(bed);
+        account(&m).await;
+        let names = async |m: &Mailboxes| {
+            let all = m.store().read(|tx| verbs::folders(tx, ME)).await.unwrap();
+            all.into_iter().map(|f| (f.name, f.id)).collect::<BTreeMap<_, _>>()
+        };
+        m.write(|tx| verbs::create(tx, ME, "Work/Plans/2024", None, NOW)).await.unwrap();
+        let before = names(&m).await;
+        assert!(before.contains_key("Work") && before.contains_key("Work/Plans"));
+        assert!(m.write(|tx| verbs::rename(tx, ME, "Work", "Old/Work", NOW)).await.unwrap());
+        let after = names(&m).await;
+        assert_eq!(after["Old/Work/Plans/2024"], before["Work/Plans/2024"]);
+        assert!(after.contains_key("Old") && !after.contains_key("Work"));
+        for (bad, why) in [
+            ("Old/Work/x/y", None),
+            ("inbox", Some("exists")),
+            ("Old", Some("exists")),
+            ("a//b", Some("valid")),
+            ("a*", Some("valid")),
+            ("", Some("valid")),
+            ("a\r\nb", Some("valid")),
+        ] {
+            let made = m.write(move |tx| verbs::create(tx, ME, bad, None, NOW)).await;
+            match (made, why) {
+                (Ok(_), None) => {}
+                (Err(e), Some(word)) => assert!(e.refusal().unwrap().reply().text.contains(word), "{bad:?}: {e}"),
+                (made, _) => panic!("{bad:?}: {made:?}"),
+            }
         }
-    }
-    for (from, to) in [("Old", "Old/x"), ("Nowhere", "x"), ("Old", "Sent")] {
-        assert!(m.write(move |tx| verbs::rename(tx, ME, from, to, NOW)).await.is_err(), "{from} to {to}");
-    }
-    assert!(m.write(|tx| verbs::delete(tx, ME, "INBOX")).await.is_err());
-    let folder = async |name| m.store().read(move |tx| verbs::folder(tx, ME, name)).await.unwrap().map(|f| f.id);
-    assert_eq!((folder("inbox").await, folder("Work").await), (Some(INBOX), None));
-    let work = after["Old/Work"];
-    deliver(&m, work, b"x", Flags::default()).await;
-    let view = m.open(ME, work).await.unwrap().unwrap();
-    m.write(|tx| verbs::delete(tx, ME, "Old/Work")).await.unwrap();
-    assert!(view.is_deleted() && m.open(ME, work).await.unwrap().is_none());
-    m.purge().await.unwrap();
-    check(&m).await;
-    assert!(names(&m).await.contains_key("Old/Work/Plans"));
+        for (from, to) in [("Old", "Old/x"), ("Nowhere", "x"), ("Old", "Sent")] {
+            assert!(m.write(move |tx| verbs::rename(tx, ME, from, to, NOW)).await.is_err(), "{from} to {to}");
+        }
+        assert!(m.write(|tx| verbs::delete(tx, ME, "INBOX")).await.is_err());
+        let folder = async |name| m.store().read(move |tx| verbs::folder(tx, ME, name)).await.unwrap().map(|f| f.id);
+        assert_eq!((folder("inbox").await, folder("Work").await), (Some(INBOX), None));
+        let work = after["Old/Work"];
+        deliver(&m, work, b"x", Flags::default()).await;
+        let view = m.open(ME, work).await.unwrap().unwrap();
+        m.write(|tx| verbs::delete(tx, ME, "Old/Work")).await.unwrap();
+        assert!(view.is_deleted() && m.open(ME, work).await.unwrap().is_none());
+        m.purge().await.unwrap();
+        check(&m).await;
+        assert!(names(&m).await.contains_key("Old/Work/Plans"));
+    });
 }
 
-#[tokio::test]
-async fn over_quota_is_refused_and_changes_nothing() {
-    let dir = Dir::new();
-    let m = dir.open();
-    m.write(|tx| verbs::create_account(tx, ME, 10, NOW)).await.unwrap();
-    deliver(&m, INBOX, b"12345", Flags::default()).await;
-    let view = m.open(ME, INBOX).await.unwrap().unwrap();
-    let copied = view.copy(UidSet::from_ranges([(1, 1)]), MailboxId(2), false).await;
-    assert_eq!(copied.unwrap_err().refusal().unwrap().reply().code, 452);
-    check(&m).await;
+#[test]
+fn over_quota_is_refused_and_changes_nothing() {
+    on_each_engine(async |bed| {
+        let m = open(bed);
+        m.write(|tx| verbs::create_account(tx, ME, 10, NOW)).await.unwrap();
+        deliver(&m, INBOX, b"12345", Flags::default()).await;
+        let view = m.open(ME, INBOX).await.unwrap().unwrap();
+        let copied = view.copy(UidSet::from_ranges([(1, 1)]), MailboxId(2), false).await;
+        assert_eq!(copied.unwrap_err().refusal().unwrap().reply().code, 452);
+        check(&m).await;
+    });
 }
 
 #[test]
 fn every_statement_is_understood() {
-    let dir = Dir::new();
-    let m = dir.open();
-    for sql in mailbox::ALL {
-        m.store().read_blocking(move |tx| tx.prepare(sql)).unwrap();
+    for bed in testkit::engines() {
+        let store = bed.open(&[MIGRATIONS]);
+        for sql in mailbox::ALL {
+            store.read_blocking(move |tx| tx.prepare(sql)).unwrap();
+        }
     }
 }
