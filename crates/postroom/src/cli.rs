@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::admin::{self, Answer, Outcome, Request};
 use crate::config::Config;
 use crate::house::House;
-use crate::{control, serve};
+use crate::{control, guide, serve};
 
 /// Everything an organisation does with e-mail.
 ///
@@ -36,7 +36,7 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Prepare an empty data directory: the first domain and an administrator.
+    /// Prepare an empty data directory: the first domain and an administrator. Prints how to connect.
     Init {
         /// The first domain whose mail is taken.
         #[arg(long)]
@@ -44,8 +44,9 @@ enum Command {
         /// The administrator's address, in that domain.
         #[arg(long)]
         admin: String,
-        #[command(flatten)]
-        password: Password,
+        /// Read the administrator's password from standard input (its first line); without it, one is made and shown.
+        #[arg(long)]
+        password_stdin: bool,
     },
     /// Domains whose mail is taken.
     #[command(subcommand)]
@@ -178,6 +179,9 @@ impl fmt::Display for CliError {
 pub fn run(cli: Cli) -> Result<(), CliError> {
     let config = Config::read(&cli.config).map_err(CliError::Usage)?;
     let request = match cli.command {
+        Command::Init { domain, admin, password_stdin } => {
+            return init(&config, domain, admin, password_stdin, cli.json);
+        }
         Command::Serve { check: true } => {
             println!("{}: no mistakes found", cli.config.display());
             return Ok(());
@@ -189,18 +193,39 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         command => request(command)?,
     };
     let answer = ask(&config, request)?;
-    if cli.json {
+    print(&answer, cli.json);
+    if answer.good { Ok(()) } else { Err(CliError::Failed("problems were found".into())) }
+}
+
+fn print(answer: &Answer, json: bool) {
+    if json {
         println!("{}", answer.data);
     } else if !answer.text.is_empty() {
         println!("{}", answer.text);
     }
-    if answer.good { Ok(()) } else { Err(CliError::Failed("problems were found".into())) }
+}
+
+/// The first command of all: with a password of the administrator's choice, or one that is made and shown.
+fn init(config: &Config, domain: String, admin: String, given: bool, json: bool) -> Result<(), CliError> {
+    let password = if given {
+        Password { password_stdin: true }.read()?
+    } else {
+        guide::new_password().map_err(CliError::Failed)?
+    };
+    let request = Request::Init { domain, admin: admin.clone(), password: password.clone() };
+    let mut answer = ask(config, request)?;
+    let shown = (!given).then_some(password.as_str());
+    answer.text += &guide::first_steps(config, &admin, shown);
+    if let (Some(password), Some(data)) = (shown, answer.data.as_object_mut()) {
+        data.insert("password".into(), password.into());
+    }
+    print(&answer, json);
+    Ok(())
 }
 
 fn request(command: Command) -> Result<Request, CliError> {
     Ok(match command {
-        Command::Serve { .. } => return Err(CliError::Usage("serve is no request".into())),
-        Command::Init { domain, admin, password } => Request::Init { domain, admin, password: password.read()? },
+        Command::Serve { .. } | Command::Init { .. } => return Err(CliError::Usage("that is no request".into())),
         Command::Domain(DomainCommand::Add { name }) => Request::DomainAdd { name },
         Command::Domain(DomainCommand::List) => Request::DomainList,
         Command::Domain(DomainCommand::Remove { name }) => Request::DomainRemove { name },
