@@ -1,0 +1,108 @@
+-- The statements of the queue, for both engines. A message row stands as long as one of its deliveries has something
+-- before it: an attempt, or a report that is owed. States: 0 waiting, 1 claimed, 2 delivered, 3 failed, 4 cancelled.
+
+-- name: next_epoch
+-- One life of one node. The greatest number stays in the table, so none is given twice.
+INSERT INTO queue_epoch (epoch, node, began) SELECT COALESCE(max(epoch), 0) + 1, CAST(?1 AS BIGINT), CAST(?2 AS BIGINT)
+FROM queue_epoch RETURNING epoch;
+
+-- name: forget_epochs
+DELETE FROM queue_epoch WHERE node = ?1 AND epoch < ?2;
+
+-- name: recover
+-- What an earlier life of this node had claimed: whether the next hop has it, nobody knows. Other nodes' claims stay.
+UPDATE queue_delivery SET state = 0, epoch = 0, attempts = attempts + 1, uncertain = uncertain + 1,
+    due = CASE WHEN ?3 < expires THEN ?3 ELSE expires END
+WHERE state = 1 AND epoch IN (SELECT epoch FROM queue_epoch WHERE node = ?1 AND epoch < ?2);
+
+-- name: owing
+SELECT DISTINCT message FROM queue_delivery WHERE owed <> 0 ORDER BY message;
+
+-- name: insert_message
+INSERT INTO queue_message (id, blob, prefix, octets, sender, envelope_id, ret, flags, account, stream, created, total, open)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'mail', ?10, ?11, ?12);
+
+-- name: insert_delivery
+INSERT INTO queue_delivery (message, number, recipient, notify, original, state, epoch, due, expires, attempts, uncertain,
+    warned, owed, status, reply, host)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, 0, 0, 0, ?9, ?10, ?11, ?12);
+
+-- name: due
+-- By the index of what waits; together with its message, so that a claim costs one read and a write for each.
+SELECT d.number, d.recipient, d.notify, d.original, d.expires, d.attempts, d.warned,
+    m.id, m.blob, m.prefix, m.octets, m.sender, m.envelope_id, m.ret, m.flags, m.account, m.created, m.total
+FROM queue_delivery d JOIN queue_message m ON m.id = d.message
+WHERE d.state = 0 AND d.due <= ?1 ORDER BY d.due LIMIT ?2;
+
+-- name: claim
+-- Changes nothing when another was faster.
+UPDATE queue_delivery SET state = 1, epoch = ?3 WHERE message = ?1 AND number = ?2 AND state = 0;
+
+-- name: next_due
+SELECT min(due) FROM queue_delivery WHERE state = 0;
+
+-- name: remove_claimed
+-- A delivery that leaves nothing behind; only its claimer may end it.
+DELETE FROM queue_delivery WHERE message = ?1 AND number = ?2 AND state = 1 AND epoch = ?3;
+
+-- name: settle
+-- Any other outcome of an attempt; only its claimer may write it. What it owed stays owed while it waits; with the end
+-- the warning that was not sent yet has become pointless.
+UPDATE queue_delivery SET state = ?4, epoch = 0, due = ?5, attempts = attempts + 1, warned = ?6,
+    owed = CASE WHEN CAST(?4 AS BIGINT) = 0 THEN owed + ?7 ELSE ?7 END, status = ?8, reply = ?9, host = ?10
+WHERE message = ?1 AND number = ?2 AND state = 1 AND epoch = ?3;
+
+-- name: release
+-- The claim is given back without an attempt.
+UPDATE queue_delivery SET state = 0, epoch = 0, due = CASE WHEN ?4 < expires THEN ?4 ELSE expires END
+WHERE message = ?1 AND number = ?2 AND state = 1 AND epoch = ?3;
+
+-- name: close
+-- So many deliveries fewer are open; answers how many still are.
+UPDATE queue_message SET open = open - ?2 WHERE id = ?1 RETURNING open;
+
+-- name: remove_message
+DELETE FROM queue_message WHERE id = ?1;
+
+-- name: remove_deliveries
+DELETE FROM queue_delivery WHERE message = ?1;
+
+-- name: reported
+UPDATE queue_delivery SET owed = 0 WHERE message = ?1 AND number = ?2 AND owed = ?3;
+
+-- name: message
+SELECT id, blob, prefix, octets, sender, envelope_id, ret, flags, account, created, total FROM queue_message WHERE id = ?1;
+
+-- name: deliveries
+SELECT number, recipient, notify, original, expires, attempts, warned, state, due, uncertain, owed, status, reply, host
+FROM queue_delivery WHERE message = ?1 ORDER BY number;
+
+-- name: page
+SELECT id FROM queue_message WHERE id > ?1 ORDER BY id LIMIT ?2;
+
+-- name: retry
+UPDATE queue_delivery SET due = CASE WHEN ?2 < expires THEN ?2 ELSE expires END WHERE message = ?1 AND state = 0;
+
+-- name: cancel
+UPDATE queue_delivery SET state = 4, owed = 0 WHERE message = ?1 AND state = 0;
+
+-- name: blobs_between
+-- Whether a pack is still in use: its blobs are the numbers of a range.
+SELECT 1 FROM queue_message WHERE blob >= ?1 AND blob < ?2 LIMIT 1;
+
+-- name: verify_messages
+SELECT id, blob, CAST(length(prefix) AS BIGINT), octets, total, open,
+    (SELECT count(*) FROM queue_delivery d WHERE d.message = m.id),
+    (SELECT count(*) FROM queue_delivery d WHERE d.message = m.id AND (d.state IN (0, 1) OR d.owed <> 0))
+FROM queue_message m ORDER BY id;
+
+-- name: verify_strays
+SELECT DISTINCT message FROM queue_delivery d
+WHERE NOT EXISTS (SELECT 1 FROM queue_message m WHERE m.id = d.message) ORDER BY message;
+
+-- name: verify_deliveries
+SELECT message, number FROM queue_delivery d
+WHERE state < 0 OR state > 4 OR due > expires
+    OR (state = 1) <> (epoch <> 0)
+    OR (state = 1 AND NOT EXISTS (SELECT 1 FROM queue_epoch e WHERE e.epoch = d.epoch))
+ORDER BY message, number;

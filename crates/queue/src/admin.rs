@@ -1,0 +1,132 @@
+//! Looking at the queue, changing its course, and paying its debts.
+
+use std::sync::Arc;
+
+use base::Timestamp;
+use store::{Result, Tx, params};
+
+use crate::entry::{read_delivery, read_message};
+use crate::{Delivery, Event, Message, Owed, QueueId, State, claim, schema};
+
+/// A delivery as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// Its state.
+    pub state: State,
+    /// When it is due, if it waits.
+    pub due: Timestamp,
+    /// So many of its attempts have an unknown outcome: the server died meanwhile.
+    pub uncertain: u32,
+    /// Reports that are still to be sent.
+    pub owed: Owed,
+    /// The enhanced code of the last reply (RFC 3463); empty before the first attempt.
+    pub status: String,
+    /// The last reply.
+    pub reply: String,
+    /// The host that gave it; empty when it is ours.
+    pub host: String,
+}
+
+/// At most `n` messages behind `after`, the oldest first.
+///
+/// # Errors
+/// The store's.
+pub fn page(tx: &mut Tx<'_>, after: QueueId, n: u32) -> Result<Vec<QueueId>> {
+    tx.list(&schema::PAGE, params![after, n], |r| Ok(QueueId::stored(r.int(0)?)))
+}
+
+/// A message and all its deliveries; none when it is finished.
+///
+/// # Errors
+/// The store's.
+pub fn show(tx: &mut Tx<'_>, id: QueueId) -> Result<Option<(Message, Vec<Standing>)>> {
+    let Some(message) = tx.row(&schema::MESSAGE, params![id], |r| read_message(r, 0))? else { return Ok(None) };
+    let deliveries = tx.list(&schema::DELIVERIES, params![id], |r| {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Standing {
+            delivery: read_delivery(r, 0)?,
+            state: State::read(r.int(7)?)?,
+            due: Timestamp(r.int(8)?),
+            uncertain: r.int(9)? as u32,
+            owed: Owed::read(r.int(10)?),
+            status: r.text(11)?.to_owned(),
+            reply: text(r.bytes(12)?),
+            host: text(r.bytes(13)?),
+        })
+    })?;
+    Ok(Some((message, deliveries)))
+}
+
+/// Makes due at once what waits of a message; gives how many deliveries that were.
+///
+/// # Errors
+/// The store's.
+pub fn retry(tx: &mut Tx<'_>, id: QueueId, now: Timestamp) -> Result<u64> {
+    let n = tx.execute(&schema::RETRY, params![id, now])?;
+    if n > 0 {
+        tx.publish(Arc::new(Event::Due));
+    }
+    Ok(n)
+}
+
+/// What was cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cancelled {
+    /// So many deliveries will not be attempted any more.
+    pub cancelled: u64,
+    /// So many are just being attempted, and go on.
+    pub under_way: u64,
+}
+
+/// Takes back what waits of a message, without a report.
+///
+/// # Errors
+/// The store's.
+pub fn cancel(tx: &mut Tx<'_>, id: QueueId) -> Result<Cancelled> {
+    let cancelled = tx.execute(&schema::CANCEL, params![id])?;
+    let under_way = match show(tx, id)? {
+        Some((_, deliveries)) => deliveries.iter().filter(|d| d.state == State::Claimed).count() as u64,
+        None => 0,
+    };
+    if cancelled > 0 {
+        claim::close(tx, id, cancelled as u32)?;
+    }
+    Ok(Cancelled { cancelled, under_way })
+}
+
+/// A report that was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    /// The delivery's number.
+    pub number: u32,
+    /// What it owed.
+    pub owed: Owed,
+    /// Where it stood.
+    pub state: State,
+}
+
+/// Strikes out debts; in the commit that sends the report. A debt that grew meanwhile stays.
+///
+/// # Errors
+/// The store's.
+pub fn reported(tx: &mut Tx<'_>, id: QueueId, reports: &[Report]) -> Result<()> {
+    let mut closed = 0;
+    for r in reports {
+        let changed = tx.execute(&schema::REPORTED, params![id, r.number, r.owed.stored()])?;
+        // What still waits was open before its debt, and is after.
+        if changed == 1 && !matches!(r.state, State::Waiting | State::Claimed) {
+            closed += 1;
+        }
+    }
+    if closed > 0 { claim::close(tx, id, closed) } else { Ok(()) }
+}
+
+/// The messages that owe their sender a report; asked at start, as a crash may have come between debt and report.
+///
+/// # Errors
+/// The store's.
+pub fn owing(tx: &mut Tx<'_>) -> Result<Vec<QueueId>> {
+    tx.list(&schema::OWING, params![], |r| Ok(QueueId::stored(r.int(0)?)))
+}

@@ -1,0 +1,135 @@
+//! A message comes into the queue.
+
+use std::sync::Arc;
+
+use base::{AccountId, Address, BlobId, Enhanced, Reply, Timestamp};
+use smtp::{BodyType, Notify, OriginalRecipient, Ret};
+use store::{Result, Tx, Value, params};
+
+use crate::entry::{stored_flags, stored_notify, stored_original, stored_ret};
+use crate::{Event, LIFETIME, Owed, QueueId, State, schema};
+
+/// A message to be enqueued; the fields are those of [`crate::Message`].
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct NewMessage<'a> {
+    pub id: QueueId,
+    pub from: Option<&'a Address>,
+    pub prefix: &'a [u8],
+    pub blob: BlobId,
+    pub octets: u64,
+    pub envelope_id: Option<&'a str>,
+    pub ret: Option<Ret>,
+    pub body: BodyType,
+    pub smtputf8: bool,
+    pub require_tls: bool,
+    pub account: Option<AccountId>,
+    pub created: Timestamp,
+}
+
+/// One of its recipients.
+#[derive(Clone, Debug)]
+pub struct NewDelivery {
+    /// The recipient.
+    pub to: Address,
+    /// NOTIFY.
+    pub notify: Option<Notify>,
+    /// ORCPT.
+    pub original: Option<OriginalRecipient>,
+    /// Whether it is to be sent, or only to be reported.
+    pub fate: Fate,
+}
+
+/// What is already known of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is to be sent, at once.
+    Open,
+    /// A mailbox of ours has it, and the sender asked to be told.
+    Delivered,
+    /// It failed here, after the sender was told that we take it.
+    Failed(Reply),
+}
+
+/// Enqueues a message. Deliveries of which nothing is left to do, as nobody wants their report, are left out.
+///
+/// # Errors
+/// The store's.
+pub fn enqueue(tx: &mut Tx<'_>, new: &NewMessage<'_>, deliveries: &[NewDelivery]) -> Result<()> {
+    let owes = |d: &NewDelivery| {
+        let wanted = match &d.fate {
+            Fate::Open => Owed::NOTHING,
+            Fate::Delivered => Owed { success: true, ..Owed::NOTHING },
+            Fate::Failed(_) => Owed { failure: true, ..Owed::NOTHING },
+        };
+        Owed::of(new.from, d.notify, wanted)
+    };
+    let rows: Vec<_> =
+        deliveries.iter().map(|d| (d, owes(d))).filter(|(d, o)| d.fate == Fate::Open || !o.is_nothing()).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    insert_message(tx, new, rows.len())?;
+    for (number, (d, owed)) in (0i64..).zip(&rows) {
+        insert_delivery(tx, new, number, d, *owed)?;
+    }
+    if rows.iter().any(|(d, _)| d.fate == Fate::Open) {
+        tx.publish(Arc::new(Event::Due));
+    }
+    if rows.iter().any(|(_, o)| !o.is_nothing()) {
+        tx.publish(Arc::new(Event::Owing(new.id)));
+    }
+    Ok(())
+}
+
+fn insert_message(tx: &mut Tx<'_>, new: &NewMessage<'_>, n: usize) -> Result<()> {
+    let from = new.from.map(Address::to_string);
+    let flags = stored_flags(new.body, new.smtputf8, new.require_tls);
+    let n = n as i64;
+    tx.execute(
+        &schema::INSERT_MESSAGE,
+        params![
+            new.id,
+            new.blob,
+            new.prefix,
+            new.octets as i64,
+            from.as_deref().map(str::as_bytes),
+            new.envelope_id.map(str::as_bytes),
+            stored_ret(new.ret),
+            flags,
+            new.account,
+            new.created,
+            n,
+            n
+        ],
+    )?;
+    Ok(())
+}
+
+fn insert_delivery(tx: &mut Tx<'_>, new: &NewMessage<'_>, number: i64, d: &NewDelivery, owed: Owed) -> Result<()> {
+    let (to, original) = (d.to.to_string(), stored_original(d.original.as_ref()));
+    let (state, status, reply) = match &d.fate {
+        Fate::Open => (State::Waiting, String::new(), String::new()),
+        Fate::Delivered => (State::Delivered, Enhanced(2, 0, 0).to_string(), String::new()),
+        Fate::Failed(reply) => (State::Failed, crate::claim::status(reply).to_string(), reply.to_string()),
+    };
+    let expires = Timestamp(new.created.0 + LIFETIME.as_millis() as i64);
+    tx.execute(
+        &schema::INSERT_DELIVERY,
+        params![
+            new.id,
+            number,
+            to.as_bytes(),
+            stored_notify(d.notify),
+            original.as_deref().map(str::as_bytes),
+            state.stored(),
+            new.created,
+            expires,
+            owed.stored(),
+            status.as_str(),
+            reply.as_bytes(),
+            Value::Bytes(b"")
+        ],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! What stands in the queue, as it is read and written.
+
+use std::sync::Arc;
+
+use base::{AccountId, Address, BlobId, Timestamp};
+use smtp::{BodyType, Notify, OriginalRecipient, Ret};
+use store::{Error, Result, Row};
+
+use crate::QueueId;
+
+/// A message: its envelope without the recipients, and where its bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its number.
+    pub id: QueueId,
+    /// Who gets reports; none for `<>`, about which nobody is ever told anything (RFC 5321 §4.5.5).
+    pub from: Option<Address>,
+    /// Header fields of ours that stand before the blob: signature, Received.
+    pub prefix: Arc<[u8]>,
+    /// The message as it came.
+    pub blob: BlobId,
+    /// Both together.
+    pub octets: u64,
+    /// ENVID (RFC 3461 §4.4).
+    pub envelope_id: Option<String>,
+    /// RET (RFC 3461 §4.3).
+    pub ret: Option<Ret>,
+    /// What the bytes are.
+    pub body: BodyType,
+    /// The header holds UTF-8 (RFC 6531); addresses speak for themselves.
+    pub smtputf8: bool,
+    /// RFC 8689.
+    pub require_tls: bool,
+    /// Who submitted it.
+    pub account: Option<AccountId>,
+    /// When it was accepted.
+    pub created: Timestamp,
+    /// How many recipients it has.
+    pub total: u32,
+}
+
+/// One recipient's delivery, as far as an attempt is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its number within the message.
+    pub number: u32,
+    /// The recipient.
+    pub to: Address,
+    /// NOTIFY (RFC 3461 §4.1).
+    pub notify: Option<Notify>,
+    /// ORCPT (RFC 3461 §4.2).
+    pub original: Option<OriginalRecipient>,
+    /// When it is given up.
+    pub expires: Timestamp,
+    /// How many attempts it has had.
+    pub attempts: u32,
+    /// The sender was told that it takes long.
+    pub warned: bool,
+}
+
+/// Where a delivery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// For its time.
+    Waiting,
+    /// Somebody is at it.
+    Claimed,
+    /// The next hop, or a mailbox of ours, has it.
+    Delivered,
+    /// Given up.
+    Failed,
+    /// Taken back by the administrator.
+    Cancelled,
+}
+
+const STATES: [State; 5] = [State::Waiting, State::Claimed, State::Delivered, State::Failed, State::Cancelled];
+
+impl State {
+    pub(crate) fn stored(self) -> i64 {
+        self as i64
+    }
+
+    pub(crate) fn read(value: i64) -> Result<Self> {
+        let state = usize::try_from(value).ok().and_then(|at| STATES.get(at));
+        state.copied().ok_or_else(|| corrupt("state", value))
+    }
+
+    /// In a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Waiting => "waiting",
+            State::Claimed => "claimed",
+            State::Delivered => "delivered",
+            State::Failed => "failed",
+            State::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// The reports that a delivery owes its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Owed {
+    /// That it failed.
+    pub failure: bool,
+    /// That it takes long.
+    pub delay: bool,
+    /// That it arrived.
+    pub success: bool,
+}
+
+impl Owed {
+    /// None.
+    pub const NOTHING: Owed = Owed { failure: false, delay: false, success: false };
+
+    /// No report is owed.
+    pub fn is_nothing(self) -> bool {
+        self == Owed::NOTHING
+    }
+
+    /// RFC 3461 §4.1: without NOTIFY it is up to us, and failures and delays are reported. About a mail from `<>` never
+    /// anything (trap 19).
+    pub(crate) fn of(from: Option<&Address>, notify: Option<Notify>, wanted: Owed) -> Owed {
+        match (from, notify) {
+            (None, _) | (_, Some(Notify::Never)) => Owed::NOTHING,
+            (Some(_), None) => Owed { success: false, ..wanted },
+            (Some(_), Some(Notify::On { success, failure, delay })) => Owed {
+                failure: wanted.failure && failure,
+                delay: wanted.delay && delay,
+                success: wanted.success && success,
+            },
+        }
+    }
+
+    pub(crate) fn stored(self) -> i64 {
+        i64::from(self.failure) | i64::from(self.delay) << 1 | i64::from(self.success) << 2
+    }
+
+    pub(crate) fn read(value: i64) -> Self {
+        Owed { failure: value & 1 != 0, delay: value & 2 != 0, success: value & 4 != 0 }
+    }
+}
+
+fn corrupt(what: &str, value: impl std::fmt::Display) -> Error {
+    Error::Corrupt(format!("queue: {what} {value}").into())
+}
+
+fn text(bytes: &[u8]) -> Result<String> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| corrupt("text that is no UTF-8:", bytes.escape_ascii()))
+}
+
+pub(crate) fn opt_text(bytes: Option<&[u8]>) -> Result<Option<String>> {
+    bytes.map(text).transpose()
+}
+
+fn address(bytes: &[u8]) -> Result<Address> {
+    let text = text(bytes)?;
+    Address::parse(&text).map_err(|e| corrupt(&format!("address {text:?}:"), e))
+}
+
+// ---- how small things are kept ----
+
+pub(crate) fn stored_ret(ret: Option<Ret>) -> Option<i64> {
+    ret.map(|r| i64::from(r == Ret::Headers))
+}
+
+fn read_ret(value: Option<i64>) -> Option<Ret> {
+    value.map(|v| if v == 0 { Ret::Full } else { Ret::Headers })
+}
+
+/// 0 is NEVER.
+pub(crate) fn stored_notify(notify: Option<Notify>) -> Option<i64> {
+    notify.map(|n| match n {
+        Notify::Never => 0,
+        Notify::On { success, failure, delay } => Owed { failure, delay, success }.stored(),
+    })
+}
+
+fn read_notify(value: Option<i64>) -> Option<Notify> {
+    value.map(|v| match Owed::read(v) {
+        Owed::NOTHING => Notify::Never,
+        Owed { failure, delay, success } => Notify::On { success, failure, delay },
+    })
+}
+
+/// `rfc822;jane@example.test`
+pub(crate) fn stored_original(original: Option<&OriginalRecipient>) -> Option<String> {
+    original.map(|o| format!("{};{}", o.kind, o.address))
+}
+
+fn read_original(bytes: Option<&[u8]>) -> Result<Option<OriginalRecipient>> {
+    let Some(bytes) = bytes else { return Ok(None) };
+    let text = text(bytes)?;
+    let (kind, address) = text.split_once(';').ok_or_else(|| corrupt("original recipient", &text))?;
+    Ok(Some(OriginalRecipient { kind: kind.into(), address: address.into() }))
+}
+
+pub(crate) fn stored_flags(body: BodyType, smtputf8: bool, require_tls: bool) -> i64 {
+    let body = match body {
+        BodyType::SevenBit => 0,
+        BodyType::EightBitMime => 1,
+        BodyType::BinaryMime => 2,
+    };
+    body | i64::from(smtputf8) << 2 | i64::from(require_tls) << 3
+}
+
+fn read_body(flags: i64) -> BodyType {
+    match flags & 3 {
+        0 => BodyType::SevenBit,
+        1 => BodyType::EightBitMime,
+        _ => BodyType::BinaryMime,
+    }
+}
+
+// ---- rows ----
+
+/// A message from the columns that begin at `at`.
+pub(crate) fn read_message(r: &Row<'_>, at: usize) -> Result<Message> {
+    let flags = r.int(at + 7)?;
+    Ok(Message {
+        id: QueueId::stored(r.int(at)?),
+        blob: BlobId(r.int(at + 1)?),
+        prefix: r.bytes(at + 2)?.into(),
+        octets: r.int(at + 3)? as u64,
+        from: r.opt_bytes(at + 4)?.map(address).transpose()?,
+        envelope_id: opt_text(r.opt_bytes(at + 5)?)?,
+        ret: read_ret(r.opt_int(at + 6)?),
+        body: read_body(flags),
+        smtputf8: flags & 4 != 0,
+        require_tls: flags & 8 != 0,
+        account: r.opt_int(at + 8)?.map(AccountId),
+        created: Timestamp(r.int(at + 9)?),
+        total: r.int(at + 10)? as u32,
+    })
+}
+
+/// A delivery from the columns that begin at `at`.
+pub(crate) fn read_delivery(r: &Row<'_>, at: usize) -> Result<Delivery> {
+    Ok(Delivery {
+        number: r.int(at)? as u32,
+        to: address(r.bytes(at + 1)?)?,
+        notify: read_notify(r.opt_int(at + 2)?),
+        original: read_original(r.opt_bytes(at + 3)?)?,
+        expires: Timestamp(r.int(at + 4)?),
+        attempts: r.int(at + 5)? as u32,
+        warned: r.int(at + 6)? != 0,
+    })
+}

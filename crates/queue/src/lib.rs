@@ -1,0 +1,40 @@
+//! The queue: mail that was accepted and is not finished.
+//!
+//! Floor 3. A [`Message`] is the envelope and where the bytes are; each of its recipients is a [`Delivery`]. The verbs work
+//! on a `&mut Tx`, so that `ingress` enqueues in the same commit in which it delivers to our own mailboxes. Who sends
+//! (`outbox`, and one day the bulk engine in its place) is woken by an [`Event`], takes what is due by [`claim_due`],
+//! and writes what came of it by [`record`]; nothing here opens a connection or knows when to try again.
+//!
+//! A delivery is claimed by an epoch, which is one life of one node, and the claim is on disk before the first attempt. So
+//! what a crash leaves claimed was perhaps sent: [`Queue::open`] marks it uncertain and makes it due. An outcome counts
+//! only for who holds the claim.
+//!
+//! A delivery that failed, takes long or was asked to be confirmed owes its sender a report (RFC 3461); the debt stands in
+//! its row until [`reported`], in the commit that sends the report. With its last debt and its last open delivery a
+//! message's rows go, and the pack with its bytes once nothing else refers to it ([`refers_between`]).
+
+mod admin;
+mod claim;
+mod enqueue;
+mod entry;
+mod id;
+mod open;
+mod schema;
+mod verify;
+
+pub use admin::{Cancelled, Report, Standing, cancel, owing, page, reported, retry, show};
+pub use claim::{Claimed, Outcome, Release, Said, Settled, claim_due, next_due, record, release};
+pub use enqueue::{Fate, NewDelivery, NewMessage, enqueue};
+pub use entry::{Delivery, Message, Owed, State};
+pub use id::{BadQueueId, QueueId};
+pub use open::{Event, Queue, refers_between};
+pub use schema::{ALL, MIGRATIONS};
+pub use verify::verify;
+
+use std::time::Duration;
+
+/// After this long a delivery is given up (RFC 5321 §4.5.4.1: at least four to five days).
+pub const LIFETIME: Duration = Duration::from_secs(5 * 24 * 3600);
+
+/// After this long the sender is told, once, that it takes long.
+pub const WARNING: Duration = Duration::from_secs(4 * 3600);

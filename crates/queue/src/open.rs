@@ -1,0 +1,67 @@
+//! The handle, and what is told when something changes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use base::{BlobId, Timestamp};
+use store::{Result, Store, Tx, params};
+
+use crate::{QueueId, schema};
+
+/// Told once it is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Something that waits is due, perhaps at once.
+    Due,
+    /// A message came that owes its sender a report.
+    Owing(QueueId),
+}
+
+/// The right to enqueue and to claim: one life of one node. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    epoch: i64,
+    uncertain: u64,
+    next: Arc<AtomicU64>,
+}
+
+impl Queue {
+    /// Begins a life of `node`: takes the number of its epoch, and gives back to the queue what its earlier lives left
+    /// claimed, marked as uncertain. Nobody can enqueue or claim before (trap 22).
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn open(store: &Store, node: u32, now: Timestamp) -> Result<Self> {
+        let begin = move |tx: &mut Tx<'_>| {
+            let epoch = tx.one(&schema::NEXT_EPOCH, params![node, now], |r| r.int(0))?;
+            let uncertain = tx.execute(&schema::RECOVER, params![node, epoch, now])?;
+            tx.execute(&schema::FORGET_EPOCHS, params![node, epoch])?;
+            Ok((epoch, uncertain))
+        };
+        let (epoch, uncertain) = store.write(begin).await?;
+        Ok(Queue { epoch, uncertain, next: Arc::new(AtomicU64::new(1)) })
+    }
+
+    /// A number for a message; drawn before the job that enqueues it.
+    pub fn next_id(&self) -> QueueId {
+        QueueId::new(self.epoch, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// How many deliveries were found whose last attempt has an unknown outcome.
+    pub fn uncertain(&self) -> u64 {
+        self.uncertain
+    }
+
+    /// What claims are made with.
+    pub(crate) fn epoch(&self) -> i64 {
+        self.epoch
+    }
+}
+
+/// Whether any message's bytes are a blob of `from..to`.
+///
+/// # Errors
+/// The store's.
+pub fn refers_between(tx: &mut Tx<'_>, from: BlobId, to: BlobId) -> Result<bool> {
+    Ok(tx.row(&schema::BLOBS_BETWEEN, params![from, to], |_| Ok(()))?.is_some())
+}

@@ -1,0 +1,49 @@
+//! The tables, and every statement by its name.
+
+use store::Migrations;
+
+/// The tables of this crate.
+pub const MIGRATIONS: Migrations = Migrations { owner: "queue", steps: &[FIRST] };
+
+// `due` never lies behind `expires`: what waits is looked at when its time is over (trap 20).
+const FIRST: &str = "
+CREATE TABLE queue_epoch (epoch {int} PRIMARY KEY, node {int} NOT NULL, began {int} NOT NULL) {table};
+CREATE TABLE queue_message (id {int} PRIMARY KEY, blob {int} NOT NULL, prefix {bytes} NOT NULL, octets {int} NOT NULL,
+    sender {bytes}, envelope_id {bytes}, ret {int}, flags {int} NOT NULL, account {int}, stream {text} NOT NULL,
+    created {int} NOT NULL, total {int} NOT NULL, open {int} NOT NULL) {table};
+CREATE INDEX queue_message_by_blob ON queue_message (blob);
+CREATE TABLE queue_delivery (message {int} NOT NULL, number {int} NOT NULL, recipient {bytes} NOT NULL, notify {int},
+    original {bytes}, state {int} NOT NULL, epoch {int} NOT NULL, due {int} NOT NULL, expires {int} NOT NULL,
+    attempts {int} NOT NULL, uncertain {int} NOT NULL, warned {int} NOT NULL, owed {int} NOT NULL, status {text} NOT NULL,
+    reply {bytes} NOT NULL, host {bytes} NOT NULL, PRIMARY KEY (message, number)) {clustered};
+CREATE INDEX queue_delivery_due ON queue_delivery (due) WHERE state = 0;
+CREATE INDEX queue_delivery_owed ON queue_delivery (message) WHERE owed <> 0;
+";
+
+store::statements! { include_str!("../sql/queue.sql");
+    NEXT_EPOCH = "next_epoch",
+    FORGET_EPOCHS = "forget_epochs",
+    RECOVER = "recover",
+    OWING = "owing",
+    INSERT_MESSAGE = "insert_message",
+    INSERT_DELIVERY = "insert_delivery",
+    DUE = "due",
+    CLAIM = "claim",
+    NEXT_DUE = "next_due",
+    REMOVE_CLAIMED = "remove_claimed",
+    SETTLE = "settle",
+    RELEASE = "release",
+    CLOSE = "close",
+    REMOVE_MESSAGE = "remove_message",
+    REMOVE_DELIVERIES = "remove_deliveries",
+    REPORTED = "reported",
+    MESSAGE = "message",
+    DELIVERIES = "deliveries",
+    PAGE = "page",
+    RETRY = "retry",
+    CANCEL = "cancel",
+    BLOBS_BETWEEN = "blobs_between",
+    VERIFY_MESSAGES = "verify_messages",
+    VERIFY_STRAYS = "verify_strays",
+    VERIFY_DELIVERIES = "verify_deliveries",
+}

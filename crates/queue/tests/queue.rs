@@ -1,0 +1,425 @@
+//! The queue's verbs on both engines: claims, outcomes, debts, and what is left when all is done.
+
+#![allow(clippy::unwrap_used)]
+
+use base::{Address, BlobId, Reply, Timestamp};
+use queue::{
+    Claimed, Fate, MIGRATIONS, NewDelivery, NewMessage, Outcome, Owed, Queue, QueueId, Release, Report, Said, Settled,
+    State, claim_due, record, reported, show,
+};
+use smtp::{BodyType, Notify, OriginalRecipient, Ret};
+use store::{Class, Lane, Store};
+use testkit::{Bed, engines};
+
+const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+const HOUR: i64 = 3_600_000;
+const DAY: i64 = 24 * HOUR;
+const BODY: &[u8] = b"Subject: hi\r\n\r\nhello\r\n";
+const PREFIX: &[u8] = b"Received: here\r\n";
+
+fn later(ms: i64) -> Timestamp {
+    Timestamp(NOW.0 + ms)
+}
+
+fn at(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+struct World {
+    store: Store,
+    queue: Queue,
+    name: &'static str,
+    // Last: it takes its directory away.
+    bed: Bed,
+}
+
+/// A world on each engine. A test ends with the tables in order.
+fn worlds() -> impl Iterator<Item = World> {
+    engines().map(World::on)
+}
+
+impl World {
+    fn on(bed: Bed) -> Self {
+        let store = bed.open(&[MIGRATIONS]);
+        let queue = block_on(Queue::open(&store, 1, NOW)).unwrap();
+        World { store, queue, name: bed.name(), bed }
+    }
+
+    fn enqueue(&self, from: &str, to: &[&str]) -> QueueId {
+        self.enqueue_each(from, to.iter().map(|to| delivery(to, None, Fate::Open)).collect())
+    }
+
+    fn enqueue_each(&self, from: &str, deliveries: Vec<NewDelivery>) -> QueueId {
+        let (id, from) = (self.queue.next_id(), Address::parse(from).ok());
+        let mut stager = self.store.stager(Class::Transit);
+        stager.push(BODY).unwrap();
+        let work = move |tx: &mut store::Tx<'_>, blobs: &[BlobId]| {
+            let octets = (PREFIX.len() + BODY.len()) as u64;
+            let new = NewMessage {
+                id,
+                from: from.as_ref(),
+                prefix: PREFIX,
+                blob: blobs[0],
+                octets,
+                envelope_id: Some("id+1"),
+                ret: Some(Ret::Headers),
+                body: BodyType::EightBitMime,
+                smtputf8: true,
+                require_tls: false,
+                account: None,
+                created: NOW,
+            };
+            queue::enqueue(tx, &new, &deliveries)
+        };
+        block_on(self.store.write_with(Lane::Interactive, vec![stager.finish().unwrap()], work)).unwrap();
+        id
+    }
+
+    fn claim(&self, n: u32, now: Timestamp) -> Vec<Claimed> {
+        let queue = self.queue.clone();
+        self.store.write_blocking(move |tx| claim_due(tx, &queue, n, now)).unwrap()
+    }
+
+    fn record(&self, settled: Vec<Settled>, now: Timestamp) -> Vec<QueueId> {
+        let queue = self.queue.clone();
+        self.store.write_blocking(move |tx| record(tx, &queue, &settled, now)).unwrap()
+    }
+
+    fn show(&self, id: QueueId) -> Vec<(String, State, u32)> {
+        let shown = self.store.read_blocking(move |tx| show(tx, id)).unwrap();
+        let deliveries = shown.map_or(Vec::new(), |(_, d)| d);
+        deliveries.iter().map(|d| (d.delivery.to.to_string(), d.state, d.delivery.attempts)).collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.store.read_blocking(|tx| queue::page(tx, QueueId::FIRST, 1)).unwrap().is_empty()
+    }
+
+    /// Stops without a word, and starts again.
+    fn killed(self) -> World {
+        let World { store, bed, .. } = self;
+        drop(store);
+        World::on(bed)
+    }
+
+    fn check(&self) {
+        let blobs = self.store.clone();
+        let wrong = self.store.read_blocking(move |tx| queue::verify(tx, &|id| Ok(blobs.blob(id)?.len()))).unwrap();
+        assert_eq!(wrong, Vec::<String>::new(), "{}", self.name);
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+}
+
+fn delivery(to: &str, notify: Option<Notify>, fate: Fate) -> NewDelivery {
+    NewDelivery { to: at(to), notify, original: None, fate }
+}
+
+fn on(success: bool, failure: bool, delay: bool) -> Option<Notify> {
+    Some(Notify::On { success, failure, delay })
+}
+
+/// The same outcome for all of it.
+fn settled(claimed: &[Claimed], outcome: Outcome, reply: Reply) -> Vec<Settled> {
+    let said = Said { reply, host: "mx.example.test".into() };
+    let one = |c: &Claimed, d: &queue::Delivery| Settled {
+        message: c.message.clone(),
+        delivery: d.clone(),
+        outcome,
+        said: said.clone(),
+    };
+    claimed.iter().flat_map(|c| c.deliveries.iter().map(move |d| one(c, d))).collect()
+}
+
+fn yes() -> Reply {
+    Reply::new(250, 0, 0, "Queued")
+}
+
+fn no() -> Reply {
+    Reply::new(550, 1, 1, "No such user")
+}
+
+fn later_please() -> Reply {
+    Reply::plain(451, "busy")
+}
+
+const DELIVERED: Outcome = Outcome::Delivered { reports: false };
+
+#[test]
+fn every_statement_is_understood() {
+    for w in worlds() {
+        w.store.read_blocking(|tx| queue::ALL.iter().try_for_each(|sql| tx.prepare(sql))).unwrap();
+    }
+}
+
+#[test]
+fn what_was_enqueued_is_claimed_once_with_all_it_carries() {
+    for w in worlds() {
+        let original = OriginalRecipient { kind: "rfc822".into(), address: "a;b@x.test".into() };
+        let rich = NewDelivery {
+            original: Some(original.clone()),
+            notify: on(true, false, true),
+            ..delivery("\"odd name\"@b.test", None, Fate::Open)
+        };
+        let id =
+            w.enqueue_each("me@example.test", vec![rich, delivery("用户@c.test", Some(Notify::Never), Fate::Open)]);
+        w.check();
+        let claimed = w.claim(10, NOW);
+        assert_eq!(claimed.len(), 1);
+        let (m, d) = (&claimed[0].message, &claimed[0].deliveries);
+        assert_eq!((m.id, &m.from, &m.prefix[..]), (id, &Some(at("me@example.test")), PREFIX));
+        assert_eq!(
+            (m.envelope_id.as_deref(), m.ret, m.body),
+            (Some("id+1"), Some(Ret::Headers), BodyType::EightBitMime)
+        );
+        assert_eq!((m.smtputf8, m.require_tls, m.created, m.total), (true, false, NOW, 2));
+        assert_eq!(
+            (&d[0].to, d[0].notify, d[0].original.clone()),
+            (&at("\"odd name\"@b.test"), on(true, false, true), Some(original))
+        );
+        assert_eq!((&d[1].to, d[1].notify, d[1].attempts), (&at("用户@c.test"), Some(Notify::Never), 0));
+        assert_eq!(d[1].expires, later(5 * DAY));
+        assert!(w.claim(10, NOW).is_empty(), "claimed already");
+        w.check();
+    }
+}
+
+#[test]
+fn a_claim_takes_what_is_due_longest_and_no_more_than_asked_for() {
+    for w in worlds() {
+        let ids: Vec<QueueId> = (0..5).map(|n| w.enqueue("me@a.test", &[&format!("u{n}@b.test")])).collect();
+        let first = w.claim(5, NOW);
+        w.record(settled(&first[..2], Outcome::Deferred(later(HOUR)), later_please()), NOW);
+        w.record(settled(&first[2..3], Outcome::Deferred(later(2 * HOUR)), later_please()), NOW);
+        assert!(w.claim(9, later(HOUR - 1)).is_empty());
+        let due = w.store.read_blocking(queue::next_due).unwrap();
+        assert_eq!(due, Some(later(HOUR)));
+        let again = w.claim(1, later(3 * HOUR));
+        assert!(again[0].message.id == ids[0] || again[0].message.id == ids[1]);
+        assert_eq!((again[0].deliveries[0].attempts, w.claim(9, later(3 * HOUR)).len()), (1, 2));
+        w.check();
+    }
+}
+
+#[test]
+fn a_message_goes_with_its_last_delivery() {
+    for w in worlds() {
+        let (one, three) =
+            (w.enqueue("me@a.test", &["x@b.test"]), w.enqueue("", &["x@b.test", "y@b.test", "z@c.test"]));
+        let claimed = w.claim(9, NOW);
+        let all = settled(&claimed, DELIVERED, yes());
+        assert!(w.record(all[..2].to_vec(), NOW).is_empty());
+        assert!(w.show(one).is_empty());
+        let states: Vec<State> = w.show(three).iter().map(|d| d.1).collect();
+        assert_eq!(states, [State::Delivered, State::Claimed, State::Claimed]);
+        w.check();
+        // Nobody is told that a mail from `<>` failed.
+        assert!(w.record(settled(&claimed[1..], Outcome::Failed, no())[1..].to_vec(), NOW).is_empty());
+        assert!(w.is_empty(), "{}", w.name);
+        w.check();
+    }
+}
+
+#[test]
+fn trap_19_what_a_sender_is_told() {
+    // Who from, NOTIFY, what happened, how long after; what is owed (failure, delay, success).
+    let hop = |reports| Outcome::Delivered { reports };
+    let wait = Outcome::Deferred(later(DAY));
+    for (from, notify, outcome, after, owed) in [
+        ("a@x.test", None, Outcome::Failed, 0, (true, false, false)),
+        ("a@x.test", None, hop(false), 0, (false, false, false)),
+        ("a@x.test", None, wait, 3 * HOUR, (false, false, false)),
+        ("a@x.test", None, wait, 4 * HOUR, (false, true, false)),
+        ("a@x.test", Some(Notify::Never), Outcome::Failed, 0, (false, false, false)),
+        ("a@x.test", Some(Notify::Never), wait, 4 * HOUR, (false, false, false)),
+        ("a@x.test", on(true, false, false), Outcome::Failed, 0, (false, false, false)),
+        ("a@x.test", on(true, false, false), hop(false), 0, (false, false, true)),
+        ("a@x.test", on(true, false, false), hop(true), 0, (false, false, false)),
+        ("a@x.test", on(false, true, false), wait, 4 * HOUR, (false, false, false)),
+        ("", None, Outcome::Failed, 0, (false, false, false)),
+        ("", on(true, true, true), Outcome::Failed, 0, (false, false, false)),
+        ("", on(true, true, true), hop(false), 0, (false, false, false)),
+        ("", None, wait, 4 * HOUR, (false, false, false)),
+    ] {
+        let w = World::on(Bed::sqlite());
+        let id = w.enqueue_each(from, vec![delivery("x@b.test", notify, Fate::Open)]);
+        let owing = w.record(settled(&w.claim(1, NOW), outcome, no()), later(after));
+        let (failure, delay, success) = owed;
+        let owed = Owed { failure, delay, success };
+        let shown = w.store.read_blocking(move |tx| show(tx, id)).unwrap();
+        let got = shown.map_or(Owed::NOTHING, |(_, d)| d[0].owed);
+        assert_eq!((got, owing.is_empty()), (owed, owed.is_nothing()), "{from:?} {notify:?} {outcome:?} after {after}");
+        w.check();
+    }
+}
+
+#[test]
+fn a_delay_is_told_once_and_a_failure_after_it() {
+    for w in worlds() {
+        let id = w.enqueue("me@a.test", &["x@b.test"]);
+        let wait = |ms| Outcome::Deferred(later(ms));
+        assert_eq!(w.record(settled(&w.claim(1, NOW), wait(5 * HOUR), later_please()), later(4 * HOUR)), [id]);
+        assert_eq!(w.store.read_blocking(queue::owing).unwrap(), [id]);
+        let delay = Report { number: 0, owed: Owed { delay: true, ..Owed::NOTHING }, state: State::Waiting };
+        w.store.write_blocking(move |tx| reported(tx, id, &[delay])).unwrap();
+        w.check();
+        let claimed = w.claim(1, later(5 * HOUR));
+        assert!(claimed[0].deliveries[0].warned);
+        assert!(w.record(settled(&claimed, wait(6 * HOUR), later_please()), later(5 * HOUR)).is_empty());
+        assert_eq!(w.record(settled(&w.claim(1, later(6 * HOUR)), Outcome::Failed, no()), later(6 * HOUR)), [id]);
+        w.check();
+        let failure = Report { number: 0, owed: Owed { failure: true, ..Owed::NOTHING }, state: State::Failed };
+        w.store.write_blocking(move |tx| reported(tx, id, &[failure])).unwrap();
+        assert!(w.is_empty());
+    }
+}
+
+#[test]
+fn an_end_makes_the_warning_pointless_that_was_not_sent_yet() {
+    for w in worlds() {
+        let id = w.enqueue("me@a.test", &["x@b.test", "y@b.test"]);
+        let claimed = w.claim(2, NOW);
+        w.record(settled(&claimed, Outcome::Deferred(later(5 * HOUR)), later_please()), later(4 * HOUR));
+        w.check();
+        let claimed = w.claim(2, later(5 * HOUR));
+        assert!(w.record(settled(&claimed, DELIVERED, yes()), later(5 * HOUR)).is_empty());
+        assert!(w.show(id).is_empty() && w.is_empty());
+    }
+}
+
+#[test]
+fn what_happened_at_home_is_only_reported() {
+    for w in worlds() {
+        let told = on(true, true, false);
+        let fates = vec![
+            delivery("a@x.test", told, Fate::Delivered),
+            delivery("b@x.test", None, Fate::Failed(Reply::new(452, 2, 2, "full"))),
+            delivery("c@x.test", None, Fate::Delivered),
+        ];
+        let id = w.enqueue_each("me@a.test", fates);
+        assert!(w.claim(9, later(DAY)).is_empty());
+        assert_eq!(w.store.read_blocking(queue::owing).unwrap(), [id]);
+        let states: Vec<State> = w.show(id).iter().map(|d| d.1).collect();
+        assert_eq!(states, [State::Delivered, State::Failed], "nobody asked about the third");
+        w.check();
+        let nobody = w.enqueue_each("", vec![delivery("b@x.test", None, Fate::Failed(no()))]);
+        assert!(w.show(nobody).is_empty());
+        w.check();
+    }
+}
+
+#[test]
+fn trap_23_what_a_dead_server_had_claimed_is_due_again_and_marked() {
+    for w in worlds() {
+        let (sent, waits) = (w.enqueue("me@a.test", &["x@b.test"]), w.enqueue("me@a.test", &["y@b.test"]));
+        let claimed = w.claim(1, NOW);
+        let lost = claimed[0].message.id;
+        let other = if lost == sent { waits } else { sent };
+        let w = w.killed();
+        assert_eq!((w.queue.uncertain(), w.show(other)[0].1), (1, State::Waiting));
+        let shown = w.store.read_blocking(move |tx| show(tx, lost)).unwrap().unwrap().1;
+        assert_eq!((shown[0].state, shown[0].uncertain, shown[0].delivery.attempts), (State::Waiting, 1, 1));
+        assert_eq!(w.claim(9, NOW).len(), 2);
+        // Ids of this life are none of the last.
+        assert!(w.enqueue("me@a.test", &["z@b.test"]) > lost.max(other));
+        w.check();
+    }
+}
+
+#[test]
+fn trap_23_an_outcome_counts_only_for_who_holds_the_claim() {
+    for mut w in worlds() {
+        let id = w.enqueue("me@a.test", &["x@b.test"]);
+        let taken = w.claim(1, NOW);
+        // Another life of the node takes over; this one speaks up late.
+        let new = block_on(Queue::open(&w.store, 1, NOW)).unwrap();
+        let old = std::mem::replace(&mut w.queue, new);
+        let again = w.claim(1, NOW);
+        assert_eq!(again[0].message.id, id);
+        let new = std::mem::replace(&mut w.queue, old);
+        let released = Release { message: id, number: 0, until: NOW };
+        let queue = w.queue.clone();
+        w.store.write_blocking(move |tx| queue::release(tx, &queue, &[released])).unwrap();
+        for outcome in [DELIVERED, Outcome::Failed, Outcome::Deferred(NOW)] {
+            assert!(w.record(settled(&taken, outcome, no()), NOW).is_empty());
+            assert_eq!(w.show(id), [("x@b.test".into(), State::Claimed, 1)]);
+        }
+        w.queue = new;
+        w.record(settled(&again, DELIVERED, yes()), NOW);
+        assert!(w.is_empty());
+        w.check();
+    }
+}
+
+#[test]
+fn trap_23_another_nodes_claims_are_its_own() {
+    for mut w in worlds() {
+        let other = block_on(Queue::open(&w.store, 2, NOW)).unwrap();
+        let id = w.enqueue("me@a.test", &["x@b.test"]);
+        let mine = std::mem::replace(&mut w.queue, other);
+        assert_eq!(w.claim(1, NOW).len(), 1);
+        w.queue = mine;
+        let w = w.killed();
+        assert_eq!((w.queue.uncertain(), w.show(id)[0].1), (0, State::Claimed));
+        assert!(w.claim(1, later(DAY)).is_empty());
+        w.check();
+    }
+}
+
+#[test]
+fn trap_23_two_who_claim_at_once_share_and_do_not_double() {
+    for w in worlds() {
+        for n in 0..60 {
+            w.enqueue("me@a.test", &[&format!("u{n}@b.test")]);
+        }
+        let claims = (0..8).map(|_| {
+            let queue = w.queue.clone();
+            w.store.write_with(Lane::Interactive, Vec::new(), move |tx, _| claim_due(tx, &queue, 20, NOW))
+        });
+        let claims: Vec<_> = claims.collect();
+        let mut got: Vec<QueueId> =
+            claims.into_iter().flat_map(|c| block_on(c).unwrap()).map(|c| c.message.id).collect();
+        got.extend(w.claim(60, NOW).iter().map(|c| c.message.id));
+        let n = got.len();
+        got.sort();
+        got.dedup();
+        assert_eq!((n, got.len()), (60, 60), "{}", w.name);
+        w.check();
+    }
+}
+
+#[test]
+fn a_claim_can_be_given_back_without_an_attempt() {
+    for w in worlds() {
+        let id = w.enqueue("me@a.test", &["x@b.test"]);
+        w.claim(1, NOW);
+        let (queue, far) = (w.queue.clone(), later(9 * DAY));
+        let release = Release { message: id, number: 0, until: far };
+        w.store.write_blocking(move |tx| queue::release(tx, &queue, &[release])).unwrap();
+        assert_eq!(w.show(id), [("x@b.test".into(), State::Waiting, 0)]);
+        // Trap 20: nothing rests beyond its time.
+        assert_eq!(w.store.read_blocking(queue::next_due).unwrap(), Some(later(5 * DAY)));
+        w.check();
+    }
+}
+
+#[test]
+fn retry_and_cancel() {
+    for w in worlds() {
+        let id = w.enqueue("me@a.test", &["x@b.test", "y@b.test", "z@b.test"]);
+        let claimed = w.claim(2, NOW);
+        w.record(settled(&claimed, Outcome::Deferred(later(DAY)), later_please())[..1].to_vec(), NOW);
+        let retried = w.store.write_blocking(move |tx| queue::retry(tx, id, later(1))).unwrap();
+        assert_eq!((retried, w.claim(1, later(1)).len()), (2, 1));
+        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, id)).unwrap();
+        assert_eq!((cancelled.cancelled, cancelled.under_way), (1, 2));
+        assert_eq!(w.show(id).iter().filter(|d| d.1 == State::Cancelled).count(), 1);
+        w.check();
+        let other = w.enqueue("me@a.test", &["x@b.test"]);
+        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, other)).unwrap();
+        assert_eq!((cancelled.cancelled, w.show(other).len()), (1, 0));
+        w.check();
+    }
+}
