@@ -182,9 +182,11 @@ fn small(digits: &[u8]) -> Option<u8> {
 
 /// RFC 5322 §4.3: two digits are 1950 to 2049, three count from 1900.
 fn year(digits: &[u8]) -> Option<i64> {
-    let fits = (2..=4).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
-    let n = digits.iter().fold(0, |n, d| n * 10 + i64::from(d.wrapping_sub(b'0')));
-    fits.then_some(match (digits.len(), n) {
+    if !(2..=4).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let n = digits.iter().fold(0, |n, d| n * 10 + i64::from(d - b'0'));
+    Some(match (digits.len(), n) {
         (2, 0..50) => n + 2000,
         (2 | 3, _) => n + 1900,
         _ => n,
@@ -213,6 +215,12 @@ fn offset(sign: u8, digits: &[u8]) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_year_of_many_digits_is_no_year() {
+        // It once overflowed before its length was looked at.
+        assert_eq!(super::parse_date(b"Fri, 21 Nov 22222222222222222222222222 09:55:06"), None);
+    }
+
     use super::*;
 
     #[test]

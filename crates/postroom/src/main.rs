@@ -11,6 +11,7 @@ mod control;
 mod guide;
 mod house;
 mod serve;
+mod watch;
 
 use std::process::ExitCode;
 

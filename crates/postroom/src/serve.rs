@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ingress::Ingress;
 use net::{Caps, CertFiles, Cidr, ListenAddr, ListenOptions, Listener, Tls};
-use server::{Role, Service, Services};
+use server::{Counters, Role, Service, Services};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use crate::config::Config;
 use crate::control;
 use crate::house::House;
+use crate::watch::Watch;
 
 /// Connections in all; one that idles costs little.
 const CONNECTIONS: usize = 50_000;
@@ -34,6 +35,7 @@ pub async fn run(config: Config) -> Result<(), String> {
     let tls = certificate(&config)?;
     let house = House::open(&config).await.map_err(|e| opening(&config, &e))?;
     let (stop, stopping) = watch::channel(false);
+    let counters = Arc::new(Counters::default());
     let services = Arc::new(Services {
         directory: house.directory.clone(),
         mailboxes: house.mailboxes.clone(),
@@ -43,6 +45,7 @@ pub async fn run(config: Config) -> Result<(), String> {
         trusted: cidrs(&config.network.trusted),
         clear_on_loopback: config.network.cleartext_login_on_loopback,
         max_message: config.max_message,
+        counters: counters.clone(),
         stopping: stopping.clone(),
     });
     let mut tasks = JoinSet::new();
@@ -51,6 +54,12 @@ pub async fn run(config: Config) -> Result<(), String> {
         tracing::info!(%addr, ?service, tls, "listening");
         let (services, stop) = (services.clone(), stopped(stopping.clone()));
         tasks.spawn(listener.serve(stop, move |stream| server::serve(services.clone(), service, tls, stream)));
+    }
+    let watch = Arc::new(Watch { house: house.clone(), counters });
+    for addr in config.listen.http.iter() {
+        let listener = Listener::bind(addr, ListenOptions::default()).map_err(|e| listening(addr, &e))?;
+        let (watch, stop) = (watch.clone(), stopped(stopping.clone()));
+        tasks.spawn(listener.serve(stop, move |stream| http::serve(stream, watch.clone())));
     }
     let socket = ListenAddr::Unix(control::path(&config.data));
     let listener = Listener::bind(&socket, ListenOptions::default()).map_err(|e| listening(&socket, &e))?;

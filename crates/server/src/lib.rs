@@ -5,6 +5,7 @@
 //! know. What is here is the conversation: who may say what, with which deadline, and how an answer is put together.
 
 mod conn;
+mod counters;
 mod pop3;
 mod sign_in;
 mod smtp;
@@ -18,6 +19,7 @@ use ingress::Ingress;
 use mailbox::Mailboxes;
 use net::{Cidr, Stream, Tls};
 
+pub use counters::{Count, Counters, ServiceCounts};
 pub use sign_in::{MECHANISMS, MECHANISMS_IN_CLEAR};
 pub use smtp::Role;
 
@@ -39,6 +41,8 @@ pub struct Services {
     pub clear_on_loopback: bool,
     /// The largest mail, octets.
     pub max_message: u64,
+    /// What sessions count.
+    pub counters: Arc<Counters>,
     /// Tells sessions to end.
     pub stopping: tokio::sync::watch::Receiver<bool>,
 }
@@ -63,11 +67,35 @@ pub enum Service {
     Pop3,
 }
 
+impl Service {
+    fn counts(self, counters: &Counters) -> &ServiceCounts {
+        match self {
+            Service::Smtp(Role::Lmtp) => &counters.lmtp,
+            Service::Smtp(Role::Mx | Role::Submission) => &counters.smtp,
+            Service::Pop3 => &counters.pop3,
+        }
+    }
+}
+
+/// A connection that is counted as open until it is dropped, however it ends.
+struct Open<'a>(&'a Count);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.down();
+    }
+}
+
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
 /// Serves one connection to its end. `tls`: TLS from the first octet (465, 993, 995).
 pub async fn serve(services: Arc<Services>, service: Service, tls: bool, stream: Stream) {
+    let counters = services.counters.clone();
+    let counts = service.counts(&counters);
+    counts.connections.up();
+    counts.open.up();
+    let _open = Open(&counts.open);
     let stream = if tls {
         let handshake = stream.upgrade(&services.tls, &[], net::Deadline::after(HANDSHAKE));
         match handshake.await {

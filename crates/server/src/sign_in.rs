@@ -22,7 +22,11 @@ pub const MECHANISMS_IN_CLEAR: [&str; 3] =
     [Mechanism::ScramSha256.name(), Mechanism::Plain.name(), Mechanism::Login.name()];
 
 /// One exchange.
-pub(crate) struct SignIn(Option<Conversation>);
+pub(crate) struct SignIn {
+    /// None when the mechanism is not known.
+    conversation: Option<Conversation>,
+    service: &'static str,
+}
 
 /// Where an exchange stands.
 pub(crate) enum Progress {
@@ -39,18 +43,24 @@ impl SignIn {
     pub(crate) fn new(mechanism: &str, service: &'static str, ip: Option<IpAddr>, binding: Option<[u8; 32]>) -> Self {
         let ip = ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let channel = Channel { ip, service, binding: binding.map(|b| b.to_vec()) };
-        SignIn(Mechanism::by_name(mechanism).map(|m| Conversation::new(m, channel)))
+        SignIn { conversation: Mechanism::by_name(mechanism).map(|m| Conversation::new(m, channel)), service }
     }
 
     /// Goes on: first with the initial response, if the client sent one along, then with the answer to each challenge.
     pub(crate) async fn go_on(&mut self, services: &Services, said: Option<&[u8]>) -> Progress {
-        let Some(conversation) = &mut self.0 else {
+        let Some(conversation) = &mut self.conversation else {
             return Progress::Failed(Reply::new(504, 5, 4, "That mechanism is not known"));
         };
         match services.directory.converse(conversation, said).await {
             Ok(Turn::Challenge(challenge)) => Progress::Challenge(challenge),
-            Ok(Turn::SignedIn(who)) => Progress::Done(who),
-            Err(failure) => Progress::Failed(reply(failure)),
+            Ok(Turn::SignedIn(who)) => {
+                count(services, self.service, true);
+                Progress::Done(who)
+            }
+            Err(failure) => {
+                count(services, self.service, false);
+                Progress::Failed(reply(failure))
+            }
         }
     }
 }
@@ -63,7 +73,15 @@ pub(crate) async fn password_sign_in(
     login: &[u8],
     password: &[u8],
 ) -> Result<SignedIn, Reply> {
-    services.directory.authenticate(Attempt { login, password, ip, service }).await.map_err(reply)
+    let outcome = services.directory.authenticate(Attempt { login, password, ip, service }).await;
+    count(services, service, outcome.is_ok());
+    outcome.map_err(reply)
+}
+
+fn count(services: &Services, service: &str, success: bool) {
+    if let Some((_, counts)) = services.counters.services().into_iter().find(|(name, _)| *name == service) {
+        if success { counts.signed_in.up() } else { counts.sign_ins_refused.up() }
+    }
 }
 
 /// RFC 4954 §6, in SMTP's numbers.

@@ -198,6 +198,7 @@ impl Session {
             }
             Event::BodyEnd(ask) => {
                 let outcome = self.commit().await;
+                self.count(&outcome);
                 match (ask, outcome) {
                     (smtp::server::AskBody::Each(ask), Ok(each)) => ask.reply(&mut self.machine, |i| each[i].clone()),
                     (ask, Ok(each)) => ask.reply(&mut self.machine, &for_all(each)),
@@ -212,6 +213,17 @@ impl Session {
             Event::Close(_) => self.incoming = None,
         }
         Next::Go
+    }
+
+    fn count(&self, outcome: &Result<Vec<Reply>, Reply>) {
+        let counters = &self.services.counters;
+        let count = match outcome {
+            Ok(each) if each.iter().any(Reply::is_positive) => &counters.mails_accepted,
+            Ok(each) if each.iter().any(Reply::is_transient) => &counters.mails_deferred,
+            Err(reply) if reply.is_transient() => &counters.mails_deferred,
+            Ok(_) | Err(_) => &counters.mails_refused,
+        };
+        count.up();
     }
 
     fn signed_in(&mut self, ask: smtp::server::AskAuth, progress: Progress) {

@@ -11,6 +11,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     check_header(data);
     // A decoded octet is at most one character of four octets.
     assert!(mime::words::decode(data).len() <= 4 * data.len());
+    let _ = mime::date::parse_date(data);
     assert!(unfold(data).len() <= data.len());
     assert!(message_ids(data).map(<[u8]>::len).sum::<usize>() <= data.len());
 });

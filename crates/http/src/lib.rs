@@ -1,0 +1,115 @@
+//! HTTP. Today: `/healthz` and `/metrics` on a loopback port, for whoever watches the server.
+//!
+//! Floor 5. What is healthy and what is counted, the binary knows: it passes a [`Site`].
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use net::Stream;
+
+/// How long a client may take with its request's header.
+const HEADER: Duration = Duration::from_secs(10);
+/// Requests of one connection and the pauses between them may last so long altogether.
+const CONNECTION: Duration = Duration::from_secs(300);
+
+/// What is shown.
+pub trait Site: Send + Sync + 'static {
+    /// Whether mail can be taken: `Err` says why not.
+    ///
+    /// # Errors
+    /// In words for the operator.
+    fn health(&self) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Everything that is counted, in Prometheus' text format (version 0.0.4).
+    fn metrics(&self) -> String;
+}
+
+/// Serves one connection to its end.
+pub async fn serve(stream: Stream, site: Arc<impl Site>) {
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let site = site.clone();
+        async move { Ok::<_, Infallible>(answer(&request, &*site).await) }
+    });
+    let mut connection = http1::Builder::new();
+    connection.timer(TokioTimer::new()).header_read_timeout(HEADER).max_buf_size(16 * 1024);
+    let served = connection.serve_connection(TokioIo::new(stream), answer);
+    if let Ok(Err(error)) = tokio::time::timeout(CONNECTION, served).await {
+        tracing::debug!(%error, "HTTP connection ended");
+    }
+}
+
+async fn answer(request: &Request<Incoming>, site: &impl Site) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
+    }
+    match request.uri().path() {
+        "/healthz" => match site.health().await {
+            Ok(()) => text(StatusCode::OK, "ok\n".into()),
+            Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
+        },
+        "/metrics" => text(StatusCode::OK, site.metrics()),
+        _ => text(StatusCode::NOT_FOUND, "there are /healthz and /metrics\n".into()),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    struct Sick;
+
+    impl Site for Sick {
+        async fn health(&self) -> Result<(), String> {
+            Err("the disk is full".into())
+        }
+
+        fn metrics(&self) -> String {
+            "postroom_up 1\n".into()
+        }
+    }
+
+    /// One connection: what the client says, and all it hears.
+    async fn dialogue(said: &[u8]) -> String {
+        let (mut client, server) = Stream::duplex(4096);
+        let serving = tokio::spawn(serve(server, Arc::new(Sick)));
+        // The server may hang up before it has read all.
+        let _ = client.write_all(said).await;
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        serving.await.unwrap();
+        String::from_utf8(heard).unwrap()
+    }
+
+    #[tokio::test]
+    async fn health_metrics_and_nothing_else() {
+        let ask = async |line: &str| dialogue(format!("{line} HTTP/1.1\r\nConnection: close\r\n\r\n").as_bytes()).await;
+        let sick = ask("GET /healthz").await;
+        assert!(sick.starts_with("HTTP/1.1 503 ") && sick.ends_with("\r\n\r\nthe disk is full\n"), "{sick}");
+        assert!(ask("GET /metrics").await.ends_with("\r\n\r\npostroom_up 1\n"));
+        assert!(ask("GET /etc/passwd").await.starts_with("HTTP/1.1 404 "));
+        assert!(ask("DELETE /metrics").await.starts_with("HTTP/1.1 405 "));
+    }
+
+    #[tokio::test]
+    async fn a_header_without_end_is_refused() {
+        let endless = [b"GET / HTTP/1.1\r\nX: ".to_vec(), vec![b'a'; 20_000]].concat();
+        assert!(dialogue(&endless).await.starts_with("HTTP/1.1 431 "));
+    }
+}

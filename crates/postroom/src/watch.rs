@@ -1,0 +1,64 @@
+//! What the operator's monitoring sees: `/healthz` and `/metrics`.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Site;
+use server::{Count, Counters, ServiceCounts};
+
+use crate::house::House;
+
+/// A store that has not answered after this long is sick.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The server, seen from outside.
+pub struct Watch {
+    pub house: House,
+    pub counters: Arc<Counters>,
+}
+
+impl Site for Watch {
+    /// The store answers a read. That it takes writes too, each mail finds out.
+    async fn health(&self) -> Result<(), String> {
+        let read = self.house.store.read(directory::domains);
+        match tokio::time::timeout(PATIENCE, read).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(e)) => Err(e.to_string()),
+            Err(_) => Err(format!("the store has not answered for {} s", PATIENCE.as_secs())),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let (c, mut out) = (&self.counters, String::new());
+        type Pick = fn(&ServiceCounts) -> &Count;
+        let by_service: [(&str, &str, &str, Pick); 4] = [
+            ("postroom_connections_total", "counter", "Connections accepted.", |s| &s.connections),
+            ("postroom_connections_open", "gauge", "Connections open now.", |s| &s.open),
+            ("postroom_sign_ins_total", "counter", "Sign-ins that succeeded.", |s| &s.signed_in),
+            ("postroom_sign_ins_refused_total", "counter", "Sign-ins that were refused.", |s| &s.sign_ins_refused),
+        ];
+        for (metric, kind, help, pick) in by_service {
+            family(&mut out, metric, kind, help);
+            for (service, counts) in c.services() {
+                sample(&mut out, metric, "service", service, pick(counts).get());
+            }
+        }
+        family(&mut out, "postroom_mails_total", "counter", "Mails received whole, by what became of them.");
+        for (outcome, count) in
+            [("accepted", &c.mails_accepted), ("refused", &c.mails_refused), ("deferred", &c.mails_deferred)]
+        {
+            sample(&mut out, "postroom_mails_total", "outcome", outcome, count.get());
+        }
+        out
+    }
+}
+
+/// Writing to a String does not fail.
+fn family(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+}
+
+fn sample(out: &mut String, name: &str, label: &str, value: &str, count: u64) {
+    let _ = writeln!(out, "{name}{{{label}=\"{value}\"}} {count}");
+}
