@@ -139,8 +139,8 @@ class Exim(Other):
             f"here:\n  driver = accept\n  domains = {self.domain}\n  local_parts = ann : bob\n  transport = file\n"
             "begin transports\n"
             f"out:\n  driver = smtp\n  port = {port}\n  allow_localhost\n  tls_verify_certificates =\n"
-            f"file:\n  driver = appendfile\n  directory = {self.mail}/$local_part_data\n  maildir_format\n  user = Debian-exim\n"
-            "  envelope_to_add\n  return_path_add\n"
+            f"file:\n  driver = appendfile\n  directory = {self.mail}/$local_part_data\n  maildir_format\n"
+            "  user = Debian-exim\n  envelope_to_add\n  return_path_add\n"
             "begin retry\n* * F,1h,1s\n"
         )
         self.process = subprocess.Popen([binary, "-C", self.home / "conf", "-bdf", "-q1s"], stdin=subprocess.DEVNULL,

@@ -423,18 +423,17 @@ def test_trap_21_a_sick_disk_is_4xx_and_loses_nothing(server, fault):
     sent = [message(f"number {n}") for n in range(5)]
     server.deliver(user, sent[0])
     accepted = {0}
-    with greeted(server) as smtp:
-        with Strace(server, FAULTS[fault]):
-            for n in range(1, 4):
-                smtp.ask("MAIL FROM:<a@elsewhere.test>", "")
-                smtp.ask(f"RCPT TO:<{user}>", "")
-                if not smtp.ask("DATA", "").startswith("354"):
-                    smtp.ask("RSET", "250")
-                    continue
-                smtp.raw(sent[n] + b".\r\n")
-                reply = smtp.reply()
-                assert reply[0] in "24", reply
-                accepted |= {n} if reply.startswith("250") else set()
+    with greeted(server) as smtp, Strace(server, FAULTS[fault]):
+        for n in range(1, 4):
+            smtp.ask("MAIL FROM:<a@elsewhere.test>", "")
+            smtp.ask(f"RCPT TO:<{user}>", "")
+            if not smtp.ask("DATA", "").startswith("354"):
+                smtp.ask("RSET", "250")
+                continue
+            smtp.raw(sent[n] + b".\r\n")
+            reply = smtp.reply()
+            assert reply[0] in "24", reply
+            accepted |= {n} if reply.startswith("250") else set()
     assert accepted == {0} or fault == "fsync_fails_once", "acknowledged though nothing could be kept"
 
     # Without a restart it is well again.
