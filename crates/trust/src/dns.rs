@@ -1,0 +1,87 @@
+//! The DNS records that a domain needs, in words an administrator can paste.
+
+use std::fmt;
+
+use crate::{Algorithm, PublicKey};
+
+/// The longest string of a TXT record (RFC 1035 §3.3); a longer text is several, which readers join.
+const STRING: usize = 255;
+
+/// A record to be put into the DNS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsRecord {
+    /// The whole name, without a final dot.
+    pub name: String,
+    /// `MX` or `TXT`.
+    pub kind: &'static str,
+    /// MX: preference and host. TXT: the text, in one piece.
+    pub value: String,
+    /// What it is for.
+    pub why: &'static str,
+}
+
+/// As a line of a zone file (RFC 1035 §5.1).
+impl fmt::Display for DnsRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}. IN {}", self.name, self.kind)?;
+        match self.kind {
+            "TXT" => {
+                let strings = (0..self.value.len()).step_by(STRING);
+                strings
+                    .map(|at| &self.value[at..self.value.len().min(at + STRING)])
+                    .try_for_each(|s| write!(f, " \"{s}\""))
+            }
+            _ => write!(f, " {}.", self.value),
+        }
+    }
+}
+
+/// What `domain` needs in the DNS, where `hostname` takes and sends its mail.
+pub fn dns_records(domain: &str, hostname: &str, keys: &[PublicKey]) -> Vec<DnsRecord> {
+    let txt = |name: String, value: String, why| DnsRecord { name, kind: "TXT", value, why };
+    let mut records = vec![
+        DnsRecord {
+            name: domain.to_owned(),
+            kind: "MX",
+            value: format!("10 {hostname}"),
+            why: "mail for the domain comes to this server",
+        },
+        // RFC 7208 §5.4: who takes our mail may send it, too.
+        txt(domain.to_owned(), "v=spf1 mx -all".to_owned(), "SPF: only this server sends mail of the domain"),
+    ];
+    for key in keys {
+        let kind = match key.algorithm {
+            Algorithm::Rsa => "rsa",
+            Algorithm::Ed25519 => "ed25519",
+        };
+        // RFC 6376 §3.6.1.
+        let name = format!("{}._domainkey.{domain}", key.selector);
+        records.push(txt(
+            name,
+            format!("v=DKIM1; k={kind}; p={}", key.key),
+            "DKIM: the key that signs mail of the domain",
+        ));
+    }
+    // RFC 7489 §6.3; "none" asks others only to report, until the administrator has read the reports.
+    let policy = format!("v=DMARC1; p=none; rua=mailto:postmaster@{domain}");
+    records.push(txt(format!("_dmarc.{domain}"), policy, "DMARC: reports first; later p=quarantine or p=reject"));
+    records
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_as_a_zone_file_has_them() {
+        let key = "A".repeat(392);
+        let keys = [PublicKey { selector: "r1".into(), algorithm: Algorithm::Rsa, key: key.clone() }];
+        let lines: Vec<String> = dns_records("x.test", "mx.x.test", &keys).iter().map(ToString::to_string).collect();
+        assert_eq!(lines[0], "x.test. IN MX 10 mx.x.test.");
+        assert_eq!(lines[1], "x.test. IN TXT \"v=spf1 mx -all\"");
+        assert_eq!(lines[3], "_dmarc.x.test. IN TXT \"v=DMARC1; p=none; rua=mailto:postmaster@x.test\"");
+        let strings: Vec<&str> = lines[2].split('"').collect();
+        assert_eq!((strings[0], strings[1].len()), ("r1._domainkey.x.test. IN TXT ", 255));
+        assert_eq!([strings[1], strings[3]].concat(), format!("v=DKIM1; k=rsa; p={key}"));
+    }
+}
