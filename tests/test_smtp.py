@@ -242,6 +242,7 @@ def test_order_and_syntax(server):
         smtp.ask("NOOP whatever", "250")
         smtp.ask("VRFY u0", "252" if not server.peer else "")
         smtp.ask("FROBNICATE", "500" if not server.peer else "5")
+        smtp.ask("RSET", "250")
         smtp.ask("MAIL FROM:<a@elsewhere.test> FROB=NICATE", "555" if not server.peer else "5")
         smtp.ask("QUIT", "221")
 
