@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use base::BlobId;
 
-use crate::pack::{Header, Packs};
+use crate::pack::{Header, Packs, Pin};
 use crate::{Error, Result};
 
 /// A blob up to this size waits in memory; beyond, it is streamed to a file.
@@ -28,7 +28,7 @@ pub struct Stager {
     class: Class,
     hasher: blake3::Hasher,
     memory: Vec<u8>,
-    file: Option<(u32, File)>,
+    file: Option<(u32, Pin)>,
     length: u64,
 }
 
@@ -42,7 +42,7 @@ pub struct Staged {
 pub(crate) enum Place {
     Memory(Vec<u8>),
     /// A pack of its own, written but not synced.
-    Own(u32, File),
+    Own(u32, Pin),
 }
 
 impl Stager {

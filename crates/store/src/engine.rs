@@ -277,6 +277,38 @@ impl Store {
         BlobReader::open(&self.inner.packs, id)
     }
 
+    /// Deletes the packs of [`Class::Transit`] that nothing refers to, and gives how many. `refers` is asked, in one
+    /// snapshot, whether any row refers to a blob from its first id up to, but not including, its second. Packs that are
+    /// being written or read, or whose blobs still wait for their job, are left alone.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub async fn sweep_transit(
+        &self,
+        refers: impl Fn(&mut Tx<'_>, BlobId, BlobId) -> Result<bool> + Send + 'static,
+    ) -> Result<usize> {
+        // In this order: what was idle before the snapshot has all its references in it.
+        let idle = self.inner.packs.idle(Class::Transit);
+        if idle.is_empty() {
+            return Ok(0);
+        }
+        let unused = self.read(move |tx| {
+            let mut unused = Vec::new();
+            for number in idle {
+                let ids = Packs::ids(number);
+                if !refers(tx, ids.start, ids.end)? {
+                    unused.push(number);
+                }
+            }
+            Ok(unused)
+        });
+        let unused = unused.await?;
+        for number in &unused {
+            self.inner.packs.discard(*number, Class::Transit);
+        }
+        Ok(unused.len())
+    }
+
     /// Adds a subscriber to all events from here on.
     pub fn subscribe(&self, subscriber: Subscriber) {
         self.inner.subscribers.add(subscriber);

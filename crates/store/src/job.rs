@@ -6,6 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use base::BlobId;
 use tokio::sync::oneshot;
 
+use crate::pack::Placed;
 use crate::{Error, Result, Tx};
 
 /// How many jobs may wait before new ones are turned away with [`Error::Busy`].
@@ -30,12 +31,12 @@ pub(crate) trait Job: Send {
     /// Hands the outcome to whoever waits.
     fn finish(self: Box<Self>, outcome: Result<()>);
     /// Tells the job where its staged bytes went; before the first `run`.
-    fn placed(&mut self, blobs: Vec<BlobId>);
+    fn placed(&mut self, placed: Placed);
 }
 
 pub(crate) struct WriteJob<F, T> {
     work: F,
-    blobs: Vec<BlobId>,
+    placed: Placed,
     result: Option<T>,
     done: oneshot::Sender<Result<T>>,
 }
@@ -47,7 +48,7 @@ where
 {
     pub(crate) fn boxed(work: F) -> (Box<dyn Job>, oneshot::Receiver<Result<T>>) {
         let (done, wait) = oneshot::channel();
-        (Box::new(WriteJob { work, blobs: Vec::new(), result: None, done }), wait)
+        (Box::new(WriteJob { work, placed: Placed::default(), result: None, done }), wait)
     }
 }
 
@@ -57,18 +58,20 @@ where
     T: Send + 'static,
 {
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<()> {
-        self.result = Some((self.work)(tx, &self.blobs)?);
+        self.result = Some((self.work)(tx, &self.placed.blobs)?);
         Ok(())
     }
 
     fn finish(self: Box<Self>, outcome: Result<()>) {
-        let WriteJob { result, done, .. } = *self;
+        let WriteJob { result, done, placed, .. } = *self;
+        // Who hears of the commit may sweep at once.
+        drop(placed);
         // Nobody waits any more when the session was dropped: the work is done all the same.
         let _ = done.send(outcome.and_then(|()| result.ok_or(Error::Closed)));
     }
 
-    fn placed(&mut self, blobs: Vec<BlobId>) {
-        self.blobs = blobs;
+    fn placed(&mut self, placed: Placed) {
+        self.placed = placed;
     }
 }
 

@@ -22,8 +22,14 @@ use crate::{Error, Result};
 const MAGIC: &[u8; 16] = b"postroom pack 1\n";
 const RECORD: &[u8; 4] = b"rec1";
 
-/// A pack is full at this many octets; the next record begins a new one.
-const FULL: u64 = 1 << 30;
+/// A pack is full at this many octets; the next record begins a new one. Those of the short-lived are small, as one goes
+/// only when all that is in it has.
+fn full(class: Class) -> u64 {
+    match class {
+        Class::Transit => 64 << 20,
+        Class::Lasting => 1 << 30,
+    }
+}
 
 /// How many octets of waiting blobs go into one write.
 const BATCH: usize = 8 << 20;
@@ -73,10 +79,14 @@ fn place(id: BlobId) -> Option<(u32, u64)> {
     Some((u32::try_from(id.0 >> 32).ok()?, (id.0 & 0xffff_ffff) as u64 * 8))
 }
 
+/// An open pack. Whoever is about to refer to what is in it holds a clone: a pack that only [`Packs`] holds has all its
+/// references in the tables.
+pub(crate) type Pin = Arc<File>;
+
 /// The pack files of a data directory.
 pub(crate) struct Packs {
     dir: PathBuf,
-    files: RwLock<HashMap<u32, (Class, Arc<File>)>>,
+    files: RwLock<HashMap<u32, (Class, Pin)>>,
     next: AtomicU32,
 }
 
@@ -101,7 +111,7 @@ impl Packs {
     }
 
     /// A new pack; its name is durable before anything in it can be acknowledged.
-    pub(crate) fn create(&self, class: Class) -> Result<(u32, File)> {
+    pub(crate) fn create(&self, class: Class) -> Result<(u32, Pin)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.path(number, class);
         let make = || -> std::io::Result<File> {
@@ -111,9 +121,21 @@ impl Packs {
             Ok(file)
         };
         let file = make().map_err(|e| Error::io(format_args!("making {}", path.display()), e))?;
-        let shared = file.try_clone().map_err(|e| Error::io("making a pack", e))?;
-        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(number, (class, Arc::new(shared)));
+        let file = Arc::new(file);
+        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(number, (class, file.clone()));
         Ok((number, file))
+    }
+
+    /// Packs that are neither written to nor read, and of whose blobs none waits for its job.
+    pub(crate) fn idle(&self, class: Class) -> Vec<u32> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let idle = files.iter().filter(|(_, (c, file))| *c == class && Arc::strong_count(file) == 1);
+        idle.map(|(number, _)| *number).collect()
+    }
+
+    /// The ids that the blobs of a pack can have.
+    pub(crate) fn ids(number: u32) -> std::ops::Range<BlobId> {
+        BlobId(i64::from(number) << 32)..BlobId((i64::from(number) + 1) << 32)
     }
 
     /// Deletes a pack that nothing refers to.
@@ -224,9 +246,9 @@ pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queu
             current.append(packs, &batch)
         });
         match outcome {
-            Ok(ids) => {
-                for (mut w, ids) in batch.into_iter().zip(ids) {
-                    w.job.placed(ids);
+            Ok(places) => {
+                for (mut w, placed) in batch.into_iter().zip(places) {
+                    w.job.placed(placed);
                     queue.push(w.lane, w.job);
                 }
             }
@@ -249,8 +271,17 @@ struct Current {
 
 struct Open {
     number: u32,
-    file: File,
+    file: Pin,
     end: u64,
+}
+
+/// Where the staged bytes of a job went.
+#[derive(Default)]
+pub(crate) struct Placed {
+    /// In the order staged.
+    pub(crate) blobs: Vec<BlobId>,
+    /// Held until the job is done.
+    pub(crate) pins: Vec<Pin>,
 }
 
 impl Staged {
@@ -262,24 +293,31 @@ impl Staged {
     }
 }
 
+impl Placed {
+    fn add(&mut self, blob: BlobId, pin: &Pin) {
+        self.blobs.push(blob);
+        self.pins.push(pin.clone());
+    }
+}
+
 impl Current {
-    /// Writes and syncs the batch; gives the ids for each of its members.
-    fn append(&mut self, packs: &Packs, batch: &[Waiting]) -> Result<Vec<Vec<BlobId>>> {
-        let mut ids: Vec<Vec<BlobId>> = batch.iter().map(|w| Vec::with_capacity(w.staged.len())).collect();
+    /// Writes and syncs the batch; gives the places for each of its members.
+    fn append(&mut self, packs: &Packs, batch: &[Waiting]) -> Result<Vec<Placed>> {
+        let mut places: Vec<Placed> = batch.iter().map(|_| Placed::default()).collect();
         for class in [Class::Lasting, Class::Transit] {
             let mut records = Vec::new();
-            for (w, ids) in batch.iter().zip(&mut ids) {
+            for (w, placed) in batch.iter().zip(&mut places) {
                 for s in w.staged.iter().filter(|s| s.class == class) {
                     match &s.place {
                         Place::Memory(bytes) => {
                             let open = self.open(packs, class)?;
-                            ids.push(id(open.number, open.end));
+                            placed.add(id(open.number, open.end), &open.file);
                             open.end = s.header.next(open.end).unwrap_or(open.end);
                             records.push((s.header.bytes(), &bytes[..]));
                         }
                         Place::Own(number, file) => {
                             file.sync_data().map_err(|e| Error::io("syncing a pack", e))?;
-                            ids.push(id(*number, Header::FIRST));
+                            placed.add(id(*number, Header::FIRST), file);
                         }
                     }
                 }
@@ -287,21 +325,21 @@ impl Current {
             if !records.is_empty() {
                 let open = self.open.get_mut(&class).ok_or(Error::Closed)?;
                 open.write(&records)?;
-                if open.end >= FULL {
+                if open.end >= full(class) {
                     self.open.remove(&class);
                 }
             }
         }
-        Ok(ids)
+        Ok(places)
     }
 
     fn open(&mut self, packs: &Packs, class: Class) -> Result<&mut Open> {
         match self.open.entry(class) {
             std::collections::hash_map::Entry::Occupied(e) => Ok(e.into_mut()),
             std::collections::hash_map::Entry::Vacant(e) => {
-                let (number, mut file) = packs.create(class)?;
+                let (number, file) = packs.create(class)?;
                 // `create` wrote the magic at a position; appending goes on behind it.
-                std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(Header::FIRST))
+                std::io::Seek::seek(&mut &*file, std::io::SeekFrom::Start(Header::FIRST))
                     .map_err(|e| Error::io("making a pack", e))?;
                 Ok(e.insert(Open { number, file, end: Header::FIRST }))
             }
@@ -321,7 +359,7 @@ impl Open {
         }
         let mut rest = &mut slices[..];
         while !rest.is_empty() {
-            match self.file.write_vectored(rest) {
+            match (&*self.file).write_vectored(rest) {
                 Ok(0) => return Err(Error::io("writing a pack", "the disk takes no more")),
                 Ok(n) => IoSlice::advance_slices(&mut rest, n),
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}

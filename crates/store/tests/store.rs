@@ -513,3 +513,58 @@ fn a_password_is_not_shown() {
     std::fs::remove_dir_all(&malformed.dir).unwrap();
     assert!(!e.to_string().contains("hunter2"), "{e}");
 }
+
+#[test]
+fn packs_of_the_short_lived_go_when_nothing_refers_to_them() {
+    const KEEP: Sql = Sql { name: "keep", text: "INSERT INTO n (name, size, note) VALUES (?1, ?2, ?1)" };
+    const DROP: Sql = Sql { name: "drop", text: "DELETE FROM n WHERE name = ?1" };
+    const BETWEEN: Sql = Sql { name: "between", text: "SELECT size FROM n WHERE size >= ?1 AND size < ?2" };
+    for bed in engines() {
+        let mut store = bed.open(&[TABLES]);
+        let stage = |store: &Store, class, octets: usize| {
+            let mut stager = store.stager(class);
+            stager.push(&vec![1; octets]).unwrap();
+            stager.finish().unwrap()
+        };
+        let keep = |store: &Store, name: &'static str, class, octets| {
+            let work = move |tx: &mut store::Tx<'_>, blobs: &[base::BlobId]| {
+                tx.execute(&KEEP, params![name, blobs[0]])?;
+                Ok(blobs[0])
+            };
+            block_on(store.write_with(Lane::Interactive, vec![stage(store, class, octets)], work)).unwrap()
+        };
+        let sweep = |store: &Store| {
+            let refers =
+                |tx: &mut store::Tx<'_>, from, to| Ok(tx.row(&BETWEEN, params![from, to], |_| Ok(()))?.is_some());
+            block_on(store.sweep_transit(refers)).unwrap()
+        };
+        let forget = |store: &Store, name: &'static str| {
+            store.write_blocking(move |tx| tx.execute(&DROP, params![name])).unwrap();
+        };
+        let small = keep(&store, "small", Class::Transit, 10);
+        let large = keep(&store, "large", Class::Transit, 1 << 20);
+        let lasting = keep(&store, "lasting", Class::Lasting, 10);
+        forget(&store, "small");
+        assert_eq!(sweep(&store), 0, "one is being written, the other is in use");
+        let reader = store.blob(large).unwrap();
+        forget(&store, "large");
+        assert_eq!(sweep(&store), 0, "somebody reads it");
+        drop(reader);
+        // Streamed into a pack of its own, and not yet referred to.
+        let staged = stage(&store, Class::Transit, 1 << 20);
+        assert_eq!(sweep(&store), 1);
+        let work = |tx: &mut store::Tx<'_>, blobs: &[base::BlobId]| {
+            tx.execute(&KEEP, params!["late", blobs[0]])?;
+            Ok(blobs[0])
+        };
+        let late = block_on(store.write_with(Lane::Interactive, vec![staged], work)).unwrap();
+        assert_eq!(sweep(&store), 0);
+        assert!(store.blob(large).is_err() && store.blob(small).is_ok());
+        forget(&store, "lasting");
+        drop(store);
+        store = bed.open(&[TABLES]);
+        assert_eq!(sweep(&store), 1, "a start seals what was being written");
+        assert!(store.blob(small).is_err() && store.blob(lasting).is_ok());
+        assert!(store.blob(late).unwrap().verify().is_ok());
+    }
+}
