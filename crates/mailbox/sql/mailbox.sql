@@ -22,6 +22,11 @@ SELECT account, modseq, next_email, next_mailbox, used FROM mail_account ORDER B
 -- Takes the account's lock and its next MODSEQ.
 UPDATE mail_account SET modseq = modseq + 1 WHERE account = ?1 RETURNING modseq;
 
+-- name: lock_account
+-- The lock alone, for housekeeping that changes nothing a client sees. On PostgreSQL two of them would else work on the
+-- same rows at once.
+UPDATE mail_account SET used = used WHERE account = ?1;
+
 -- name: next_email
 -- The same for an arrival: one statement takes lock, MODSEQ, the mail's number and the room it needs.
 UPDATE mail_account SET modseq = modseq + 1, next_email = next_email + ?2, used = used + ?3
@@ -70,13 +75,17 @@ UPDATE mailbox SET before = modseq, modseq = ?3, messages = messages + ?4, unsee
 WHERE account = ?1 AND id = ?2;
 
 -- name: insert_email
-INSERT INTO email (account, id, blob, octets, received, prefix) VALUES (?1, ?2, ?3, ?4, ?5, ?6);
-
--- name: insert_cache
-INSERT INTO email_cache (account, id, data) VALUES (?1, ?2, ?3);
+-- One wide row, in a table ordered by one integer (account and number together): a delivery touches one page here. The
+-- index of the message stands last, so that what is before it is read without the pages a long one flows over into.
+INSERT INTO email (key, blob, octets, received, prefix, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6);
 
 -- name: insert_place
 INSERT INTO place (account, mailbox, uid, email, modseq, flags, octets, saved) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8);
+
+-- name: add_copy
+-- Mails that stand in several places are few: only they have a row here, and an index by mail is not needed.
+INSERT INTO email_copies (key, copies) VALUES (?1, 1)
+ON CONFLICT (key) DO UPDATE SET copies = email_copies.copies + 1;
 
 -- name: places_from
 SELECT uid, email, modseq, flags, octets FROM place WHERE account = ?1 AND mailbox = ?2 AND uid >= ?3 ORDER BY uid;
@@ -85,10 +94,10 @@ SELECT uid, email, modseq, flags, octets FROM place WHERE account = ?1 AND mailb
 SELECT saved FROM place WHERE account = ?1 AND mailbox = ?2 AND uid = ?3;
 
 -- name: email_row
-SELECT blob, octets, received, prefix FROM email WHERE account = ?1 AND id = ?2;
+SELECT blob, octets, received, prefix FROM email WHERE key = ?1;
 
 -- name: cache_row
-SELECT data FROM email_cache WHERE account = ?1 AND id = ?2;
+SELECT data FROM email WHERE key = ?1;
 
 -- name: insert_log
 INSERT INTO mailbox_log (account, mailbox, modseq, kind, data) VALUES (?1, ?2, ?3, ?4, ?5);
@@ -129,13 +138,14 @@ SELECT uid, email FROM place WHERE account = ?1 AND mailbox = ?2 AND uid >= ?3 A
 -- name: delete_place
 DELETE FROM place WHERE account = ?1 AND mailbox = ?2 AND uid = ?3;
 
--- name: delete_email
--- Only when it stands nowhere any more.
-DELETE FROM email WHERE account = ?1 AND id = ?2
-AND NOT EXISTS (SELECT 1 FROM place WHERE place.account = ?1 AND place.email = ?2);
+-- name: copy_gone
+UPDATE email_copies SET copies = copies - 1 WHERE key = ?1 RETURNING copies;
 
--- name: delete_cache
-DELETE FROM email_cache WHERE account = ?1 AND id = ?2;
+-- name: no_copies
+DELETE FROM email_copies WHERE key = ?1;
+
+-- name: delete_email
+DELETE FROM email WHERE key = ?1;
 
 -- name: count_tombstones
 SELECT count(*) FROM mailbox_log WHERE account = ?1 AND mailbox = ?2 AND kind = 2;
@@ -155,6 +165,10 @@ INSERT INTO deleted_mailbox (account, id) VALUES (?1, ?2);
 
 -- name: next_orphan
 SELECT account, id FROM deleted_mailbox ORDER BY account, id LIMIT 1;
+
+-- name: lock_orphan
+-- Of an account that is gone there is no row left to lock.
+UPDATE deleted_mailbox SET id = id WHERE account = ?1 AND id = ?2;
 
 -- name: orphan_done
 DELETE FROM deleted_mailbox WHERE account = ?1 AND id = ?2;
@@ -181,12 +195,10 @@ DELETE FROM subscription WHERE account = ?1 AND name = ?2;
 SELECT name FROM subscription WHERE account = ?1 ORDER BY name;
 
 -- name: all_emails
-SELECT id, blob, octets, prefix FROM email WHERE account = ?1 ORDER BY id;
+SELECT key, blob, octets, prefix FROM email WHERE key >= ?1 AND key < ?2 ORDER BY key;
 
--- name: homeless_emails
-SELECT count(*) FROM email WHERE account = ?1
-AND NOT EXISTS (SELECT 1 FROM place WHERE place.account = ?1 AND place.email = email.id);
+-- name: all_copies
+SELECT key, copies FROM email_copies WHERE key >= ?1 AND key < ?2 ORDER BY key;
 
--- name: placeless_places
-SELECT count(*) FROM place WHERE account = ?1
-AND NOT EXISTS (SELECT 1 FROM email WHERE email.account = ?1 AND email.id = place.email);
+-- name: all_places
+SELECT email FROM place WHERE account = ?1 ORDER BY email;

@@ -8,6 +8,7 @@ use store::{Result, Tx, params};
 
 use crate::load::{self, MailboxRow};
 use crate::log::{LogEntry, put};
+use crate::verbs::email_key;
 use crate::{Index, UidSet, schema};
 
 /// UIDs a chunk spans.
@@ -19,6 +20,7 @@ const TOMBSTONES: i64 = 2000;
 
 /// Folds the flag entries of the log into chunks, where dirty.
 pub(crate) fn fold(tx: &mut Tx<'_>, account: AccountId, mailbox: MailboxId, known: &Arc<Index>) -> Result<()> {
+    tx.execute(&schema::LOCK_ACCOUNT, params![account])?;
     let Some((row, index)) = load::current(tx, account, mailbox, known)? else { return Ok(()) };
     let mut dirty = UidSet::new();
     tx.rows(&schema::LOG_AFTER, params![account, mailbox, row.folded], |r| {
@@ -64,6 +66,7 @@ fn forget(tx: &mut Tx<'_>, account: AccountId, mailbox: MailboxId, row: &Mailbox
 
 /// Deletes rows of expunged places, and mails that stand nowhere any more. True: there is more to do.
 pub(crate) fn reap(tx: &mut Tx<'_>, account: AccountId, mailbox: MailboxId) -> Result<bool> {
+    tx.execute(&schema::LOCK_ACCOUNT, params![account])?;
     let Some(row) = MailboxRow::read(tx, account, mailbox)? else { return Ok(false) };
     let entries = tx.list(&schema::LOG_AFTER, params![account, mailbox, row.reaped], |r| {
         Ok((ModSeq(r.int(0)? as u64), LogEntry::decode(r.bytes(1)?)))
@@ -96,9 +99,13 @@ fn delete_places(
     })?;
     for (uid, email) in &rows {
         tx.execute(&schema::DELETE_PLACE, params![account, mailbox, *uid])?;
-        if tx.execute(&schema::DELETE_EMAIL, params![account, *email])? > 0 {
-            tx.execute(&schema::DELETE_CACHE, params![account, *email])?;
-        }
+        let key = email_key(account, *email);
+        match tx.row(&schema::COPY_GONE, params![key], |r| r.int(0))? {
+            // It stood nowhere else.
+            None => tx.execute(&schema::DELETE_EMAIL, params![key])?,
+            Some(0) => tx.execute(&schema::NO_COPIES, params![key])?,
+            Some(_) => 1,
+        };
     }
     Ok(rows.len() as i64)
 }
@@ -107,6 +114,10 @@ fn delete_places(
 pub(crate) fn purge(tx: &mut Tx<'_>) -> Result<bool> {
     let next = tx.row(&schema::NEXT_ORPHAN, params![], |r| Ok((AccountId(r.int(0)?), MailboxId(r.int(1)?))))?;
     let Some((account, mailbox)) = next else { return Ok(false) };
+    tx.execute(&schema::LOCK_ACCOUNT, params![account])?;
+    if tx.execute(&schema::LOCK_ORPHAN, params![account, mailbox])? == 0 {
+        return Ok(true);
+    }
     if delete_places(tx, account, mailbox, (0, u32::MAX), PIECE)? < PIECE {
         for sql in [&schema::DROP_LOG, &schema::DROP_CHUNKS, &schema::DROP_KEYWORDS, &schema::ORPHAN_DONE] {
             tx.execute(sql, params![account, mailbox])?;

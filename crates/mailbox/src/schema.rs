@@ -15,14 +15,12 @@ CREATE TABLE mailbox (account {int} NOT NULL, id {int} NOT NULL, name {text} NOT
 CREATE UNIQUE INDEX mailbox_name ON mailbox (account, name);
 CREATE TABLE deleted_mailbox (account {int} NOT NULL, id {int} NOT NULL, PRIMARY KEY (account, id)) {clustered};
 CREATE TABLE subscription (account {int} NOT NULL, name {text} NOT NULL, PRIMARY KEY (account, name)) {clustered};
-CREATE TABLE email (account {int} NOT NULL, id {int} NOT NULL, blob {int} NOT NULL, octets {int} NOT NULL,
-    received {int} NOT NULL, prefix {bytes} NOT NULL, PRIMARY KEY (account, id)) {clustered};
-CREATE TABLE email_cache (account {int} NOT NULL, id {int} NOT NULL, data {bytes} NOT NULL,
-    PRIMARY KEY (account, id)) {clustered};
+CREATE TABLE email (key {int} PRIMARY KEY, blob {int} NOT NULL, octets {int} NOT NULL, received {int} NOT NULL,
+    prefix {bytes} NOT NULL, data {bytes} NOT NULL) {table};
+CREATE TABLE email_copies (key {int} PRIMARY KEY, copies {int} NOT NULL) {table};
 CREATE TABLE place (account {int} NOT NULL, mailbox {int} NOT NULL, uid {int} NOT NULL, email {int} NOT NULL,
     modseq {int} NOT NULL, flags {int} NOT NULL, octets {int} NOT NULL, saved {int} NOT NULL,
     PRIMARY KEY (account, mailbox, uid)) {clustered};
-CREATE INDEX place_email ON place (account, email);
 CREATE TABLE keyword (account {int} NOT NULL, mailbox {int} NOT NULL, bit {int} NOT NULL, name {text} NOT NULL,
     PRIMARY KEY (account, mailbox, bit)) {clustered};
 CREATE TABLE mailbox_log (account {int} NOT NULL, mailbox {int} NOT NULL, modseq {int} NOT NULL, kind {int} NOT NULL,
@@ -38,6 +36,7 @@ store::statements! { include_str!("../sql/mailbox.sql");
     ACCOUNT_USE = "account_use",
     ACCOUNTS = "accounts",
     NEXT_MODSEQ = "next_modseq",
+    LOCK_ACCOUNT = "lock_account",
     NEXT_EMAIL = "next_email",
     CHANGE_USE = "change_use",
     NEXT_MAILBOX = "next_mailbox",
@@ -50,8 +49,8 @@ store::statements! { include_str!("../sql/mailbox.sql");
     ARRIVE = "arrive",
     COUNT = "count",
     INSERT_EMAIL = "insert_email",
-    INSERT_CACHE = "insert_cache",
     INSERT_PLACE = "insert_place",
+    ADD_COPY = "add_copy",
     PLACES_FROM = "places_from",
     PLACE_SAVED = "place_saved",
     EMAIL_ROW = "email_row",
@@ -69,13 +68,15 @@ store::statements! { include_str!("../sql/mailbox.sql");
     PLACE_EMAILS = "place_emails",
     DELETE_PLACE = "delete_place",
     DELETE_EMAIL = "delete_email",
-    DELETE_CACHE = "delete_cache",
+    COPY_GONE = "copy_gone",
+    NO_COPIES = "no_copies",
     COUNT_TOMBSTONES = "count_tombstones",
     NTH_TOMBSTONE = "nth_tombstone",
     DROP_TOMBSTONES = "drop_tombstones",
     SET_FLOOR = "set_floor",
     ORPHANS = "orphans",
     NEXT_ORPHAN = "next_orphan",
+    LOCK_ORPHAN = "lock_orphan",
     ORPHAN_DONE = "orphan_done",
     DROP_LOG = "drop_log",
     DROP_CHUNKS = "drop_chunks",
@@ -85,6 +86,6 @@ store::statements! { include_str!("../sql/mailbox.sql");
     UNSUBSCRIBE = "unsubscribe",
     SUBSCRIPTIONS = "subscriptions",
     ALL_EMAILS = "all_emails",
-    HOMELESS_EMAILS = "homeless_emails",
-    PLACELESS_PLACES = "placeless_places",
+    ALL_COPIES = "all_copies",
+    ALL_PLACES = "all_places",
 }

@@ -79,19 +79,23 @@ where
 pub(crate) struct Queue {
     lanes: Mutex<Lanes>,
     wake: Condvar,
+    /// A job was taken.
+    progress: Condvar,
 }
 
 #[derive(Default)]
 struct Lanes {
     interactive: VecDeque<Box<dyn Job>>,
     bulk: VecDeque<Box<dyn Job>>,
+    /// Interactive jobs ever added.
+    added: u64,
     groups_since_bulk: u32,
     closed: bool,
 }
 
 impl Queue {
     pub(crate) fn new() -> Self {
-        Queue { lanes: Mutex::new(Lanes::default()), wake: Condvar::new() }
+        Queue { lanes: Mutex::new(Lanes::default()), wake: Condvar::new(), progress: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Lanes> {
@@ -107,7 +111,10 @@ impl Queue {
             Error::Busy
         } else {
             match lane {
-                Lane::Interactive => lanes.interactive.push_back(job),
+                Lane::Interactive => {
+                    lanes.added += 1;
+                    lanes.interactive.push_back(job);
+                }
                 Lane::Bulk => lanes.bulk.push_back(job),
             }
             drop(lanes);
@@ -123,7 +130,7 @@ impl Queue {
         let mut lanes = self.lock();
         loop {
             lanes.groups_since_bulk += 1;
-            if let Some(job) = lanes.next(true) {
+            if let Some(job) = self.next(&mut lanes, true) {
                 return Some(job);
             }
             if lanes.closed {
@@ -135,13 +142,31 @@ impl Queue {
 
     /// The next job of the same group, if one waits.
     pub(crate) fn more(&self) -> Option<Box<dyn Job>> {
-        self.lock().next(false)
+        self.next(&mut self.lock(), false)
+    }
+
+    fn next(&self, lanes: &mut Lanes, first: bool) -> Option<Box<dyn Job>> {
+        let job = lanes.next(first);
+        self.progress.notify_all();
+        job
+    }
+
+    /// How many interactive jobs were ever added.
+    pub(crate) fn added(&self) -> u64 {
+        self.lock().added
+    }
+
+    /// Waits until the first `n` interactive jobs ever added have been taken by the writer.
+    pub(crate) fn taken(&self, n: u64) {
+        let waiting = |lanes: &mut Lanes| lanes.added - (lanes.interactive.len() as u64) < n && !lanes.closed;
+        drop(self.progress.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// No new jobs; those that wait are still done.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.wake.notify_all();
+        self.progress.notify_all();
     }
 }
 

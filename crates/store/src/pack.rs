@@ -229,8 +229,11 @@ pub(crate) fn channel() -> (Sender, mpsc::Receiver<Waiting>) {
 
 /// Appends what waits until the channel closes.
 pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queue: &Queue) {
-    let mut current = Current::default();
+    let (mut current, mut last) = (Current::default(), 0);
     while let Ok(first) = waiting.recv() {
+        // While the jobs of the last batch still wait for their commit, a sync of our own would make nothing sooner: what
+        // comes meanwhile joins this batch, and there is one sync here for one of the writer's.
+        queue.taken(last);
         let mut batch = vec![first];
         let mut octets = 0;
         while octets < BATCH
@@ -251,6 +254,7 @@ pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queu
                     w.job.placed(placed);
                     queue.push(w.lane, w.job);
                 }
+                last = queue.added();
             }
             Err(e) => {
                 tracing::error!(error = %e, "packs cannot be written");

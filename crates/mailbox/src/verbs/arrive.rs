@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base::{AccountId, BlobId, EmailId, MailboxId, ModSeq, Timestamp, Uid, UidValidity};
 use store::{Result, Tx, params};
 
-use super::{keyword_bits, next_modseq};
+use super::{email_key, keyword_bits, next_modseq};
 use crate::load;
 use crate::log::LogEntry;
 use crate::verbs::modify;
@@ -70,8 +70,8 @@ pub fn deliver(
     let flags = new.flags.with(bits);
     let (unseen, deleted) = tally(flags);
     let (before, uid, uid_validity) = arrive(tx, account, mailbox, modseq, 1, (unseen, deleted, octets))?;
-    tx.execute(&schema::INSERT_EMAIL, params![account, email, new.blob, octets, new.received, new.prefix])?;
-    tx.execute(&schema::INSERT_CACHE, params![account, email, new.index])?;
+    let row = params![email_key(account, email), new.blob, octets, new.received, new.prefix, new.index];
+    tx.execute(&schema::INSERT_EMAIL, row)?;
     let entry = Entry { uid, octets: new.octets, email, flags, modseq };
     place(tx, account, mailbox, &entry, now)?;
     let what = What::Arrived(vec![entry]);
@@ -146,6 +146,7 @@ pub fn copy(
     for (e, uid) in entries.iter_mut().zip(first.0..) {
         e.uid = Uid(uid);
         place(tx, account, to, e, now)?;
+        tx.execute(&schema::ADD_COPY, params![email_key(account, e.email)])?;
     }
     let copied = Copied {
         uid_validity,

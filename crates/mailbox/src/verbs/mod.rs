@@ -14,11 +14,16 @@ pub use folder::{
 pub use modify::{StoreRequest, Stored, expunge, store_flags};
 pub use read::{EmailRow, cached, email, saved, vanished};
 
-use base::{AccountId, MailboxId, ModSeq};
+use base::{AccountId, EmailId, MailboxId, ModSeq};
 use store::{Result, Tx, params};
 
 use crate::load::{self};
 use crate::{Flags, Keywords, Refusal, schema};
+
+/// What a mail is kept under: account and number in one integer, so that an account's mails stand together in one order.
+pub(crate) fn email_key(account: AccountId, email: EmailId) -> i64 {
+    (account.0 << 32) | (email.0 & 0xffff_ffff)
+}
 
 /// The account's lock and its next MODSEQ.
 pub(crate) fn next_modseq(tx: &mut Tx<'_>, account: AccountId) -> Result<ModSeq> {

@@ -3,6 +3,7 @@
 use base::{AccountId, BlobId, EmailId, MailboxId, ModSeq, Timestamp, Uid};
 use store::{Error, Result, Tx, params};
 
+use super::email_key;
 use crate::load::MailboxRow;
 use crate::log::LogEntry;
 use crate::{Index, Refusal, UidSet, schema};
@@ -25,7 +26,7 @@ pub struct EmailRow {
 /// # Errors
 /// As any statement.
 pub fn email(tx: &mut Tx<'_>, account: AccountId, id: EmailId) -> Result<Option<EmailRow>> {
-    tx.row(&schema::EMAIL_ROW, params![account, id], |r| {
+    tx.row(&schema::EMAIL_ROW, params![email_key(account, id)], |r| {
         Ok(EmailRow {
             blob: BlobId(r.int(0)?),
             octets: r.int(1)? as u32,
@@ -45,7 +46,7 @@ pub fn cached<T>(
     id: EmailId,
     take: impl FnOnce(&[u8]) -> Result<T>,
 ) -> Result<Option<T>> {
-    tx.row(&schema::CACHE_ROW, params![account, id], |r| take(r.bytes(0)?))
+    tx.row(&schema::CACHE_ROW, params![email_key(account, id)], |r| take(r.bytes(0)?))
 }
 
 /// When a mail came into this mailbox (RFC 8514 SAVEDATE).
