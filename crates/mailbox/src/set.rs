@@ -63,6 +63,31 @@ impl UidSet {
         self.ranges.iter().flat_map(|(a, b)| *a..=*b)
     }
 
+    /// Those that are in `other` too.
+    #[must_use]
+    pub fn intersection(&self, other: &UidSet) -> UidSet {
+        let (mut out, mut theirs) = (UidSet::new(), &other.ranges[..]);
+        for (from, to) in &self.ranges {
+            theirs = &theirs[theirs.partition_point(|r| r.1 < *from)..];
+            let meeting = theirs.iter().take_while(|r| r.0 <= *to);
+            out.ranges.extend(meeting.map(|(a, b)| (*a.max(from), *b.min(to))));
+        }
+        out
+    }
+
+    /// Those that are not in `other`.
+    #[must_use]
+    pub fn difference(&self, other: &UidSet) -> UidSet {
+        let mut gaps = Vec::with_capacity(other.ranges.len() + 1);
+        let mut next = Some(0);
+        for (from, to) in &other.ranges {
+            gaps.extend(next.filter(|next| next < from).map(|next| (next, from - 1)));
+            next = to.checked_add(1);
+        }
+        gaps.extend(next.map(|next| (next, u32::MAX)));
+        self.intersection(&UidSet { ranges: gaps })
+    }
+
     /// Joins another set to this one.
     pub fn union(&mut self, other: &UidSet) {
         if !other.is_empty() {
@@ -83,6 +108,16 @@ impl FromIterator<u32> for UidSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sets_meet_and_part() {
+        let set = |ranges: &[(u32, u32)]| UidSet::from_ranges(ranges.iter().copied());
+        let (a, b) = (set(&[(0, 4), (8, 8), (10, 20)]), set(&[(3, 10), (12, 13), (19, u32::MAX)]));
+        assert_eq!(a.intersection(&b), set(&[(3, 4), (8, 8), (10, 10), (12, 13), (19, 20)]));
+        assert_eq!(a.intersection(&b), b.intersection(&a));
+        assert_eq!(a.difference(&b), set(&[(0, 2), (11, 11), (14, 18)]));
+        assert_eq!((a.difference(&a), a.difference(&UidSet::new())), (UidSet::new(), a.clone()));
+    }
 
     #[test]
     fn ranges_are_joined_and_sorted() {
