@@ -100,6 +100,8 @@ fn listeners(config: &Config) -> impl Iterator<Item = (&ListenAddr, Service, boo
         (&l.submission, Service::Smtp(Role::Submission), false),
         (&l.submissions, Service::Smtp(Role::Submission), true),
         (&l.lmtp, Service::Smtp(Role::Lmtp), false),
+        (&l.imap, Service::Imap, false),
+        (&l.imaps, Service::Imap, true),
         (&l.pop3, Service::Pop3, false),
         (&l.pop3s, Service::Pop3, true),
     ];
@@ -112,6 +114,7 @@ fn options(config: &Config, service: Service, tls: bool) -> ListenOptions {
     let full: &'static [u8] = match service {
         _ if tls => b"",
         Service::Smtp(_) => b"421 4.7.0 Too many connections, please try again later\r\n",
+        Service::Imap => b"* BYE [UNAVAILABLE] Too many connections, please try again later\r\n",
         Service::Pop3 => b"-ERR [SYS/TEMP] Too many connections, please try again later\r\n",
     };
     ListenOptions {

@@ -2,6 +2,7 @@
 //!
 //! An idle session holds no buffer: it waits until octets are there, and only then takes one.
 
+use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
@@ -35,6 +36,14 @@ pub(crate) enum Read {
     Stopping,
 }
 
+/// What a session that waits for two things woke up for.
+pub(crate) enum Woken<T> {
+    /// Reading came to this.
+    Read(Read),
+    /// The other thing happened.
+    Other(T),
+}
+
 impl Conn {
     pub(crate) fn new(stream: Stream, stopping: watch::Receiver<bool>) -> Self {
         Conn { stream, input: Vec::new(), used: 0, stopping }
@@ -58,18 +67,32 @@ impl Conn {
 
     /// Waits for more input, at most `time`.
     pub(crate) async fn read(&mut self, time: Duration) -> io::Result<Read> {
-        let deadline = tokio::time::sleep(time);
-        tokio::pin!(deadline);
+        match self.read_or(Deadline::after(time), std::future::pending::<Infallible>()).await? {
+            Woken::Read(read) => Ok(read),
+            Woken::Other(never) => match never {},
+        }
+    }
+
+    /// Waits for more input, at most until `deadline`, or for `other`: for whichever comes first. `other` is dropped
+    /// unfinished when it is not.
+    pub(crate) async fn read_or<T>(
+        &mut self,
+        deadline: Deadline,
+        other: impl Future<Output = T>,
+    ) -> io::Result<Woken<T>> {
+        let late = tokio::time::sleep_until(deadline.instant());
+        tokio::pin!(late, other);
         loop {
+            // In no fixed order: neither a talkative peer nor a busy mailbox keeps the others from being heard.
             tokio::select! {
-                biased;
                 ready = self.stream.readable() => ready?,
-                () = &mut deadline => return Ok(Read::Late),
-                _ = self.stopping.wait_for(|stop| *stop) => return Ok(Read::Stopping),
+                outcome = &mut other => return Ok(Woken::Other(outcome)),
+                () = &mut late => return Ok(Woken::Read(Read::Late)),
+                _ = self.stopping.wait_for(|stop| *stop) => return Ok(Woken::Read(Read::Stopping)),
             }
             match self.fill() {
-                Ok(0) => return Ok(Read::End),
-                Ok(_) => return Ok(Read::More),
+                Ok(0) => return Ok(Woken::Read(Read::End)),
+                Ok(_) => return Ok(Woken::Read(Read::More)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e),
             }

@@ -6,6 +6,7 @@
 
 mod conn;
 mod counters;
+mod imap;
 mod pop3;
 mod sign_in;
 mod smtp;
@@ -65,6 +66,8 @@ pub enum Service {
     Smtp(Role),
     /// POP3.
     Pop3,
+    /// IMAP.
+    Imap,
 }
 
 impl Service {
@@ -73,6 +76,7 @@ impl Service {
             Service::Smtp(Role::Lmtp) => &counters.lmtp,
             Service::Smtp(Role::Mx | Role::Submission) => &counters.smtp,
             Service::Pop3 => &counters.pop3,
+            Service::Imap => &counters.imap,
         }
     }
 }
@@ -109,6 +113,7 @@ pub async fn serve(services: Arc<Services>, service: Service, tls: bool, stream:
     let outcome = match service {
         Service::Smtp(role) => smtp::serve(services, role, stream).await,
         Service::Pop3 => pop3::serve(services, stream).await,
+        Service::Imap => imap::serve(services, stream).await,
     };
     if let Err(error) = outcome {
         tracing::debug!(?service, ?peer, %error, "connection ended");

@@ -1,0 +1,8 @@
+//! IMAP sessions as transcripts: a real store in a temporary directory, a connection in memory.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod messages;
+mod select;
+mod signing_in;
+mod world;
