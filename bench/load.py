@@ -302,7 +302,7 @@ def big_mailbox(side: Side, size: int = 10_000) -> dict[str, float]:
         timed(line, "FETCH ENVELOPE BODYSTRUCTURE, again", "FETCH 1:* (ENVELOPE BODYSTRUCTURE RFC822.SIZE)")
         timed(line, "FETCH 1,000 bodies", "UID FETCH 1:1000 (BODY.PEEK[])")
         timed(line, "STORE 1:*", "STORE 1:* +FLAGS (\\Seen)")
-        timed(line, "COPY 1,000", "COPY 1:1000 copies")
+        timed(line, "COPY 1,000", f"COPY 1:{min(size, 1000)} copies")
         line.imap(f"STORE 1:{size // 2} +FLAGS.SILENT (\\Deleted)")
         timed(line, "EXPUNGE half", "EXPUNGE")
         line.imap("CLOSE")
