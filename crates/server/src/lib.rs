@@ -111,9 +111,10 @@ pub async fn serve(services: Arc<Services>, service: Service, tls: bool, stream:
     };
     let peer = stream.peer();
     let outcome = match service {
-        Service::Smtp(role) => smtp::serve(services, role, stream).await,
-        Service::Pop3 => pop3::serve(services, stream).await,
-        Service::Imap => imap::serve(services, stream).await,
+        // Boxed: a task is as large as its own session, not as the largest there is.
+        Service::Smtp(role) => Box::pin(smtp::serve(services, role, stream)).await,
+        Service::Pop3 => Box::pin(pop3::serve(services, stream)).await,
+        Service::Imap => Box::pin(imap::serve(services, stream)).await,
     };
     if let Err(error) = outcome {
         tracing::debug!(?service, ?peer, %error, "connection ended");

@@ -5,7 +5,7 @@
 //! commands.
 
 use std::collections::VecDeque;
-use std::future::pending;
+use std::future::{pending, ready};
 use std::pin::Pin;
 
 use base::MailboxId;
@@ -34,9 +34,9 @@ pub(super) struct Append {
 }
 
 /// `Sync`, because a session is shared with its own reads.
-type Commit = Pin<Box<dyn Future<Output = base::Result<Vec<Arrival>>> + Send + Sync>>;
+type Commit = Pin<Box<dyn Future<Output = Result<Vec<Arrival>, No>> + Send + Sync>>;
 
-/// An APPEND whose commit is awaited.
+/// An APPEND whose commit is awaited; or one that was refused, and has to wait for its turn to say so.
 struct UnderWay {
     tag: Tag,
     commit: Commit,
@@ -46,7 +46,7 @@ struct UnderWay {
 /// How one ended.
 pub(super) struct Outcome {
     tag: Tag,
-    result: base::Result<Vec<Arrival>>,
+    result: Result<Vec<Arrival>, No>,
 }
 
 /// The APPENDs whose commits are awaited, oldest first.
@@ -65,6 +65,11 @@ impl Appends {
 
     fn is_full(&self) -> bool {
         self.queue.len() >= UNDER_WAY.0 || (self.octets >= UNDER_WAY.1 && self.is_under_way())
+    }
+
+    fn push(&mut self, tag: Tag, octets: u64, commit: Commit) {
+        self.octets += octets;
+        self.queue.push_back(UnderWay { tag, commit, octets });
     }
 
     /// Waits for the oldest. May be dropped and called again.
@@ -95,7 +100,7 @@ impl Session {
             Err(no) => {
                 // Trap 12: the machine passes over the messages that come all the same.
                 self.machine.refuse_append();
-                self.refuse(&tag, &no.or_try_create());
+                self.appends.push(tag, 0, Box::pin(ready(Err(no))));
             }
         }
     }
@@ -118,7 +123,7 @@ impl Session {
             Some(append) => self.check_message(append, &message).err(),
         };
         match (refusal, &mut self.append) {
-            (Some(no), _) => self.give_up_append(&no),
+            (Some(no), _) => self.give_up_append(no),
             (None, Some(append)) => append.message = Some((message, appending)),
             (None, None) => {}
         }
@@ -146,10 +151,10 @@ impl Session {
         Ok(())
     }
 
-    fn give_up_append(&mut self, no: &No) {
+    fn give_up_append(&mut self, no: No) {
         self.machine.refuse_append();
         if let Some(append) = self.append.take() {
-            self.refuse(&append.tag, no);
+            self.appends.push(append.tag, 0, Box::pin(ready(Err(no))));
         }
     }
 
@@ -157,7 +162,7 @@ impl Session {
         let message = self.append.as_mut().and_then(|append| append.message.as_mut());
         let Some((_, appending)) = message else { return };
         if let Err(error) = appending.push(octets) {
-            self.give_up_append(&error.into());
+            self.give_up_append(error.into());
         }
     }
 
@@ -171,18 +176,17 @@ impl Session {
                 append.complete.push(complete);
                 append.octets += message.size;
             }
-            Err(error) => self.give_up_append(&error.into()),
+            Err(error) => self.give_up_append(error.into()),
         }
     }
 
     /// The commit begins; its outcome is awaited when there is nothing else to do.
-    pub(super) async fn append_end(&mut self) {
+    pub(super) fn append_end(&mut self) {
         let (Some(append), Ok(account)) = (self.append.take(), self.user()) else { return };
         let Append { tag, mailbox, complete, octets, .. } = *append;
-        let commit: Commit = Box::pin(self.services.ingress.commit_appended(account, mailbox.1, complete));
-        self.appends.octets += octets;
+        let commit = self.services.ingress.commit_appended(account, mailbox.1, complete);
         self.appends.last = Some(mailbox);
-        self.appends.queue.push_back(UnderWay { tag, commit, octets });
+        self.appends.push(tag, octets, Box::pin(async move { Ok(commit.await?) }));
     }
 
     /// Answers an APPEND (RFC 4315 §3).
@@ -193,7 +197,7 @@ impl Session {
                 let code = arrivals.first().map(|first| Code::AppendUid(first.uid_validity, &uids));
                 self.done(&outcome.tag, code, "APPEND completed").await;
             }
-            Err(error) => self.refuse(&outcome.tag, &No::from(error).or_try_create()),
+            Err(no) => self.refuse(&outcome.tag, &no.or_try_create()),
         }
     }
 }

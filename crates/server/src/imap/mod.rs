@@ -54,7 +54,7 @@ pub(crate) async fn serve(services: Arc<Services>, stream: Stream) -> io::Result
         binding: stream.channel_binding(),
     };
     let conn = Conn::new(stream, services.stopping.clone());
-    let mut session = Session::new(services, peer);
+    let mut session = Box::new(Session::new(services, peer));
     session.greet();
     session.run(conn).await
 }
@@ -122,7 +122,7 @@ impl Session {
         }
     }
 
-    async fn run(mut self, mut conn: Conn) -> io::Result<()> {
+    async fn run(mut self: Box<Self>, mut conn: Conn) -> io::Result<()> {
         let sign_in_by = Deadline::after(BEFORE_LOGIN);
         loop {
             let next = self.obey(&mut conn).await?;
@@ -135,7 +135,7 @@ impl Session {
                 conn = conn.start_tls(&self.services.tls, HANDSHAKE).await?;
                 // RFC 9051 §6.2.1: nothing that was said in the clear is remembered (trap 3).
                 let peer = Peer { tls: true, binding: conn.stream().channel_binding(), ..self.peer };
-                self = Session::new(self.services, peer);
+                *self = Session::new(self.services.clone(), peer);
                 continue;
             }
             let deadline = match self.user {
@@ -208,7 +208,7 @@ impl Session {
             Event::AppendMessage(message) => self.append_message(message),
             Event::AppendData(octets) => self.append_data(octets),
             Event::AppendMessageEnd => self.append_message_end(),
-            Event::AppendEnd => Box::pin(self.append_end()).await,
+            Event::AppendEnd => self.append_end(),
             Event::AppendAbort => self.append = None,
             Event::AuthResponse(response) => Box::pin(self.auth_response(response)).await,
             Event::IdleDone => {

@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod append;
+mod fetch;
+mod folders;
+mod live;
 mod messages;
+mod search;
 mod select;
 mod signing_in;
 mod world;

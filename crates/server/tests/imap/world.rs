@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use base::{AccountId, Address, BlobId, Clock, MailboxId, SystemClock};
+use base::{AccountId, Address, BlobId, Clock, EmailId, MailboxId, SystemClock};
 use directory::{Directory, NewAccount, NewDomain, PasswordHash, system_random};
 use ingress::Ingress;
 use mailbox::verbs::{self, NewEmail};
@@ -128,6 +128,13 @@ impl World {
             verbs::deliver(tx, account, MailboxId(1), &new, now)
         };
         store.write_with(Lane::Interactive, vec![stager.finish().unwrap()], work).await.unwrap();
+    }
+
+    /// The first user's mail of this number has not been taken away yet.
+    pub async fn has_email(&self, id: i64) -> bool {
+        let account = self.accounts[0];
+        let work = move |tx: &mut store::Tx<'_>| verbs::email(tx, account, EmailId(id));
+        self.services.mailboxes.store().read(work).await.unwrap().is_some()
     }
 
     /// The tables are consistent.

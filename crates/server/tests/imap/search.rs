@@ -1,0 +1,177 @@
+//! SEARCH.
+
+use crate::world::{Client, World};
+
+fn mail(subject: &str, body: &str) -> String {
+    format!(
+        "From: Stranger <stranger@elsewhere.test>\r\nTo: u0@x.test\r\nSubject: {subject}\r\n\
+         Date: Thu, 01 Jan 2026 10:00:00 +0000\r\nMessage-ID: <1@elsewhere.test>\r\n{body}"
+    )
+}
+
+async fn found(c: &mut Client, keys: &str) -> String {
+    c.ask(&format!("SEARCH {keys}")).await[0].strip_prefix("* SEARCH").unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn every_key() {
+    let world = World::new().await;
+    let mut c = world.inbox().await;
+    c.append("(\\Seen) ", &mail("Quarterly Report", "\r\nneedle in here\r\n")).await;
+    let polish = "Content-Type: text/plain; charset=iso-8859-2\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
+                  Za=BF=F3=B3=E6 g=EA=B6l=B1 ja=BC=F1 so=\r\nft\r\n";
+    c.append("", &mail("lunch", polish)).await;
+    c.append(
+        "(\\Flagged $Work) \"01-Feb-2020 12:00:00 +0000\" ",
+        &mail("=?utf-8?q?caf=C3=A9?=", &format!("\r\n{}\r\n", "x".repeat(3000))),
+    )
+    .await;
+    c.append(
+        "(\\Draft) ",
+        "Subject: attached\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\
+         Content-Type: application/pdf; name=invoice.pdf\r\n\r\nhidden\r\n--b\r\nContent-Type: text/html\r\n\
+         Content-Transfer-Encoding: base64\r\n\r\nPHA+5Y+w5YyX5biCPC9wPg==\r\n--b--\r\n",
+    )
+    .await;
+    for (keys, expected) in [
+        ("ALL", "1 2 3 4"),
+        ("SEEN", "1"),
+        ("UNSEEN", "2 3 4"),
+        ("FLAGGED", "3"),
+        ("KEYWORD $work", "3"),
+        ("UNKEYWORD $Work", "1 2 4"),
+        ("KEYWORD never-seen", ""),
+        ("NEW", ""),
+        ("OLD", "1 2 3 4"),
+        ("SUBJECT report", "1"),
+        ("SUBJECT \"\"", "1 2 3 4"),
+        ("SUBJECT caf", "3"),
+        ("BODY needle", "1"),
+        ("BODY quarterly", ""),
+        ("TEXT QUARTERLY", "1"),
+        ("TEXT soft", "2"),
+        ("BODY hidden", ""),
+        ("BODY invoice.PDF", "4"),
+        ("LARGER 2000", "3"),
+        ("SMALLER 2000", "1 2 4"),
+        ("NOT SEEN", "2 3 4"),
+        ("OR SEEN FLAGGED", "1 3"),
+        ("OR BODY needle FLAGGED", "1 3"),
+        ("NOT BODY needle", "2 3 4"),
+        ("NOT (BODY needle SEEN)", "2 3 4"),
+        ("(SEEN SUBJECT report) 1:2", "1"),
+        ("2:*", "2 3 4"),
+        ("UID 3:1", "1 2 3"),
+        ("99", ""),
+        ("FROM stranger", "1 2 3"),
+        ("TO x.test FROM ELSEWHERE", "1 2 3"),
+        ("HEADER Message-ID elsewhere", "1 2 3"),
+        ("HEADER Content-Type \"\"", "2 4"),
+        ("SENTON 1-Jan-2026", "1 2 3"),
+        ("SENTBEFORE 1-Jan-2026", ""),
+        ("SENTSINCE 31-Dec-2025", "1 2 3"),
+        ("SINCE 1-Feb-2020 BEFORE 2-Feb-2020", "3"),
+        ("ON 1-Feb-2020", "3"),
+        ("YOUNGER 3600", "1 2 4"),
+        ("OLDER 3600", "3"),
+        ("SAVEDSINCE 1-Jan-2024", "1 2 3 4"),
+        ("SAVEDBEFORE 1-Jan-2024", ""),
+        ("SAVEDATESUPPORTED", "1 2 3 4"),
+        ("EMAILID M2", "2"),
+        ("EMAILID M99", ""),
+        ("THREADID T1", ""),
+        ("DELETED", ""),
+        ("UNDELETED UNANSWERED UNDRAFT", "1 2 3"),
+        ("SUBJECT report BODY needle TEXT stranger YOUNGER 3600 SEEN", "1"),
+    ] {
+        let expected_numbers = if keys == "99" { continue } else { expected };
+        assert_eq!(found(&mut c, keys).await, expected_numbers, "{keys}");
+    }
+    for (words, expected) in [("gęślą", "2"), ("GĘŚLĄ JAŹŃ", "2"), ("Café", "3"), ("北市", "4"), ("北京", "")]
+    {
+        c.send(format!("u SEARCH CHARSET UTF-8 TEXT {{{}+}}\r\n{words}\r\n", words.len()).as_bytes()).await;
+        assert_eq!(c.until("u").await[0].strip_prefix("* SEARCH").unwrap().trim(), expected, "{words}");
+    }
+    c.play("C: v SEARCH CHARSET X-NONE TEXT x\nS: v NO [BADCHARSET …").await;
+    c.play("C: w SEARCH 99\nS: w BAD There is no message of that number").await;
+}
+
+#[tokio::test]
+async fn esearch_and_saved_results() {
+    let world = World::new().await;
+    let mut c = world.inbox().await;
+    for _ in 0..5 {
+        c.append("", &mail("x", "\r\ny\r\n")).await;
+    }
+    c.ask("STORE 1 +FLAGS.SILENT (\\Deleted)").await;
+    c.ask("EXPUNGE").await;
+    c.play(
+        r#"
+        C: a SEARCH RETURN (MIN MAX COUNT ALL) 2:4
+        S: * ESEARCH (TAG "a") MIN 2 MAX 4 COUNT 3 ALL 2:4
+        S: a OK SEARCH completed
+        C: b UID SEARCH RETURN () 1:2
+        S: * ESEARCH (TAG "b") UID ALL 2:3
+        S: b OK SEARCH completed
+        C: c SEARCH RETURN (SAVE) 2:3
+        S: c OK SEARCH completed
+        C: d FETCH $ (UID)
+        S: * 2 FETCH (UID 3)
+        S: * 3 FETCH (UID 4)
+        S: d OK FETCH completed
+        C: e UID STORE $ +FLAGS (\Flagged)
+        S: * 2 FETCH (UID 3 FLAGS (\Flagged))
+        S: * 3 FETCH (UID 4 FLAGS (\Flagged))
+        S: e OK STORE completed
+        C: f SEARCH RETURN (COUNT) NOT $
+        S: * ESEARCH (TAG "f") COUNT 2
+        S: f OK SEARCH completed
+        C: g SEARCH RETURN (SAVE MIN) FLAGGED
+        S: * ESEARCH (TAG "g") MIN 2
+        S: g OK SEARCH completed
+        C: h UID SEARCH RETURN (ALL) $
+        S: * ESEARCH (TAG "h") UID ALL 3
+        S: h OK SEARCH completed
+        C: i SEARCH RETURN (MIN COUNT) DRAFT
+        S: * ESEARCH (TAG "i") COUNT 0
+        S: i OK SEARCH completed
+        C: j SEARCH RETURN (SAVE) CHARSET X-NONE TEXT y
+        S: j NO [BADCHARSET …
+        C: k SELECT INBOX
+        …
+        S: k OK …
+        C: l FETCH $ UID
+        S: l OK FETCH completed
+        C: m ENABLE IMAP4rev2
+        …
+        S: m OK …
+        C: n UID SEARCH ALL
+        S: * ESEARCH (TAG "n") UID ALL 2:5
+        S: n OK SEARCH completed
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_large_mail_is_searched_to_its_end() {
+    let world = World::new().await;
+    let mut c = world.inbox().await;
+    let body: String = (0..30_000).map(|n| format!("line {n}\r\n")).collect();
+    c.append("", &mail("large", &format!("\r\n{body}the end\r\n"))).await;
+    assert_eq!(found(&mut c, "BODY \"line 29999\" BODY \"THE END\"").await, "1");
+    assert_eq!(found(&mut c, "BODY \"line 30000\"").await, "");
+}
+
+#[tokio::test]
+async fn many_messages_are_searched_in_turns() {
+    let world = World::new().await;
+    let mut c = world.inbox().await;
+    c.append("", &mail("one", "\r\nneedle\r\n")).await;
+    c.append("", &mail("two", "\r\nhay\r\n")).await;
+    for _ in 0..11 {
+        c.ask("COPY 1:* INBOX").await;
+    }
+    let lines = c.ask("SEARCH RETURN (COUNT MIN MAX) BODY needle UNSEEN").await;
+    assert_eq!(lines[0], "* ESEARCH (TAG \"t\") MIN 1 MAX 4095 COUNT 2048");
+}
