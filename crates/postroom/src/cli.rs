@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::fmt;
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
@@ -68,7 +68,7 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct Password {
+struct GivenPassword {
     /// Read the password from standard input (its first line); without it, you are asked.
     #[arg(long)]
     password_stdin: bool,
@@ -77,20 +77,27 @@ struct Password {
 #[derive(Debug, Subcommand)]
 enum DomainCommand {
     /// Take mail for a domain.
-    Add { name: String },
+    Add {
+        /// Like example.org; an internationalised one as A-labels (xn--…).
+        name: String,
+    },
     /// All domains.
     List,
-    /// No longer take mail for a domain; its accounts must be gone.
-    Remove { name: String },
+    /// No longer take mail for a domain; its addresses must be gone.
+    Remove {
+        /// One that `list` shows.
+        name: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
 enum AccountCommand {
     /// Add an account: an address that logs in and has mailboxes.
     Add {
+        /// In a domain of ours; with it and the password the account signs in.
         address: String,
-        /// For people.
-        #[arg(long, default_value = "")]
+        /// The name people see; without it, what stands before the @.
+        #[arg(long, default_value = "", hide_default_value = true)]
         name: String,
         /// Octets it may keep; no limit without.
         #[arg(long)]
@@ -99,17 +106,21 @@ enum AccountCommand {
         #[arg(long)]
         administrator: bool,
         #[command(flatten)]
-        password: Password,
+        password: GivenPassword,
     },
     /// All accounts, and the room they use.
     List,
     /// Remove an account and all its mail.
-    Remove { address: String },
+    Remove {
+        /// What the account signs in as.
+        address: String,
+    },
     /// Give an account a new password.
     Password {
+        /// What the account signs in as.
         address: String,
         #[command(flatten)]
-        password: Password,
+        password: GivenPassword,
     },
 }
 
@@ -117,32 +128,45 @@ enum AccountCommand {
 enum AliasCommand {
     /// Mail to ADDRESS goes to the targets; those may send as ADDRESS.
     Add {
+        /// A new one, in a domain of ours.
         address: String,
+        /// Addresses of ours, or elsewhere.
         #[arg(required = true)]
         targets: Vec<String>,
     },
     /// All addresses, of accounts, aliases and groups.
     List,
     /// Take an alias away.
-    Remove { address: String },
+    Remove {
+        /// One that `list` shows.
+        address: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
 enum GroupCommand {
     /// Mail to ADDRESS goes to each member.
     Add {
+        /// A new one, in a domain of ours.
         address: String,
+        /// Addresses of ours, or elsewhere.
         #[arg(required = true)]
         members: Vec<String>,
     },
     /// Take a group away.
-    Remove { address: String },
+    Remove {
+        /// One that `alias list` shows.
+        address: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
 enum MailboxCommand {
     /// Names, numbers of messages, octets.
-    List { account: String },
+    List {
+        /// What the account signs in as.
+        account: String,
+    },
 }
 
 /// Why a command failed.
@@ -193,22 +217,26 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         command => request(command)?,
     };
     let answer = ask(&config, request)?;
-    print(&answer, cli.json);
+    print(&answer, cli.json)?;
     if answer.good { Ok(()) } else { Err(CliError::Failed("problems were found".into())) }
 }
 
-fn print(answer: &Answer, json: bool) {
-    if json {
-        println!("{}", answer.data);
-    } else if !answer.text.is_empty() {
-        println!("{}", answer.text);
+/// Whoever closed the pipe (`| head`) wants no more: that is no failure.
+fn print(answer: &Answer, json: bool) -> Result<(), CliError> {
+    let text = if json { answer.data.to_string() } else { answer.text.clone() };
+    if text.is_empty() {
+        return Ok(());
+    }
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(CliError::Failed(format!("writing the answer: {e}"))),
+        _ => Ok(()),
     }
 }
 
 /// The first command of all: with a password of the administrator's choice, or one that is made and shown.
 fn init(config: &Config, domain: String, admin: String, given: bool, json: bool) -> Result<(), CliError> {
     let password = if given {
-        Password { password_stdin: true }.read()?
+        GivenPassword { password_stdin: true }.read()?
     } else {
         guide::new_password().map_err(CliError::Failed)?
     };
@@ -219,8 +247,7 @@ fn init(config: &Config, domain: String, admin: String, given: bool, json: bool)
     if let (Some(password), Some(data)) = (shown, answer.data.as_object_mut()) {
         data.insert("password".into(), password.into());
     }
-    print(&answer, json);
-    Ok(())
+    print(&answer, json)
 }
 
 fn request(command: Command) -> Result<Request, CliError> {
@@ -269,7 +296,7 @@ fn private(data: &Path) -> Result<(), CliError> {
     serve::private_dir(data).map_err(|e| CliError::Failed(format!("{}: {e}", data.display())))
 }
 
-impl Password {
+impl GivenPassword {
     fn read(&self) -> Result<String, CliError> {
         if !self.password_stdin {
             eprint!("Password: ");
@@ -296,4 +323,14 @@ fn log() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() { log.init() } else { log.json().init() }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
 }
