@@ -23,6 +23,9 @@ pub struct Config {
     /// Who is trusted.
     #[serde(default)]
     pub network: Network,
+    /// How users sign in.
+    #[serde(default)]
+    pub sign_in: SignIn,
     /// The certificate; without, one is made.
     pub tls: Option<TlsFiles>,
     /// Which engine keeps the tables.
@@ -76,6 +79,14 @@ pub struct Network {
     pub cleartext_login_on_loopback: bool,
     /// Whose connections begin with a PROXY header.
     pub proxy_protocol_from: Vec<Parsed<Cidr>>,
+}
+
+/// How users sign in.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SignIn {
+    /// Offer SCRAM-SHA-256 (and -PLUS): for app passwords. Programs that prefer it fail with a chosen password.
+    pub scram: bool,
 }
 
 /// A certificate on disk; relative to the configuration.

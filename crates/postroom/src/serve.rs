@@ -44,6 +44,7 @@ pub async fn run(config: Config) -> Result<(), String> {
         hostname: config.hostname.clone(),
         trusted: cidrs(&config.network.trusted),
         clear_on_loopback: config.network.cleartext_login_on_loopback,
+        scram: config.sign_in.scram,
         max_message: config.max_message,
         counters: counters.clone(),
         stopping: stopping.clone(),

@@ -21,7 +21,6 @@ use mailbox::Mailboxes;
 use net::{Cidr, Stream, Tls};
 
 pub use counters::{Count, Counters, ServiceCounts};
-pub use sign_in::{MECHANISMS, MECHANISMS_IN_CLEAR};
 pub use smtp::Role;
 
 /// What every session needs. One for the whole server.
@@ -40,6 +39,8 @@ pub struct Services {
     pub trusted: Vec<Cidr>,
     /// Sign-in without TLS is allowed from loopback.
     pub clear_on_loopback: bool,
+    /// SCRAM is offered, for app passwords.
+    pub scram: bool,
     /// The largest mail, octets.
     pub max_message: u64,
     /// What sessions count.

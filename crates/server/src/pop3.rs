@@ -19,8 +19,8 @@ use pop3::{Config, Event, Secret, Server, Tls};
 use store::BlobReader;
 
 use crate::conn::{Conn, Read};
-use crate::sign_in::{Progress, SignIn, password_sign_in};
-use crate::{HANDSHAKE, MECHANISMS, Services};
+use crate::sign_in::{Progress, SignIn, mechanisms, password_sign_in};
+use crate::{HANDSHAKE, Services};
 
 /// RFC 1939 §3: at least ten minutes.
 const IDLE: Duration = Duration::from_secs(600);
@@ -33,7 +33,7 @@ pub(crate) async fn serve(services: Arc<Services>, stream: Stream) -> io::Result
         hostname: services.hostname.clone(),
         tls: if stream.is_tls() { Tls::On } else { Tls::Offered },
         clear_sign_in: services.clear_sign_in(Some(ip)),
-        mechanisms: MECHANISMS.to_vec(),
+        mechanisms: mechanisms(services.scram, true).to_vec(),
     });
     let binding = stream.channel_binding();
     let conn = Conn::new(stream, services.stopping.clone());

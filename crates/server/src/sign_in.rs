@@ -8,18 +8,22 @@ use directory::{Attempt, AuthFailure, Channel, Conversation, SignedIn, Turn};
 
 use crate::Services;
 
-/// What we offer under TLS, best first. SCRAM is for app passwords: of an account's own password only a hash is kept that
-/// SCRAM cannot use.
-pub const MECHANISMS: [&str; 4] = [
-    Mechanism::ScramSha256Plus.name(),
-    Mechanism::ScramSha256.name(),
-    Mechanism::Plain.name(),
-    Mechanism::Login.name(),
-];
-
-/// What we offer without: nothing can be bound to a channel that is none.
-pub const MECHANISMS_IN_CLEAR: [&str; 3] =
-    [Mechanism::ScramSha256.name(), Mechanism::Plain.name(), Mechanism::Login.name()];
+/// The mechanisms offered, best first. SCRAM only where the administrator wants it: it knows app passwords alone (of an
+/// account's own password a hash is kept that SCRAM cannot use), and many programs take the strongest they are offered and
+/// then fail with the password their user chose. What binds to the TLS channel is not for connections without.
+pub(crate) fn mechanisms(scram: bool, tls: bool) -> &'static [&'static str] {
+    const ALL: [&str; 4] = [
+        Mechanism::ScramSha256Plus.name(),
+        Mechanism::ScramSha256.name(),
+        Mechanism::Plain.name(),
+        Mechanism::Login.name(),
+    ];
+    match (scram, tls) {
+        (true, true) => &ALL,
+        (true, false) => &ALL[1..],
+        (false, _) => &ALL[2..],
+    }
+}
 
 /// One exchange.
 pub(crate) struct SignIn {

@@ -12,8 +12,8 @@ use smtp::server::{BareLineEnds, Protocol};
 use smtp::{Config, Event, Mail, Rcpt, Recipient, Server};
 
 use crate::conn::{Conn, Read};
-use crate::sign_in::{Progress, SignIn};
-use crate::{HANDSHAKE, MECHANISMS, MECHANISMS_IN_CLEAR, Services};
+use crate::sign_in::{Progress, SignIn, mechanisms};
+use crate::{HANDSHAKE, Services};
 
 /// RFC 5321 §4.5.3.2.7: a server waits at least five minutes for a command.
 const COMMAND: Duration = Duration::from_secs(300);
@@ -42,9 +42,9 @@ fn config(services: &Services, role: Role, ip: Option<IpAddr>) -> Config {
     match role {
         Role::Lmtp => config.protocol = Protocol::Lmtp,
         Role::Mx | Role::Submission => {
-            config.auth = MECHANISMS.to_vec();
+            config.auth = mechanisms(services.scram, true).to_vec();
             if services.clear_sign_in(ip) {
-                config.auth_in_clear = MECHANISMS_IN_CLEAR.to_vec();
+                config.auth_in_clear = mechanisms(services.scram, false).to_vec();
             }
         }
     }

@@ -3,8 +3,7 @@
 use imap::{Capabilities, Code, Enable, IdField, Secret, Status, Tag};
 
 use super::{No, Session};
-use crate::sign_in::{Progress, SignIn, password_sign_in};
-use crate::{MECHANISMS, MECHANISMS_IN_CLEAR};
+use crate::sign_in::{Progress, SignIn, mechanisms, password_sign_in};
 
 /// Sign-ins that may fail on one connection (trap 28).
 const MOST_FAILED: u32 = 5;
@@ -28,11 +27,7 @@ impl Session {
     }
 
     fn mechanisms(&self) -> &'static [&'static str] {
-        match self.peer.binding {
-            _ if !self.may_sign_in() => &[],
-            Some(_) => &MECHANISMS,
-            None => &MECHANISMS_IN_CLEAR,
-        }
+        if self.may_sign_in() { mechanisms(self.services.scram, self.peer.binding.is_some()) } else { &[] }
     }
 
     fn capabilities(&self) -> Capabilities<'static> {

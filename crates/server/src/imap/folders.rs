@@ -78,9 +78,16 @@ impl Session {
         Ok(())
     }
 
-    /// RFC 9051 §6.3.7, §6.3.8.
+    /// RFC 9051 §6.3.7, §6.3.8. A name is subscribed to only while it has a mailbox, so that a slip of the pen is told;
+    /// it stays subscribed when the mailbox goes.
     pub(super) async fn subscribe(&mut self, tag: &Tag, name: MailboxName, yes: bool) -> Result<(), No> {
-        self.write(move |tx, account| verbs::subscribe(tx, account, name.as_str(), yes)).await?;
+        self.write(move |tx, account| {
+            if yes && verbs::find(tx, account, name.as_str())?.is_none() {
+                return Err(Refusal::NoMailbox.into());
+            }
+            verbs::subscribe(tx, account, name.as_str(), yes)
+        })
+        .await?;
         self.done(tag, None, if yes { "SUBSCRIBE completed" } else { "UNSUBSCRIBE completed" }).await;
         Ok(())
     }

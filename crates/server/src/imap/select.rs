@@ -54,10 +54,22 @@ impl Selected {
             }
             uid_set(&ranges)
         };
-        if set.has_saved() {
-            numbers.union(&numbers_of(index, &self.saved));
-        }
+        self.add_saved(set, &mut numbers);
         Ok(numbers)
+    }
+
+    /// The same for SEARCH, where a number above the highest is a condition that nothing meets: programs search for `5`
+    /// in mailboxes of three.
+    pub fn numbers_sought(&self, set: &SequenceSet) -> UidSet {
+        let mut numbers = uid_set(&set.resolve(self.view.index().len()));
+        self.add_saved(set, &mut numbers);
+        numbers
+    }
+
+    fn add_saved(&self, set: &SequenceSet, numbers: &mut UidSet) {
+        if set.has_saved() {
+            numbers.union(&numbers_of(self.view.index(), &self.saved));
+        }
     }
 }
 

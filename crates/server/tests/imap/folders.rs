@@ -68,7 +68,9 @@ async fn list_extended() {
     c.ask("CREATE Fruit/Banana").await;
     c.ask("CREATE Vegetable").await;
     c.ask("SUBSCRIBE Fruit/Apple").await;
-    c.ask("SUBSCRIBE Tofu/Raw").await;
+    for gone in ["CREATE Tofu/Raw", "SUBSCRIBE Tofu/Raw", "DELETE Tofu/Raw", "DELETE Tofu"] {
+        c.ask(gone).await;
+    }
     for name in ["Archive", "Drafts", "INBOX", "Junk", "Sent", "Trash"] {
         c.ask(&format!("UNSUBSCRIBE {name}")).await;
     }

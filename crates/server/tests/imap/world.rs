@@ -76,6 +76,7 @@ impl World {
             hostname: "mx.x.test".into(),
             trusted: Vec::new(),
             clear_on_loopback: clear,
+            scram: true,
             max_message: 1 << 20,
             counters: Arc::default(),
             stopping,

@@ -79,7 +79,7 @@ impl Question {
         let ago = |seconds: u32| Timestamp(now.0.saturating_sub(i64::from(seconds) * 1000));
         Ok(match key {
             SearchKey::All | SearchKey::SaveDateSupported => Question::Always(true),
-            SearchKey::Sequence(set) => Question::Numbers(selected.numbers(false, set)?),
+            SearchKey::Sequence(set) => Question::Numbers(selected.numbers_sought(set)),
             SearchKey::Uid(set) => Question::Numbers(selected.numbers(true, set)?),
             SearchKey::Flag(flag) => Self::flag(flag, selected),
             SearchKey::Larger(octets) => Question::Larger(*octets),
