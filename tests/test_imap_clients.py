@@ -41,11 +41,11 @@ def test_imaplib(server):
         parts = client.fetch("1:3", "(FLAGS BODY.PEEK[])")[1]
         assert [part[1] for part in parts if isinstance(part, tuple)] == sent
         assert client.store("1", "+FLAGS", "(\\Deleted)")[0] == "OK"
-        assert client.create("Archive")[0] == "OK" and client.copy("2:3", "Archive")[0] == "OK"
+        assert client.create("Old")[0] == "OK" and client.copy("2:3", "Old")[0] == "OK"
         assert client.expunge()[1] == [b"1"]
         assert client.search(None, "SUBJECT", "2")[1] == [b"2"]
     with server.imap(user) as client:
-        assert client.select("Archive")[1] == [b"2"]
+        assert client.select("Old")[1] == [b"2"]
 
 
 def test_imapclient(server):
@@ -84,8 +84,12 @@ def test_imapclient_livetest(server, tmp_path):
     results = re.findall(r"^test_(\w+) [^\n]*?(?:\n[^\n]+)?? \.\.\. (ok|skipped|FAIL|ERROR)", report, re.M)
     ended = {how: {name for name, end in results if end == how} for how in ["ok", "skipped", "FAIL", "ERROR"]}
     # Its own faults, the same with every server: it compares an Envelope with a tuple, calls a method `move` that Python's
-    # imaplib lacks, and takes for granted that a sign-in is slow.
-    assert ended["FAIL"] <= {"fetch", "small_read_timeout_fail"} and ended["ERROR"] <= {"move"}, report
+    # imaplib lacks, and takes for granted that connecting and signing in are slow.
+    fails, errors = {"fetch", "small_read_timeout_fail", "small_connection_timeout_fail"}, {"move"}
+    # Ours to choose: no message is \\Recent (RFC 9051 has dropped it), a name may be subscribed to that is no mailbox
+    # (RFC 9051 §6.3.7), and a sequence number above the last is an error in SEARCH too.
+    fails, errors = fails | {"status", "subscriptions"}, errors | {"search"}
+    assert ended["FAIL"] <= fails and ended["ERROR"] <= errors, report
     assert ended["skipped"] <= {"gmail_xlist", "xlist", "gmail_labels", "gmail_search", "getacl", "uid_expunge", "sort",
                                 "sort_with_unicode", "thread", "thread_with_unicode"}, report  # fmt: skip
     assert len(results) > 50 and {"copy", "expunge", "idle", "search_with_modseq", "uid_expunge"} <= ended["ok"], report
@@ -122,6 +126,7 @@ Port {port}
 User {user}
 Pass pw
 SSLType IMAPS
+AuthMechs {mechanism}
 CertificateFile {certificate}
 PathDelimiter /
 
@@ -141,12 +146,25 @@ SyncState *
 """
 
 
+def mbsyncrc(server, user: str, near, mechanism: str) -> str:
+    return MBSYNC.format(host=server.address, port=server.ports["imaps"], user=user, directory=near,
+                         certificate=server.certificate, mechanism=mechanism)  # fmt: skip
+
+
+@pytest.mark.needs("scram with the account's password")
+def test_mbsync_signs_in_with_what_it_thinks_best(server, tmp_path):
+    """It takes the strongest mechanism that is offered, and does not try another when that fails."""
+    user, _ = filled(server, 1)
+    (tmp_path / "near").mkdir()
+    (tmp_path / "mbsyncrc").write_text(mbsyncrc(server, user, tmp_path / "near", "*"))
+    run("mbsync", "-c", tmp_path / "mbsyncrc", "all")
+
+
 def test_mbsync_keeps_two_sides_alike(server, tmp_path):
     user, sent = filled(server, 20)
     near, settings = tmp_path / "near", tmp_path / "mbsyncrc"
     near.mkdir()
-    settings.write_text(MBSYNC.format(host=server.address, port=server.ports["imaps"], user=user, directory=near,
-                                      certificate=server.certificate))  # fmt: skip
+    settings.write_text(mbsyncrc(server, user, near, "PLAIN"))
 
     def sync() -> None:
         run("mbsync", "-c", settings, "all")
