@@ -229,6 +229,31 @@ impl<'a> Tx<'a> {
         Ok(out)
     }
 
+    /// Runs a part of a job. When that is refused, all it did is taken back, and only that: the job may go on without it. Any
+    /// other error fails the whole transaction, as ever.
+    ///
+    /// # Errors
+    /// Those of `part`.
+    pub fn attempt<T>(&mut self, part: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let events = self.events.len();
+        self.point("SAVEPOINT part")?;
+        let result = part(self);
+        if self.failed.is_some() {
+            return result;
+        }
+        if result.is_err() {
+            self.events.truncate(events);
+            self.point("ROLLBACK TO part")?;
+        }
+        self.point("RELEASE part")?;
+        result
+    }
+
+    fn point(&mut self, text: &str) -> Result<()> {
+        let result = self.batch(text);
+        self.noted(result)
+    }
+
     /// Announces `event` when, and only when, this transaction is on disk.
     pub fn publish(&mut self, event: Event) {
         self.events.push(event);

@@ -568,3 +568,36 @@ fn packs_of_the_short_lived_go_when_nothing_refers_to_them() {
         assert!(store.blob(late).unwrap().verify().is_ok());
     }
 }
+
+#[test]
+fn a_part_that_is_refused_is_taken_back_alone() {
+    for bed in engines() {
+        let store = bed.open(&[TABLES]);
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let ear = heard.clone();
+        store.subscribe(Box::new(move |event| ear.lock().unwrap().extend(event.downcast_ref::<i64>().copied())));
+        let done = store.write_blocking(|tx| {
+            let mut outcomes = Vec::new();
+            for k in 0..6i64 {
+                let outcome = tx.attempt(|tx| {
+                    tx.execute(&ADD, params![1, k, None::<i64>])?;
+                    tx.publish(Arc::new(k));
+                    if k % 3 == 0 { Err(refusal()) } else { Ok(k) }
+                });
+                outcomes.push(outcome.ok());
+            }
+            Ok(outcomes)
+        });
+        assert_eq!(done.unwrap(), [None, Some(1), Some(2), None, Some(4), Some(5)]);
+        assert_eq!(count(&store, 1), 4, "{}", bed.name());
+        assert_eq!(*heard.lock().unwrap(), [1, 2, 4, 5]);
+        // A statement that fails is no refusal.
+        let broken = store.write_blocking(|tx| {
+            tx.execute(&ADD, params![2, 1, None::<i64>])?;
+            let _ = tx.attempt(|tx| tx.execute(&ADD, params![2, 1, None::<i64>]));
+            Ok(())
+        });
+        assert!(matches!(broken, Err(Error::Sql(_))), "{}", bed.name());
+        assert_eq!(count(&store, 2), 0);
+    }
+}
