@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::Tx;
 
+use crate::credential;
 use crate::house::House;
 
 /// A request.
@@ -36,6 +37,12 @@ pub enum Request {
     AddressRemove { address: String },
     /// All addresses of our domains.
     AddressList,
+    /// An app password for one program of an account.
+    CredentialAdd { account: String, name: String },
+    /// What an account can sign in with.
+    CredentialList { account: String },
+    /// Takes a credential away.
+    CredentialRemove { account: String, id: i64 },
     /// The mailboxes of an account.
     MailboxList { account: String },
     /// Proves the store consistent.
@@ -57,7 +64,8 @@ pub struct Answer {
 pub type Outcome = Result<Answer, String>;
 
 impl Answer {
-    fn new(text: impl Into<String>, data: Value) -> Self {
+    /// An answer to a request that was carried out.
+    pub fn new(text: impl Into<String>, data: Value) -> Self {
         Answer { text: text.into(), data, good: true }
     }
 }
@@ -105,6 +113,9 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
             .await
         }
         Request::AddressList => read(house, address_list).await,
+        Request::CredentialAdd { account, name } => credential::add(house, account, name).await,
+        Request::CredentialList { account } => credential::list(house, account).await,
+        Request::CredentialRemove { account, id } => credential::remove(house, account, id).await,
         Request::MailboxList { account } => read(house, move |tx| mailbox_list(tx, &account)).await,
         Request::Verify => verify(house).await,
     }
@@ -119,7 +130,7 @@ async fn read(house: &House, work: impl FnOnce(&mut Tx<'_>) -> store::Result<Ans
 }
 
 /// A refusal's text is meant for people; everything else is said whole.
-fn words(e: store::Error) -> String {
+pub fn words(e: store::Error) -> String {
     match e.refusal() {
         Some(refusal) => refusal.reply().text.to_string(),
         None => e.to_string(),
@@ -139,7 +150,8 @@ fn parse(address: &str) -> store::Result<Address> {
     Address::parse(address).map_err(|e| refused(format!("{address}: {e}")))
 }
 
-fn account(tx: &mut Tx<'_>, address: &str) -> store::Result<AccountId> {
+/// The account that signs in as `address`.
+pub fn account(tx: &mut Tx<'_>, address: &str) -> store::Result<AccountId> {
     let found = directory::account_by_login(tx, &parse(address)?)?;
     found.map(|a| a.id).ok_or_else(|| refused(format!("there is no account {address}")))
 }

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::io::{BufRead, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::admin::{self, Answer, Outcome, Request};
 use crate::config::Config;
 use crate::house::House;
-use crate::{control, guide, serve};
+use crate::{control, doctor, guide, serve};
 
 /// Everything an organisation does with e-mail.
 ///
@@ -60,11 +61,34 @@ enum Command {
     /// Addresses whose mail goes to each member.
     #[command(subcommand)]
     Group(GroupCommand),
+    /// What an account signs in with: its password, and app passwords for its programs.
+    #[command(subcommand)]
+    Credential(CredentialCommand),
     /// The mailboxes of an account.
     #[command(subcommand)]
     Mailbox(MailboxCommand),
     /// Prove the store consistent: tables, mails, and every byte of every pack. Works while the server runs.
     Verify,
+    /// Look at configuration, data, certificates and DNS, and say what to do about what is wrong.
+    Doctor {
+        /// Ask nothing of the DNS.
+        #[arg(long)]
+        offline: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum CredentialCommand {
+    /// Make an app password for one program, and show it once.
+    Add {
+        account: String,
+        /// What its owner calls it: "phone", "backup script".
+        name: String,
+    },
+    /// All credentials, when they were made and last used.
+    List { account: String },
+    /// Take a credential away by its number.
+    Remove { account: String, id: i64 },
 }
 
 #[derive(Debug, Args)]
@@ -206,6 +230,11 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Init { domain, admin, password_stdin } => {
             return init(&config, domain, admin, password_stdin, cli.json);
         }
+        Command::Doctor { offline } => {
+            let answer = doctor::run(&config, offline)?;
+            print(&answer, cli.json)?;
+            return if answer.good { Ok(()) } else { Err(CliError::Failed("problems were found".into())) };
+        }
         Command::Serve { check: true } => {
             println!("{}: no mistakes found", cli.config.display());
             return Ok(());
@@ -252,7 +281,9 @@ fn init(config: &Config, domain: String, admin: String, given: bool, json: bool)
 
 fn request(command: Command) -> Result<Request, CliError> {
     Ok(match command {
-        Command::Serve { .. } | Command::Init { .. } => return Err(CliError::Usage("that is no request".into())),
+        Command::Serve { .. } | Command::Init { .. } | Command::Doctor { .. } => {
+            return Err(CliError::Usage("that is no request".into()));
+        }
         Command::Domain(DomainCommand::Add { name }) => Request::DomainAdd { name },
         Command::Domain(DomainCommand::List) => Request::DomainList,
         Command::Domain(DomainCommand::Remove { name }) => Request::DomainRemove { name },
@@ -270,23 +301,37 @@ fn request(command: Command) -> Result<Request, CliError> {
             Request::AddressRemove { address }
         }
         Command::Group(GroupCommand::Add { address, members }) => Request::GroupAdd { address, members },
+        Command::Credential(CredentialCommand::Add { account, name }) => Request::CredentialAdd { account, name },
+        Command::Credential(CredentialCommand::List { account }) => Request::CredentialList { account },
+        Command::Credential(CredentialCommand::Remove { account, id }) => Request::CredentialRemove { account, id },
         Command::Mailbox(MailboxCommand::List { account }) => Request::MailboxList { account },
         Command::Verify => Request::Verify,
     })
 }
 
+/// How long a server that holds the store, but does not answer yet or any more, is waited for.
+const STARTING: Duration = Duration::from_secs(10);
+
 /// Asks the running server, or works on the store itself when none runs.
 fn ask(config: &Config, request: Request) -> Result<Answer, CliError> {
     let failed = |e: &dyn fmt::Display| CliError::Failed(e.to_string());
-    let asked = control::ask(&config.data, &request).map_err(|e| failed(&format_args!("asking the server: {e}")))?;
-    let outcome: Outcome = match asked {
-        Some(outcome) => outcome,
-        None => {
-            private(&config.data)?;
-            runtime()?.block_on(async {
-                let house = House::open(config).await.map_err(|e| failed(&e))?;
-                Ok(admin::execute(&house, request).await)
-            })?
+    let (runtime, begun) = (runtime()?, Instant::now());
+    let outcome: Outcome = loop {
+        let asked =
+            control::ask(&config.data, &request).map_err(|e| failed(&format_args!("asking the server: {e}")))?;
+        if let Some(outcome) = asked {
+            break outcome;
+        }
+        private(&config.data)?;
+        match runtime.block_on(House::open(config)) {
+            Ok(house) => break runtime.block_on(admin::execute(&house, request)),
+            // A server that starts has the store a moment before it listens; one that stops, a moment longer.
+            Err(store::Error::Busy) if begun.elapsed() < STARTING => std::thread::sleep(Duration::from_millis(100)),
+            Err(store::Error::Busy) => {
+                let data = config.data.display();
+                return Err(CliError::Failed(format!("{data} is in use by a process that does not answer")));
+            }
+            Err(e) => return Err(failed(&e)),
         }
     };
     outcome.map_err(CliError::Failed)
@@ -312,7 +357,11 @@ impl GivenPassword {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+/// The threads that sessions and requests run on.
+///
+/// # Errors
+/// The system's.
+pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|e| CliError::Failed(format!("starting: {e}")))
 }

@@ -8,6 +8,8 @@ mod admin;
 mod cli;
 mod config;
 mod control;
+mod credential;
+mod doctor;
 mod guide;
 mod house;
 mod serve;

@@ -1,0 +1,119 @@
+//! `postroom doctor`: looks at everything an administrator can get wrong, and says what to do about it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use net::{Deadline, MailHosts, Resolver};
+use serde_json::{Value, json};
+
+use crate::admin::{Answer, Request};
+use crate::cli::CliError;
+use crate::config::Config;
+use crate::{cli, control};
+
+/// How long a look-up may take.
+const DNS: Duration = Duration::from_secs(5);
+
+/// How something is.
+enum Finding {
+    Good(String),
+    /// Works, but not as it should.
+    Doubt(String),
+    Bad(String),
+}
+
+/// Looks at configuration, data, server and DNS.
+///
+/// # Errors
+/// When the runtime cannot be started.
+pub fn run(config: &Config, offline: bool) -> Result<Answer, CliError> {
+    let mut findings = vec![data_directory(config), server(config)];
+    findings.extend(config.tls.as_ref().map(|tls| key_file(&tls.key)));
+    if config.tls.is_none() {
+        findings.push(Finding::Doubt("the certificate is self-signed: name a real one in [tls]".into()));
+    }
+    if !offline {
+        findings.extend(cli::runtime()?.block_on(dns(config)));
+    }
+    Ok(report(&findings))
+}
+
+fn data_directory(config: &Config) -> Finding {
+    let dir = config.data.display();
+    match std::fs::metadata(&config.data) {
+        Err(e) => Finding::Bad(format!("data directory {dir}: {e}; `postroom init` makes it")),
+        Ok(m) if m.permissions().mode() & 0o077 != 0 => {
+            Finding::Doubt(format!("data directory {dir} can be read by others: chmod 700 {dir}"))
+        }
+        Ok(_) => Finding::Good(format!("data directory {dir} is private")),
+    }
+}
+
+fn key_file(key: &std::path::Path) -> Finding {
+    match std::fs::metadata(key) {
+        Err(e) => Finding::Bad(format!("[tls] key {}: {e}", key.display())),
+        Ok(m) if m.permissions().mode() & 0o007 != 0 => {
+            Finding::Bad(format!("[tls] key {} can be read by everybody: chmod 640 it", key.display()))
+        }
+        Ok(_) => Finding::Good("the TLS key is private".into()),
+    }
+}
+
+fn server(config: &Config) -> Finding {
+    match control::ask(&config.data, &Request::DomainList) {
+        Ok(Some(Ok(answer))) => {
+            let domains = answer.data.as_array().map_or(0, Vec::len);
+            match domains {
+                0 => Finding::Bad("the server runs, but has no domain: postroom domain add NAME".into()),
+                n => Finding::Good(format!("the server runs and answers; {n} domains")),
+            }
+        }
+        Ok(Some(Err(e))) => Finding::Bad(format!("the server runs, but its store does not answer: {e}")),
+        Ok(None) => Finding::Doubt("the server does not run: postroom serve".into()),
+        Err(e) => Finding::Bad(format!("the server does not answer on its socket: {e}")),
+    }
+}
+
+/// Whether the world finds us: our name has an address, and our domains' mail is sent to our name.
+async fn dns(config: &Config) -> Vec<Finding> {
+    let resolver = match Resolver::system(false) {
+        Ok(resolver) => resolver,
+        Err(e) => return vec![Finding::Bad(format!("DNS: {e}"))],
+    };
+    let name = &config.hostname;
+    let mut findings = vec![match resolver.addresses(name, Deadline::after(DNS)).await {
+        Ok(found) => Finding::Good(format!("{name} has {} addresses", found.records.len())),
+        Err(e) => Finding::Bad(format!("our name {name} has no address: {e}; add an A or AAAA record")),
+    }];
+    let Ok(Some(Ok(domains))) = control::ask(&config.data, &Request::DomainList) else { return findings };
+    for domain in domains.data.as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let hosts = resolver.mail_hosts(domain, || 0, Deadline::after(DNS)).await;
+        findings.push(match hosts {
+            Ok(MailHosts::Mx(hosts)) if hosts.records.iter().any(|h| h.host.eq_ignore_ascii_case(name)) => {
+                Finding::Good(format!("mail for {domain} comes here"))
+            }
+            Ok(MailHosts::Mx(_)) => Finding::Bad(format!("mail for {domain} goes elsewhere: its MX is not {name}")),
+            Ok(MailHosts::Null) => Finding::Bad(format!("{domain} says that it takes no mail (null MX)")),
+            Ok(MailHosts::Implicit) => {
+                Finding::Doubt(format!("{domain} has no MX record: add `{domain}. MX 10 {name}.`"))
+            }
+            Err(e) => Finding::Bad(format!("{domain}: {e}")),
+        });
+    }
+    findings
+}
+
+fn report(findings: &[Finding]) -> Answer {
+    let (mut text, mut data, mut good) = (Vec::new(), Vec::new(), true);
+    for finding in findings {
+        let (mark, state, words) = match finding {
+            Finding::Good(words) => ("ok   ", "ok", words),
+            Finding::Doubt(words) => ("look ", "look", words),
+            Finding::Bad(words) => ("WRONG", "wrong", words),
+        };
+        good &= !matches!(finding, Finding::Bad(_));
+        text.push(format!("{mark}  {words}"));
+        data.push(json!({ "state": state, "text": words }));
+    }
+    Answer { text: text.join("\n"), data: Value::Array(data), good }
+}
