@@ -81,14 +81,23 @@ enum Command {
 enum CredentialCommand {
     /// Make an app password for one program, and show it once.
     Add {
+        /// What the account signs in as.
         account: String,
         /// What its owner calls it: "phone", "backup script".
         name: String,
     },
     /// All credentials, when they were made and last used.
-    List { account: String },
+    List {
+        /// What the account signs in as.
+        account: String,
+    },
     /// Take a credential away by its number.
-    Remove { account: String, id: i64 },
+    Remove {
+        /// What the account signs in as.
+        account: String,
+        /// The number that `list` shows.
+        id: i64,
+    },
 }
 
 #[derive(Debug, Args)]
