@@ -44,32 +44,25 @@ impl Selected {
     /// # Errors
     /// BAD for a number above the highest (RFC 9051 §6.4.5). UIDs that are not there mean nothing (§6.4.9).
     pub fn numbers(&self, uid: bool, set: &SequenceSet) -> Result<UidSet, No> {
+        let highest = self.view.index().len();
+        if !uid && set.resolve(highest).last().is_some_and(|last| last > highest) {
+            return Err(No::Wrong("There is no message of that number"));
+        }
+        Ok(self.numbers_there(uid, set))
+    }
+
+    /// The same, for a SEARCH: what is not there does not match.
+    pub fn numbers_there(&self, uid: bool, set: &SequenceSet) -> UidSet {
         let index = self.view.index();
         let mut numbers = if uid {
             numbers_of(index, &uid_set(&set.resolve(index.max_uid())))
         } else {
-            let ranges = set.resolve(index.len());
-            if ranges.last().is_some_and(|last| last > index.len()) {
-                return Err(No::Wrong("There is no message of that number"));
-            }
-            uid_set(&ranges)
+            uid_set(&set.resolve(index.len())).intersection(&UidSet::from_ranges([(0, index.len())]))
         };
-        self.add_saved(set, &mut numbers);
-        Ok(numbers)
-    }
-
-    /// The same for SEARCH, where a number above the highest is a condition that nothing meets: programs search for `5`
-    /// in mailboxes of three.
-    pub fn numbers_sought(&self, set: &SequenceSet) -> UidSet {
-        let mut numbers = uid_set(&set.resolve(self.view.index().len()));
-        self.add_saved(set, &mut numbers);
-        numbers
-    }
-
-    fn add_saved(&self, set: &SequenceSet, numbers: &mut UidSet) {
         if set.has_saved() {
-            numbers.union(&numbers_of(self.view.index(), &self.saved));
+            numbers.union(&numbers_of(index, &self.saved));
         }
+        numbers
     }
 }
 
@@ -200,7 +193,7 @@ impl Session {
         let work = move |tx: &mut store::Tx<'_>| verbs::vanished(tx, account, mailbox, &index, since);
         let gone = self.store_below().read(work).await?.intersection(among);
         let shown: UidSet = seen.within(&gone).map(|(_, entry)| entry.uid.0).collect();
-        let given = UidSet::from_ranges([(1, seen.uid_next.saturating_sub(1))]);
+        let given = UidSet::from_ranges([(0, seen.uid_next.saturating_sub(1))]);
         Ok(gone.difference(&shown).intersection(&given))
     }
 

@@ -62,6 +62,7 @@ async fn every_key() {
         ("(SEEN SUBJECT report) 1:2", "1"),
         ("2:*", "2 3 4"),
         ("UID 3:1", "1 2 3"),
+        ("4:99", "4"),
         ("99", ""),
         ("FROM stranger", "1 2 3"),
         ("TO x.test FROM ELSEWHERE", "1 2 3"),
@@ -84,8 +85,7 @@ async fn every_key() {
         ("UNDELETED UNANSWERED UNDRAFT", "1 2 3"),
         ("SUBJECT report BODY needle TEXT stranger YOUNGER 3600 SEEN", "1"),
     ] {
-        let expected_numbers = if keys == "99" { continue } else { expected };
-        assert_eq!(found(&mut c, keys).await, expected_numbers, "{keys}");
+        assert_eq!(found(&mut c, keys).await, expected, "{keys}");
     }
     for (words, expected) in [("gęślą", "2"), ("GĘŚLĄ JAŹŃ", "2"), ("Café", "3"), ("北市", "4"), ("北京", "")]
     {
@@ -93,7 +93,6 @@ async fn every_key() {
         assert_eq!(c.until("u").await[0].strip_prefix("* SEARCH").unwrap().trim(), expected, "{words}");
     }
     c.play("C: v SEARCH CHARSET X-NONE TEXT x\nS: v NO [BADCHARSET …").await;
-    c.play("C: w SEARCH 99\nS: * SEARCH\nS: w OK …").await;
 }
 
 #[tokio::test]

@@ -29,21 +29,13 @@ impl Session {
             self.use_mod_seqs();
         }
         let now = self.services.mailboxes.clock().now();
-        let saves = search.returns.is_some_and(|returns| returns.save);
-        let outcome = match Program::new(&search.program, self.selected()?, now) {
-            Ok(program) => self.find_messages(Arc::new(program)).await,
-            Err(no) => Err(no),
-        };
-        let found = match outcome {
-            Ok(found) => found,
-            Err(no) => {
-                // RFC 5182 §2.1: after a SEARCH with SAVE that fails, `$` is empty.
-                if saves {
-                    self.selected()?.saved = UidSet::new();
-                }
-                return Err(no);
-            }
-        };
+        let selected = self.selected()?;
+        let program = Arc::new(Program::new(&search.program, selected, now));
+        if search.returns.is_some_and(|returns| returns.save) {
+            // RFC 5182 §2.1: after a SEARCH with SAVE that fails, `$` is empty.
+            selected.saved = UidSet::new();
+        }
+        let found = self.find_messages(program).await?;
         self.write_found(tag, uid, search.returns, with_mod_seq, &found)?;
         self.tell(uid).await;
         let behind = !uid && self.selected.as_ref().is_some_and(|selected| selected.ahead.is_some());

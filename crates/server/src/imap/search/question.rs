@@ -6,7 +6,6 @@ use mailbox::{Entry, Flags, UidSet};
 
 use super::text::Needle;
 use super::truth::{Op, Truth, decide};
-use crate::imap::No;
 use crate::imap::select::Selected;
 
 /// What must be read to answer a question, cheapest first.
@@ -75,12 +74,12 @@ impl When {
 }
 
 impl Question {
-    fn new(key: &SearchKey, selected: &Selected, now: Timestamp) -> Result<Self, No> {
+    fn new(key: &SearchKey, selected: &Selected, now: Timestamp) -> Self {
         let ago = |seconds: u32| Timestamp(now.0.saturating_sub(i64::from(seconds) * 1000));
-        Ok(match key {
+        match key {
             SearchKey::All | SearchKey::SaveDateSupported => Question::Always(true),
-            SearchKey::Sequence(set) => Question::Numbers(selected.numbers_sought(set)),
-            SearchKey::Uid(set) => Question::Numbers(selected.numbers(true, set)?),
+            SearchKey::Sequence(set) => Question::Numbers(selected.numbers_there(false, set)),
+            SearchKey::Uid(set) => Question::Numbers(selected.numbers_there(true, set)),
             SearchKey::Flag(flag) => Self::flag(flag, selected),
             SearchKey::Larger(octets) => Question::Larger(*octets),
             SearchKey::Smaller(octets) => Question::Smaller(*octets),
@@ -107,7 +106,7 @@ impl Question {
             SearchKey::Body(text) | SearchKey::Text(text) if text.is_empty() => Question::Always(true),
             SearchKey::Body(text) => Question::Body(Needle::new(text)),
             SearchKey::Text(text) => Question::Text(Needle::new(text)),
-        })
+        }
     }
 
     fn flag(flag: &Flag, selected: &Selected) -> Self {
@@ -159,13 +158,13 @@ pub(super) struct Program {
 }
 
 impl Program {
-    pub fn new(program: &SearchProgram, selected: &Selected, now: Timestamp) -> Result<Self, No> {
+    pub fn new(program: &SearchProgram, selected: &Selected, now: Timestamp) -> Self {
         let mut questions = Vec::new();
         let mut ops = Vec::with_capacity(program.ops().len());
         for op in program.ops() {
             ops.push(match op {
                 SearchOp::Key(key) => {
-                    questions.push(Question::new(key, selected, now)?);
+                    questions.push(Question::new(key, selected, now));
                     Op::Key(questions.len() as u16 - 1)
                 }
                 SearchOp::And { end } => Op::And(*end),
@@ -173,7 +172,7 @@ impl Program {
                 SearchOp::Not { end } => Op::Not(*end),
             });
         }
-        Ok(Program { questions, ops })
+        Program { questions, ops }
     }
 
     /// Does the message match, as far as the mailbox's index knows?
