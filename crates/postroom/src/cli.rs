@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{BufRead, ErrorKind, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
@@ -331,7 +331,6 @@ fn ask(config: &Config, request: Request) -> Result<Answer, CliError> {
         if let Some(outcome) = asked {
             break outcome;
         }
-        private(&config.data)?;
         match runtime.block_on(House::open(config)) {
             Ok(house) => break runtime.block_on(admin::execute(&house, request)),
             // A server that starts has the store a moment before it listens; one that stops, a moment longer.
@@ -344,10 +343,6 @@ fn ask(config: &Config, request: Request) -> Result<Answer, CliError> {
         }
     };
     outcome.map_err(CliError::Failed)
-}
-
-fn private(data: &Path) -> Result<(), CliError> {
-    serve::private_dir(data).map_err(|e| CliError::Failed(format!("{}: {e}", data.display())))
 }
 
 impl GivenPassword {

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,18 +138,12 @@ fn self_signed(config: &Config) -> Result<CertFiles, String> {
     let dir = config.data.join("tls");
     let files = CertFiles { chain: dir.join("self-signed.pem"), key: dir.join("self-signed-key.pem") };
     if !files.chain.exists() {
-        private_dir(&config.data).and_then(|()| private_dir(&dir)).map_err(|e| format!("{}: {e}", dir.display()))?;
+        store::make_private_dir(&dir).map_err(|e| e.to_string())?;
         let names = [config.hostname.clone(), "localhost".into()];
         let now = base::Clock::now(&base::SystemClock);
         net::self_signed(&files, &names, now).map_err(|e| e.to_string())?;
     }
     Ok(files)
-}
-
-/// A directory for our user only.
-pub fn private_dir(dir: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// A certificate that was renewed goes live without a restart.

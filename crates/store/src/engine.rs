@@ -135,7 +135,7 @@ impl Store {
     /// [`Error::Io`] names what could not be opened; [`Error::Busy`]: another process has it.
     pub fn open(options: &Options, migrations: &[Migrations]) -> Result<Self> {
         let dir = &options.dir;
-        make_durably(dir)?;
+        make_private_dir(dir)?;
         let lock = lock(dir)?;
         let packs = Arc::new(Packs::open(&dir.join("packs"))?);
         let (queue, subscribers, stop) = (Arc::new(Queue::new()), Arc::new(Subscribers::default()), Stop::new());
@@ -314,7 +314,8 @@ impl Store {
         self.inner.subscribers.add(subscriber);
     }
 
-    /// Reads every record of every pack and compares checksums; `each` gets id, length and the verdict.
+    /// Reads every record of every pack, in ascending order of ids, and compares checksums; `each` gets id, length and the
+    /// verdict. A record that is not whole is damage only if something refers to it: a crash leaves such records.
     ///
     /// # Errors
     /// [`Error::Io`] when a pack cannot be read at all.
@@ -401,10 +402,16 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     std::thread::Builder::new().name(name.into()).spawn(work).map_err(|e| Error::io("starting a thread", e))
 }
 
-/// Makes `dir` and what it stands in; a power cut does not take the name of any of them away again.
-fn make_durably(dir: &Path) -> Result<()> {
+/// Makes a directory for our user only, and what it stands in; a power cut does not take the name of any of them away
+/// again. One that is there already is left as it is.
+///
+/// # Errors
+/// [`Error::Io`] names the directory that cannot be made or synced.
+pub fn make_private_dir(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
     let missing: Vec<&Path> = dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && !d.exists()).collect();
-    std::fs::create_dir_all(dir).map_err(|e| Error::io(format_args!("making {}", dir.display()), e))?;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|e| Error::io(format_args!("making {}", dir.display()), e))?;
     for made in missing {
         match made.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => sync(parent)?,

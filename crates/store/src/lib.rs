@@ -38,7 +38,7 @@ mod sqlite;
 mod tx;
 
 pub use blob::{BlobReader, Class, Staged, Stager};
-pub use engine::{Engine, Options, Store};
+pub use engine::{Engine, Options, Store, make_private_dir};
 pub use error::{Error, Result};
 pub use events::{Event, Gap, Subscriber};
 pub use job::Lane;

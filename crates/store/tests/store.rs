@@ -504,6 +504,19 @@ fn the_database_is_for_our_own_eyes() {
 }
 
 #[test]
+fn a_directory_is_made_for_our_own_eyes_and_one_that_is_there_is_left_as_it_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let bed = Bed::sqlite();
+    let (parent, dir) = (bed.dir().join("parent"), bed.dir().join("parent/data"));
+    let mode = |dir: &std::path::Path| dir.metadata().unwrap().permissions().mode() & 0o777;
+    store::make_private_dir(&dir).unwrap();
+    assert_eq!((mode(&parent), mode(&dir)), (0o700, 0o700));
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o750)).unwrap();
+    store::make_private_dir(&dir).unwrap();
+    assert_eq!(mode(&dir), 0o750);
+}
+
+#[test]
 fn a_password_is_not_shown() {
     let options = Options::postgres("/nowhere", "postgres://postroom:hunter2@db/mail");
     assert!(!format!("{options:?}").contains("hunter2"));
