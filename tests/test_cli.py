@@ -117,6 +117,14 @@ def test_bad_input_is_refused_in_plain_words(server):
         assert "panicked" not in str(error.value)
 
 
+def test_verify_takes_a_torn_record_that_nothing_refers_to_for_dead_space(make_server):
+    """A power cut leaves such: the header of a record reached the disk, its bytes did not (crates/store/src/pack.rs)."""
+    server = make_server(accounts=1)
+    torn = b"postroom pack 1\n" + b"rec1" + bytes(4) + (100).to_bytes(8, "little") + b"\x55" * 32 + bytes(100)
+    (server.directory / "data/packs/00000099.lasting").write_bytes(torn)
+    server.verify()
+
+
 def test_verify_names_what_is_wrong(make_server):
     server = make_server(accounts=1)
     server.start()

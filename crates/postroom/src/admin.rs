@@ -1,6 +1,6 @@
 //! What an administrator can ask for. A request is data: it travels to the running server or is carried out here.
 
-use base::{AccountId, Address, Timestamp};
+use base::{AccountId, Address, BlobId, Timestamp};
 use directory::{NewAccount, NewDomain, Organisation, Route};
 use mailbox::verbs;
 use serde::{Deserialize, Serialize};
@@ -316,25 +316,32 @@ fn mailbox_list(tx: &mut Tx<'_>, address: &str) -> store::Result<Answer> {
     Ok(Answer::new(text.join("\n"), Value::Array(data)))
 }
 
-/// What each crate says of its own tables.
-fn tables(tx: &mut Tx<'_>, blobs: &store::Store) -> store::Result<Vec<String>> {
+/// What each crate says of its own tables. `whole` are the blobs known to be as they were written, in order: of the others
+/// only those that something refers to are looked at, for a crash leaves torn records that nothing refers to.
+fn tables(tx: &mut Tx<'_>, blobs: &store::Store, whole: &[BlobId]) -> store::Result<Vec<String>> {
     let mut wrong = directory::verify(tx)?;
-    wrong.extend(mailbox::verify(tx, &|id| Ok(blobs.blob(id)?.len()))?);
+    let length = |id| {
+        let blob = blobs.blob(id)?;
+        if whole.binary_search(&id).is_err() {
+            blob.verify()?;
+        }
+        Ok(blob.len())
+    };
+    wrong.extend(mailbox::verify(tx, &length)?);
     Ok(wrong)
 }
 
-/// Reads everything: tables against each other, every mail's blob, every record of every pack.
+/// Reads everything: every record of every pack, then tables against each other and against what the packs hold.
 async fn verify(house: &House) -> Outcome {
     let store = house.store.clone();
     let blobs = house.store.clone();
-    let mut wrong = store.read(move |tx| tables(tx, &blobs)).await.map_err(words)?;
     let scan = tokio::task::spawn_blocking(move || {
-        let mut bad = Vec::new();
-        let packs = store.scan_packs(|_, _, verdict| bad.extend(verdict.err().map(|e| e.to_string())))?;
-        Ok::<_, store::Error>((packs, bad))
+        let mut whole = Vec::new();
+        let packs = store.scan_packs(|id, _, verdict| whole.extend(verdict.is_ok().then_some(id)))?;
+        Ok::<_, store::Error>((packs, whole))
     });
-    let (packs, bad) = scan.await.map_err(|e| e.to_string())?.map_err(words)?;
-    wrong.extend(bad);
+    let (packs, whole) = scan.await.map_err(|e| e.to_string())?.map_err(words)?;
+    let wrong = house.store.read(move |tx| tables(tx, &blobs, &whole)).await.map_err(words)?;
     let records: u64 = packs.iter().map(|p| p.records).sum();
     let octets: u64 = packs.iter().map(|p| p.octets).sum();
     let good = wrong.is_empty();
