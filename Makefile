@@ -52,8 +52,8 @@ fuzz:
 ## soak: the tests that CI runs a little of, run for long
 soak: binary
 	scripts/install test
-	POSTROOM_BIN=$(BINARY) POSTROOM_CACHE=$(CACHE) POSTROOM_CRASH_ROUNDS=200 \
-	  $(CACHE)/python/bin/pytest tests/test_crash.py --timeout=7200 $(ARGS)
+	POSTROOM_BIN=$(BINARY) POSTROOM_CACHE=$(CACHE) POSTROOM_CRASH_ROUNDS=200 POSTROOM_CUTS=1000 \
+	  $(CACHE)/python/bin/pytest tests/test_crash.py tests/test_powercut.py --timeout=7200 $(ARGS)
 
 ## bench: ours beside Postfix + Dovecot; writes the table in docs/performance.md
 bench:

@@ -111,6 +111,8 @@ class Server:
         self.log = directory / "log"
         self.config = directory / "postroom.toml"
         self.process: subprocess.Popen | None = None
+        # What its processes have in their environment beside ours.
+        self.env: dict[str, str] = {}
         self._next = 0
         self.certificate: Path | None = None
         listen = "\n".join(f'{name} = "{self.address}:{port}"' for name, port in self.ports.items())
@@ -134,7 +136,7 @@ class Server:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([BINARY, "serve", "--config", self.config], stdin=subprocess.DEVNULL,
-                                            stdout=subprocess.PIPE, stderr=log)  # fmt: skip
+                                            stdout=subprocess.PIPE, stderr=log, env={**os.environ, **self.env})  # fmt: skip
         os.set_blocking(self.process.stdout.fileno(), False)
         seen = b""
 
@@ -185,7 +187,8 @@ class Server:
         self.cli("verify")
 
     def cli(self, *arguments: str, stdin: str = "", check: bool = True) -> str:
-        return run(BINARY, *arguments, "--config", self.config, stdin=stdin.encode(), timeout=300, check=check).decode()
+        command = [BINARY, *arguments, "--config", self.config]
+        return run(*command, stdin=stdin.encode(), timeout=300, check=check, env=self.env).decode()
 
     def tail(self, since: int = 0, lines: int = 60) -> str:
         with self.log.open("rb") as log:

@@ -1,0 +1,119 @@
+"""What must be on the disk at each place of the log, and what may be: the clients note it while they work.
+
+A place is the log's length. A client notes it before it asks for something and again when it has read the answer: up to
+the first the old state holds, from the second on the new one, in between either may be found.
+"""
+
+import os
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A mail that stands in a mailbox."""
+
+    mailbox: str = "INBOX"
+    flags: frozenset[str] = frozenset()
+
+
+@dataclass
+class Step:
+    state: Kept | None
+    begun: int
+    done: int | None = None
+
+
+@dataclass
+class Life:
+    """The states of one mail of one account (or of an account itself), in their order; None: it is not there."""
+
+    steps: list[Step] = field(default_factory=list)
+
+    def allowed(self, place: int) -> list[Kept | None]:
+        certain = max((n for n, step in enumerate(self.steps) if step.done is not None and step.done <= place), default=-1)
+        later = [step.state for step in self.steps[certain + 1 :] if step.begun < place]
+        return [self.steps[certain].state if certain >= 0 else None, *later]
+
+
+class Ledger:
+    def __init__(self, log: Path):
+        self.log = log
+        self.lock = threading.Lock()
+        self.mails: dict[str, dict[str, Life]] = {}
+        """By account and token."""
+        self.names: dict[str, dict[str, Life]] = {"account": {}, "mailbox": {}}
+        self.sent: dict[str, bytes] = {}
+        """By token."""
+        self.uids: dict[tuple[str, str, str], int] = {}
+        """By account, token and mailbox: no mail comes to the same mailbox twice."""
+
+    def place(self) -> int:
+        return os.stat(self.log).st_size if self.log.exists() else 0
+
+    def begin(self, changes: list[tuple[Life, Kept | None]]) -> list[Step]:
+        """Somebody is about to ask for this; `done` tells that it was granted."""
+        begun = self.place()
+        steps = [Step(state, begun) for _, state in changes]
+        with self.lock:
+            for (life, _), step in zip(changes, steps):
+                life.steps.append(step)
+        return steps
+
+    def done(self, steps: list[Step]) -> None:
+        now = self.place()
+        for step in steps:
+            step.done = now
+
+    def arriving(self, token: str, raw: bytes, to: list[str], state: Kept = Kept()) -> list[Step]:
+        lives = [Life() for _ in to]
+        steps = self.begin([(life, state) for life in lives])
+        self.sent[token] = raw
+        for account, life in zip(to, lives):
+            self.mails.setdefault(account, {})[token] = life
+        return steps
+
+    def naming(self, kind: str, name: str, there: bool = True) -> list[Step]:
+        """An account or a mailbox is made or deleted."""
+        return self.begin([(self.names[kind].setdefault(name, Life()), Kept() if there else None)])
+
+    def uid(self, account: str, token: str, mailbox: str, uid: int | None) -> list[str]:
+        """A mail's UID in a mailbox was seen; what is wrong if it was another before (RFC 9051 §2.3.1.1)."""
+        before = self.uids.setdefault((account, token, mailbox), uid)
+        return [] if before == uid else [f"{account}: {token} has UID {uid} in {mailbox}, and had {before}"]
+
+    # -- after a cut ------------------------------------------------------------------------------------------------
+
+    def wrong_names(self, place: int, kind: str, found: set[str]) -> list[str]:
+        lives = self.names[kind]
+        wrong = [f"nobody asked for the {kind} {name}" for name in found - set(lives)]
+        for name, life in lives.items():
+            if (name in found) not in [state is not None for state in life.allowed(place)]:
+                wrong.append(f"the {kind} {name} is {'there' if name in found else 'lost'}")
+        return wrong
+
+    def wrong_mails(self, place: int, account: str, found: list[tuple[str, Kept]]) -> list[str]:
+        """`found`: the token of each mail, and where it is."""
+        lives = self.mails.get(account, {})
+        wrong = [f"{account}: {token} is there {n} times" for token, n in Counter(t for t, _ in found).items() if n > 1]
+        states = dict(found)
+        for token in set(lives) | set(states):
+            allowed = lives[token].allowed(place) if token in lives else [None]
+            if states.get(token) not in allowed:
+                wrong.append(f"{account}: {token} is {states.get(token)}, may be {allowed}")
+        return wrong
+
+    def after_cut(self, log: Path) -> "Ledger":
+        """The ledger of what comes after a cut; nothing is certain in it until somebody has looked."""
+        after = Ledger(log)
+        after.sent, after.uids = dict(self.sent), self.uids
+        return after
+
+    def settle_names(self, kind: str, found: set[str]) -> None:
+        """What was found after a cut was on the disk: another one must leave it there."""
+        self.names[kind] = {name: Life([Step(Kept(), 0, 0)]) for name in found}
+
+    def settle_mails(self, account: str, found: list[tuple[str, Kept]]) -> None:
+        self.mails[account] = {token: Life([Step(state, 0, 0)]) for token, state in found}

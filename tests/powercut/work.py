@@ -1,0 +1,186 @@
+"""The work during which the power may fail: clients that note in the ledger what they were promised."""
+
+import poplib
+import random
+import re
+import smtplib
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from mail import message
+from postroom import DOMAIN, PASSWORD, Closed, Dialogue, Failed, Server, user
+from powercut.ledger import Kept, Ledger
+from powercut.look import fetched, mailboxes, signed_in, token_of
+
+# Mail comes to all; the last is read by IMAP, the others by POP3.
+ACCOUNTS = [user(n) for n in range(3)]
+FETCHED, FILED = ACCOUNTS[:-1], ACCOUNTS[-1]
+FLAGS = ["\\Seen", "\\Flagged", "\\Answered", "$Label1"]
+SENDERS = 6
+# Senders work so long, then rest so long: SQLite begins its log anew only when all of it has been copied.
+WORK_SECONDS, REST_SECONDS = 0.8, 0.7
+# What a client meets when the server dies: its work ends there.
+OVER = (OSError, EOFError, Closed, Failed, smtplib.SMTPException, poplib.error_proto, subprocess.SubprocessError)
+
+
+class Work:
+    """Clients at work on one run of the server, until `enough` says so or the server is dead."""
+
+    def __init__(self, server: Server, ledger: Ledger, name: str, seed: int):
+        self.server, self.ledger, self.name = server, ledger, name
+        self.chance = random.Random(seed)
+        self.stop, self.awake = threading.Event(), threading.Event()
+
+    def run(self, enough: Callable[[], bool]) -> None:
+        clients = [self.send] * SENDERS + [self.fetch, self.file, self.add_accounts]
+        with ThreadPoolExecutor(len(clients)) as pool:
+            running = [
+                pool.submit(self._one, client, f"{self.name}-{n}", random.Random(self.chance.random()))
+                for n, client in enumerate(clients)
+            ]
+            while not enough() and not all(each.done() for each in running):
+                rest = time.monotonic() % (WORK_SECONDS + REST_SECONDS) > WORK_SECONDS
+                self.awake.clear() if rest else self.awake.set()
+                time.sleep(0.02)
+            self.stop.set()
+            self.awake.set()
+            for each in running:
+                each.result(60)
+
+    def _one(self, client, name: str, chance: random.Random) -> None:
+        try:
+            client(name, chance)
+        except OVER:
+            if not self.stop.is_set() and not self._dead():
+                raise
+
+    def _dead(self) -> bool:
+        try:
+            self.server.process.wait(5)
+            return True
+        except subprocess.TimeoutExpired:
+            return False
+
+    # -- the clients ------------------------------------------------------------------------------------------------
+
+    def send(self, name: str, chance: random.Random) -> None:
+        port = chance.choice(["smtp", "lmtp"])
+        with self.server.connect(port) as smtp:
+            smtp.reply()
+            smtp.ask("LHLO client.test" if port == "lmtp" else "EHLO client.test", "250")
+            sent = 0
+            while not self.stop.is_set():
+                sent += 1
+                self.awake.wait(5)
+                self._send_one(smtp, f"{name}-{sent}", chance, port)
+                del smtp.said[:]
+
+    def _send_one(self, smtp, token: str, chance: random.Random, port: str) -> None:
+        to = chance.sample(ACCOUNTS, chance.choice([1, 1, 2]))
+        raw = mail(token, chance)
+        smtp.ask("MAIL FROM:<a@elsewhere.test>", "250")
+        for each in to:
+            smtp.ask(f"RCPT TO:<{each}>", "250")
+        smtp.ask("DATA", "354")
+        steps = self.ledger.arriving(token, raw, to)
+        smtp.socket.sendall(raw + b".\r\n")
+        # LMTP answers for each recipient (RFC 2033 §4.2).
+        for step in [[step] for step in steps] if port == "lmtp" else [steps]:
+            smtp.expect("250")
+            self.ledger.done(step)
+
+    def fetch(self, name: str, chance: random.Random) -> None:
+        """Deletes about half of what is in some mailbox; only QUIT makes it so (RFC 1939 §6)."""
+        while not self.stop.wait(0.1):
+            account = chance.choice(FETCHED)
+            client = self.server.pop3(account)
+            count = client.stat()[0]
+            chosen = sorted(chance.sample(range(1, count + 1), count // 2))
+            tokens = [token_of(b"\r\n".join(client.top(number, 0)[1])) for number in chosen]
+            for number in chosen:
+                client.dele(number)
+            steps = self.ledger.begin([(self.ledger.mails[account][token], None) for token in tokens])
+            client.quit()
+            self.ledger.done(steps)
+
+    def file(self, name: str, chance: random.Random) -> None:
+        """Appends, flags, moves and expunges; makes mailboxes and deletes them."""
+        with signed_in(self.server, FILED) as imap:
+            if "Filed" not in mailboxes(imap):
+                self._mailbox(imap, "CREATE", "Filed")
+            turn = 0
+            while not self.stop.wait(0.02):
+                turn += 1
+                if turn % 5 == 0:
+                    self._mailbox(imap, "CREATE", f"{name}-{turn}")
+                if turn % 10 == 0:
+                    self._mailbox(imap, "DELETE", f"{name}-{turn}")
+                self._append(imap, f"{name}-{turn}", chance)
+                self._tidy(imap, chance)
+                del imap.said[:]
+
+    def _mailbox(self, imap: Dialogue, verb: str, mailbox: str) -> None:
+        steps = self.ledger.naming("mailbox", mailbox, there=verb == "CREATE")
+        imap.tagged("box", f"{verb} {mailbox}")
+        self.ledger.done(steps)
+
+    def _append(self, imap: Dialogue, token: str, chance: random.Random) -> None:
+        mailbox, flags = chance.choice(["INBOX", "Filed"]), chance.sample(FLAGS, chance.randrange(3))
+        raw = mail(token, chance)
+        steps = self.ledger.arriving(token, raw, [FILED], Kept(mailbox, frozenset(flags)))
+        imap.raw(b"new APPEND %s (%s) {%d+}\r\n" % (mailbox.encode(), " ".join(flags).encode(), len(raw)))
+        imap.socket.sendall(raw + b"\r\n")
+        imap.until("new")
+        self.ledger.done(steps)
+
+    def _tidy(self, imap: Dialogue, chance: random.Random) -> None:
+        """Flags some mails of a mailbox; then moves some to Filed, or expunges some there."""
+        mailbox = chance.choice(["INBOX", "Filed"])
+        imap.tagged("open", f"SELECT {mailbox}")
+        tokens, states = {}, {}
+        for uid, flags, head in fetched(imap, "BODY.PEEK[HEADER]"):
+            tokens[uid], states[uid] = token_of(head), Kept(mailbox, flags)
+            self.ledger.uid(FILED, tokens[uid], mailbox, uid)
+
+        def change(command: str, becomes: dict[int, Kept | None]) -> None:
+            if becomes:
+                lives = self.ledger.mails[FILED]
+                steps = self.ledger.begin([(lives[tokens[uid]], state) for uid, state in becomes.items()])
+                imap.tagged("do", "UID " + command.format(",".join(map(str, becomes))))
+                self.ledger.done(steps)
+                states.update(becomes)
+
+        def some() -> list[int]:
+            return chance.sample(sorted(states), len(states) // 4)
+
+        def store(sign: str, flag: str, chosen: list[int]) -> None:
+            flags = {uid: states[uid].flags | {flag} if sign == "+" else states[uid].flags - {flag} for uid in chosen}
+            becomes = {uid: Kept(mailbox, has) for uid, has in flags.items()}
+            change(f"STORE {{}} {sign}FLAGS.SILENT ({flag})", becomes)
+
+        store(chance.choice("+-"), chance.choice(FLAGS), some())
+        if mailbox == "INBOX":
+            change("MOVE {} Filed", {uid: Kept("Filed", states[uid].flags) for uid in some()})
+        else:
+            gone = some()
+            store("+", "\\Deleted", gone)
+            change("EXPUNGE {}", dict.fromkeys(gone))
+
+    def add_accounts(self, name: str, chance: random.Random) -> None:
+        added = 0
+        while not self.stop.wait(0.2):
+            added += 1
+            address = f"{name}-{added}@{DOMAIN}"
+            steps = self.ledger.naming("account", address)
+            self.server.cli("account", "add", address, "--password-stdin", stdin=PASSWORD)
+            self.ledger.done(steps)
+
+
+def mail(token: str, chance: random.Random) -> bytes:
+    """Mostly small; one in forty is so large that it goes to a pack of its own."""
+    octets = chance.randrange(300_000, 500_000) if chance.random() < 1 / 40 else chance.choice([20, 1000, 5000, 20_000])
+    body = re.sub("(.{70})", r"\1\r\n", f"{token}:{chance.randrange(1 << 60)} " * (octets // 25))
+    return message("power cut", body + "\r\n", f"X-Token: {token}\r\n")

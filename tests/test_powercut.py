@@ -1,0 +1,221 @@
+"""The power is cut at any moment, and what was acknowledged before is there after, once; see powercut/README.md.
+
+A hundred cuts; POSTROOM_CUTS asks for others (`make soak`: 1,000), POSTROOM_SEED for another course of events.
+"""
+
+import json
+import os
+import queue
+import random
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mail import message
+from postroom import DOMAIN, PASSWORD, ROOT, Failed, Server
+from powercut.disk import Disk, Log
+from powercut.ledger import Kept, Ledger, Life, Step
+from powercut.look import made_mailboxes, mails
+from powercut.work import ACCOUNTS, FILED, Work
+
+CUTS = int(os.environ.get("POSTROOM_CUTS", 100))
+SEED = int(os.environ.get("POSTROOM_SEED", 20260101))
+# Octets of log for each run of the server, and how each ends.
+RUNS = [(8_000_000, "kill"), (8_000_000, "stop"), (8_000_000, "kill")]
+SYNC_MICROSECONDS = 5000
+WORKERS = 2
+# After one cut in so many the power fails once more, while the server works on what the first has left.
+SECOND_CUT = 10
+ADMIN = f"admin@{DOMAIN}"
+SHM = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
+pytestmark = [pytest.mark.ours, pytest.mark.timeout(300 + 3 * CUTS)]
+
+
+@dataclass
+class Recording:
+    """What the server did to its disk, and what it promised meanwhile."""
+
+    log: Log
+    ledger: Ledger
+    preload: Path
+
+    def cuts(self, count: int, chance: random.Random) -> list[int]:
+        """Places to cut at: half of them anywhere, half just before or after the end of a sync."""
+        ends, near = [], []
+        for end, kind, *_ in self.log.records():
+            if kind == "S":
+                near += [ends[-1], end]
+            ends.append(end)
+        return sorted(chance.choices(ends, k=count - count // 2) + chance.choices(near, k=count // 2))
+
+
+def watch(server: Server, preload: Path, log: Path) -> None:
+    """From now on the server's processes log what they do to its directory."""
+    server.env = {"LD_PRELOAD": str(preload), "POWERCUT_DIR": str(server.directory), "POWERCUT_LOG": str(log),
+                  "POWERCUT_SYNC_US": str(SYNC_MICROSECONDS)}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory) -> Iterator[Recording]:
+    home = tmp_path_factory.mktemp("powercut")
+    preload, log = home / "preload.so", home / "log"
+    subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-o", preload,
+                    ROOT / "tests/powercut/preload.c"], check=True)  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="powercut-", dir=SHM) as directory:
+        server, ledger = Server(Path(directory).resolve(), own_certificate=False), Ledger(log)
+        watch(server, preload, log)
+        record(server, ledger)
+        whole = Disk()
+        whole.replay(Log(log), ledger.place())
+        assert whole.differences(server.directory) == [], "the log does not tell all"
+    yield Recording(Log(log), ledger, preload)
+
+
+def record(server: Server, ledger: Ledger) -> None:
+    """A server's first days: it is set up, runs, dies, runs and is stopped, runs and dies."""
+    steps = ledger.naming("account", ADMIN)
+    server.cli("init", "--domain", DOMAIN, "--admin", ADMIN, "--password-stdin", stdin=PASSWORD)
+    ledger.done(steps)
+    for account in ACCOUNTS:
+        steps = ledger.naming("account", account)
+        server.cli("account", "add", account, "--password-stdin", stdin=PASSWORD)
+        ledger.done(steps)
+    for n, (octets, end) in enumerate(RUNS):
+        until = ledger.place() + octets
+        server.env["POWERCUT_DIE_AT"] = str(until) if end == "kill" else ""
+        server.start()
+        work = Work(server, ledger, f"run{n}", SEED + n)
+        if end == "kill":
+            work.run(lambda: server.process.poll() is not None)
+            server.kill()
+        else:
+            work.run(lambda: ledger.place() >= until)
+            server.stop()
+
+
+# -- after a cut ------------------------------------------------------------------------------------------------------
+
+
+class Worker:
+    """A directory for one rebuilt disk after another, with a server's configuration beside it."""
+
+    def __init__(self, home: Path, recording: Recording):
+        home.mkdir()
+        self.recording = recording
+        self.server = Server(home, own_certificate=False)
+        self.log = home.with_suffix(".log")
+
+    def clear(self) -> None:
+        shutil.rmtree(self.server.directory / "data", ignore_errors=True)
+        self.server.log.unlink(missing_ok=True)
+        self.server.env = {}
+
+    def check(self, place: int, seed: str | None) -> list[str]:
+        """What is wrong on a disk that was rebuilt; with a seed, also after a second cut."""
+        try:
+            if seed is None:
+                return self._start(self.recording.ledger, place)[0]
+            return self._cut_again(place, seed)
+        except (Failed, AssertionError, OSError, ValueError) as error:
+            return [f"{type(error).__name__}: {str(error)[:2000]}"]
+        finally:
+            if self.server.running:
+                self.server.kill()
+
+    def _start(self, ledger: Ledger, place: int) -> tuple[list[str], Ledger]:
+        """Starts the server on what a cut left, and has it take a new mail; gives what is wrong, and what now holds."""
+        server, after = self.server, ledger.after_cut(self.log)
+        server.start()
+        accounts = {each["address"] for each in json.loads(server.cli("--json", "account", "list"))}
+        wrong = ledger.wrong_names(place, "account", accounts)
+        after.settle_names("account", accounts)
+        present = [account for account in ACCOUNTS if account in accounts]
+        fresh = f"fresh-{place}-{len(ledger.sent)}"
+        after.sent[fresh] = message("fresh", headers=f"X-Token: {fresh}\r\n")
+        arrival = Step(Kept(), after.place())
+        if present:
+            server.deliver(present, after.sent[fresh])
+        arrival.done = after.place()
+        for account in present:
+            found = mails(server, after, account, by_imap=account == FILED)
+            for mail in found:
+                if mail.uid and mail.token in self.recording.ledger.sent:
+                    wrong += after.uid(account, mail.token, mail.state.mailbox, mail.uid)
+            old = [(mail.token, mail.state) for mail in found if mail.token != fresh]
+            wrong += ledger.wrong_mails(place, account, old)
+            if len(found) != len(old) + 1:
+                wrong.append(f"{account}: a new mail was accepted, and is there {len(found) - len(old)} times")
+            after.settle_mails(account, old)
+            after.mails[account][fresh] = Life([arrival])
+        if FILED in present:
+            made = made_mailboxes(server, FILED)
+            wrong += ledger.wrong_names(place, "mailbox", made)
+            after.settle_names("mailbox", made)
+        server.verify()
+        return wrong, after
+
+    def _cut_again(self, place: int, seed: str) -> list[str]:
+        self.log.unlink(missing_ok=True)
+        watch(self.server, self.recording.preload, self.log)
+        disk = Disk(holds=self.server.directory)
+        wrong, ledger = self._start(self.recording.ledger, place)
+        self.server.kill()
+        log = Log(self.log)
+        again = random.Random(seed).choice([end for end, *_ in log.records()])
+        disk.replay(log, again)
+        self.clear()
+        fate = disk.rebuild(self.server.directory, seed)
+        then, _ = self._start(ledger, again)
+        return wrong + [f"after a second cut at {again} ({fate}): {each}" for each in then]
+
+
+def losses(recording: Recording, count: int, lies: str | None = None, enough: int = 5) -> list[str]:
+    """Cuts the power so many times, on a disk that lies as asked; ends early when it has found `enough`."""
+    found: list[str] = []
+    workers: queue.Queue[Worker] = queue.Queue()
+
+    def one(worker: Worker, place: int, seed: str, how: str, twice: bool) -> None:
+        try:
+            wrong = worker.check(place, seed if twice else None)
+        finally:
+            workers.put(worker)
+        if wrong:
+            again = f"python3 tests/powercut/disk.py {recording.log.path} {place} {seed} DIRECTORY {lies or ''}"
+            found.append("\n".join([f"cut at {place} of {recording.log.end} ({how}); {again}", *wrong[:20]]))
+
+    with tempfile.TemporaryDirectory(prefix="powercut-", dir=SHM) as home, ThreadPoolExecutor(WORKERS) as pool:
+        for n in range(WORKERS):
+            workers.put(Worker(Path(home).resolve() / f"worker{n}", recording))
+        disk, running = Disk(lies=lies), []
+        for n, place in enumerate(recording.cuts(count, random.Random(SEED))):
+            worker = workers.get()
+            if len(found) >= enough:
+                break
+            worker.clear()
+            disk.replay(recording.log, place)
+            seed = f"{SEED}-{n}"
+            how = str(disk.rebuild(worker.server.directory, seed))
+            running.append(pool.submit(one, worker, place, seed, how, n % SECOND_CUT == 0))
+        for each in running:
+            each.result()
+    return found
+
+
+def test_nothing_acknowledged_is_lost(recording):
+    print(f"POSTROOM_SEED={SEED}, {len(list(recording.log.records()))} records, {len(recording.ledger.sent)} mails")
+    found = losses(recording, CUTS)
+    assert not found, "\n\n".join(found)
+
+
+@pytest.mark.parametrize("lies", ["*.lasting", "*-wal", "/"], ids=["packs", "the database's log", "directories"])
+def test_the_harness_finds_a_lying_disk(recording, lies):
+    """A disk that says yes to a sync and does nothing must be found out, or this harness proves nothing."""
+    found = losses(recording, 40, lies, enough=1)
+    assert found
+    print(found[0])
