@@ -255,6 +255,12 @@ fn account_list(tx: &mut Tx<'_>) -> store::Result<Answer> {
 
 fn account_remove(tx: &mut Tx<'_>, address: &str) -> store::Result<Answer> {
     let account = account(tx, address)?;
+    let administrators: Vec<AccountId> =
+        all_accounts(tx)?.into_iter().filter(|a| a.administrator && !a.disabled).map(|a| a.id).collect();
+    if administrators == [account] {
+        // RFC 5321 §4.5.1: postmaster must exist; it is the administrator.
+        return Err(refused(format!("{address} is the only administrator: make another one first")));
+    }
     directory::remove_account(tx, account)?;
     verbs::remove_account(tx, account)?;
     Ok(Answer::new(format!("Removed {address} and its mail"), json!({ "address": address })))

@@ -161,7 +161,8 @@ impl Config {
     /// In words for the administrator, with the line.
     pub fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let mut config: Config = toml::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+        let mut config: Config =
+            toml::from_str(&text).map_err(|e| format!("{}: {}", path.display(), e.to_string().trim_end()))?;
         let base = path.parent().unwrap_or(Path::new("."));
         config.data = base.join(&config.data);
         if let Some(tls) = &mut config.tls {
@@ -195,6 +196,12 @@ impl Config {
             return Err(format!(
                 "[routes] {domain:?} = {hop:?}: the next hop is an address and a port, like 192.0.2.1:25"
             ));
+        }
+        if self.max_message < 64 * 1024 {
+            return Err(format!("max_message = {}: at least 65536 octets (RFC 5321 §4.5.3.1.7)", self.max_message));
+        }
+        for file in self.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]) {
+            std::fs::File::open(file).map_err(|e| format!("[tls] {}: {e}", file.display()))?;
         }
         if self.store.url != "sqlite" && !self.store.url.starts_with("postgres") {
             return Err("[store] url: \"sqlite\", or \"postgres://user@host/database\"".into());

@@ -12,7 +12,10 @@ use crate::house::House;
 pub async fn add(house: &House, address: String, name: String) -> Outcome {
     let of = find(house, &address).await?;
     let made = house.directory.create_app_password(of, &name).await;
-    let (id, password) = made.map_err(|e| e.to_string())?;
+    let (id, password) = made.map_err(|e| match std::error::Error::source(&e) {
+        Some(_) => e.to_string(),
+        None => e.reply().text.to_string(),
+    })?;
     let text = format!(
         "App password for {name}: {}\nIt is shown once. The program signs in as {address} with it, by PLAIN or by SCRAM.",
         password.expose()

@@ -65,7 +65,8 @@ fn server(config: &Config) -> Finding {
             let domains = answer.data.as_array().map_or(0, Vec::len);
             match domains {
                 0 => Finding::Bad("the server runs, but has no domain: postroom domain add NAME".into()),
-                n => Finding::Good(format!("the server runs and answers; {n} domains")),
+                1 => Finding::Good("the server runs and answers; it has one domain".into()),
+                n => Finding::Good(format!("the server runs and answers; it has {n} domains")),
             }
         }
         Ok(Some(Err(e))) => Finding::Bad(format!("the server runs, but its store does not answer: {e}")),

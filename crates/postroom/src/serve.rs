@@ -49,8 +49,9 @@ pub async fn run(config: Config) -> Result<(), String> {
         stopping: stopping.clone(),
     });
     let mut tasks = JoinSet::new();
+    let caps = caps(&config);
     for (addr, service, tls) in listeners(&config) {
-        let listener = Listener::bind(addr, options(&config, service, tls)).map_err(|e| listening(addr, &e))?;
+        let listener = Listener::bind(addr, options(&config, &caps, service, tls)).map_err(|e| listening(addr, &e))?;
         tracing::info!(%addr, ?service, tls, "listening");
         let (services, stop) = (services.clone(), stopped(stopping.clone()));
         tasks.spawn(listener.serve(stop, move |stream| server::serve(services.clone(), service, tls, stream)));
@@ -108,9 +109,14 @@ fn listeners(config: &Config) -> impl Iterator<Item = (&ListenAddr, Service, boo
     all.into_iter().flat_map(|(addrs, service, tls)| addrs.iter().map(move |addr| (addr, service, tls)))
 }
 
-fn options(config: &Config, service: Service, tls: bool) -> ListenOptions {
+/// One count for all listeners: descriptors are the process's.
+fn caps(config: &Config) -> Caps {
     let mut uncapped = cidrs(&config.network.trusted);
     uncapped.extend(["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse::<Cidr>().ok()));
+    Caps::new(CONNECTIONS, PER_PEER, uncapped)
+}
+
+fn options(config: &Config, caps: &Caps, service: Service, tls: bool) -> ListenOptions {
     let full: &'static [u8] = match service {
         _ if tls => b"",
         Service::Smtp(_) => b"421 4.7.0 Too many connections, please try again later\r\n",
@@ -118,7 +124,7 @@ fn options(config: &Config, service: Service, tls: bool) -> ListenOptions {
         Service::Pop3 => b"-ERR [SYS/TEMP] Too many connections, please try again later\r\n",
     };
     ListenOptions {
-        caps: Caps::new(CONNECTIONS, PER_PEER, uncapped),
+        caps: caps.clone(),
         full,
         proxies: cidrs(&config.network.proxy_protocol_from),
         ..ListenOptions::default()
