@@ -5,7 +5,7 @@ later one may be kept while an earlier one is not. A file's sync makes its bytes
 a name is durable when its directory was synced. One sector (512 octets) is written whole or not at all, and a rename is
 one change: both of these are what disks and file systems promise.
 
-    python3 disk.py LOG CUT SEED DIRECTORY [LIES]      rebuilds one cut, to look at it
+    python3 disk.py LOG PLACE SEED DIRECTORY [LIES FROM]      rebuilds one cut, to look at it
 """
 
 import fnmatch
@@ -118,7 +118,8 @@ def put(content: bytearray, offset: int, data: bytes) -> None:
 
 
 class Directory(Node):
-    def __init__(self):
+    def __init__(self, name: str = ""):
+        self.name = name + "/"
         self.cached: dict[str, Node] = {}
         self.durable: dict[str, Node] = {}
         self.pending: list[Naming] = []
@@ -126,7 +127,7 @@ class Directory(Node):
     @classmethod
     def read(cls, path: Path) -> "Directory":
         """What is there, all of it durable."""
-        made = cls()
+        made = cls(path.name)
         for entry in path.iterdir():
             if entry.is_dir():
                 made.durable[entry.name] = cls.read(entry)
@@ -236,12 +237,13 @@ class Log:
 class Disk:
     """Replays a log up to any place of it, forwards only."""
 
-    def __init__(self, holds: Path | None = None, lies: str | None = None):
+    def __init__(self, holds: Path | None = None, lies: str | None = None, lies_from: int = 0):
         """`holds`: a directory with what the disk held when the log began.
 
-        A disk that lies says yes to a sync of the files whose names match `lies` ("/": directories), and does nothing.
+        A disk that lies says yes to a sync of what has a name like `lies` (`*-wal`, `packs/`), and does nothing, from a
+        place in the log on.
         """
-        self.lies = lies
+        self.lies, self.lies_from = lies, lies_from
         self.at = 0
         self.number = 0
         self.root = Directory.read(holds) if holds else Directory()
@@ -274,7 +276,7 @@ class Disk:
             case "S":
                 self._synced(*self.begun.pop(value))
             case "M":
-                self.nodes[inode] = Directory()
+                self.nodes[inode] = Directory(payload.decode().rpartition("/")[2])
                 self._name(payload.decode(), self.nodes[inode])
             case "U":
                 self._name(payload.decode(), None)
@@ -316,10 +318,12 @@ class Disk:
             directory.pending.append(naming)
 
     def _synced(self, node: Node | None, before: int) -> None:
+        if node and self.lies and self.at >= self.lies_from and fnmatch.fnmatch(node.name, self.lies):
+            return
         match node:
-            case File() if not (self.lies and fnmatch.fnmatch(node.name, self.lies)):
+            case File():
                 node.synced(before)
-            case Directory() if self.lies != "/":
+            case Directory():
                 for naming in [naming for naming in node.pending if naming.number < before]:
                     # A rename between two directories is done by the sync of either.
                     for directory in {id(where): where for where, _, _ in naming.effects}.values():
@@ -370,9 +374,9 @@ class Disk:
 
 
 def main() -> None:
-    log, cut, seed, directory = sys.argv[1:5]
-    disk = Disk(lies=sys.argv[5] if len(sys.argv) > 5 else None)
-    disk.replay(Log(Path(log)), int(cut))
+    log, place, seed, directory = sys.argv[1:5]
+    disk = Disk(lies=sys.argv[5], lies_from=int(sys.argv[6])) if len(sys.argv) > 5 else Disk()
+    disk.replay(Log(Path(log)), int(place))
     Path(directory).mkdir(parents=True)
     print(disk.rebuild(Path(directory), seed))
 

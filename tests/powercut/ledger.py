@@ -19,6 +19,15 @@ class Kept:
     flags: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class Found:
+    """A mail that somebody sees; its UID where he sees it by IMAP."""
+
+    token: str
+    state: Kept
+    uid: int | None = None
+
+
 @dataclass
 class Step:
     state: Kept | None
@@ -33,9 +42,9 @@ class Life:
     steps: list[Step] = field(default_factory=list)
 
     def allowed(self, place: int) -> list[Kept | None]:
-        certain = max((n for n, step in enumerate(self.steps) if step.done is not None and step.done <= place), default=-1)
-        later = [step.state for step in self.steps[certain + 1 :] if step.begun < place]
-        return [self.steps[certain].state if certain >= 0 else None, *later]
+        done = [n for n, step in enumerate(self.steps) if step.done is not None and step.done <= place]
+        certain, rest = (self.steps[done[-1]].state, self.steps[done[-1] + 1 :]) if done else (None, self.steps)
+        return [certain, *(step.state for step in rest if step.begun < place)]
 
 
 class Ledger:
@@ -79,10 +88,9 @@ class Ledger:
         """An account or a mailbox is made or deleted."""
         return self.begin([(self.names[kind].setdefault(name, Life()), Kept() if there else None)])
 
-    def uid(self, account: str, token: str, mailbox: str, uid: int | None) -> list[str]:
-        """A mail's UID in a mailbox was seen; what is wrong if it was another before (RFC 9051 §2.3.1.1)."""
-        before = self.uids.setdefault((account, token, mailbox), uid)
-        return [] if before == uid else [f"{account}: {token} has UID {uid} in {mailbox}, and had {before}"]
+    def uid(self, account: str, token: str, mailbox: str, uid: int) -> int:
+        """A mail's UID in a mailbox was seen; gives what was seen first."""
+        return self.uids.setdefault((account, token, mailbox), uid)
 
     # -- after a cut ------------------------------------------------------------------------------------------------
 
@@ -94,11 +102,10 @@ class Ledger:
                 wrong.append(f"the {kind} {name} is {'there' if name in found else 'lost'}")
         return wrong
 
-    def wrong_mails(self, place: int, account: str, found: list[tuple[str, Kept]]) -> list[str]:
-        """`found`: the token of each mail, and where it is."""
-        lives = self.mails.get(account, {})
-        wrong = [f"{account}: {token} is there {n} times" for token, n in Counter(t for t, _ in found).items() if n > 1]
-        states = dict(found)
+    def wrong_mails(self, place: int, account: str, found: list[Found]) -> list[str]:
+        times = Counter(mail.token for mail in found)
+        wrong = [f"{account}: {token} is there {n} times" for token, n in times.items() if n > 1]
+        lives, states = self.mails.get(account, {}), {mail.token: mail.state for mail in found}
         for token in set(lives) | set(states):
             allowed = lives[token].allowed(place) if token in lives else [None]
             if states.get(token) not in allowed:
@@ -106,14 +113,13 @@ class Ledger:
         return wrong
 
     def after_cut(self, log: Path) -> "Ledger":
-        """The ledger of what comes after a cut; nothing is certain in it until somebody has looked."""
+        """The ledger of what comes after a cut: what was found there was on the disk, so another one must leave it."""
         after = Ledger(log)
-        after.sent, after.uids = dict(self.sent), self.uids
+        after.sent = dict(self.sent)
         return after
 
     def settle_names(self, kind: str, found: set[str]) -> None:
-        """What was found after a cut was on the disk: another one must leave it there."""
-        self.names[kind] = {name: Life([Step(Kept(), 0, 0)]) for name in found}
+        self.names[kind].update({name: Life([Step(Kept(), 0, 0)]) for name in found})
 
-    def settle_mails(self, account: str, found: list[tuple[str, Kept]]) -> None:
-        self.mails[account] = {token: Life([Step(state, 0, 0)]) for token, state in found}
+    def settle_mails(self, account: str, found: list[Found]) -> None:
+        self.mails.setdefault(account, {}).update({mail.token: Life([Step(mail.state, 0, 0)]) for mail in found})

@@ -1,18 +1,10 @@
 """What a program finds in an account after a cut, by POP3 and by IMAP."""
 
 import re
-from dataclasses import dataclass
 
 from mail import fields_before
 from postroom import PASSWORD, Dialogue, Server
-from powercut.ledger import Kept, Ledger
-
-
-@dataclass
-class Found:
-    token: str
-    state: Kept
-    uid: int | None = None
+from powercut.ledger import Found, Kept, Ledger
 
 
 def mails(server: Server, ledger: Ledger, account: str, by_imap: bool) -> list[Found]:

@@ -1,13 +1,13 @@
 /* Logs everything a program does to the files below a directory, in the order in which it took effect.
  *
  * Loaded by LD_PRELOAD into the server and its command line under test_powercut.py; disk.py reads the log and rebuilds
- * what a disk may hold after a power cut at any place of it. A mutex is held across each real call and the record of it,
- * so the order of records is the order of effects. Syncs are two records, begun and done: what was written before the
- * first is durable from the second on. They do not reach the real disk, they only take a while.
+ * what a disk may hold after a power cut at any place of it. A mutex is held across each real call and the record of
+ * it, so the order of records is the order of effects. Syncs are two records, begun and done: what was written before
+ * the first is durable from the second on. They do not reach the real disk, they only take a while.
  *
  * What is not intercepted here (io_uring, stdio, writable mappings, direct system calls) shows in the end: the test
- * compares the files that the log tells of with the real ones. sync_file_range and msync promise nothing that survives a
- * power cut by themselves, so they are left alone.
+ * compares the files that the log tells of with the real ones. sync_file_range and msync promise nothing by themselves
+ * that survives a power cut, so they are left alone.
  *
  *   POWERCUT_DIR      the directory: absolute, without symbolic links
  *   POWERCUT_LOG      where the log goes: not below the directory
@@ -73,9 +73,10 @@ __attribute__((constructor)) static void begin(void) {
     if (log_fd < 0) fail(log);
 }
 
-/* -- the log: with the mutex held ------------------------------------------------------------------------------------ */
+/* -- the log: with the mutex held ---------------------------------------------------------------------------------- */
 
-static void append(uint32_t kind, uint64_t inode, uint64_t value, const struct iovec *payload, int parts, size_t length) {
+static void append(uint32_t kind, uint64_t inode, uint64_t value, const struct iovec *payload, int parts,
+                   size_t length) {
     struct record head = {(uint32_t)(sizeof head + length), kind, inode, value};
     struct iovec all[PARTS + 1] = {{&head, sizeof head}};
     int count = 1;
@@ -119,7 +120,7 @@ static int ours(int fd, uint64_t *inode) {
     return *slot(st.st_ino) != 0;
 }
 
-/* -- paths ------------------------------------------------------------------------------------------------------------ */
+/* -- paths --------------------------------------------------------------------------------------------------------- */
 
 /* Takes ".", ".." and empty parts out of an absolute path, in place. */
 static void normalize(char *path) {
@@ -167,7 +168,7 @@ static uint64_t inode_at(int dir, const char *path) {
     return inode;
 }
 
-/* -- opening ---------------------------------------------------------------------------------------------------------- */
+/* -- opening ------------------------------------------------------------------------------------------------------- */
 
 static int open_any(int dir, const char *path, int flags, mode_t mode) {
     char relative[PATH_MAX];
@@ -231,7 +232,7 @@ int bind(int fd, const struct sockaddr *address, socklen_t length) {
     return done;
 }
 
-/* -- writing ---------------------------------------------------------------------------------------------------------- */
+/* -- writing ------------------------------------------------------------------------------------------------------- */
 
 /* Writes the parts at `offset`, or where the file stands for a negative one. */
 static ssize_t write_any(int fd, const struct iovec *parts, int count, off_t offset, int flags) {
@@ -326,7 +327,7 @@ int posix_fallocate(int fd, off_t offset, off_t length) {
 }
 int posix_fallocate64(int fd, off_t offset, off_t length) { return posix_fallocate(fd, offset, length); }
 
-/* -- syncing ---------------------------------------------------------------------------------------------------------- */
+/* -- syncing ------------------------------------------------------------------------------------------------------- */
 
 static int sync_any(int fd, long call) {
     uint64_t inode, number;
@@ -349,7 +350,7 @@ static int sync_any(int fd, long call) {
 int fsync(int fd) { return sync_any(fd, SYS_fsync); }
 int fdatasync(int fd) { return sync_any(fd, SYS_fdatasync); }
 
-/* -- names ------------------------------------------------------------------------------------------------------------ */
+/* -- names --------------------------------------------------------------------------------------------------------- */
 
 int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags) {
     char old[PATH_MAX], new[PATH_MAX];

@@ -20,7 +20,7 @@ ACCOUNTS = [user(n) for n in range(3)]
 FETCHED, FILED = ACCOUNTS[:-1], ACCOUNTS[-1]
 FLAGS = ["\\Seen", "\\Flagged", "\\Answered", "$Label1"]
 SENDERS = 6
-# Senders work so long, then rest so long: SQLite begins its log anew only when all of it has been copied.
+# All work so long, then rest so long: SQLite begins its log anew only when all of it has been copied.
 WORK_SECONDS, REST_SECONDS = 0.8, 0.7
 # What a client meets when the server dies: its work ends there.
 OVER = (OSError, EOFError, Closed, Failed, smtplib.SMTPException, poplib.error_proto, subprocess.SubprocessError)
@@ -64,6 +64,11 @@ class Work:
         except subprocess.TimeoutExpired:
             return False
 
+    def _pause(self, seconds: float) -> bool:
+        """Between two things that a client does; false when it shall end."""
+        self.awake.wait(5)
+        return not self.stop.wait(seconds)
+
     # -- the clients ------------------------------------------------------------------------------------------------
 
     def send(self, name: str, chance: random.Random) -> None:
@@ -72,9 +77,8 @@ class Work:
             smtp.reply()
             smtp.ask("LHLO client.test" if port == "lmtp" else "EHLO client.test", "250")
             sent = 0
-            while not self.stop.is_set():
+            while self._pause(0):
                 sent += 1
-                self.awake.wait(5)
                 self._send_one(smtp, f"{name}-{sent}", chance, port)
                 del smtp.said[:]
 
@@ -94,7 +98,7 @@ class Work:
 
     def fetch(self, name: str, chance: random.Random) -> None:
         """Deletes about half of what is in some mailbox; only QUIT makes it so (RFC 1939 §6)."""
-        while not self.stop.wait(0.1):
+        while self._pause(0.1):
             account = chance.choice(FETCHED)
             client = self.server.pop3(account)
             count = client.stat()[0]
@@ -112,7 +116,7 @@ class Work:
             if "Filed" not in mailboxes(imap):
                 self._mailbox(imap, "CREATE", "Filed")
             turn = 0
-            while not self.stop.wait(0.02):
+            while self._pause(0.02):
                 turn += 1
                 if turn % 5 == 0:
                     self._mailbox(imap, "CREATE", f"{name}-{turn}")
@@ -171,7 +175,7 @@ class Work:
 
     def add_accounts(self, name: str, chance: random.Random) -> None:
         added = 0
-        while not self.stop.wait(0.2):
+        while self._pause(0.2):
             added += 1
             address = f"{name}-{added}@{DOMAIN}"
             steps = self.ledger.naming("account", address)
