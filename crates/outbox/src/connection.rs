@@ -1,0 +1,351 @@
+//! One connection to a next hop: the wire machine bound to a socket. Called by the workers of [`crate::worker`]; it knows
+//! nothing of the queue. Every step has its deadline, so that a dead peer frees its slot (trap 20).
+
+use std::io;
+use std::time::Duration;
+
+use base::Reply;
+use net::{ClientTls, Deadline, Dialer, Stream, with_deadline};
+use smtp::client::{Client, Config, End, Event, Stage, Unable, Verdict};
+use smtp::{Mail, Rcpt};
+use store::BlobReader;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::route::Target;
+
+/// RFC 5321 gives no time for TCP; nobody answers later than this.
+const CONNECT: Duration = Duration::from_secs(30);
+const HANDSHAKE: Duration = Duration::from_secs(60);
+const CLOSE: Duration = Duration::from_secs(2);
+/// After a write failed: how long to look for a word that explains it.
+const LAST_WORD: Duration = Duration::from_secs(1);
+/// Octets of a body that are on their way at once.
+const PIECE: u64 = 64 * 1024;
+const READ: usize = 8 * 1024;
+
+/// What a hop demands of a connection.
+pub(crate) struct Terms<'a> {
+    /// Our name.
+    pub(crate) hostname: &'a str,
+    pub(crate) tls: Tls<'a>,
+    /// User and password.
+    pub(crate) login: Option<(&'a str, &'a str)>,
+    /// A host of that name is this server (trap 18).
+    pub(crate) not_ourselves: bool,
+}
+
+/// TLS on a connection.
+#[derive(Clone, Copy)]
+pub(crate) enum Tls<'a> {
+    /// Not at all: it was tried and failed.
+    Never,
+    /// When the peer offers it (RFC 7435).
+    IfOffered(&'a ClientTls),
+    /// By STARTTLS, or not at all.
+    Demanded(&'a ClientTls),
+    /// Before the greeting.
+    First(&'a ClientTls),
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum NoWay {
+    /// What all mail for this host is answered.
+    Refused(Reply),
+    /// The host offers TLS and fails at it: it may be had without.
+    TlsFailed(Reply),
+    /// The host is this server.
+    Ourselves,
+}
+
+/// A connection that is ready for mail.
+pub(crate) struct Connection {
+    stream: Stream,
+    client: Client,
+    /// What was read; the machine has used `used` octets of it.
+    input: Vec<u8>,
+    used: usize,
+    host: String,
+    mails: u32,
+}
+
+/// A mail to be sent: envelope and bytes.
+pub(crate) struct Letter<'a> {
+    pub(crate) mail: Mail,
+    pub(crate) rcpts: Vec<Rcpt>,
+    pub(crate) prefix: &'a [u8],
+    pub(crate) blob: &'a BlobReader,
+}
+
+/// What came of a transaction.
+pub(crate) struct Sent {
+    /// One for each recipient.
+    pub(crate) verdicts: Vec<Verdict>,
+    /// The connection ended before this mail began: nothing is known of the mail's fate, but that it has none.
+    pub(crate) untouched: bool,
+    /// Our own store did not give the bytes.
+    pub(crate) unreadable: Option<store::Error>,
+}
+
+impl Connection {
+    /// Connects, introduces itself, starts TLS and signs in as `terms` say.
+    pub(crate) async fn open(dialer: &Dialer, target: &Target, terms: &Terms<'_>) -> Result<Self, NoWay> {
+        let to = (target.ip, target.port).into();
+        let dialled = dialer.dial(to, None, Deadline::after(CONNECT)).await;
+        let mut stream = dialled.map_err(|e| NoWay::Refused(unreachable(target, &e)))?;
+        if terms.not_ourselves && stream.local().is_some_and(|local| local.ip() == target.ip) {
+            return Err(NoWay::Ourselves);
+        }
+        let config = Config {
+            // A password in the clear stays within this machine.
+            auth_in_clear: target.ip.is_loopback(),
+            ..Config::new(terms.hostname)
+        };
+        let mut client = Client::new(config);
+        if let Tls::First(tls) = terms.tls {
+            let handshake = stream.upgrade_client(tls, &target.host, b"", Deadline::after(HANDSHAKE)).await;
+            stream = handshake.map_err(|e| NoWay::Refused(no_tls(target, &e)))?;
+            client.tls_started();
+        }
+        let host = target.host.clone();
+        let mut connection = Connection { stream, client, input: Vec::new(), used: 0, host, mails: 0 };
+        connection.expect_ready().await?;
+        if terms.not_ourselves && connection.client.peer().name.eq_ignore_ascii_case(terms.hostname) {
+            connection.close().await;
+            return Err(NoWay::Ourselves);
+        }
+        connection = connection.start_tls(target, terms).await?;
+        if let Some((user, password)) = terms.login {
+            connection.sign_in(user, password).await?;
+        }
+        Ok(connection)
+    }
+
+    /// The name of the host at the other end.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Whether the peer takes over the duty to report (RFC 3461 §5.2.2).
+    pub(crate) fn reports(&self) -> bool {
+        self.client.peer().dsn
+    }
+
+    /// Recipients of one mail, at most.
+    pub(crate) fn max_recipients(&self) -> usize {
+        // RFC 5321 §4.5.3.1.8: every host takes a hundred.
+        self.client.peer().max_recipients.map_or(100, |n| n.clamp(1, 100) as usize)
+    }
+
+    /// The peer takes no more mails, or is gone.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.client.stage() != Stage::Ready || self.client.peer().max_mails.is_some_and(|max| self.mails >= max)
+    }
+
+    async fn start_tls(mut self, target: &Target, terms: &Terms<'_>) -> Result<Self, NoWay> {
+        let (tls, demanded) = match terms.tls {
+            Tls::Never | Tls::First(_) => return Ok(self),
+            Tls::IfOffered(_) if !self.client.peer().starttls => return Ok(self),
+            Tls::IfOffered(tls) => (tls, false),
+            Tls::Demanded(tls) => (tls, true),
+        };
+        let failed = |reply| if demanded { NoWay::Refused(reply) } else { NoWay::TlsFailed(reply) };
+        if self.client.starttls().is_err() {
+            return Err(NoWay::Refused(passing(Unable::StartTls)));
+        }
+        match self.event().await {
+            Event::StartTls => {}
+            Event::TlsRefused(_) if !demanded => return Ok(self),
+            Event::TlsRefused(reply) => return Err(NoWay::Refused(later(&self.host, "refuses TLS", &reply))),
+            event => return Err(failed(ended(&self.host, event))),
+        }
+        let Connection { stream, mut client, host, .. } = self;
+        let stream = stream.upgrade_client(tls, &target.host, b"", Deadline::after(HANDSHAKE)).await;
+        let stream = stream.map_err(|e| failed(no_tls(target, &e)))?;
+        client.tls_started();
+        let mut connection = Connection { stream, client, input: Vec::new(), used: 0, host, mails: 0 };
+        connection.expect_ready().await?;
+        Ok(connection)
+    }
+
+    async fn sign_in(&mut self, user: &str, password: &str) -> Result<(), NoWay> {
+        self.client.sign_in(user, password).map_err(|unable| NoWay::Refused(passing(unable)))?;
+        match self.event().await {
+            Event::Authenticated => Ok(()),
+            // Our setting, not the mail, is at fault: it stays in the queue until the administrator sees to it.
+            Event::AuthRefused(reply) => Err(NoWay::Refused(later(&self.host, "does not let us sign in", &reply))),
+            event => Err(NoWay::Refused(ended(&self.host, event))),
+        }
+    }
+
+    async fn expect_ready(&mut self) -> Result<(), NoWay> {
+        match self.event().await {
+            Event::Ready => Ok(()),
+            event => Err(NoWay::Refused(ended(&self.host, event))),
+        }
+    }
+
+    /// Sends one mail.
+    ///
+    /// # Errors
+    /// [`Unable`] names what the peer lacks for it; the connection is as good as before.
+    pub(crate) async fn send(&mut self, letter: Letter<'_>) -> Result<Sent, Unable> {
+        let reused = self.mails > 0;
+        self.client.send(letter.mail, letter.rcpts)?;
+        self.mails += 1;
+        let mut unreadable = None;
+        loop {
+            match self.event().await {
+                Event::SendBody => unreadable = self.body(letter.prefix, letter.blob).await.err(),
+                Event::Done(verdicts) => {
+                    // A host may close a connection that waited, and the mail has done nothing wrong.
+                    let untouched = reused
+                        && self.client.stage() == Stage::Closed
+                        && verdicts.iter().all(|v| v.stage == Stage::Mail && v.is_transient());
+                    return Ok(Sent { verdicts, untouched, unreadable });
+                }
+                // The verdicts come before the end.
+                _ => {}
+            }
+        }
+    }
+
+    /// The body, a piece at a time: memory does not grow with it. When our store fails, the end is never said: half a mail
+    /// is no mail.
+    async fn body(&mut self, prefix: &[u8], blob: &BlobReader) -> store::Result<()> {
+        self.client.body(prefix);
+        let (mut at, mut piece) = (0, Vec::new());
+        while at < blob.len() {
+            piece.clear();
+            if let Err(e) = blob.read(at, at + PIECE, &mut piece) {
+                self.client.abandon(Reply::new(451, 3, 0, "Our store did not give the message"));
+                return Err(e);
+            }
+            at += piece.len() as u64;
+            self.client.body(&piece);
+            if self.client.output().len() as u64 >= PIECE && !self.flush_or_abandon().await {
+                return Ok(());
+            }
+        }
+        self.client.body_end();
+        Ok(())
+    }
+
+    /// Waits, without mail, until the peer says something (it can only be goodbye) or closes.
+    pub(crate) async fn wait_for_end(&mut self) {
+        while self.stream.readable().await.is_ok() {
+            match self.fill() {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Says goodbye.
+    pub(crate) async fn close(mut self) {
+        self.client.quit();
+        if self.client.stage() == Stage::Quit {
+            while !matches!(self.event().await, Event::Closed(_)) {}
+        }
+        self.stream.close(Deadline::after(CLOSE)).await;
+    }
+
+    /// Sends what is to be sent and reads until something happens.
+    async fn event(&mut self) -> Event {
+        loop {
+            let step = self.client.step(&self.input[self.used..]);
+            self.used += step.consumed;
+            if let Some(event) = step.event {
+                return event;
+            }
+            if !self.flush_or_abandon().await {
+                continue;
+            }
+            let deadline = Deadline::after(self.client.stage().timeout());
+            match self.read(deadline).await {
+                Ok(0) => self.lost("it closed the connection"),
+                Ok(_) => {}
+                Err(e) => self.lost(&e.to_string()),
+            }
+        }
+    }
+
+    async fn read(&mut self, deadline: Deadline) -> io::Result<usize> {
+        self.make_room();
+        let at = self.input.len();
+        self.input.resize(at + READ, 0);
+        let read = with_deadline(deadline, self.stream.read(&mut self.input[at..])).await;
+        self.input.truncate(at + *read.as_ref().unwrap_or(&0));
+        read
+    }
+
+    /// Reads what is there, without waiting.
+    fn fill(&mut self) -> io::Result<usize> {
+        self.make_room();
+        let at = self.input.len();
+        self.input.resize(at + READ, 0);
+        let read = self.stream.try_read(&mut self.input[at..]);
+        self.input.truncate(at + *read.as_ref().unwrap_or(&0));
+        read
+    }
+
+    fn make_room(&mut self) {
+        self.input.drain(..self.used);
+        self.used = 0;
+    }
+
+    /// False when the peer takes no more: the machine has been told, or has what the peer said before it left.
+    async fn flush_or_abandon(&mut self) -> bool {
+        let n = self.client.output().len();
+        if n == 0 {
+            return true;
+        }
+        let deadline = Deadline::after(self.client.stage().timeout());
+        let write = async {
+            self.stream.write_all(self.client.output()).await?;
+            self.stream.flush().await
+        };
+        let outcome = with_deadline(deadline, write).await;
+        self.client.sent(n);
+        let Err(error) = outcome else { return true };
+        // It may have said why before it hung up: "552 too large" in the middle of a body, say.
+        if !matches!(self.read(Deadline::after(LAST_WORD)).await, Ok(n) if n > 0) {
+            self.lost(&error.to_string());
+        }
+        false
+    }
+
+    fn lost(&mut self, why: &str) {
+        let stage = self.client.stage();
+        let text = format!("The connection to {} was lost while it was to answer {stage}: {why}", self.host);
+        self.client.abandon(Reply::new(451, 4, 2, text));
+    }
+}
+
+/// What the end of a connection says about all mail for the host.
+fn ended(host: &str, event: Event) -> Reply {
+    match event {
+        Event::Closed(End::Refused(_, reply) | End::Abandoned(_, reply)) => reply,
+        Event::Closed(End::Nonsense(_, why)) => {
+            Reply::new(451, 5, 0, format!("{host} does not follow the protocol: {why}"))
+        }
+        _ => Reply::new(451, 4, 2, format!("{host} closed the connection")),
+    }
+}
+
+fn unreachable(target: &Target, e: &io::Error) -> Reply {
+    Reply::new(451, 4, 1, format!("No connection to {} ({}): {e}", target.host, target.ip))
+}
+
+fn no_tls(target: &Target, e: &io::Error) -> Reply {
+    Reply::new(451, 7, 5, format!("The TLS handshake with {} failed: {e}", target.host))
+}
+
+/// What a host lacks may come back; the mail waits.
+fn passing(unable: Unable) -> Reply {
+    Reply::new(451, 7, 0, unable.to_string())
+}
+
+fn later(host: &str, what: &str, reply: &Reply) -> Reply {
+    Reply::new(451, 7, 0, format!("{host} {what}: {reply}"))
+}

@@ -1,0 +1,314 @@
+//! The scheduler: claims what is due, hands it to workers, and brings everything to a clean end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{Clock, Reply, Timestamp};
+use directory::{Directory, Random};
+use net::{ClientTls, Dialer, Resolver, Roots, TlsError};
+use queue::{Claimed, Delivery, Event, Message, Outcome, Queue, QueueId, Release, Said, Settled};
+use store::{Store, Tx};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::hops::{Added, Hops, Work};
+use crate::recorder::{self, Done};
+use crate::route::{Hop, Routes};
+use crate::{reporter, schedule, worker};
+
+/// Deliveries that one job claims: a few milliseconds of work.
+const BATCH: usize = 256;
+/// The longest time without a look at what is due: the clock may have been set.
+const LOOK: Duration = Duration::from_secs(60);
+/// How long to wait after the store failed.
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
+/// How long work waits whose hop has more than its share; milliseconds.
+const SHARE: i64 = 30_000;
+/// How long connections get to end what they are at, when the server stops.
+const DRAIN: Duration = Duration::from_secs(15);
+/// How often packs are looked for that nothing refers to any more.
+const SWEEP: Duration = Duration::from_secs(600);
+
+/// What the outbox stands on.
+pub struct Parts {
+    /// The store.
+    pub store: Store,
+    /// The right to claim.
+    pub queue: Queue,
+    /// Who is who: reports reach senders of ours directly.
+    pub directory: Directory,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// The DNS.
+    pub resolver: Resolver,
+    /// The way to other hosts.
+    pub dialer: Dialer,
+    /// Whose certificates are good, where a password is at stake.
+    pub roots: Roots,
+    /// Randomness.
+    pub random: Random,
+    /// Our name, for EHLO and in reports.
+    pub hostname: String,
+    /// What the administrator says about the way out.
+    pub routes: Routes,
+}
+
+/// Sends what is in the queue. One for the whole server.
+pub struct Outbox {
+    inner: Arc<Inner>,
+    done: mpsc::UnboundedReceiver<Done>,
+    owing: (mpsc::UnboundedSender<QueueId>, mpsc::UnboundedReceiver<QueueId>),
+    stop: watch::Sender<bool>,
+    due: Arc<Notify>,
+}
+
+/// What the tasks share.
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) queue: Queue,
+    pub(crate) directory: Directory,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) resolver: Resolver,
+    pub(crate) dialer: Dialer,
+    pub(crate) opportunistic: ClientTls,
+    pub(crate) verified: ClientTls,
+    pub(crate) hostname: String,
+    pub(crate) routes: Routes,
+    pub(crate) hops: Hops,
+    /// A worker ended.
+    pub(crate) left: Notify,
+    /// There is room for claims again.
+    pub(crate) room: Notify,
+    /// True while outcomes cannot be written.
+    pub(crate) held: watch::Sender<bool>,
+    random: Random,
+    /// To the recorder; never more in it than deliveries are in hand.
+    done: mpsc::UnboundedSender<Done>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Outbox {
+    /// Begins to listen to the store; nothing is sent before [`Outbox::run`].
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn new(parts: Parts) -> Result<Self, TlsError> {
+        let ((done, recorder), owing) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        let ((stop, stopping), due) = (watch::channel(false), Arc::new(Notify::new()));
+        let (bell, debts) = (due.clone(), owing.0.clone());
+        parts.store.subscribe(Box::new(move |event| match event.downcast_ref() {
+            Some(Event::Due) => bell.notify_one(),
+            Some(Event::Owing(id)) => drop(debts.send(*id)),
+            None => {}
+        }));
+        let inner = Inner {
+            opportunistic: ClientTls::opportunistic(&parts.roots)?,
+            verified: ClientTls::verified(&parts.roots)?,
+            store: parts.store,
+            queue: parts.queue,
+            directory: parts.directory,
+            clock: parts.clock,
+            resolver: parts.resolver,
+            dialer: parts.dialer,
+            hostname: parts.hostname,
+            routes: parts.routes,
+            random: parts.random,
+            hops: Hops::default(),
+            left: Notify::new(),
+            room: Notify::new(),
+            held: watch::Sender::new(false),
+            done,
+            stopping,
+        };
+        Ok(Outbox { inner: Arc::new(inner), done: recorder, owing, stop, due })
+    }
+
+    /// Sends until `stop` is done. Then connections end what they are at, what was not begun is given back, and the last
+    /// outcomes are written: a clean stop leaves no claim behind (trap 22).
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let Outbox { inner, done, owing: (debts, owing), stop: stopped, due } = self;
+        if inner.queue.uncertain() > 0 {
+            let deliveries = inner.queue.uncertain();
+            tracing::warn!(deliveries, "the server ended while it sent these: they are sent again, perhaps twice");
+        }
+        let recorder = tokio::spawn(recorder::run(inner.clone(), done, debts));
+        let reporter = tokio::spawn(reporter::run(inner.clone(), owing));
+        let sweeper = tokio::spawn(sweep(inner.clone()));
+        let told = async {
+            stop.await;
+            let _ = stopped.send(true);
+        };
+        tokio::join!(dispatch(&inner, &due), told);
+        give_back(&inner);
+        let left = async {
+            while inner.hops.workers() > 0 {
+                inner.left.notified().await;
+            }
+        };
+        if timeout(DRAIN, left).await.is_err() {
+            tracing::warn!(connections = inner.hops.workers(), "some connections did not end in time");
+        }
+        // Work that a connection gave back meanwhile.
+        give_back(&inner);
+        let _ = inner.done.send(Done::Stop);
+        let _ = tokio::join!(recorder, reporter, sweeper);
+    }
+}
+
+/// Claims and hands out, until the server stops. Never dropped half-way: a claim that is made must be handed out.
+async fn dispatch(inner: &Arc<Inner>, due: &Notify) {
+    loop {
+        inner.until_not_held().await;
+        if inner.is_stopping() {
+            return;
+        }
+        let room = inner.hops.room().min(BATCH);
+        let wait = if room == 0 { None } else { Some(claim(inner, room).await) };
+        tokio::select! {
+            () = inner.stopped() => return,
+            () = inner.room.notified(), if wait.is_none() => {}
+            () = due.notified(), if wait.is_some() => {}
+            () = sleep(wait.unwrap_or(LOOK)) => {}
+        }
+    }
+}
+
+/// Claims as much as there is room for and hands it out; gives how long nothing more is due.
+async fn claim(inner: &Arc<Inner>, room: usize) -> Duration {
+    let (queue, now) = (inner.queue.clone(), inner.clock.now());
+    let job = move |tx: &mut Tx<'_>| {
+        let claimed = queue::claim_due(tx, &queue, room as u32, now)?;
+        Ok((claimed, queue::next_due(tx)?))
+    };
+    let (claimed, next) = match inner.store.write(job).await {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::error!(%error, "the queue cannot be read; trying again");
+            return PAUSE;
+        }
+    };
+    let n: usize = claimed.iter().map(|c| c.deliveries.len()).sum();
+    inner.hops.claimed(n);
+    for c in claimed {
+        hand_out(inner, c);
+    }
+    match next {
+        _ if n == room => Duration::ZERO,
+        Some(next) => until(next, inner.clock.now()),
+        None => LOOK,
+    }
+}
+
+/// From `now` to `next`, rounded up: not a millisecond too early.
+fn until(next: Timestamp, now: Timestamp) -> Duration {
+    Duration::from_millis((next.0 - now.0).clamp(0, LOOK.as_millis() as i64) as u64)
+}
+
+/// A message's deliveries, to each hop what is its own.
+fn hand_out(inner: &Arc<Inner>, claimed: Claimed) {
+    let Claimed { message, deliveries } = claimed;
+    let mut by_hop: HashMap<Hop, Vec<Delivery>> = HashMap::new();
+    for delivery in deliveries {
+        by_hop.entry(inner.routes.hop(delivery.to.domain())).or_default().push(delivery);
+    }
+    for (hop, deliveries) in by_hop {
+        match inner.hops.add(&hop, Work { message: message.clone(), deliveries, again: false }) {
+            Added::InLine => {}
+            Added::Start => worker::start(inner, hop),
+            Added::Full(work) => too_many(inner, work),
+        }
+    }
+}
+
+/// More than the hop's share: it comes again later, unless its time is over (trap 20).
+fn too_many(inner: &Inner, work: Work) {
+    let now = inner.clock.now();
+    for d in work.deliveries {
+        if now >= d.expires {
+            let reply =
+                Reply::new(451, 4, 7, "Given up after five days without an attempt: too much mail for that host");
+            let said = Said { reply, host: String::new() };
+            inner.settle(&work.message, d, Outcome::Failed, said);
+        } else {
+            inner.release(work.message.id, d.number, Timestamp(now.0 + SHARE));
+        }
+    }
+}
+
+/// All that is in line goes back to the queue.
+fn give_back(inner: &Inner) {
+    let now = inner.clock.now();
+    for work in inner.hops.drain() {
+        for d in &work.deliveries {
+            inner.release(work.message.id, d.number, now);
+        }
+    }
+}
+
+async fn sweep(inner: Arc<Inner>) {
+    loop {
+        match inner.store.sweep_transit(queue::refers_between).await {
+            Ok(0) => {}
+            Ok(packs) => tracing::debug!(packs, "removed what finished mails left"),
+            Err(error) => tracing::warn!(%error, "what finished mails left could not be removed"),
+        }
+        tokio::select! {
+            () = sleep(SWEEP) => {}
+            () = inner.stopped() => return,
+        }
+    }
+}
+
+impl Inner {
+    /// A number that nobody foresees; zero when the machine has no randomness to give, which is as good here.
+    pub(crate) fn random(&self) -> u64 {
+        let mut bytes = [0; 8];
+        match (self.random)(&mut bytes) {
+            Ok(()) => u64::from_le_bytes(bytes),
+            Err(_) => 0,
+        }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    pub(crate) async fn stopped(&self) {
+        let _ = self.stopping.clone().wait_for(|stop| *stop).await;
+    }
+
+    /// Waits while outcomes cannot be written, or until the server stops.
+    pub(crate) async fn until_not_held(&self) {
+        if *self.held.borrow() {
+            let mut held = self.held.subscribe();
+            tokio::select! {
+                _ = held.wait_for(|held| !*held) => {}
+                () = self.stopped() => {}
+            }
+        }
+    }
+
+    /// A delivery's attempt came to this.
+    pub(crate) fn settle(&self, message: &Arc<Message>, delivery: Delivery, outcome: Outcome, said: Said) {
+        let settled = Settled { message: message.clone(), delivery, outcome, said };
+        let _ = self.done.send(Done::Settled(settled));
+    }
+
+    /// A delivery was not taken: again later, or the end of it.
+    pub(crate) fn settle_failure(&self, message: &Arc<Message>, delivery: Delivery, said: Said, transient: bool) {
+        let (outcome, said) = schedule::judge(&delivery, said, transient, self.clock.now(), self.random());
+        self.settle(message, delivery, outcome, said);
+    }
+
+    /// The same answer for all.
+    pub(crate) fn settle_all(&self, work: Work, said: &Said) {
+        for delivery in work.deliveries {
+            self.settle_failure(&work.message, delivery, said.clone(), said.reply.is_transient());
+        }
+    }
+
+    fn release(&self, message: QueueId, number: u32, until: Timestamp) {
+        let _ = self.done.send(Done::Release(Release { message, number, until }));
+    }
+}

@@ -1,0 +1,102 @@
+//! Writes what came of attempts, many in one job. As long as it cannot, nothing more is sent (trap 21): a mail that was
+//! accepted elsewhere and is not known to be would be sent again.
+
+use std::sync::Arc;
+
+use base::Timestamp;
+use queue::{Outcome, QueueId, Release, Settled};
+use store::Tx;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use crate::outbox::{Inner, PAUSE};
+
+/// Claims that one job ends.
+const BATCH: usize = 256;
+/// When the server stops, a store that does not write is waited for so often; what is not written then is uncertain.
+const LAST_TRIES: u32 = 5;
+
+/// A claim that comes to its end.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// By an attempt.
+    Settled(Settled),
+    /// Without one.
+    Release(Release),
+    /// Nothing comes after this.
+    Stop,
+}
+
+/// Ends with [`Done::Stop`].
+pub(crate) async fn run(
+    inner: Arc<Inner>,
+    mut done: mpsc::UnboundedReceiver<Done>,
+    debts: mpsc::UnboundedSender<QueueId>,
+) {
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        batch.clear();
+        if done.recv_many(&mut batch, BATCH).await == 0 {
+            return;
+        }
+        let (mut settled, mut released, mut stop) = (Vec::new(), Vec::new(), false);
+        for one in batch.drain(..) {
+            match one {
+                Done::Settled(s) => settled.push(s),
+                Done::Release(r) => released.push(r),
+                Done::Stop => stop = true,
+            }
+        }
+        let n = settled.len() + released.len();
+        let owing = write(&inner, Arc::new(settled), Arc::new(released)).await;
+        inner.hops.settled(n);
+        inner.room.notify_one();
+        for id in owing {
+            let _ = debts.send(id);
+        }
+        if stop {
+            return;
+        }
+    }
+}
+
+/// Writes until it is written. Gives the messages that owe their sender a report.
+async fn write(inner: &Inner, settled: Arc<Vec<Settled>>, released: Arc<Vec<Release>>) -> Vec<QueueId> {
+    let mut tries = 0;
+    loop {
+        let (queue, now) = (inner.queue.clone(), inner.clock.now());
+        let (s, r) = (settled.clone(), released.clone());
+        let job = move |tx: &mut Tx<'_>| {
+            queue::release(tx, &queue, &r)?;
+            queue::record(tx, &queue, &s, now)
+        };
+        match inner.store.write(job).await {
+            Ok(owing) => {
+                inner.held.send_if_modified(|held| std::mem::replace(held, false));
+                settled.iter().for_each(|s| log(s, now));
+                return owing;
+            }
+            Err(error) => {
+                tracing::error!(%error, deliveries = settled.len(), "outcomes cannot be written; sending is held");
+                inner.held.send_replace(true);
+            }
+        }
+        tries += 1;
+        if inner.is_stopping() && tries >= LAST_TRIES {
+            return Vec::new();
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+fn log(s: &Settled, now: Timestamp) {
+    let (queue, to, host, reply) = (s.message.id, &s.delivery.to, &s.said.host, &s.said.reply);
+    let seconds = (now.0 - s.message.created.0) / 1000;
+    match s.outcome {
+        Outcome::Delivered { .. } => tracing::info!(%queue, %to, host, %reply, seconds, "sent"),
+        Outcome::Failed => tracing::info!(%queue, %to, host, %reply, seconds, "failed"),
+        Outcome::Deferred(until) => {
+            tracing::info!(%queue, %to, host, %reply, seconds, until = until.rfc3339(), "deferred");
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! Where mail for a domain goes: to a fixed route, else to the smart host, else where the DNS says.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::Reply;
+use net::{Deadline, DnsError, MailHost, MailHosts, Resolver, is_special};
+
+/// How long the DNS may take for one name.
+const DNS: Duration = Duration::from_secs(30);
+/// So many addresses of a hop are tried for one connection.
+const ADDRESSES: usize = 10;
+/// RFC 5321 §4.5.4.2
+const SMTP: u16 = 25;
+
+/// A host and a port: `mx.example.org:25`, `192.0.2.1:25`, `[2001:db8::1]:25`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPort {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// A text that is no [`HostPort`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadHostPort(String);
+
+impl fmt::Display for BadHostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is no host with a port (like mx.example.org:25, 192.0.2.1:25 or [2001:db8::1]:25)", self.0)
+    }
+}
+
+impl std::error::Error for BadHostPort {}
+
+impl FromStr for HostPort {
+    type Err = BadHostPort;
+
+    fn from_str(text: &str) -> Result<Self, BadHostPort> {
+        let bad = || BadHostPort(text.chars().take(300).collect());
+        let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
+        let port = port.parse().ok().filter(|p| *p > 0).ok_or_else(bad)?;
+        let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+            Some(v6) => v6.parse::<std::net::Ipv6Addr>().map_err(|_| bad())?.to_string(),
+            None => host.to_ascii_lowercase(),
+        };
+        let is_name = host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b));
+        if host.is_empty() || !is_name && host.parse::<IpAddr>().is_err() {
+            return Err(bad());
+        }
+        Ok(HostPort { host, port })
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// A host that takes all our mail for elsewhere.
+#[derive(Clone)]
+pub struct Smarthost {
+    /// Where it is. On port 465 TLS comes first (RFC 8314 §3.3).
+    pub address: HostPort,
+    /// User and password. With them TLS is a must, and the host's certificate must be good.
+    pub login: Option<(String, String)>,
+}
+
+/// The password stays out of logs.
+impl fmt::Debug for Smarthost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Smarthost").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// What the administrator says about the way out.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    /// By domain, in lower case.
+    pub fixed: BTreeMap<String, HostPort>,
+    /// For every other domain.
+    pub smarthost: Option<Smarthost>,
+}
+
+/// The next hop of a mail. Mails for one hop share connections.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Hop {
+    Fixed(Arc<HostPort>),
+    Smarthost,
+    /// A domain, or an address literal in brackets.
+    Domain(Arc<str>),
+}
+
+impl fmt::Display for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Hop::Fixed(to) => to.fmt(f),
+            Hop::Smarthost => f.write_str("the smart host"),
+            Hop::Domain(domain) => f.write_str(domain),
+        }
+    }
+}
+
+impl Routes {
+    pub(crate) fn hop(&self, domain: &str) -> Hop {
+        match (self.fixed.get(domain), &self.smarthost) {
+            (Some(to), _) => Hop::Fixed(Arc::new(to.clone())),
+            (None, Some(_)) => Hop::Smarthost,
+            (None, None) => Hop::Domain(domain.into()),
+        }
+    }
+}
+
+/// An address to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The host's name, or its address.
+    pub(crate) host: String,
+    pub(crate) ip: IpAddr,
+    pub(crate) port: u16,
+}
+
+/// The addresses of a hop, in the order in which they are to be tried; at least one.
+///
+/// # Errors
+/// The reply for all mail to that hop: 4xx when asking again may help.
+pub(crate) async fn targets(
+    routes: &Routes,
+    hop: &Hop,
+    resolver: &Resolver,
+    ours: &str,
+    random: impl FnMut() -> u64,
+) -> Result<Vec<Target>, Reply> {
+    let to = match (hop, &routes.smarthost) {
+        (Hop::Fixed(to), _) => to,
+        (Hop::Smarthost, Some(smarthost)) => &smarthost.address,
+        (Hop::Smarthost, None) => return Err(Reply::new(451, 3, 5, "There is no smart host any more")),
+        (Hop::Domain(domain), _) => return of_domain(domain, resolver, ours, random).await,
+    };
+    let addresses = addresses(&to.host, resolver).await?;
+    Ok(addresses.into_iter().map(|ip| Target { host: to.host.clone(), ip, port: to.port }).take(ADDRESSES).collect())
+}
+
+async fn of_domain(
+    domain: &str,
+    resolver: &Resolver,
+    ours: &str,
+    random: impl FnMut() -> u64,
+) -> Result<Vec<Target>, Reply> {
+    // RFC 5321 §4.1.3: an address literal is its own host.
+    let hosts = match domain.strip_prefix('[').and_then(|d| d.strip_suffix(']')) {
+        Some(literal) => vec![literal.trim_start_matches("IPv6:").trim_start_matches("ipv6:").to_owned()],
+        None => {
+            match resolver.mail_hosts(domain, random, Deadline::after(DNS)).await.map_err(|e| unknown(domain, &e))? {
+                MailHosts::Mx(answer) => not_ours(answer.records, ours)?,
+                // RFC 5321 §5.1: the implicit MX.
+                MailHosts::Implicit => not_ours(vec![MailHost { preference: 0, host: domain.to_owned() }], ours)?,
+                // RFC 7505 §4.2
+                MailHosts::Null => return Err(Reply::new(556, 1, 10, format!("{domain} takes no mail (null MX)"))),
+            }
+        }
+    };
+    let (mut targets, mut special, mut failure) = (Vec::new(), false, None);
+    for host in hosts {
+        match addresses(&host, resolver).await {
+            Ok(addresses) => {
+                for ip in addresses {
+                    // Trap 18: a stranger's DNS must not lead us into our own network, nor to ourselves.
+                    special |= is_special(ip);
+                    if !is_special(ip) {
+                        targets.push(Target { host: host.clone(), ip, port: SMTP });
+                    }
+                }
+            }
+            // Of several reasons one that may pass counts.
+            Err(reply) if failure.as_ref().is_none_or(|f: &Reply| !f.is_transient()) => failure = Some(reply),
+            Err(_) => {}
+        }
+        if targets.len() >= ADDRESSES {
+            break;
+        }
+    }
+    targets.truncate(ADDRESSES);
+    match (targets.is_empty(), failure) {
+        (false, _) => Ok(targets),
+        (true, Some(reply)) if reply.is_transient() || !special => Err(reply),
+        _ => Err(Reply::new(550, 4, 6, format!("The mail hosts of {domain} have no public addresses"))),
+    }
+}
+
+/// RFC 5321 §5.1: we are one of the mail hosts, so only those that are preferred to us may get it.
+fn not_ours(hosts: Vec<MailHost>, ours: &str) -> Result<Vec<String>, Reply> {
+    let our_own = hosts.iter().find(|mx| mx.host.eq_ignore_ascii_case(ours)).map(|mx| mx.preference);
+    let before = |mx: &MailHost| our_own.is_none_or(|ours| mx.preference < ours);
+    let hosts: Vec<String> = hosts.into_iter().filter(before).map(|mx| mx.host).collect();
+    if hosts.is_empty() { Err(to_ourselves()) } else { Ok(hosts) }
+}
+
+/// Trap 18.
+pub(crate) fn to_ourselves() -> Reply {
+    Reply::new(550, 4, 6, "Mail for this domain would come back to this server, which does not know the domain")
+}
+
+async fn addresses(host: &str, resolver: &Resolver) -> Result<Vec<IpAddr>, Reply> {
+    if let Ok(ip) = host.parse() {
+        return Ok(vec![ip]);
+    }
+    match resolver.addresses(host, Deadline::after(DNS)).await {
+        Ok(answer) => Ok(answer.records),
+        Err(error) => Err(unknown(host, &error)),
+    }
+}
+
+fn unknown(name: &str, error: &DnsError) -> Reply {
+    match error {
+        DnsError::Transient(_) => Reply::new(451, 4, 3, format!("{name}: {error}")),
+        DnsError::NoData => Reply::new(550, 4, 4, format!("{name} has neither a mail host nor an address")),
+        DnsError::NoSuchName | DnsError::BadName => Reply::new(550, 1, 2, format!("{name}: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use net::Zone;
+
+    use super::*;
+
+    fn zone() -> Zone {
+        let ip = |s: &str| s.parse().unwrap();
+        Zone::default()
+            .mx("two.test", 20, "b.two.test")
+            .mx("two.test", 10, "a.two.test")
+            .ip("a.two.test", ip("192.0.2.1"))
+            .ip("a.two.test", ip("2001:db8::1"))
+            .ip("b.two.test", ip("192.0.2.2"))
+            .ip("plain.test", ip("192.0.2.3"))
+            .txt("empty.test", "nothing else")
+            .mx("null.test", 0, ".")
+            .mx("inside.test", 10, "inner.inside.test")
+            .ip("inner.inside.test", ip("10.0.0.1"))
+            .ip("inner.inside.test", ip("127.0.0.1"))
+            .mx("backup.test", 10, "mx.backup.test")
+            .mx("backup.test", 20, "mx.ours.test")
+            .mx("backup.test", 30, "far.backup.test")
+            .ip("mx.backup.test", ip("192.0.2.4"))
+            .mx("ours.test", 10, "mx.ours.test")
+            .ip("mx.ours.test", ip("192.0.2.5"))
+            .mx("half.test", 10, "gone.half.test")
+            .mx("half.test", 20, "b.two.test")
+            .mx("lost.test", 10, "gone.lost.test")
+            .mx("slow.test", 10, "mx.slow.test")
+            .fails("mx.slow.test")
+            .fails("broken.test")
+    }
+
+    async fn way(domain: &str) -> Result<Vec<String>, String> {
+        let routes = Routes {
+            fixed: BTreeMap::from([("fixed.test".into(), "127.0.0.1:2500".parse().unwrap())]),
+            smarthost: None,
+        };
+        let dns = Resolver::memory(zone());
+        let found = targets(&routes, &routes.hop(domain), &dns, "mx.ours.test", || 0).await;
+        let shown = |t: Target| format!("{} {}:{}", t.host, t.ip, t.port);
+        found.map(|all| all.into_iter().map(shown).collect()).map_err(|r| r.to_string()[..9].into())
+    }
+
+    #[tokio::test]
+    async fn a_hop_is_found_as_rfc_5321_says() {
+        assert_eq!(
+            way("two.test").await.unwrap(),
+            ["a.two.test 2001:db8::1:25", "a.two.test 192.0.2.1:25", "b.two.test 192.0.2.2:25"]
+        );
+        assert_eq!(way("plain.test").await.unwrap(), ["plain.test 192.0.2.3:25"]);
+        assert_eq!(way("[192.0.2.9]").await.unwrap(), ["192.0.2.9 192.0.2.9:25"]);
+        assert_eq!(way("[IPv6:2001:db8::9]").await.unwrap(), ["2001:db8::9 2001:db8::9:25"]);
+        assert_eq!(way("half.test").await.unwrap(), ["b.two.test 192.0.2.2:25"]);
+        assert_eq!(way("fixed.test").await.unwrap(), ["127.0.0.1 127.0.0.1:2500"]);
+        for (domain, reply) in [
+            ("null.test", "556 5.1.10"),
+            ("missing.test", "550 5.1.2"),
+            ("empty.test", "550 5.4.4"),
+            ("lost.test", "550 5.1.2"),
+            ("broken.test", "451 4.4.3"),
+            ("slow.test", "451 4.4.3"),
+        ] {
+            assert_eq!(way(domain).await, Err(reply[..9].into()), "{domain}");
+        }
+    }
+
+    #[tokio::test]
+    async fn trap_18_no_way_leads_to_ourselves_or_inside() {
+        for domain in ["ours.test", "mx.ours.test", "inside.test", "[127.0.0.1]", "[IPv6:::1]", "[10.1.1.1]"] {
+            assert_eq!(way(domain).await, Err("550 5.4.6".into()), "{domain}");
+        }
+        // We are its backup: only what is preferred to us remains.
+        assert_eq!(way("backup.test").await.unwrap(), ["mx.backup.test 192.0.2.4:25"]);
+    }
+
+    #[test]
+    fn hosts_with_ports() {
+        for text in ["mx.example.org:25", "192.0.2.1:2525", "[2001:db8::1]:25"] {
+            assert_eq!(text.parse::<HostPort>().unwrap().to_string(), text);
+        }
+        for text in ["", "mx.example.org", ":25", "mx:0", "mx:65536", "2001:db8::1", "[mx]:25", "a b:25", "mx/:25"] {
+            assert!(text.parse::<HostPort>().is_err(), "{text:?}");
+        }
+    }
+}

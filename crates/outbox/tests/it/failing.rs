@@ -1,0 +1,204 @@
+//! Hosts that refuse, break off, fall silent; what is tried again, when, and what is not.
+
+use queue::State;
+use store::Sql;
+
+use crate::peer::{Act, Character};
+use crate::world::{HOUR, MINUTE, NOW, Net, rules};
+
+#[tokio::test(start_paused = true)]
+async fn each_recipient_has_its_own_fate() {
+    let refuse = [
+        ("RCPT TO:<no@", Act::Say("550 5.1.1 No such user")),
+        ("RCPT TO:<busy@", Act::Say("451 4.7.1 Greylisted")),
+        // Trap 30: RFC 5321 §4.5.3.1.10.
+        ("RCPT TO:<many@", Act::Say("552 5.5.3 Too many recipients")),
+    ];
+    let (net, peer) = Net::default().host("b.test", 1, rules(&refuse));
+    let w = net.world().await;
+    let id = w.send(&["yes@b.test", "no@b.test", "busy@b.test", "many@b.test"]).await;
+    assert!(w.mail(1).await.contains("Final-Recipient: rfc822;no@b.test\r\nAction: failed\r\nStatus: 5.1.1\r\n"));
+    let states = async || w.show(id).await.iter().map(|d| d.state).collect::<Vec<_>>();
+    let expected = [State::Delivered, State::Failed, State::Waiting, State::Waiting];
+    w.until("all is settled", async || states().await == expected).await;
+    assert_eq!(peer.taken().len(), 1);
+    peer.becomes(Character::default());
+    w.pass(6 * MINUTE).await;
+    w.until_gone(id).await;
+    let mut to = peer.taken()[1..].iter().flat_map(|t| t.to.clone()).collect::<Vec<_>>();
+    to.sort();
+    assert_eq!(to, ["busy@b.test", "many@b.test"]);
+    assert_eq!(w.inbox().await.len(), 1);
+    w.check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_grow_rarer() {
+    let (net, peer) = Net::default().host("b.test", 1, rules(&[("MAIL", Act::Say("450 4.3.0 Later"))]));
+    let w = net.world().await;
+    let id = w.send(&["jane@b.test"]).await;
+    let mut before = 0;
+    for (attempt, minutes) in [(1, 5), (2, 10), (3, 20), (4, 40), (5, 60), (6, 120), (7, 240), (8, 240)] {
+        let d = w.until_deferred(id, attempt).await;
+        assert_eq!(d.reply, "450 4.3.0 Later");
+        let wait = (d.due.0 - NOW.0) / 1000 - before;
+        // A tenth to either side.
+        assert!((minutes * 54..=minutes * 66).contains(&wait), "{attempt}: {wait} s");
+        w.pass(wait as u64 + 1).await;
+        before += wait + 1;
+    }
+    assert!(peer.taken().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_20_a_host_that_falls_silent_frees_its_slot() {
+    // RFC 5321 §4.5.3.2, in minutes.
+    for (stage, minutes) in [("greeting", 5), ("EHLO", 5), ("MAIL", 5), ("RCPT", 5), ("DATA", 2), (".", 10)] {
+        let (net, peer) = Net::default().host("b.test", 1, rules(&[(stage, Act::Stall)]));
+        let w = net.world().await;
+        let id = w.send(&["jane@b.test"]).await;
+        let before = match stage {
+            "greeting" => "",
+            stage => stage,
+        };
+        let reached = async || match before {
+            "" => !peer.said().is_empty(),
+            stage => peer.all_said().iter().any(|l| l.starts_with(stage)),
+        };
+        w.until(stage, reached).await;
+        w.pass(minutes * MINUTE - 5).await;
+        assert_eq!(w.show(id).await[0].state, State::Claimed, "{stage}");
+        w.pass(10).await;
+        let d = w.until_deferred(id, 1).await;
+        assert!(d.status.starts_with("4.4.") && d.reply.contains("did not answer in time"), "{stage}: {}", d.reply);
+        peer.becomes(Character::default());
+        w.pass(6 * MINUTE).await;
+        w.until_gone(id).await;
+        // RFC 5321 §4.5.3.2.6: who gives up at the end may send it twice; that is why it has ten minutes.
+        assert_eq!(peer.taken().len(), if stage == "." { 2 } else { 1 }, "{stage}");
+        w.check().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_hangs_up_is_tried_again() {
+    for stage in ["greeting", "EHLO", "MAIL", "RCPT", "DATA", "."] {
+        let (net, peer) = Net::default().host("b.test", 1, rules(&[(stage, Act::Drop)]));
+        let w = net.world().await;
+        let id = w.send(&["jane@b.test"]).await;
+        let d = w.until_deferred(id, 1).await;
+        assert!(d.reply.starts_with("451 4.4.2 The connection to mx.b.test was lost"), "{stage}: {}", d.reply);
+        peer.becomes(Character::default());
+        w.pass(6 * MINUTE).await;
+        w.until_gone(id).await;
+        assert_eq!(peer.taken().len(), 1, "{stage}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dns_or_a_host_that_is_away_defers_all_mail_for_it() {
+    let net = Net::default().dns(|zone| {
+        zone.fails("broken.test").mx("away.test", 10, "mx.away.test").ip("mx.away.test", [192, 0, 2, 7].into())
+    });
+    let w = net.world().await;
+    let (broken, away) = (w.send(&["a@broken.test"]).await, w.send(&["a@away.test", "b@away.test"]).await);
+    assert_eq!(w.until_deferred(broken, 1).await.status, "4.4.3");
+    assert_eq!(w.until_deferred(away, 1).await.status, "4.4.1");
+    w.until("both are", async || w.show(away).await.iter().all(|d| d.state == State::Waiting)).await;
+    w.check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_dns_rules_out_fails_at_once() {
+    let net = Net::default().dns(|zone| zone.mx("null.test", 0, ".").txt("empty.test", "no mail here"));
+    let w = net.world().await;
+    for (n, (to, status)) in
+        [("a@null.test", "5.1.10"), ("a@missing.test", "5.1.2"), ("a@empty.test", "5.4.4")].iter().enumerate()
+    {
+        let id = w.send(&[to]).await;
+        w.until_gone(id).await;
+        let report = w.mail(n + 1).await;
+        assert!(
+            report.contains(&format!("Final-Recipient: rfc822;{to}\r\nAction: failed\r\nStatus: {status}\r\n")),
+            "{report}"
+        );
+    }
+    w.check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_18_mail_does_not_come_back_to_us() {
+    let us = Character { name: "MX.example.test", ..Character::default() };
+    let (net, peer) = Net::default().host("circle.test", 1, us);
+    let net = net.dns(|zone| {
+        zone.mx("ours.test", 10, "mx.example.test")
+            .ip("mx.example.test", [192, 0, 2, 1].into())
+            .mx("inside.test", 10, "mx.inside.test")
+            .ip("mx.inside.test", [127, 0, 0, 1].into())
+    });
+    let w = net.world().await;
+    for (n, to) in ["a@circle.test", "a@ours.test", "a@inside.test", "a@[127.0.0.1]"].iter().enumerate() {
+        let id = w.send(&[to]).await;
+        w.until_gone(id).await;
+        let report = w.mail(n + 1).await;
+        assert!(report.contains("\r\nStatus: 5.4.6\r\n"), "{to}: {report}");
+    }
+    assert!(peer.taken().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_20_after_five_days_a_mail_is_given_up() {
+    let (net, peer) = Net::default().host("b.test", 1, rules(&[("MAIL", Act::Say("450 4.3.0 Later"))]));
+    let w = net.world().await;
+    let id = w.send(&["jane@b.test"]).await;
+    w.until_deferred(id, 1).await;
+    // The server was off for a week: one attempt more, and that was the last.
+    w.pass(7 * 24 * HOUR).await;
+    w.until_gone(id).await;
+    assert_eq!(peer.all_said().iter().filter(|l| l.starts_with("MAIL")).count(), 2);
+    let report = w.mail(1).await;
+    assert!(report.contains("Action: failed\r\nStatus: 4.4.7\r\n"), "{report}");
+    assert!(report.replace("\r\n    ", " ").contains("the last answer was: 450 4.3.0 Later"), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_21_a_sick_store_stops_sending_and_nothing_is_sent_twice() {
+    const AWAY: Sql = Sql { name: "away", text: "ALTER TABLE queue_delivery RENAME TO elsewhere" };
+    const BACK: Sql = Sql { name: "back", text: "ALTER TABLE elsewhere RENAME TO queue_delivery" };
+    let (net, peer) = Net::default().host("b.test", 1, rules(&[("DATA", Act::Stall)]));
+    let w = net.world().await;
+    let mut ids = Vec::new();
+    for n in 0..20 {
+        ids.push(w.send(&[&format!("u{n}@b.test")]).await);
+    }
+    let at_data = async || peer.all_said().iter().filter(|l| l.starts_with("DATA")).count();
+    w.until("two are on their way", async || at_data().await == 2).await;
+    w.store.write(|tx| tx.execute(&AWAY, &[])).await.unwrap();
+    // Both are given up after their time, and that cannot be written.
+    peer.becomes(Character::default());
+    w.pass(2 * MINUTE + 1).await;
+    w.until("the connections are gone", async || peer.said().len() >= 2).await;
+    for _ in 0..20 {
+        w.pass(1).await;
+        tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::from_millis(5))).await.unwrap();
+    }
+    let sent = peer.taken().len();
+    assert!(sent < 20, "sending went on");
+    w.store.write(|tx| tx.execute(&BACK, &[])).await.unwrap();
+    w.pass(2).await;
+    w.until("the others go", async || {
+        w.pass(1).await;
+        peer.taken().len() >= 18
+    })
+    .await;
+    w.pass(6 * MINUTE).await;
+    for id in ids {
+        w.until_gone(id).await;
+    }
+    let mut to: Vec<String> = peer.taken().into_iter().flat_map(|t| t.to).collect();
+    to.sort();
+    let n = to.len();
+    to.dedup();
+    assert_eq!((n, to.len()), (20, 20));
+    w.check().await;
+}

@@ -1,0 +1,11 @@
+//! The outbox against hosts in memory, good ones and bad ones, on a clock that is moved by hand.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod failing;
+mod peer;
+mod reports;
+mod sending;
+mod stopping;
+mod tls;
+mod world;

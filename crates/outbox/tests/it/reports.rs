@@ -1,0 +1,137 @@
+//! Delivery status notifications on their way: to whom, how often, and never about one of their kind.
+
+use base::Clock;
+use smtp::{BodyType, Notify, Ret};
+
+use crate::peer::{Act, Character};
+use crate::world::{BODY, HOUR, NOW, Net, rules};
+
+const NO: (&str, Act) = ("RCPT", Act::Say("550 5.1.1 No such user"));
+
+#[tokio::test(start_paused = true)]
+async fn trap_18_a_report_says_who_made_it() {
+    let (net, _) = Net::default().host("b.test", 1, rules(&[NO]));
+    let w = net.world().await;
+    let id = w.send(&["jane@b.test"]).await;
+    let report = w.mail(1).await;
+    w.until_gone(id).await;
+    let (ours, _) = report.split_once("From: ").unwrap();
+    assert_eq!(
+        ours,
+        "Return-Path: <>\r\nDelivered-To: me@example.test\r\n\
+         Received: by mx.example.test (Postroom); Tue, 14 Nov 2023 22:13:20 +0000\r\n"
+    );
+    assert!(report.contains("\r\nAuto-Submitted: auto-replied\r\n"));
+    assert!(report.contains("\r\nIn-Reply-To: <1@client.test>\r\n"));
+    assert!(report.contains("mx.b.test answered: 550 5.1.1 No such user\r\n"));
+    // The header of the mail, and not its body.
+    assert!(report.contains("Subject: hi\r\nMessage-ID: <1@client.test>\r\n\r\n--") && !report.contains("hello"));
+    w.check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_19_nobody_is_told_about_a_mail_from_nobody() {
+    let (net, peer) = Net::default().host("b.test", 1, rules(&[NO]));
+    let w = net.world().await;
+    let id = w.enqueue("", &["jane@b.test"], None, BODY).await;
+    w.until_gone(id).await;
+    assert!(peer.said()[0].contains(&"MAIL FROM:<>".to_owned()));
+    let told = Some(Notify::On { success: true, failure: true, delay: true });
+    let id = w.enqueue("", &["jane@b.test"], told, BODY).await;
+    w.until_gone(id).await;
+    assert!(w.inbox().await.is_empty());
+    w.check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_elsewhere_gets_the_report_from_nobody() {
+    let (net, _) = Net::default().host("b.test", 1, rules(&[NO]));
+    let (net, home) = net.host("c.test", 2, Character::default());
+    let w = net.world().await;
+    let id = w.enqueue("joe@c.test", &["jane@b.test"], None, BODY).await;
+    w.until_gone(id).await;
+    w.until("the report is there", async || home.taken().len() == 1).await;
+    let report = &home.taken()[0];
+    assert_eq!((report.from.as_str(), &report.to[..]), ("", &["joe@c.test".to_owned()][..]));
+    assert!(report.body.starts_with("Received: by mx.example.test (Postroom); "), "{}", report.body);
+    assert!(report.body.contains("From: Mail Delivery System <postmaster@mx.example.test>\r\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_17_a_report_that_cannot_be_delivered_is_the_last_word() {
+    let (net, _) = Net::default().host("b.test", 1, rules(&[NO]));
+    let (net, home) = net.host("c.test", 2, rules(&[NO]));
+    let w = net.world().await;
+    let id = w.enqueue("joe@c.test", &["jane@b.test"], None, BODY).await;
+    w.until_gone(id).await;
+    w.until("the report was refused", async || home.all_said().contains(&"MAIL FROM:<>".to_owned())).await;
+    let all = async || w.store.read(|tx| queue::page(tx, queue::QueueId::FIRST, 10)).await.unwrap();
+    w.until("the queue is empty", async || all().await.is_empty()).await;
+    // A sender of ours that is no more.
+    let id = w.enqueue("gone@example.test", &["jane@b.test"], None, BODY).await;
+    w.until_gone(id).await;
+    assert!(all().await.is_empty() && w.inbox().await.is_empty());
+    w.check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delay_is_told_once_after_four_hours() {
+    let (net, peer) = Net::default().host("b.test", 1, rules(&[("MAIL", Act::Say("450 4.3.0 Later"))]));
+    let w = net.world().await;
+    let id = w.send(&["jane@b.test"]).await;
+    w.until_deferred(id, 1).await;
+    let mut attempt = 1;
+    while w.clock.now().0 - NOW.0 < 4 * HOUR as i64 * 1000 {
+        assert!(w.inbox().await.is_empty(), "{attempt}");
+        let due = w.show(id).await[0].due;
+        w.pass((due.0 - w.clock.now().0) as u64 / 1000 + 1).await;
+        attempt += 1;
+        w.until_deferred(id, attempt).await;
+    }
+    let report = w.mail(1).await;
+    assert!(report.contains("Action: delayed\r\nStatus: 4.3.0\r\n"), "{report}");
+    assert!(report.contains("Subject: Your mail has not been delivered yet\r\n"));
+    peer.becomes(Character::default());
+    w.pass(5 * HOUR).await;
+    w.until_gone(id).await;
+    assert_eq!(w.inbox().await.len(), 1);
+    w.check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn success_is_told_by_who_comes_last() {
+    let (net, _) = Net::default().host("b.test", 1, Character::default());
+    let (net, knows) = net.host("c.test", 2, Character { offers: vec!["DSN"], ..Character::default() });
+    let w = net.world().await;
+    let told = Some(Notify::On { success: true, failure: true, delay: false });
+    let id = w.enqueue("me@example.test", &["jane@b.test"], told, BODY).await;
+    w.until_gone(id).await;
+    let report = w.mail(1).await;
+    assert!(report.contains("Action: relayed\r\nStatus: 2.6.0\r\nRemote-MTA: dns; mx.b.test\r\n"), "{report}");
+    let id =
+        w.enqueue_as("me@example.test", &["jane@c.test"], told, BODY, BodyType::SevenBit, Some(Ret::Headers)).await;
+    w.until_gone(id).await;
+    assert!(knows.said()[0].contains(&"MAIL FROM:<me@example.test> RET=HDRS".to_owned()));
+    assert!(knows.said()[0].contains(&"RCPT TO:<jane@c.test> NOTIFY=SUCCESS,FAILURE".to_owned()));
+    assert_eq!(w.inbox().await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_of_the_mail_comes_back_when_that_was_asked_for() {
+    let (net, _) = Net::default().host("b.test", 1, rules(&[NO]));
+    let w = net.world().await;
+    let id = w.enqueue_as("me@example.test", &["j@b.test"], None, BODY, BodyType::SevenBit, Some(Ret::Full)).await;
+    w.until_gone(id).await;
+    let report = w.mail(1).await;
+    assert!(report.contains(&format!("Content-Type: message/rfc822\r\n\r\n{BODY}\r\n--")), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn recipients_that_fail_together_are_one_report() {
+    let (net, _) = Net::default().host("b.test", 1, rules(&[NO]));
+    let w = net.world().await;
+    let id = w.send(&["a@b.test", "b@b.test", "c@b.test"]).await;
+    w.until_gone(id).await;
+    let report = w.mail(1).await;
+    assert_eq!((report.matches("Action: failed").count(), w.inbox().await.len()), (3, 1));
+}

@@ -1,0 +1,309 @@
+//! A small internet in memory, and a server in it: `example.test` with the account `me@example.test`.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use base::{AccountId, Address, BlobId, Clock, Timestamp};
+use directory::{Directory, NewAccount, NewDomain, system_random};
+use mailbox::Mailboxes;
+use mailbox::verbs::{self, INBOX};
+use net::{Dialer, Door, ListenOptions, Listener, Resolver, Roots, Zone};
+use outbox::{Outbox, Parts, Routes};
+use queue::{Fate, NewDelivery, NewMessage, Queue, QueueId, Standing, State};
+use smtp::{BodyType, Notify, Ret};
+use store::{Class, Lane, Options, Store, Tx};
+use testkit::Dir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::peer::{Character, Peer};
+
+pub const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+pub const MINUTE: u64 = 60;
+pub const HOUR: u64 = 60 * MINUTE;
+/// What every mail of these tests has in front of it.
+pub const PREFIX: &str = "Received: by mx.example.test\r\n";
+pub const BODY: &str = "Subject: hi\r\nMessage-ID: <1@client.test>\r\n\r\nhello\r\n";
+
+/// A clock that is moved by hand.
+pub struct Moved(AtomicI64);
+
+impl Clock for Moved {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// An internet under construction.
+#[derive(Default)]
+pub struct Net {
+    zone: Zone,
+    doors: HashMap<SocketAddr, Door>,
+    routes: Routes,
+    roots: Vec<std::path::PathBuf>,
+}
+
+impl Net {
+    /// A domain `name` whose only mail host `mx.NAME` is this one, at 192.0.2.`n`.
+    pub fn host(self, name: &str, n: u8, character: Character) -> (Self, Peer) {
+        let host = format!("mx.{name}");
+        self.mx(name, 10, &host, n, character)
+    }
+
+    /// One mail host more for a domain.
+    pub fn mx(mut self, name: &str, preference: u16, host: &str, n: u8, character: Character) -> (Self, Peer) {
+        let ip: IpAddr = [192, 0, 2, n].into();
+        self.zone = self.zone.mx(name, preference, host).ip(host, ip);
+        self.listen(SocketAddr::new(ip, 25), character)
+    }
+
+    /// A host at an address, without a name.
+    pub fn listen(mut self, at: SocketAddr, character: Character) -> (Self, Peer) {
+        let peer = Peer::new(character);
+        let (listener, door) = Listener::memory(ListenOptions::default());
+        self.doors.insert(at, door);
+        let serving = peer.clone();
+        tokio::spawn(listener.serve(std::future::pending(), move |stream| serving.clone().serve(stream)));
+        (self, peer)
+    }
+
+    pub fn dns(mut self, change: impl FnOnce(Zone) -> Zone) -> Self {
+        self.zone = change(self.zone);
+        self
+    }
+
+    pub fn routes(mut self, change: impl FnOnce(&mut Routes)) -> Self {
+        change(&mut self.routes);
+        self
+    }
+
+    pub fn trusting(mut self, certificate: std::path::PathBuf) -> Self {
+        self.roots.push(certificate);
+        self
+    }
+
+    pub async fn world(self) -> World {
+        World::new(self).await
+    }
+}
+
+/// A server and the clock of everything.
+pub struct World {
+    pub store: Store,
+    pub queue: Queue,
+    pub me: AccountId,
+    pub clock: Arc<Moved>,
+    directory: Directory,
+    net: (Resolver, Dialer, Routes, Roots),
+    running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    // Dropped after all else: the paused clock stands still as long as a blocking thread is busy, and the directory goes
+    // last.
+    _busy: mpsc::Sender<()>,
+    _dir: Dir,
+}
+
+impl World {
+    async fn new(net: Net) -> Self {
+        let (busy, wait) = mpsc::channel::<()>();
+        // Else tokio would move its paused clock while the store, on threads of its own, is at work.
+        tokio::task::spawn_blocking(move || wait.recv());
+        let dir = Dir::new("outbox");
+        let store =
+            Store::open(&Options::sqlite(dir.path()), &[directory::MIGRATIONS, mailbox::MIGRATIONS, queue::MIGRATIONS]);
+        let store = store.unwrap();
+        let clock = Arc::new(Moved(AtomicI64::new(NOW.0)));
+        let directory = Directory::open(store.clone(), clock.clone(), system_random).await.unwrap();
+        let _ = Mailboxes::new(store.clone(), clock.clone());
+        let me = store.write(people).await.unwrap();
+        let queue = Queue::open(&store, 1, NOW).await.unwrap();
+        let roots = Roots::new(&net.roots).unwrap();
+        let net = (Resolver::memory(net.zone), Dialer::memory(net.doors), net.routes, roots);
+        let mut world = World { store, queue, me, clock, directory, net, running: None, _busy: busy, _dir: dir };
+        world.start();
+        world
+    }
+
+    fn start(&mut self) {
+        let (resolver, dialer, routes, roots) = self.net.clone();
+        let parts = Parts {
+            store: self.store.clone(),
+            queue: self.queue.clone(),
+            directory: self.directory.clone(),
+            clock: self.clock.clone(),
+            resolver,
+            dialer,
+            roots,
+            random: counted,
+            hostname: "mx.example.test".into(),
+            routes,
+        };
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(Outbox::new(parts).unwrap().run(async { drop(stopped.await) }));
+        self.running = Some((stop, task));
+    }
+
+    /// Tells the outbox to stop; the task is done when it has.
+    pub fn stop(&mut self) -> JoinHandle<()> {
+        let (stop, task) = self.running.take().unwrap();
+        let _ = stop.send(());
+        task
+    }
+
+    /// The process dies, and another begins.
+    pub async fn kill_and_start(&mut self) {
+        let (_, task) = self.running.take().unwrap();
+        task.abort();
+        let _ = task.await;
+        self.queue = Queue::open(&self.store, 1, self.clock.now()).await.unwrap();
+        self.start();
+    }
+
+    /// After [`World::stop`].
+    pub async fn start_again(&mut self) {
+        self.queue = Queue::open(&self.store, 1, self.clock.now()).await.unwrap();
+        self.start();
+    }
+
+    /// Time passes for everybody.
+    pub async fn pass(&self, seconds: u64) {
+        self.clock.0.fetch_add(seconds as i64 * 1000, Ordering::Relaxed);
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+    }
+
+    /// Waits, in real time, until something is so.
+    pub async fn until(&self, what: &str, mut so: impl AsyncFnMut() -> bool) {
+        for _ in 0..5000 {
+            if so().await {
+                return;
+            }
+            tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(2))).await.unwrap();
+        }
+        panic!("never: {what}");
+    }
+
+    pub async fn send(&self, to: &[&str]) -> QueueId {
+        self.enqueue("me@example.test", to, None, BODY).await
+    }
+
+    pub async fn enqueue(&self, from: &str, to: &[&str], notify: Option<Notify>, body: &str) -> QueueId {
+        let kind = if body.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime };
+        self.enqueue_as(from, to, notify, body, kind, None).await
+    }
+
+    pub async fn enqueue_as(
+        &self,
+        from: &str,
+        to: &[&str],
+        notify: Option<Notify>,
+        body: &str,
+        kind: BodyType,
+        ret: Option<Ret>,
+    ) -> QueueId {
+        let (id, from, created) = (self.queue.next_id(), Address::parse(from).ok(), self.clock.now());
+        let delivery = |to: &&str| NewDelivery { to: at(to), notify, original: None, fate: Fate::Open };
+        let deliveries: Vec<_> = to.iter().map(delivery).collect();
+        let mut stager = self.store.stager(Class::Transit);
+        stager.push(body.as_bytes()).unwrap();
+        let octets = (PREFIX.len() + body.len()) as u64;
+        let work = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
+            let new = NewMessage {
+                id,
+                from: from.as_ref(),
+                prefix: PREFIX.as_bytes(),
+                blob: blobs[0],
+                octets,
+                envelope_id: None,
+                ret,
+                body: kind,
+                smtputf8: false,
+                require_tls: false,
+                account: None,
+                created,
+            };
+            queue::enqueue(tx, &new, &deliveries)
+        };
+        self.store.write_with(Lane::Interactive, vec![stager.finish().unwrap()], work).await.unwrap();
+        id
+    }
+
+    /// The deliveries of a message; none when it is finished.
+    pub async fn show(&self, id: QueueId) -> Vec<Standing> {
+        self.store.read(move |tx| queue::show(tx, id)).await.unwrap().map_or(Vec::new(), |(_, d)| d)
+    }
+
+    pub async fn until_gone(&self, id: QueueId) {
+        self.until("the message is finished", async || self.show(id).await.is_empty()).await;
+    }
+
+    /// Waits until the first delivery waits after `attempts`; gives it.
+    pub async fn until_deferred(&self, id: QueueId, attempts: u32) -> Standing {
+        let waits =
+            |d: &[Standing]| d.first().is_some_and(|d| d.state == State::Waiting && d.delivery.attempts == attempts);
+        self.until("the delivery is deferred", async || waits(&self.show(id).await)).await;
+        self.show(id).await.remove(0)
+    }
+
+    /// The mails in my INBOX, whole.
+    pub async fn inbox(&self) -> Vec<String> {
+        let (me, blobs) = (self.me, self.store.clone());
+        let read = move |tx: &mut Tx<'_>| {
+            let folders = verbs::folders(tx, me)?;
+            let n = folders.iter().find(|f| f.id == INBOX).map_or(0, |f| f.messages);
+            let mut mails = Vec::new();
+            for email in 1..=i64::from(n) {
+                let row = verbs::email(tx, me, base::EmailId(email))?.expect("an email");
+                let mut bytes = row.prefix.clone();
+                blobs.blob(row.blob)?.read(0, u64::MAX, &mut bytes)?;
+                mails.push(String::from_utf8_lossy(&bytes).into_owned());
+            }
+            Ok(mails)
+        };
+        self.store.read(read).await.unwrap()
+    }
+
+    /// Waits for the n-th mail in my INBOX.
+    pub async fn mail(&self, n: usize) -> String {
+        self.until("a mail in the inbox", async || self.inbox().await.len() >= n).await;
+        self.inbox().await.remove(n - 1)
+    }
+
+    /// Every test ends with the tables in order.
+    pub async fn check(&self) {
+        let blobs = self.store.clone();
+        let wrong = self.store.read(move |tx| queue::verify(tx, &|id| Ok(blobs.blob(id)?.len()))).await.unwrap();
+        assert_eq!(wrong, Vec::<String>::new());
+        let blobs = self.store.clone();
+        let wrong = self.store.read(move |tx| mailbox::verify(tx, &|id| Ok(blobs.blob(id)?.len()))).await.unwrap();
+        assert_eq!(wrong, Vec::<String>::new());
+    }
+}
+
+fn people(tx: &mut Tx<'_>) -> store::Result<AccountId> {
+    let organisation = directory::create_organisation(tx, "X", NOW)?;
+    directory::create_domain(tx, &NewDomain { organisation, name: "example.test", created: NOW })?;
+    let login = at("me@example.test");
+    let new = NewAccount { organisation, login: &login, name: "", quota: None, administrator: true, created: NOW };
+    let me = directory::create_account(tx, &new)?;
+    verbs::create_account(tx, me, 0, NOW)?;
+    Ok(me)
+}
+
+/// Unlike numbers, the same in every run.
+fn counted(bytes: &mut [u8]) -> base::Result<()> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+    bytes.iter_mut().zip(n.iter().cycle()).for_each(|(b, n)| *b = *n);
+    Ok(())
+}
+
+pub fn at(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+/// A host with rules.
+pub fn rules(rules: &[(&'static str, crate::peer::Act)]) -> Character {
+    Character { rules: rules.to_vec(), ..Character::default() }
+}
