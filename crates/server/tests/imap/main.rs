@@ -7,6 +7,7 @@ mod fetch;
 mod folders;
 mod live;
 mod messages;
+mod model;
 mod search;
 mod select;
 mod signing_in;
