@@ -40,6 +40,15 @@ impl Selected {
         Ok(newest.iter().any(|(_, entry)| entry.flags.has(Flags::DELETED)))
     }
 
+    /// Does a STORE change anything? Programs set flags that are set, and a job that does nothing costs an fsync.
+    async fn would_change(&self, uids: &UidSet, op: FlagOp, flags: Flags, keywords: &[String]) -> Result<bool, No> {
+        let newest = self.view.latest().await?;
+        let bits: Option<Vec<Flags>> = keywords.iter().map(|keyword| newest.keywords.get(keyword)).collect();
+        let Some(bits) = bits else { return Ok(true) };
+        let given = bits.into_iter().fold(flags, Flags::with);
+        Ok(newest.within(uids).any(|(_, entry)| op.apply(entry.flags, given) != entry.flags))
+    }
+
     fn check_writable(&self) -> Result<(), No> {
         if self.read_only { Err(No::refused(Code::ReadOnly, "The mailbox is open read-only")) } else { Ok(()) }
     }
@@ -92,13 +101,13 @@ impl Session {
             StoreAction::Replace => FlagOp::Replace,
         };
         let unchanged_since = store.unchanged_since;
-        let stored = if uids.is_empty() {
-            Stored::default()
-        } else {
+        let conditional = unchanged_since.is_some();
+        let stored = if conditional || selected.would_change(&uids, op, flags, &keywords).await? {
             let (uids, keywords) = (uids.clone(), keywords.clone());
             selected.view.store_flags(StoreRequest { uids, op, flags, keywords, unchanged_since }).await?
+        } else {
+            Stored::default()
         };
-        let conditional = unchanged_since.is_some();
         let change = Change { uids, op, flags, keywords, silent: store.silent, conditional, stored };
         let modified = self.modified(uid, &change)?;
         self.tell_change(conn, uid, &change).await?;

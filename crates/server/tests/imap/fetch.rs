@@ -169,6 +169,13 @@ async fn many_messages_come_in_order_and_once() {
         }
     }
     assert_eq!(c.ask("SEARCH UNSEEN").await[0], "* SEARCH");
+    // What a command says before goes before, however much follows.
+    c.ask("ENABLE QRESYNC").await;
+    c.ask("STORE 1 +FLAGS.SILENT (\\Deleted)").await;
+    c.ask("EXPUNGE").await;
+    c.send(b"n NOOP\r\n").await;
+    let lines = c.ask("UID FETCH 1:* (ENVELOPE) (CHANGEDSINCE 1 VANISHED)").await;
+    assert_eq!((lines.len(), lines[0].as_str(), lines[1].as_str()), (count + 2, "n OK Done", "* VANISHED (EARLIER) 1"));
     world.verify().await;
 }
 

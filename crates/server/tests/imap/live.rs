@@ -36,6 +36,7 @@ async fn pipelined_commands_are_answered_in_order() {
     let mut c = world.inbox().await;
     c.append("", MAIL).await;
     c.send(b"a STORE 1 +FLAGS.SILENT (\\Seen)\r\nb SEARCH SEEN\r\nc FETCH 1 FLAGS\r\nd NOOP\r\n").await;
+    c.send(b"e FETCH 1 BODY[TEXT]\r\nf NOOP\r\n").await;
     c.play(
         r#"
         S: a OK STORE completed
@@ -44,6 +45,9 @@ async fn pipelined_commands_are_answered_in_order() {
         S: * 1 FETCH (FLAGS (\Seen))
         S: c OK FETCH completed
         S: d OK Done
+        S: * 1 FETCH (BODY[TEXT] {6}␍body␍)
+        S: e OK FETCH completed
+        S: f OK Done
         "#,
     )
     .await;

@@ -204,4 +204,8 @@ async fn trap_10_sets_with_a_star() {
         }
     }
     c.play("C: d FETCH 4 UID\nS: d BAD There is no message of that number").await;
+    // The highest there is, not the highest there was.
+    c.ask("STORE 3 +FLAGS.SILENT (\\Deleted)").await;
+    c.ask("EXPUNGE").await;
+    c.play("C: e UID FETCH * UID\nS: * 2 FETCH (UID 2)\nS: e OK FETCH completed").await;
 }

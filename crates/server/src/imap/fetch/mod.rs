@@ -127,13 +127,29 @@ impl Session {
                 (chunk, done) = (self.next_chunk(&plan, wanted).await?, 0);
             }
             if chunk.is_empty() {
-                send(conn, ready.pieces).await?;
+                self.send_last(conn, ready.pieces).await?;
                 return Ok(trouble);
             }
+            // What was written before goes before.
+            self.flush(conn).await?;
             let (sent, read) = tokio::join!(send(conn, ready.pieces), self.read_batch(&plan, &chunk, done));
             sent?;
             ready = read?;
         }
+    }
+
+    /// The last batch, which may be all: it is sent together with the command's end.
+    async fn send_last(&mut self, conn: &mut Conn, pieces: Vec<Piece>) -> io::Result<()> {
+        for piece in pieces {
+            match piece {
+                Piece::Octets(octets) => self.machine.output().extend_from_slice(&octets),
+                large => {
+                    self.flush(conn).await?;
+                    send(conn, vec![large]).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The next messages; where their bodies are read they are marked `\Seen` first (RFC 9051 §6.4.5), all in one job.
