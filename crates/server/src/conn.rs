@@ -99,6 +99,11 @@ impl Conn {
         }
     }
 
+    /// Reads what is there already; true when that was something. The end and what is wrong are seen by the next read.
+    pub(crate) fn has_more(&mut self) -> bool {
+        self.fill().is_ok_and(|read| read > 0)
+    }
+
     /// Reads what is there; 0 at the end, `WouldBlock` when there is nothing.
     fn fill(&mut self) -> io::Result<usize> {
         if self.used > 0 {

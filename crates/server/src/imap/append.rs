@@ -1,8 +1,8 @@
 //! APPEND and MULTIAPPEND (RFC 9051 §6.3.12, RFC 3502).
 //!
-//! A client that sends messages without waiting for answers has many APPENDs under way: the next message is read while
-//! the commits of those before are still awaited, so that one fsync covers many. Answers come in the order of the
-//! commands.
+//! A client that sends messages without waiting for answers has many APPENDs under way: those that have come are committed
+//! together when nothing more is there to be read, and while their commits are awaited the next are read. So one fsync
+//! covers many. Answers come in the order of the commands.
 
 use std::collections::VecDeque;
 use std::future::{pending, ready};
@@ -36,11 +36,18 @@ pub(super) struct Append {
 /// `Sync`, because a session is shared with its own reads.
 type Commit = Pin<Box<dyn Future<Output = Result<Vec<Arrival>, No>> + Send + Sync>>;
 
-/// An APPEND whose commit is awaited; or one that was refused, and has to wait for its turn to say so.
+/// An APPEND that is complete and was not answered yet.
 struct UnderWay {
     tag: Tag,
-    commit: Commit,
+    stage: Stage,
     octets: u64,
+}
+
+enum Stage {
+    /// To be committed.
+    Complete(MailboxId, Vec<Appended>),
+    /// Its commit is awaited; or it was refused, and has to wait for its turn to say so.
+    Committing(Commit),
 }
 
 /// How one ended.
@@ -49,11 +56,13 @@ pub(super) struct Outcome {
     result: Result<Vec<Arrival>, No>,
 }
 
-/// The APPENDs whose commits are awaited, oldest first.
+/// The APPENDs that are under way, oldest first.
 #[derive(Default)]
 pub(super) struct Appends {
     queue: VecDeque<UnderWay>,
     octets: u64,
+    /// So many at the end are not being committed yet.
+    waiting: usize,
     /// The mailbox of the last one: clients append many in a row, and its name is not looked up for each.
     last: Option<(MailboxName, MailboxId)>,
 }
@@ -67,15 +76,27 @@ impl Appends {
         self.queue.len() >= UNDER_WAY.0 || (self.octets >= UNDER_WAY.1 && self.is_under_way())
     }
 
-    fn push(&mut self, tag: Tag, octets: u64, commit: Commit) {
+    /// Some of them are not being committed yet.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting > 0
+    }
+
+    fn push(&mut self, tag: Tag, octets: u64, stage: Stage) {
         self.octets += octets;
-        self.queue.push_back(UnderWay { tag, commit, octets });
+        self.waiting += 1;
+        self.queue.push_back(UnderWay { tag, stage, octets });
+    }
+
+    fn refuse(&mut self, tag: Tag, no: No) {
+        self.push(tag, 0, Stage::Committing(Box::pin(ready(Err(no)))));
     }
 
     /// Waits for the oldest. May be dropped and called again.
     pub async fn next(&mut self) -> Outcome {
-        let Some(oldest) = self.queue.front_mut() else { return pending().await };
-        let result = oldest.commit.as_mut().await;
+        let Some(UnderWay { stage: Stage::Committing(commit), .. }) = self.queue.front_mut() else {
+            return pending().await;
+        };
+        let result = commit.as_mut().await;
         let Some(UnderWay { tag, octets, .. }) = self.queue.pop_front() else { return pending().await };
         self.octets -= octets;
         if self.queue.is_empty() {
@@ -88,6 +109,7 @@ impl Appends {
 impl Session {
     pub(super) async fn append_start(&mut self, tag: Tag, name: MailboxName) {
         while self.appends.is_full() {
+            self.commit_appends();
             let outcome = self.appends.next().await;
             self.appended(outcome).await;
         }
@@ -100,7 +122,7 @@ impl Session {
             Err(no) => {
                 // Trap 12: the machine passes over the messages that come all the same.
                 self.machine.refuse_append();
-                self.appends.push(tag, 0, Box::pin(ready(Err(no))));
+                self.appends.refuse(tag, no);
             }
         }
     }
@@ -118,14 +140,11 @@ impl Session {
 
     pub(super) fn append_message(&mut self, message: AppendMessage) {
         let appending = self.services.ingress.append();
-        let refusal = match &self.append {
-            None => return self.machine.refuse_append(),
-            Some(append) => self.check_message(append, &message).err(),
-        };
-        match (refusal, &mut self.append) {
-            (Some(no), _) => self.give_up_append(no),
-            (None, Some(append)) => append.message = Some((message, appending)),
-            (None, None) => {}
+        let Some(append) = &self.append else { return };
+        match (self.check_message(append, &message), &mut self.append) {
+            (Err(no), _) => self.give_up_append(no),
+            (Ok(()), Some(append)) => append.message = Some((message, appending)),
+            (Ok(()), None) => {}
         }
     }
 
@@ -154,7 +173,7 @@ impl Session {
     fn give_up_append(&mut self, no: No) {
         self.machine.refuse_append();
         if let Some(append) = self.append.take() {
-            self.appends.push(append.tag, 0, Box::pin(ready(Err(no))));
+            self.appends.refuse(append.tag, no);
         }
     }
 
@@ -180,13 +199,33 @@ impl Session {
         }
     }
 
-    /// The commit begins; its outcome is awaited when there is nothing else to do.
     pub(super) fn append_end(&mut self) {
-        let (Some(append), Ok(account)) = (self.append.take(), self.user()) else { return };
+        let Some(append) = self.append.take() else { return };
         let Append { tag, mailbox, complete, octets, .. } = *append;
-        let commit = self.services.ingress.commit_appended(account, mailbox.1, complete);
+        self.appends.push(tag, octets, Stage::Complete(mailbox.1, complete));
         self.appends.last = Some(mailbox);
-        self.appends.push(tag, octets, Box::pin(async move { Ok(commit.await?) }));
+    }
+
+    /// Begins to commit what is complete; the outcomes are awaited when there is nothing else to do.
+    pub(super) fn commit_appends(&mut self) {
+        let (ingress, Ok(account)) = (&self.services.ingress, self.user()) else { return };
+        let appends = &mut self.appends;
+        let begun = appends.queue.len() - std::mem::take(&mut appends.waiting);
+        for under_way in appends.queue.iter_mut().skip(begun) {
+            if let Stage::Complete(mailbox, mails) = &mut under_way.stage {
+                let commit = ingress.commit_appended(account, *mailbox, std::mem::take(mails));
+                under_way.stage = Stage::Committing(Box::pin(async move { Ok(commit.await?) }));
+            }
+        }
+    }
+
+    /// Answers all that are under way.
+    pub(super) async fn settle_appends(&mut self) {
+        self.commit_appends();
+        while self.appends.is_under_way() {
+            let outcome = self.appends.next().await;
+            self.appended(outcome).await;
+        }
     }
 
     /// Answers an APPEND (RFC 4315 §3).

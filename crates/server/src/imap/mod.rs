@@ -138,6 +138,10 @@ impl Session {
                 *self = Session::new(self.services.clone(), peer);
                 continue;
             }
+            if self.appends.is_waiting() && conn.has_more() {
+                continue;
+            }
+            self.commit_appends();
             let deadline = match self.user {
                 None => sign_in_by,
                 Some(_) => Deadline::after(if self.append.is_some() { APPENDING } else { IDLE }),
@@ -153,7 +157,10 @@ impl Session {
                 Woken::Read(Read::More) => return Ok(()),
                 Woken::Read(Read::End) => self.ended = true,
                 Woken::Read(Read::Late) => self.bye(None, "You were silent for too long"),
-                Woken::Read(Read::Stopping) => self.bye(Some(Code::Unavailable), "The server is stopping"),
+                Woken::Read(Read::Stopping) => {
+                    self.settle_appends().await;
+                    self.bye(Some(Code::Unavailable), "The server is stopping");
+                }
                 Woken::Other(Stir::Appended(outcome)) => self.appended(outcome).await,
                 Woken::Other(Stir::Changed) => self.tell(true).await,
             }
@@ -235,10 +242,7 @@ impl Session {
 
     async fn command(&mut self, conn: &mut Conn, tag: Tag, command: Command) -> io::Result<Next> {
         // Answers come in the order of the commands.
-        while self.appends.is_under_way() {
-            let outcome = self.appends.next().await;
-            self.appended(outcome).await;
-        }
+        self.settle_appends().await;
         let starts_tls = matches!(command, Command::StartTls);
         match self.carry_out(conn, &tag, command).await {
             Ok(()) if starts_tls => return Ok(Next::StartTls),
