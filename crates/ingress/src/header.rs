@@ -74,7 +74,7 @@ impl Held {
         &self.bytes
     }
 
-    fn header(&self) -> &[u8] {
+    pub(crate) fn header(&self) -> &[u8] {
         &self.bytes[..self.end]
     }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::Tx;
 
-use crate::credential;
 use crate::house::House;
+use crate::{credential, mailq};
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub enum Request {
     DomainList,
     /// No longer a domain of ours.
     DomainRemove { name: String },
+    /// What a domain needs in the DNS.
+    DomainDns { name: String },
     /// Somebody who logs in.
     AccountAdd { address: String, name: String, password: String, quota: Option<u64>, administrator: bool },
     /// All accounts.
@@ -45,6 +47,14 @@ pub enum Request {
     CredentialRemove { account: String, id: i64 },
     /// The mailboxes of an account.
     MailboxList { account: String },
+    /// What is on its way to other hosts.
+    QueueList,
+    /// One message of the queue.
+    QueueShow { id: String },
+    /// Tries a message of the queue now.
+    QueueRetry { id: String },
+    /// Takes a message of the queue back.
+    QueueCancel { id: String },
     /// Proves the store consistent.
     Verify,
 }
@@ -75,9 +85,13 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
     let now = house.clock.now();
     match request {
         Request::Init { domain, admin, password } => init(house, domain, admin, password, now).await,
-        Request::DomainAdd { name } => write(house, move |tx| domain_add(tx, &name, now)).await,
+        Request::DomainAdd { name } => {
+            let keys = mailq::new_keys(now).await?;
+            write(house, move |tx| domain_add(tx, &name, &keys, now)).await
+        }
         Request::DomainList => read(house, domain_list).await,
         Request::DomainRemove { name } => write(house, move |tx| domain_remove(tx, &name)).await,
+        Request::DomainDns { name } => mailq::dns(house, name).await,
         Request::AccountAdd { address, name, password, quota, administrator } => {
             let hash = hash(house, &password).await?;
             write(house, move |tx| {
@@ -117,6 +131,10 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
         Request::CredentialList { account } => credential::list(house, account).await,
         Request::CredentialRemove { account, id } => credential::remove(house, account, id).await,
         Request::MailboxList { account } => read(house, move |tx| mailbox_list(tx, &account)).await,
+        Request::QueueList => mailq::list(house).await,
+        Request::QueueShow { id } => mailq::show(house, id).await,
+        Request::QueueRetry { id } => mailq::retry(house, id).await,
+        Request::QueueCancel { id } => mailq::cancel(house, id).await,
         Request::Verify => verify(house).await,
     }
 }
@@ -142,7 +160,8 @@ async fn hash(house: &House, password: &str) -> Result<directory::PasswordHash, 
     hash.map_err(|e| e.reply().text.to_string())
 }
 
-fn refused(text: String) -> store::Error {
+/// A refusal in words for the administrator.
+pub fn refused(text: String) -> store::Error {
     base::Error::new(base::Reply::new(501, 5, 4, text)).into()
 }
 
@@ -188,13 +207,14 @@ fn account_add(
 }
 
 async fn init(house: &House, domain: String, admin: String, password: String, now: Timestamp) -> Outcome {
-    let hash = hash(house, &password).await?;
+    let (hash, keys) = (hash(house, &password).await?, mailq::new_keys(now).await?);
     write(house, move |tx| {
         if !directory::domains(tx)?.is_empty() {
             return Err(refused("this data directory is in use already: it has a domain".into()));
         }
         let organisation = organisation(tx, now)?;
         directory::create_domain(tx, &NewDomain { organisation, name: &domain, created: now })?;
+        trust::add_keys(tx, &domain.to_lowercase(), &keys)?;
         let new = Person { address: &admin, name: "Administrator", quota: None, administrator: true };
         account_add(tx, &new, &hash, now)?;
         let text = format!("Ready: domain {domain}, administrator {admin}");
@@ -203,9 +223,10 @@ async fn init(house: &House, domain: String, admin: String, password: String, no
     .await
 }
 
-fn domain_add(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> store::Result<Answer> {
+fn domain_add(tx: &mut Tx<'_>, name: &str, keys: &trust::NewKeys, now: Timestamp) -> store::Result<Answer> {
     let organisation = organisation(tx, now)?;
     let id = directory::create_domain(tx, &NewDomain { organisation, name, created: now })?;
+    trust::add_keys(tx, &name.to_lowercase(), keys)?;
     Ok(Answer::new(format!("Added {name}"), json!({ "domain": id.0, "name": name })))
 }
 
@@ -218,6 +239,7 @@ fn domain_remove(tx: &mut Tx<'_>, name: &str) -> store::Result<Answer> {
     let found = directory::domain_by_name(tx, name)?;
     let domain = found.ok_or_else(|| refused(format!("there is no domain {name}")))?;
     directory::remove_domain(tx, domain.id)?;
+    trust::remove_keys(tx, &domain.name)?;
     Ok(Answer::new(format!("Removed {name}"), json!({ "name": name })))
 }
 
@@ -334,6 +356,8 @@ fn tables(tx: &mut Tx<'_>, blobs: &store::Store, whole: &[BlobId]) -> store::Res
         Ok(blob.len())
     };
     wrong.extend(mailbox::verify(tx, &length)?);
+    wrong.extend(queue::verify(tx, &length)?);
+    wrong.extend(trust::verify(tx)?);
     Ok(wrong)
 }
 

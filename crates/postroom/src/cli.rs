@@ -64,6 +64,9 @@ enum Command {
     /// What an account signs in with: its password, and app passwords for its programs.
     #[command(subcommand)]
     Credential(CredentialCommand),
+    /// Mail on its way to other hosts.
+    #[command(subcommand)]
+    Queue(QueueCommand),
     /// The mailboxes of an account.
     #[command(subcommand)]
     Mailbox(MailboxCommand),
@@ -120,6 +123,34 @@ enum DomainCommand {
     Remove {
         /// One that `list` shows.
         name: String,
+    },
+    /// The records to put into the DNS: MX, SPF, DKIM, DMARC, as lines of a zone file.
+    Dns {
+        /// One that `list` shows.
+        name: String,
+    },
+}
+
+/// Mail to other hosts is tried at once, then after 5, 10, 20, 40 minutes and up to 4 hours, for five days; then its sender
+/// gets a report. A report of the delay comes after four hours.
+#[derive(Debug, Subcommand)]
+enum QueueCommand {
+    /// Everything that waits or is under way, the oldest first, with the last answer of the other host.
+    List,
+    /// One message: each recipient, its attempts, its next one, the last answer.
+    Show {
+        /// A number like 3-1f, as `list` shows it.
+        id: String,
+    },
+    /// Try a message now, whenever its next attempt is due.
+    Retry {
+        /// A number like 3-1f, as `list` shows it.
+        id: String,
+    },
+    /// Send a message no further; its sender is told nothing. What is just being sent goes on.
+    Cancel {
+        /// A number like 3-1f, as `list` shows it.
+        id: String,
     },
 }
 
@@ -296,6 +327,11 @@ fn request(command: Command) -> Result<Request, CliError> {
         Command::Domain(DomainCommand::Add { name }) => Request::DomainAdd { name },
         Command::Domain(DomainCommand::List) => Request::DomainList,
         Command::Domain(DomainCommand::Remove { name }) => Request::DomainRemove { name },
+        Command::Domain(DomainCommand::Dns { name }) => Request::DomainDns { name },
+        Command::Queue(QueueCommand::List) => Request::QueueList,
+        Command::Queue(QueueCommand::Show { id }) => Request::QueueShow { id },
+        Command::Queue(QueueCommand::Retry { id }) => Request::QueueRetry { id },
+        Command::Queue(QueueCommand::Cancel { id }) => Request::QueueCancel { id },
         Command::Account(AccountCommand::Add { address, name, quota, administrator, password }) => {
             Request::AccountAdd { address, name, quota, administrator, password: password.read()? }
         }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use net::{Cidr, ListenAddr};
+use outbox::{HostPort, Smarthost};
 use serde::{Deserialize, Deserializer, de};
 
 /// The file.
@@ -33,7 +33,9 @@ pub struct Config {
     pub store: StoreConfig,
     /// Domains whose mail goes to a fixed next hop: `"example.org" = "192.0.2.1:25"`.
     #[serde(default)]
-    pub routes: BTreeMap<String, String>,
+    pub routes: BTreeMap<String, Parsed<HostPort>>,
+    /// A host that takes all other mail for elsewhere.
+    pub smarthost: Option<SmarthostConfig>,
     /// The largest mail, in octets.
     #[serde(default = "max_message")]
     pub max_message: u64,
@@ -87,6 +89,36 @@ pub struct Network {
 pub struct SignIn {
     /// Offer SCRAM-SHA-256 (and -PLUS): for app passwords. Programs that prefer it fail with a chosen password.
     pub scram: bool,
+}
+
+/// A host that takes all our mail for elsewhere.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SmarthostConfig {
+    /// Host and port; on 465 TLS comes first.
+    pub address: Parsed<HostPort>,
+    /// Who we sign in as.
+    pub user: Option<String>,
+    /// A file whose first line is the password; relative to the configuration.
+    pub password_file: Option<PathBuf>,
+}
+
+impl SmarthostConfig {
+    /// Reads the password.
+    ///
+    /// # Errors
+    /// In words for the administrator.
+    pub fn open(&self) -> Result<Smarthost, String> {
+        let login = match (&self.user, &self.password_file) {
+            (None, None) => None,
+            (Some(user), Some(file)) => {
+                let text = std::fs::read_to_string(file).map_err(|e| format!("[smarthost] {}: {e}", file.display()))?;
+                Some((user.clone(), text.lines().next().unwrap_or("").to_owned()))
+            }
+            _ => return Err("[smarthost]: user and password_file go together".into()),
+        };
+        Ok(Smarthost { address: self.address.0.clone(), login })
+    }
 }
 
 /// A certificate on disk; relative to the configuration.
@@ -169,6 +201,9 @@ impl Config {
             tls.certificate = base.join(&tls.certificate);
             tls.key = base.join(&tls.key);
         }
+        if let Some(file) = config.smarthost.as_mut().and_then(|s| s.password_file.as_mut()) {
+            *file = base.join(&file);
+        }
         config.check().map_err(|e| format!("{}: {e}", path.display()))?;
         Ok(config)
     }
@@ -192,13 +227,11 @@ impl Config {
         if self.hostname.is_empty() || !self.hostname.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)) {
             return Err(format!("hostname = {:?}: a host name has letters, digits, hyphens and dots", self.hostname));
         }
-        if let Some((domain, hop)) = self.routes.iter().find(|(_, hop)| hop.parse::<SocketAddr>().is_err()) {
-            return Err(format!(
-                "[routes] {domain:?} = {hop:?}: the next hop is an address and a port, like 192.0.2.1:25"
-            ));
-        }
         if self.max_message < 64 * 1024 {
             return Err(format!("max_message = {}: at least 65536 octets (RFC 5321 §4.5.3.1.7)", self.max_message));
+        }
+        if let Some(smarthost) = &self.smarthost {
+            smarthost.open()?;
         }
         for file in self.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]) {
             std::fs::File::open(file).map_err(|e| format!("[tls] {}: {e}", file.display()))?;

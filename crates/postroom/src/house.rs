@@ -5,9 +5,12 @@ use std::sync::Arc;
 use base::{Clock, SystemClock};
 use directory::Directory;
 use mailbox::Mailboxes;
-use store::{Options, Store};
+use store::{Migrations, Options, Store};
 
 use crate::config::Config;
+
+/// Everybody's tables.
+const TABLES: [Migrations; 4] = [directory::MIGRATIONS, mailbox::MIGRATIONS, queue::MIGRATIONS, trust::MIGRATIONS];
 
 /// The open store and what stands on it.
 #[derive(Clone)]
@@ -15,6 +18,8 @@ pub struct House {
     pub store: Store,
     pub directory: Directory,
     pub mailboxes: Mailboxes,
+    /// Our name.
+    pub hostname: String,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -28,12 +33,12 @@ impl House {
             "sqlite" => Options::sqlite(&config.data),
             url => Options::postgres(&config.data, url),
         };
-        let open = move || Store::open(&options, &[directory::MIGRATIONS, mailbox::MIGRATIONS]);
+        let open = move || Store::open(&options, &TABLES);
         // Opening waits for the disk or for PostgreSQL.
         let store = tokio::task::spawn_blocking(open).await.map_err(|_| store::Error::Closed)??;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let directory = Directory::open(store.clone(), clock.clone(), directory::system_random).await?;
         let mailboxes = Mailboxes::new(store.clone(), clock.clone());
-        Ok(House { store, directory, mailboxes, clock })
+        Ok(House { store, directory, mailboxes, hostname: config.hostname.clone(), clock })
     }
 }

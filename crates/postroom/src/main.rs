@@ -12,6 +12,7 @@ mod credential;
 mod doctor;
 mod guide;
 mod house;
+mod mailq;
 mod serve;
 mod watch;
 

@@ -6,17 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingress::Ingress;
-use net::{Caps, CertFiles, Cidr, ListenAddr, ListenOptions, Listener, Tls};
+use net::{Caps, CertFiles, Cidr, Dialer, ListenAddr, ListenOptions, Listener, Resolver, Roots, Tls};
+use outbox::{Outbox, Parts, Routes};
+use queue::Queue;
 use server::{Counters, Role, Service, Services};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use trust::Keys;
 
-use crate::config::Config;
+use crate::config::{Config, SmarthostConfig};
 use crate::control;
 use crate::house::House;
 use crate::watch::Watch;
 
+/// Our number among the servers of one store: so far there is one.
+const NODE: u32 = 1;
 /// Connections in all; one that idles costs little.
 const CONNECTIONS: usize = 50_000;
 /// Connections from one peer that is neither of this machine nor trusted.
@@ -33,12 +38,17 @@ const CERTIFICATES: Duration = Duration::from_secs(60);
 pub async fn run(config: Config) -> Result<(), String> {
     let tls = certificate(&config)?;
     let house = House::open(&config).await.map_err(|e| opening(&config, &e))?;
+    // What an earlier life left claimed is sorted out before anything new can come (trap 22).
+    let queue = Queue::open(&house.store, NODE, house.clock.now()).await.map_err(|e| opening(&config, &e))?;
+    let outbox = outbox(&config, &house, &queue)?;
+    let keys = Keys::new(house.store.clone());
+    let ingress = Ingress::new(house.directory.clone(), house.mailboxes.clone(), queue, keys, &config.hostname);
     let (stop, stopping) = watch::channel(false);
     let counters = Arc::new(Counters::default());
     let services = Arc::new(Services {
         directory: house.directory.clone(),
         mailboxes: house.mailboxes.clone(),
-        ingress: Ingress::new(house.directory.clone(), house.mailboxes.clone(), &config.hostname),
+        ingress,
         tls: tls.clone(),
         hostname: config.hostname.clone(),
         trusted: cidrs(&config.network.trusted),
@@ -75,6 +85,7 @@ pub async fn run(config: Config) -> Result<(), String> {
             tracing::warn!(%error, "what deleted mailboxes left could not be taken away");
         }
     });
+    tasks.spawn(outbox.run(stopped(stopping.clone())));
     println!("postroom: ready");
     let _ = std::io::stdout().flush();
     signalled().await.map_err(|e| format!("waiting for signals: {e}"))?;
@@ -86,6 +97,25 @@ pub async fn run(config: Config) -> Result<(), String> {
     }
     let _ = std::fs::remove_file(control::path(&config.data));
     Ok(())
+}
+
+/// The way out.
+fn outbox(config: &Config, house: &House, queue: &Queue) -> Result<Outbox, String> {
+    let fixed = config.routes.iter().map(|(domain, to)| (domain.to_lowercase(), to.0.clone())).collect();
+    let smarthost = config.smarthost.as_ref().map(SmarthostConfig::open).transpose()?;
+    let parts = Parts {
+        store: house.store.clone(),
+        queue: queue.clone(),
+        directory: house.directory.clone(),
+        clock: house.clock.clone(),
+        resolver: Resolver::system(false).map_err(|e| e.to_string())?,
+        dialer: Dialer::tcp(),
+        roots: Roots::new(&[]).map_err(|e| e.to_string())?,
+        random: directory::system_random,
+        hostname: config.hostname.clone(),
+        routes: Routes { fixed, smarthost },
+    };
+    Outbox::new(parts).map_err(|e| e.to_string())
 }
 
 fn cidrs(list: &[crate::config::Parsed<Cidr>]) -> Vec<Cidr> {

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Address, Reply};
+use base::Reply;
 use ingress::{Incoming, Origin};
 use net::Stream;
 use smtp::server::{BareLineEnds, Protocol};
-use smtp::{Config, Event, Mail, Rcpt, Recipient, Server};
+use smtp::{Config, Event, Mail, Rcpt, Server};
 
 use crate::conn::{Conn, Read};
 use crate::sign_in::{Progress, SignIn, mechanisms};
@@ -247,18 +247,14 @@ impl Session {
             return Err(base::Error::new(Reply::new(530, 7, 0, "Sign in first")));
         }
         self.origin.smtputf8 = mail.smtputf8;
-        let incoming = self.services.ingress.start(Arc::new(self.origin.clone()), mail.from).await?;
+        let incoming = self.services.ingress.start(Arc::new(self.origin.clone()), mail).await?;
         self.incoming = Some(Box::new(Taking { mail: incoming, refusal: None }));
         Ok(())
     }
 
     async fn rcpt(&mut self, rcpt: Rcpt) -> base::Result<()> {
-        let to: Option<Address> = match rcpt.to {
-            Recipient::Postmaster => None,
-            Recipient::Mailbox(address) => Some(address),
-        };
         match &mut self.incoming {
-            Some(taking) => taking.mail.recipient(to.as_ref()).await,
+            Some(taking) => taking.mail.recipient(&rcpt).await,
             None => Err(base::Error::new(Reply::new(503, 5, 1, "MAIL comes first"))),
         }
     }
@@ -276,7 +272,7 @@ impl Session {
 }
 
 /// SMTP has one answer for all recipients: yes when anybody has the mail. The others had their answer at RCPT; who could
-/// not be served since is the server's to report.
+/// not be served since is reported to the sender: ingress saw to that.
 fn for_all(each: Vec<Reply>) -> Reply {
     let yes = each.iter().position(Reply::is_positive);
     let refused = || Reply::new(554, 5, 1, "No valid recipients");

@@ -62,14 +62,20 @@ impl World {
         static N: AtomicU32 = AtomicU32::new(0);
         let n = N.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("postroom-server-{}-{n}", std::process::id()));
-        let store = Store::open(&Options::sqlite(&dir), &[directory::MIGRATIONS, mailbox::MIGRATIONS]).unwrap();
+        let store = Store::open(
+            &Options::sqlite(&dir),
+            &[directory::MIGRATIONS, mailbox::MIGRATIONS, queue::MIGRATIONS, trust::MIGRATIONS],
+        )
+        .unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let directory = Directory::open(store.clone(), clock.clone(), system_random).await.unwrap();
         let mailboxes = Mailboxes::new(store.clone(), clock);
         let accounts = store.write(move |tx| people(tx, quota)).await.unwrap();
         let (stop, stopping) = watch::channel(false);
+        let queue = queue::Queue::open(&store, 1, SystemClock.now()).await.unwrap();
+        let keys = trust::Keys::new(store.clone());
         let services = Services {
-            ingress: Ingress::new(directory.clone(), mailboxes.clone(), "mx.x.test"),
+            ingress: Ingress::new(directory.clone(), mailboxes.clone(), queue, keys, "mx.x.test"),
             directory,
             mailboxes,
             tls: tls(),

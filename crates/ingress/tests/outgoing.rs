@@ -1,0 +1,297 @@
+//! What a mail brings about besides the copies in our mailboxes: deliveries to other hosts, signatures, debts.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::sync::Arc;
+
+use base::{AccountId, Address, Clock, Timestamp};
+use directory::{Directory, NewAccount, NewDomain, Route, system_random};
+use ingress::{Ingress, Origin, Protocol};
+use mailbox::Mailboxes;
+use mailbox::verbs::{self, INBOX};
+use queue::{Message, Queue, QueueId, Standing, State};
+use smtp::{BodyType, Mail, Notify, OriginalRecipient, Rcpt, Recipient};
+use store::{Class, Options, Store, Tx};
+use testkit::Dir;
+use trust::{Keys, NewKeys};
+
+const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+const BODY: &str = "From: me@example.test\r\nSubject: hi\r\nDate: x\r\nMessage-ID: <1@x>\r\n\r\nhello\r\n";
+
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+}
+
+/// `example.test` with `me` and `full` (whose quota is small), `other.test` with `boss`, and some addresses.
+struct World {
+    store: Store,
+    ingress: Ingress,
+    me: AccountId,
+    full: AccountId,
+    _dir: Dir,
+}
+
+fn at(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+fn people(tx: &mut Tx<'_>, keys: &NewKeys) -> store::Result<(AccountId, AccountId)> {
+    let organisation = directory::create_organisation(tx, "X", NOW)?;
+    for name in ["example.test", "other.test"] {
+        directory::create_domain(tx, &NewDomain { organisation, name, created: NOW })?;
+        trust::add_keys(tx, name, keys)?;
+    }
+    let account = |tx: &mut Tx<'_>, login: &str, quota: Option<u64>| {
+        let login = at(login);
+        let new = NewAccount { organisation, login: &login, name: "", quota, administrator: false, created: NOW };
+        let id = directory::create_account(tx, &new)?;
+        verbs::create_account(tx, id, quota.unwrap_or(0), NOW)?;
+        Ok::<_, store::Error>(id)
+    };
+    let me = account(tx, "me@example.test", None)?;
+    let full = account(tx, "full@example.test", Some(600))?;
+    account(tx, "boss@other.test", None)?;
+    let forward = Route::Forward(vec![at("me@elsewhere.test")]);
+    directory::create_address(tx, &at("away@example.test"), &forward, NOW)?;
+    let both = Route::Alias(vec![at("me@example.test"), at("friend@elsewhere.test")]);
+    directory::create_address(tx, &at("both@example.test"), &both, NOW)?;
+    Ok((me, full))
+}
+
+impl World {
+    async fn new() -> Self {
+        let dir = Dir::new("ingress");
+        let tables = [directory::MIGRATIONS, mailbox::MIGRATIONS, queue::MIGRATIONS, trust::MIGRATIONS];
+        let store = Store::open(&Options::sqlite(dir.path()), &tables).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(Still);
+        let keys = NewKeys::generate(NOW).unwrap();
+        let (me, full) = store.write(move |tx| people(tx, &keys)).await.unwrap();
+        let directory = Directory::open(store.clone(), clock.clone(), system_random).await.unwrap();
+        let mailboxes = Mailboxes::new(store.clone(), clock);
+        let queue = Queue::open(&store, 1, NOW).await.unwrap();
+        let ingress = Ingress::new(directory, mailboxes, queue, Keys::new(store.clone()), "mx.example.test");
+        World { store, ingress, me, full, _dir: dir }
+    }
+
+    fn stranger(&self) -> Origin {
+        Origin {
+            ip: Some([192, 0, 2, 7].into()),
+            helo: "client.test".into(),
+            extended: true,
+            smtputf8: false,
+            tls: None,
+            signed_in: None,
+            trusted: false,
+            protocol: Protocol::Smtp,
+        }
+    }
+
+    fn signed_in(&self) -> Origin {
+        Origin { signed_in: Some((self.me, at("me@example.test"))), ..self.stranger() }
+    }
+
+    /// The replies to each RCPT, then those to the end of the body.
+    async fn send(&self, origin: Origin, mail: Mail, to: &[Rcpt], body: &str) -> (Vec<String>, Vec<String>) {
+        let words = |outcome: base::Result<()>| outcome.map_or_else(|e| e.reply().to_string(), |()| "OK".into());
+        let mut incoming = self.ingress.start(Arc::new(origin), mail).await.unwrap();
+        let mut named = Vec::new();
+        for rcpt in to {
+            named.push(words(incoming.recipient(rcpt).await));
+        }
+        incoming.push(body.as_bytes()).unwrap();
+        let done = match incoming.commit().await {
+            Ok(each) => each.into_iter().map(words).collect(),
+            Err(e) => vec![e.reply().to_string()],
+        };
+        (named, done)
+    }
+
+    async fn queue(&self) -> Vec<(Message, Vec<Standing>)> {
+        let all = |tx: &mut Tx<'_>| {
+            let ids = queue::page(tx, QueueId::FIRST, 100)?;
+            ids.into_iter().map(|id| Ok(queue::show(tx, id)?.expect("a message"))).collect()
+        };
+        self.store.read(all).await.unwrap()
+    }
+
+    async fn messages(&self, account: AccountId) -> u32 {
+        let folders = self.store.read(move |tx| verbs::folders(tx, account)).await.unwrap();
+        folders.iter().find(|f| f.id == INBOX).unwrap().messages
+    }
+
+    async fn check(&self) {
+        let blobs = self.store.clone();
+        let verify = move |tx: &mut Tx<'_>| {
+            let length = |id| Ok(blobs.blob(id)?.len());
+            Ok([mailbox::verify(tx, &length)?, queue::verify(tx, &length)?].concat())
+        };
+        assert_eq!(self.store.read(verify).await.unwrap(), Vec::<String>::new());
+    }
+}
+
+fn from(address: &str) -> Mail {
+    Mail { from: Address::parse(address).ok(), ..Mail::default() }
+}
+
+fn to(address: &str) -> Rcpt {
+    Rcpt { to: Recipient::Mailbox(at(address)), notify: None, original: None }
+}
+
+fn recipients(deliveries: &[Standing]) -> Vec<(String, State)> {
+    deliveries.iter().map(|d| (d.delivery.to.to_string(), d.state)).collect()
+}
+
+#[tokio::test]
+async fn one_commit_has_the_copy_here_and_the_delivery_elsewhere() {
+    let w = World::new().await;
+    let mail = Mail { envelope_id: Some("e1".into()), ret: Some(smtp::Ret::Full), ..from("me@example.test") };
+    let (named, done) =
+        w.send(w.signed_in(), mail, &[to("boss@other.test"), to("jane@b.test"), to("jim@c.test")], BODY).await;
+    assert_eq!((named, done), (vec!["OK".to_owned(); 3], vec!["OK".to_owned(); 3]));
+    let queue = w.queue().await;
+    let (m, d) = &queue[0];
+    assert_eq!(recipients(d), [("jane@b.test".into(), State::Waiting), ("jim@c.test".into(), State::Waiting)]);
+    assert_eq!(
+        (m.from.clone(), m.envelope_id.as_deref(), m.ret),
+        (Some(at("me@example.test")), Some("e1"), Some(smtp::Ret::Full))
+    );
+    assert_eq!((m.account, m.body, m.created), (Some(w.me), BodyType::SevenBit, NOW));
+    let prefix = std::str::from_utf8(&m.prefix).unwrap();
+    let (signatures, received) = prefix.split_once("Received: from client.test").unwrap();
+    assert_eq!(signatures.matches("DKIM-Signature: v=1;").count(), 2);
+    assert!(received.contains("by mx.example.test (Postroom) with ESMTPA") && !received.contains("for <"));
+    w.check().await;
+}
+
+#[tokio::test]
+async fn what_only_passes_through_lies_where_it_is_soon_gone() {
+    let w = World::new().await;
+    let trusted = Origin { trusted: true, ..w.stranger() };
+    w.send(trusted.clone(), from("a@b.test"), &[to("jane@c.test")], BODY).await;
+    w.send(trusted, from("a@b.test"), &[to("jane@c.test"), to("me@example.test")], BODY).await;
+    let packs = w.store.scan_packs(|_, _, _| {}).unwrap();
+    let count = |class| packs.iter().filter(|p| p.class == class).map(|p| p.records).sum::<u64>();
+    assert_eq!((count(Class::Transit), count(Class::Lasting)), (1, 1));
+    let shared = w.queue().await[1].0.blob;
+    assert_eq!(w.store.blob(shared).unwrap().len(), BODY.len() as u64);
+    w.check().await;
+}
+
+#[tokio::test]
+async fn trap_19_strangers_do_not_relay_but_forwards_of_ours_go_out() {
+    let w = World::new().await;
+    let (named, _) = w.send(w.stranger(), from("a@b.test"), &[to("jane@c.test"), to("both@example.test")], BODY).await;
+    assert_eq!(named, ["550 5.7.1 Relaying denied: sign in to send to other hosts", "OK"]);
+    let (named, done) = w.send(w.stranger(), from("a@b.test"), &[to("away@example.test")], BODY).await;
+    assert_eq!((named, done), (vec!["OK".to_owned()], vec!["OK".to_owned()]));
+    let queue = w.queue().await;
+    assert_eq!(recipients(&queue[0].1), [("friend@elsewhere.test".into(), State::Waiting)]);
+    assert_eq!(recipients(&queue[1].1), [("me@elsewhere.test".into(), State::Waiting)]);
+    // The sender knows the address it wrote to (RFC 3461 §5.2.7), and nobody vouches for a stranger.
+    let original = OriginalRecipient { kind: "rfc822".into(), address: "away@example.test".into() };
+    assert_eq!(queue[1].1[0].delivery.original, Some(original));
+    assert!(queue[1].0.prefix.starts_with(b"Received: "));
+    assert_eq!(w.messages(w.me).await, 1);
+    w.check().await;
+}
+
+#[tokio::test]
+async fn nobody_gets_a_mail_twice_by_two_names() {
+    let w = World::new().await;
+    let all = [to("both@example.test"), to("me@example.test"), to("friend@elsewhere.test")];
+    let (_, done) = w.send(w.signed_in(), from("me@example.test"), &all, BODY).await;
+    assert_eq!(done, ["OK", "OK", "OK"]);
+    assert_eq!((w.messages(w.me).await, w.queue().await[0].1.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn who_has_it_not_though_we_said_yes_is_reported() {
+    let w = World::new().await;
+    // It has room at RCPT, and none when the mail is there.
+    let big = format!("{BODY}{}\r\n", "x".repeat(600));
+    let all = [to("me@example.test"), to("full@example.test")];
+    let (named, done) = w.send(w.stranger(), from("a@b.test"), &all, &big).await;
+    assert_eq!((named, done[0].as_str()), (vec!["OK".to_owned(); 2], "OK"));
+    assert!(done[1].starts_with("452 4.2.2 "), "{done:?}");
+    let queue = w.queue().await;
+    assert_eq!(recipients(&queue[0].1), [("full@example.test".into(), State::Failed)]);
+    assert!(queue[0].1[0].owed.failure);
+    // The refused copy left no trace in the account's counters.
+    w.check().await;
+    // From nobody: nobody to tell.
+    w.send(w.stranger(), from(""), &all, &big).await;
+    // LMTP has told already.
+    let lmtp = Origin { protocol: Protocol::Lmtp, ..w.stranger() };
+    w.send(lmtp, from("a@b.test"), &all, &big).await;
+    // Refused by all: that is the answer.
+    let (_, done) = w.send(w.stranger(), from("a@b.test"), &all[1..], &big).await;
+    assert!(done[0].starts_with("452 4.2.2 "), "{done:?}");
+    assert_eq!(w.queue().await.len(), 1);
+    assert_eq!(w.messages(w.full).await, 0);
+    w.check().await;
+}
+
+#[tokio::test]
+async fn a_delivery_here_is_confirmed_when_that_was_asked_for() {
+    let w = World::new().await;
+    let told = Some(Notify::On { success: true, failure: false, delay: false });
+    let all = [Rcpt { notify: told, ..to("me@example.test") }, to("boss@other.test")];
+    w.send(w.stranger(), from("a@b.test"), &all, BODY).await;
+    let queue = w.queue().await;
+    assert_eq!(recipients(&queue[0].1), [("me@example.test".into(), State::Delivered)]);
+    assert!(queue[0].1[0].owed.success);
+    w.check().await;
+}
+
+async fn signed_by(w: &World, origin: Origin, envelope: &str, author: &str) -> Option<String> {
+    let body = format!("From: {author}\r\nSubject: hi\r\n\r\nhello\r\n");
+    w.send(origin, from(envelope), &[to("jane@b.test")], &body).await;
+    let queue = w.queue().await;
+    let prefix = String::from_utf8(queue.last().unwrap().0.prefix.to_vec()).unwrap();
+    prefix.split_once(" d=").map(|(_, rest)| rest.split(';').next().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn a_user_cannot_have_a_mail_signed_by_somebody_elses_domain() {
+    let w = World::new().await;
+    let by = async |origin, envelope, author| signed_by(&w, origin, envelope, author).await;
+    assert_eq!(by(w.signed_in(), "me@example.test", "Me <me@example.test>").await.as_deref(), Some("example.test"));
+    assert_eq!(by(w.signed_in(), "me@example.test", "boss@other.test").await.as_deref(), Some("example.test"));
+    assert_eq!(
+        by(w.signed_in(), "me@example.test", "me@example.test, boss@other.test").await.as_deref(),
+        Some("example.test")
+    );
+    let trusted = || Origin { trusted: true, ..w.stranger() };
+    assert_eq!(by(trusted(), "x@b.test", "boss@other.test").await.as_deref(), Some("other.test"));
+    assert_eq!(by(trusted(), "boss@other.test", "x@b.test").await, None);
+}
+
+#[tokio::test]
+async fn what_the_bytes_are_is_seen_not_believed() {
+    let w = World::new().await;
+    let octets = "From: me@example.test\r\nSubject: hi\r\n\r\n\u{fc}\r\n";
+    w.send(w.signed_in(), Mail { smtputf8: true, ..from("me@example.test") }, &[to("j@b.test")], octets).await;
+    let header = "From: me@example.test\r\nSubject: \u{fc}\r\n\r\nu\r\n";
+    w.send(w.signed_in(), Mail { smtputf8: true, ..from("me@example.test") }, &[to("j@b.test")], header).await;
+    let binary = Mail { body: BodyType::BinaryMime, ..from("me@example.test") };
+    w.send(w.signed_in(), binary, &[to("j@b.test")], BODY).await;
+    let seen: Vec<_> = w.queue().await.iter().map(|(m, _)| (m.body, m.smtputf8)).collect();
+    assert_eq!(seen, [(BodyType::EightBitMime, false), (BodyType::EightBitMime, true), (BodyType::BinaryMime, false)]);
+}
+
+#[tokio::test]
+async fn a_days_fill_of_recipients_elsewhere() {
+    let w = World::new().await;
+    let mut incoming = w.ingress.start(Arc::new(w.signed_in()), from("me@example.test")).await.unwrap();
+    for n in 0..ingress::DAILY {
+        incoming.recipient(&to(&format!("u{n}@b.test"))).await.unwrap();
+    }
+    let refused = incoming.recipient(&to("one@b.test")).await.unwrap_err();
+    assert!(refused.reply().to_string().starts_with("451 4.7.1 This account has written to 2000"));
+    // Mail at home goes on.
+    incoming.recipient(&to("boss@other.test")).await.unwrap();
+}

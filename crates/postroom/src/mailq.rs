@@ -1,0 +1,157 @@
+//! Requests about mail on its way out: the queue, and the DNS records that other hosts look for.
+
+use std::fmt::Write;
+
+use base::Timestamp;
+use queue::{Message, QueueId, Standing, State};
+use serde_json::{Value, json};
+use store::Tx;
+use trust::NewKeys;
+
+use crate::admin::{Answer, Outcome, refused, words};
+use crate::house::House;
+
+/// Messages that a list shows.
+const SHOWN: u32 = 1000;
+
+/// What is in the queue, the oldest first.
+pub async fn list(house: &House) -> Outcome {
+    house.store.read(all).await.map_err(words)
+}
+
+fn all(tx: &mut Tx<'_>) -> store::Result<Answer> {
+    let (mut text, mut data) = (String::new(), Vec::new());
+    let ids = queue::page(tx, QueueId::FIRST, SHOWN)?;
+    for id in &ids {
+        if let Some((message, deliveries)) = queue::show(tx, *id)? {
+            describe(&mut text, &message, &deliveries);
+            data.push(facts(&message, &deliveries));
+        }
+    }
+    match ids.len() as u32 {
+        0 => text.push_str("The queue is empty"),
+        SHOWN => drop(write!(text, "These are the {SHOWN} oldest")),
+        _ => {}
+    }
+    Ok(Answer::new(text.trim_end(), Value::Array(data)))
+}
+
+/// One message.
+pub async fn show(house: &House, id: String) -> Outcome {
+    let id = number(&id)?;
+    let one = move |tx: &mut Tx<'_>| {
+        let (message, deliveries) = queue::show(tx, id)?.ok_or_else(|| gone(id))?;
+        let mut text = String::new();
+        describe(&mut text, &message, &deliveries);
+        Ok(Answer::new(text.trim_end(), facts(&message, &deliveries)))
+    };
+    house.store.read(one).await.map_err(words)
+}
+
+/// Tries a message now.
+pub async fn retry(house: &House, id: String) -> Outcome {
+    let (id, now) = (number(&id)?, house.clock.now());
+    let work = move |tx: &mut Tx<'_>| {
+        queue::show(tx, id)?.ok_or_else(|| gone(id))?;
+        let n = queue::retry(tx, id, now)?;
+        Ok(Answer::new(format!("{id}: {} due now", deliveries(n)), json!({ "id": id.to_string(), "due": n })))
+    };
+    house.store.write(work).await.map_err(words)
+}
+
+/// Takes back what was not sent yet.
+pub async fn cancel(house: &House, id: String) -> Outcome {
+    let id = number(&id)?;
+    let work = move |tx: &mut Tx<'_>| {
+        queue::show(tx, id)?.ok_or_else(|| gone(id))?;
+        let done = queue::cancel(tx, id)?;
+        let mut text = format!("{id}: {} cancelled", deliveries(done.cancelled));
+        if done.under_way > 0 {
+            let _ = write!(text, ", {} under way and not to be stopped", deliveries(done.under_way));
+        }
+        let data = json!({ "id": id.to_string(), "cancelled": done.cancelled, "under_way": done.under_way });
+        Ok(Answer::new(text, data))
+    };
+    house.store.write(work).await.map_err(words)
+}
+
+fn deliveries(n: u64) -> String {
+    if n == 1 { "1 delivery".into() } else { format!("{n} deliveries") }
+}
+
+fn number(text: &str) -> Result<QueueId, String> {
+    text.parse().map_err(|e: queue::BadQueueId| format!("{text:?}: {e}"))
+}
+
+fn gone(id: QueueId) -> store::Error {
+    refused(format!("there is no message {id} in the queue: it is finished, or never was"))
+}
+
+fn describe(text: &mut String, m: &Message, all: &[Standing]) {
+    let from = m.from.as_ref().map(ToString::to_string).unwrap_or_default();
+    let _ = writeln!(text, "{}  from <{from}>, {} octets, since {}", m.id, m.octets, m.created.rfc3339());
+    for d in all {
+        let _ = write!(text, "    to <{}>: {}", d.delivery.to, d.state.word());
+        match d.state {
+            State::Waiting => drop(write!(text, " until {}", d.due.rfc3339())),
+            _ if !d.owed.is_nothing() => text.push_str(", its report is on the way"),
+            _ => {}
+        }
+        if d.delivery.attempts > 0 {
+            let _ = write!(text, ", {} attempts", d.delivery.attempts);
+        }
+        if d.uncertain > 0 {
+            let _ = write!(text, ", {} of unknown outcome", d.uncertain);
+        }
+        text.push('\n');
+        if !d.reply.is_empty() {
+            let host = if d.host.is_empty() { "this server" } else { &d.host };
+            let _ = writeln!(text, "        {host}: {}", d.reply.replace('\n', " "));
+        }
+    }
+}
+
+fn facts(m: &Message, all: &[Standing]) -> Value {
+    let recipient = |d: &Standing| {
+        json!({ "to": d.delivery.to.to_string(), "state": d.state.word(), "attempts": d.delivery.attempts,
+            "uncertain": d.uncertain, "due": d.due.rfc3339(), "expires": d.delivery.expires.rfc3339(),
+            "status": d.status, "reply": d.reply, "host": d.host })
+    };
+    json!({ "id": m.id.to_string(), "from": m.from.as_ref().map(ToString::to_string), "octets": m.octets,
+        "created": m.created.rfc3339(), "recipients": all.iter().map(recipient).collect::<Vec<_>>() })
+}
+
+/// Keys for a new domain: made before the job that stores them, as they take their time.
+pub async fn new_keys(now: Timestamp) -> Result<NewKeys, String> {
+    let made = tokio::task::spawn_blocking(move || NewKeys::generate(now)).await;
+    made.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+}
+
+/// What a domain needs in the DNS. A domain that is older than its keys gets them now.
+pub async fn dns(house: &House, name: String) -> Outcome {
+    let name = name.to_lowercase();
+    let (keys, now, hostname) = (house.clone(), house.clock.now(), house.hostname.clone());
+    let known = {
+        let name = name.clone();
+        house.store.read(move |tx| Ok((directory::domain_by_name(tx, &name)?, trust::public_keys(tx, &name)?))).await
+    };
+    let public = match known.map_err(words)? {
+        (None, _) => return Err(format!("there is no domain {name}")),
+        (Some(_), public) if !public.is_empty() => public,
+        (Some(_), _) => {
+            let (new, name) = (new_keys(now).await?, name.clone());
+            let work = move |tx: &mut Tx<'_>| {
+                trust::add_keys(tx, &name, &new)?;
+                trust::public_keys(tx, &name)
+            };
+            keys.store.write(work).await.map_err(words)?
+        }
+    };
+    let records = trust::dns_records(&name, &hostname, &public);
+    let (mut text, mut data) = (String::new(), Vec::new());
+    for r in records {
+        let _ = writeln!(text, "; {}\n{r}", r.why);
+        data.push(json!({ "name": r.name, "type": r.kind, "value": r.value, "why": r.why }));
+    }
+    Ok(Answer::new(text.trim_end(), Value::Array(data)))
+}
