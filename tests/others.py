@@ -76,7 +76,10 @@ class Postfix(Other):
         for directory in (etc, queue, data):
             directory.mkdir()
         shutil.chown(data, "postfix")
-        route = f"transport_maps = inline:{{ {DOMAIN}=smtp:[{self.next_hop.address}]:{self.next_hop.ports['smtp']} }}\n"
+        route = ""
+        if self.next_hop:
+            hop = f"[{self.next_hop.address}]:{self.next_hop.ports['smtp']}"
+            route = f"transport_maps = inline:{{ {DOMAIN}=smtp:{hop} }}\n"
         (etc / "main.cf").write_text(
             f"compatibility_level = 3.6\nqueue_directory = {queue}\ndata_directory = {data}\ncommand_directory = /usr/sbin\n"
             "daemon_directory = /usr/lib/postfix/sbin\nmail_owner = postfix\nsetgid_group = postdrop\n"
@@ -86,7 +89,7 @@ class Postfix(Other):
             f"virtual_mailbox_maps = inline:{{ ann@{self.domain}=ann/ bob@{self.domain}=bob/ }}\n"
             "virtual_uid_maps = static:65534\nvirtual_gid_maps = static:65534\nvirtual_minimum_uid = 100\n"
             f"maillog_file = {self.log}\nmaillog_file_prefixes = {self.home}\nsmtp_tls_security_level = may\n"
-            "smtp_tls_loglevel = 1\nminimal_backoff_time = 1s\nqueue_run_delay = 1s\n" + (route if self.next_hop else "")
+            "smtp_tls_loglevel = 1\nminimal_backoff_time = 1s\nqueue_run_delay = 1s\n" + route
         )
         services = "pickup:n:60:1 cleanup:n::0 qmgr:n:300:1 tlsmgr::1000?:1 rewrite::: bounce:::0 defer:::0 trace:::0"
         services += (
@@ -133,8 +136,8 @@ class Exim(Other):
             f"exim_path = {binary}\nqueue_only\nspool_directory = {spool}\nlog_file_path = {logs}/%slog\n"
             f"pid_file_path = {self.home}/pid\nprimary_hostname = mx.{self.domain}\n"
             f"local_interfaces = {self.address}\ndaemon_smtp_ports = {PORT}\ntls_advertise_hosts =\nkeep_environment =\n"
-            "host_lookup =\nacl_smtp_rcpt = accept\nacl_smtp_data = accept\nprdr_enable = false\n"
-            "begin acl\naccept:\n  accept\nbegin routers\n"
+            "host_lookup =\nacl_smtp_rcpt = known\nacl_smtp_data = accept\nprdr_enable = false\n"
+            "begin acl\naccept:\n  accept\nknown:\n  require verify = recipient\n  accept\nbegin routers\n"
             f"{route}"
             f"here:\n  driver = accept\n  domains = {self.domain}\n  local_parts = ann : bob\n  transport = file\n"
             "begin transports\n"
