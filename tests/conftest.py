@@ -11,7 +11,7 @@ import pytest
 
 import postroom
 
-READY = {"relay", "smtp", "lmtp", "pop3", "imap", "tls", "cli", "credential", "doctor", "mailbox list", "account password"}
+READY = {"relay", "queue", "smtp", "lmtp", "pop3", "imap", "tls", "cli", "credential", "doctor", "mailbox list", "account password"}
 PEER_HAS = {"smtp", "lmtp", "pop3", "imap", "tls", "relay"}
 
 excluded: Counter = Counter()
