@@ -107,11 +107,11 @@ impl Appends {
 }
 
 impl Session {
-    pub(super) async fn append_start(&mut self, tag: Tag, name: MailboxName) {
+    pub(super) async fn append_start(&mut self, tag: Tag, name: MailboxName) -> Result<(), No> {
         while self.appends.is_full() {
             self.commit_appends();
             let outcome = self.appends.next().await;
-            self.appended(outcome).await;
+            self.appended(outcome).await?;
         }
         match self.find_for_append(&name).await {
             Ok((mailbox, room)) => {
@@ -125,6 +125,7 @@ impl Session {
                 self.appends.refuse(tag, no);
             }
         }
+        Ok(())
     }
 
     /// The mailbox, and how much room there is.
@@ -220,23 +221,27 @@ impl Session {
     }
 
     /// Answers all that are under way.
-    pub(super) async fn settle_appends(&mut self) {
+    pub(super) async fn settle_appends(&mut self) -> Result<(), No> {
         self.commit_appends();
         while self.appends.is_under_way() {
             let outcome = self.appends.next().await;
-            self.appended(outcome).await;
+            self.appended(outcome).await?;
         }
+        Ok(())
     }
 
     /// Answers an APPEND (RFC 4315 §3).
-    pub(super) async fn appended(&mut self, outcome: Outcome) {
+    pub(super) async fn appended(&mut self, outcome: Outcome) -> Result<(), No> {
         match outcome.result {
             Ok(arrivals) => {
                 let uids: Ranges = arrivals.iter().map(|arrival| arrival.uid.0).collect();
                 let code = arrivals.first().map(|first| Code::AppendUid(first.uid_validity, &uids));
-                self.done(&outcome.tag, code, "APPEND completed").await;
+                self.done(&outcome.tag, code, "APPEND completed").await
             }
-            Err(no) => self.refuse(&outcome.tag, &no.or_try_create()),
+            Err(no) => {
+                self.refuse(&outcome.tag, &no.or_try_create());
+                Ok(())
+            }
         }
     }
 }

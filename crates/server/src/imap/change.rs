@@ -10,7 +10,6 @@ use mailbox::{Entry, FlagOp, Flags, Index, UidSet};
 use super::select::{Selected, entries};
 use super::tell::{Mention, names};
 use super::{No, Session, ranges};
-use crate::conn::Conn;
 
 /// Messages that are copied in one job.
 const COPIED_AT_ONCE: usize = 1000;
@@ -79,14 +78,7 @@ impl Change {
 }
 
 impl Session {
-    pub(super) async fn store(
-        &mut self,
-        conn: &mut Conn,
-        tag: &Tag,
-        uid: bool,
-        set: &SequenceSet,
-        store: Store,
-    ) -> Result<(), No> {
+    pub(super) async fn store(&mut self, tag: &Tag, uid: bool, set: &SequenceSet, store: Store) -> Result<(), No> {
         if store.unchanged_since.is_some() {
             self.use_mod_seqs();
         }
@@ -110,7 +102,7 @@ impl Session {
         };
         let change = Change { uids, op, flags, keywords, silent: store.silent, conditional, stored };
         let modified = self.modified(uid, &change)?;
-        self.tell_change(conn, uid, &change).await?;
+        self.tell_change(uid, &change).await?;
         self.end_store(tag, uid, &modified);
         Ok(())
     }
@@ -138,7 +130,7 @@ impl Session {
 
     /// Tells what the change did, together with what else happened. Not silent, it tells the flags of all messages of the
     /// set, changed or not (RFC 9051 §6.4.6).
-    async fn tell_change(&mut self, conn: &mut Conn, uid: bool, change: &Change) -> Result<(), No> {
+    async fn tell_change(&mut self, uid: bool, change: &Change) -> Result<(), No> {
         let newest = self.selected()?.view.latest().await?;
         let given = change.given(&newest);
         let mention = |before: Option<&Entry>, now: &Entry| {
@@ -153,16 +145,16 @@ impl Session {
                 true => Mention::Flags,
             }
         };
-        self.tell_but(uid, mention).await;
+        self.tell_but(uid, mention).await?;
         if change.silent && !change.conditional {
             return Ok(());
         }
-        self.tell_flags(conn, uid, change).await
+        self.tell_flags(uid, change).await
     }
 
     /// The flags (or with a conditional silent STORE the MODSEQs, RFC 7162 §3.1.3) of the messages of a STORE. Where the
     /// view had to stay behind there are no MODSEQs to be told.
-    async fn tell_flags(&mut self, conn: &mut Conn, uid: bool, change: &Change) -> Result<(), No> {
+    async fn tell_flags(&mut self, uid: bool, change: &Change) -> Result<(), No> {
         let (condstore, with_uid) = (self.enabled.condstore, uid || self.enabled.qresync || self.enabled.rev2);
         let Some(selected) = &self.selected else { return Ok(()) };
         let index = selected.view.index().clone();
@@ -186,7 +178,7 @@ impl Session {
                 fetch = fetch.mod_seq(now.modseq);
             }
             fetch.end();
-            self.flush_if_full(conn).await?;
+            self.flush_if_full().await?;
         }
         Ok(())
     }
@@ -202,15 +194,15 @@ impl Session {
         if selected.has_deleted().await? {
             selected.view.expunge(only, false).await?;
         }
-        self.done_with_mod_seq(tag, "EXPUNGE completed").await;
-        Ok(())
+        self.done_with_mod_seq(tag, "EXPUNGE completed").await
     }
 
     /// RFC 7162 §3.2.7: what expunged ends with the MODSEQ up to which the client has heard of everything.
-    async fn done_with_mod_seq(&mut self, tag: &Tag, text: &str) {
-        self.tell(true).await;
+    async fn done_with_mod_seq(&mut self, tag: &Tag, text: &str) -> Result<(), No> {
+        self.tell(true).await?;
         let code = self.highest_mod_seq().filter(|_| self.enabled.qresync).map(Code::HighestModSeq);
         self.ok(tag, code, text);
+        Ok(())
     }
 
     pub(super) async fn copy(
@@ -234,8 +226,7 @@ impl Session {
             return Err(No::refused(Code::Cannot, "The messages are in that mailbox already"));
         }
         let copied = self.copy_in_pieces(&index, &numbers, to, and_remove).await.map_err(No::or_try_create)?;
-        self.end_copy(tag, &copied, and_remove).await;
-        Ok(())
+        self.end_copy(tag, &copied, and_remove).await
     }
 
     /// Each piece is one job, so that nobody waits long behind it. A COPY that fails takes back what it did (RFC 9051
@@ -282,7 +273,7 @@ impl Session {
     }
 
     /// RFC 4315 §3; RFC 6851 §4.3: the COPYUID of MOVE comes before the expunges.
-    async fn end_copy(&mut self, tag: &Tag, copied: &Copied, and_remove: bool) {
+    async fn end_copy(&mut self, tag: &Tag, copied: &Copied, and_remove: bool) -> Result<(), No> {
         let (from, to): (Ranges, Ranges) = (copied.from.iter().copied().collect(), copied.to.iter().copied().collect());
         let code = (!copied.from.is_empty()).then_some(Code::CopyUid(copied.uid_validity, &from, &to));
         if !and_remove {
@@ -291,6 +282,6 @@ impl Session {
         if code.is_some() {
             self.machine.writer().untagged(Status::Ok, code, "Moved");
         }
-        self.done_with_mod_seq(tag, "MOVE completed").await;
+        self.done_with_mod_seq(tag, "MOVE completed").await
     }
 }

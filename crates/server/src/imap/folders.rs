@@ -25,8 +25,7 @@ impl Session {
         };
         let now = self.services.mailboxes.clock().now();
         let id = self.write(move |tx, account| verbs::create(tx, account, name.as_str(), special_use, now)).await?;
-        self.done(tag, Some(Code::MailboxId(&object_id(id))), "CREATE completed").await;
-        Ok(())
+        self.done(tag, Some(Code::MailboxId(&object_id(id))), "CREATE completed").await
     }
 
     /// A verb as one job.
@@ -50,8 +49,7 @@ impl Session {
                 tracing::warn!(%error, "what a deleted mailbox left could not be taken away");
             }
         });
-        self.done(tag, None, "DELETE completed").await;
-        Ok(())
+        self.done(tag, None, "DELETE completed").await
     }
 
     /// RFC 9051 §6.3.6.
@@ -63,8 +61,7 @@ impl Session {
         if !renamed {
             self.move_all_of_inbox(&new).await?;
         }
-        self.done(tag, None, "RENAME completed").await;
-        Ok(())
+        self.done(tag, None, "RENAME completed").await
     }
 
     /// INBOX stays and is empty (RFC 9051 §6.3.6). What comes while this runs may stay behind.
@@ -88,8 +85,7 @@ impl Session {
             verbs::subscribe(tx, account, name.as_str(), yes)
         })
         .await?;
-        self.done(tag, None, if yes { "SUBSCRIBE completed" } else { "UNSUBSCRIBE completed" }).await;
-        Ok(())
+        self.done(tag, None, if yes { "SUBSCRIBE completed" } else { "UNSUBSCRIBE completed" }).await
     }
 
     /// RFC 9051 §6.3.11: one row.
@@ -101,8 +97,7 @@ impl Session {
         let folder = self.store_below().read(move |tx| verbs::folder(tx, account, &wanted)).await?;
         let folder = folder.ok_or(Refusal::NoMailbox)?;
         self.write_status(&name, &folder, items);
-        self.done(tag, None, "STATUS completed").await;
-        Ok(())
+        self.done(tag, None, "STATUS completed").await
     }
 
     pub(super) fn write_status(&mut self, name: &MailboxName, folder: &FolderInfo, items: StatusItems) {

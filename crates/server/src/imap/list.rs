@@ -6,7 +6,6 @@ use imap::{List, ListAttribute, ListEntry, MailboxName, Pattern, SpecialUse, Sta
 use mailbox::verbs::{self, FolderInfo};
 
 use super::{No, Session};
-use crate::conn::Conn;
 
 /// Names that are held against the patterns before others get a turn.
 const AT_ONCE: usize = 64;
@@ -115,12 +114,11 @@ impl Session {
         Ok(self.store_below().read(work).await?)
     }
 
-    pub(super) async fn list(&mut self, conn: &mut Conn, tag: &Tag, list: List) -> Result<(), No> {
+    pub(super) async fn list(&mut self, tag: &Tag, list: List) -> Result<(), No> {
         if !list.extended && list.patterns.iter().all(|pattern| pattern.is_empty()) {
             // RFC 9051 §6.3.9: an empty pattern asks for the delimiter.
             self.list_root();
-            self.done(tag, None, "LIST completed").await;
-            return Ok(());
+            return self.done(tag, None, "LIST completed").await;
         }
         if list.return_status.is_some_and(|items| items.contains(StatusItem::HighestModSeq)) {
             self.use_mod_seqs();
@@ -140,10 +138,9 @@ impl Session {
             if let (Some(items), Some(folder)) = (list.return_status, one.node.folder) {
                 self.write_status(&name, folder, items);
             }
-            self.flush_if_full(conn).await?;
+            self.flush_if_full().await?;
         }
-        self.done(tag, None, "LIST completed").await;
-        Ok(())
+        self.done(tag, None, "LIST completed").await
     }
 
     fn list_root(&mut self) {
@@ -156,7 +153,7 @@ impl Session {
     }
 
     /// RFC 3501 §6.3.9: with `%`, a level above subscribed names is told as `\Noselect`.
-    pub(super) async fn lsub(&mut self, conn: &mut Conn, tag: &Tag, reference: &str, pattern: &str) -> Result<(), No> {
+    pub(super) async fn lsub(&mut self, tag: &Tag, reference: &str, pattern: &str) -> Result<(), No> {
         let (folders, subscriptions) = self.folders_and_subscriptions().await?;
         let tree = tree(&folders, &subscriptions);
         let list = List {
@@ -172,9 +169,8 @@ impl Session {
             let entry =
                 ListEntry { attributes, delimiter: Some('/'), name: &name, old_name: None, child_subscribed: false };
             self.machine.writer().lsub(&entry);
-            self.flush_if_full(conn).await?;
+            self.flush_if_full().await?;
         }
-        self.done(tag, None, "LSUB completed").await;
-        Ok(())
+        self.done(tag, None, "LSUB completed").await
     }
 }

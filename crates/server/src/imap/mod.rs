@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use base::AccountId;
 use imap::{Code, Command, Config, Enable, Event, Server, Status, Tag};
-use mailbox::UidSet;
+use mailbox::{UidSet, View};
 use net::{Deadline, Stream};
 use store::Store;
 
@@ -54,9 +54,13 @@ pub(crate) async fn serve(services: Arc<Services>, stream: Stream) -> io::Result
         binding: stream.channel_binding(),
     };
     let conn = Conn::new(stream, services.stopping.clone());
-    let mut session = Box::new(Session::new(services, peer));
+    let mut session = Box::new(Session::new(services, conn, peer));
     session.greet();
-    session.run(conn).await
+    match session.run().await {
+        Err(No::Broken(error)) => Err(error),
+        Err(no) => Err(io::Error::other(format!("{no:?}"))),
+        Ok(()) => Ok(()),
+    }
 }
 
 /// Who is at the other end, and how we speak.
@@ -70,6 +74,7 @@ struct Peer {
 
 struct Session {
     services: Arc<Services>,
+    conn: Conn,
     machine: Server,
     peer: Peer,
     user: Option<AccountId>,
@@ -104,9 +109,10 @@ enum Stir {
 }
 
 impl Session {
-    fn new(services: Arc<Services>, peer: Peer) -> Self {
+    fn new(services: Arc<Services>, conn: Conn, peer: Peer) -> Self {
         Session {
             services,
+            conn,
             machine: Server::new(Config::default()),
             peer,
             user: None,
@@ -122,23 +128,20 @@ impl Session {
         }
     }
 
-    async fn run(mut self: Box<Self>, mut conn: Conn) -> io::Result<()> {
+    async fn run(mut self: Box<Self>) -> Result<(), No> {
         let sign_in_by = Deadline::after(BEFORE_LOGIN);
         loop {
-            let next = self.obey(&mut conn).await?;
-            self.flush(&mut conn).await?;
+            let next = self.obey().await?;
+            self.flush().await?;
             if self.ended {
-                conn.close().await;
+                self.conn.close().await;
                 return Ok(());
             }
             if matches!(next, Next::StartTls) {
-                conn = conn.start_tls(&self.services.tls, HANDSHAKE).await?;
-                // RFC 9051 §6.2.1: nothing that was said in the clear is remembered (trap 3).
-                let peer = Peer { tls: true, binding: conn.stream().channel_binding(), ..self.peer };
-                *self = Session::new(self.services.clone(), peer);
+                *self = self.after_start_tls().await?;
                 continue;
             }
-            if self.appends.is_waiting() && conn.has_more() {
+            if self.appends.is_waiting() && self.conn.has_more() {
                 continue;
             }
             self.commit_appends();
@@ -146,46 +149,41 @@ impl Session {
                 None => sign_in_by,
                 Some(_) => Deadline::after(if self.append.is_some() { APPENDING } else { IDLE }),
             };
-            self.wait(&mut conn, deadline).await?;
+            self.wait(deadline).await?;
         }
     }
 
+    /// TLS, and a new session: nothing that was said in the clear is remembered (RFC 9051 §6.2.1, trap 3).
+    async fn after_start_tls(self) -> io::Result<Session> {
+        let conn = self.conn.start_tls(&self.services.tls, HANDSHAKE).await?;
+        let peer = Peer { tls: true, binding: conn.stream().channel_binding(), ..self.peer };
+        Ok(Session::new(self.services, conn, peer))
+    }
+
     /// Waits for input; tells meanwhile what there is to tell. Ends the session when there is no more to come.
-    async fn wait(&mut self, conn: &mut Conn, deadline: Deadline) -> io::Result<()> {
+    async fn wait(&mut self, deadline: Deadline) -> Result<(), No> {
         while !self.ended {
-            match conn.read_or(deadline, self.stirred()).await? {
+            let Session { conn, appends, selected, .. } = self;
+            let view = selected.as_mut().filter(|_| self.idling.is_some()).map(|selected| &mut selected.view);
+            match conn.read_or(deadline, stirred(appends, view)).await? {
                 Woken::Read(Read::More) => return Ok(()),
                 Woken::Read(Read::End) => self.ended = true,
                 Woken::Read(Read::Late) => self.bye(None, "You were silent for too long"),
                 Woken::Read(Read::Stopping) => {
-                    self.settle_appends().await;
+                    self.settle_appends().await?;
                     self.bye(Some(Code::Unavailable), "The server is stopping");
                 }
-                Woken::Other(Stir::Appended(outcome)) => self.appended(outcome).await,
-                Woken::Other(Stir::Changed) => self.tell(true).await,
+                Woken::Other(Stir::Appended(outcome)) => self.appended(outcome).await?,
+                Woken::Other(Stir::Changed) => self.tell(true).await?,
             }
-            self.flush(conn).await?;
+            self.flush().await?;
         }
         Ok(())
     }
 
-    /// Waits for what the client is to hear unasked. May be dropped and called again.
-    async fn stirred(&mut self) -> Stir {
-        if self.appends.is_under_way() {
-            return Stir::Appended(self.appends.next().await);
-        }
-        match &mut self.selected {
-            Some(selected) if self.idling.is_some() => {
-                selected.view.changed().await;
-                Stir::Changed
-            }
-            _ => pending().await,
-        }
-    }
-
     /// Uses up the input.
-    async fn obey(&mut self, conn: &mut Conn) -> io::Result<Next> {
-        let mut input = conn.take_input();
+    async fn obey(&mut self) -> Result<Next, No> {
+        let mut input = self.conn.take_input();
         let mut next = Next::Wait;
         while !self.ended && matches!(next, Next::Wait) {
             let step = self.machine.step(input.rest());
@@ -194,24 +192,22 @@ impl Session {
                 input.consume(consumed);
                 break;
             };
-            next = self.answer(conn, event).await?;
+            next = self.answer(event).await?;
             input.consume(consumed);
-            if self.machine.output().len() >= PIECE {
-                self.flush(conn).await?;
-            }
+            self.flush_if_full().await?;
         }
-        conn.put_back(input);
+        self.conn.put_back(input);
         Ok(next)
     }
 
-    async fn answer(&mut self, conn: &mut Conn, event: Event<'_>) -> io::Result<Next> {
+    async fn answer(&mut self, event: Event<'_>) -> Result<Next, No> {
         if !matches!(event, Event::Bad { .. }) {
             self.faults = 0;
         }
         match event {
             // Boxed: the state of a command is not part of a session that waits.
-            Event::Command { tag, command } => return Box::pin(self.command(conn, tag, command)).await,
-            Event::AppendStart { tag, mailbox } => Box::pin(self.append_start(tag, mailbox)).await,
+            Event::Command { tag, command } => return Box::pin(self.command(tag, command)).await,
+            Event::AppendStart { tag, mailbox } => Box::pin(self.append_start(tag, mailbox)).await?,
             Event::AppendMessage(message) => self.append_message(message),
             Event::AppendData(octets) => self.append_data(octets),
             Event::AppendMessageEnd => self.append_message_end(),
@@ -219,7 +215,7 @@ impl Session {
             Event::AppendAbort => self.append = None,
             Event::AuthResponse(response) => Box::pin(self.auth_response(response)).await,
             Event::IdleDone => {
-                self.tell(true).await;
+                self.tell(true).await?;
                 if let Some(tag) = self.idling.take() {
                     self.ok(&tag, None, "IDLE completed");
                 }
@@ -240,23 +236,23 @@ impl Session {
         }
     }
 
-    async fn command(&mut self, conn: &mut Conn, tag: Tag, command: Command) -> io::Result<Next> {
+    async fn command(&mut self, tag: Tag, command: Command) -> Result<Next, No> {
         // Answers come in the order of the commands.
-        self.settle_appends().await;
+        self.settle_appends().await?;
         let starts_tls = matches!(command, Command::StartTls);
-        match self.carry_out(conn, &tag, command).await {
+        match self.carry_out(&tag, command).await {
             Ok(()) if starts_tls => return Ok(Next::StartTls),
             Ok(()) => {}
-            Err(No::Broken(error)) => return Err(error),
+            Err(broken @ No::Broken(_)) => return Err(broken),
             Err(no) => self.refuse(&tag, &no),
         }
         Ok(Next::Wait)
     }
 
-    async fn carry_out(&mut self, conn: &mut Conn, tag: &Tag, command: Command) -> Result<(), No> {
+    async fn carry_out(&mut self, tag: &Tag, command: Command) -> Result<(), No> {
         match command {
             Command::Capability => self.capability(tag),
-            Command::Noop | Command::Check => self.done(tag, None, "Done").await,
+            Command::Noop | Command::Check => self.done(tag, None, "Done").await?,
             Command::Logout => {
                 self.bye(None, "Goodbye");
                 self.ok(tag, None, "LOGOUT completed");
@@ -266,22 +262,22 @@ impl Session {
             Command::Authenticate { mechanism, initial } => self.authenticate(tag, &mechanism, initial).await?,
             Command::Login { user, password } => self.login(tag, &user, &password).await?,
             Command::Enable(enable) => self.enable(tag, enable),
-            Command::Select(select) => self.select(conn, tag, select, false).await?,
-            Command::Examine(select) => self.select(conn, tag, select, true).await?,
+            Command::Select(select) => self.select(tag, select, false).await?,
+            Command::Examine(select) => self.select(tag, select, true).await?,
             Command::Create { mailbox, uses } => self.create(tag, mailbox, &uses).await?,
             Command::Delete(mailbox) => self.delete(tag, mailbox).await?,
             Command::Rename { from, to } => self.rename(tag, from, to).await?,
             Command::Subscribe(mailbox) => self.subscribe(tag, mailbox, true).await?,
             Command::Unsubscribe(mailbox) => self.subscribe(tag, mailbox, false).await?,
-            Command::List(list) => self.list(conn, tag, *list).await?,
-            Command::Lsub { reference, pattern } => self.lsub(conn, tag, &reference, &pattern).await?,
+            Command::List(list) => self.list(tag, *list).await?,
+            Command::Lsub { reference, pattern } => self.lsub(tag, &reference, &pattern).await?,
             Command::Namespace => {
                 self.machine.writer().namespace(&[("", '/')], &[], &[]);
-                self.done(tag, None, "NAMESPACE completed").await;
+                self.done(tag, None, "NAMESPACE completed").await?;
             }
             Command::Status { mailbox, items } => self.status(tag, mailbox, items).await?,
             Command::Idle => {
-                self.tell(true).await;
+                self.tell(true).await?;
                 self.machine.start_idle(tag.clone());
                 self.idling = Some(tag.clone());
             }
@@ -290,8 +286,8 @@ impl Session {
             Command::Expunge => self.expunge(tag, None).await?,
             Command::UidExpunge(set) => self.expunge(tag, Some(&set)).await?,
             Command::Search { uid, search } => self.search(tag, uid, *search).await?,
-            Command::Fetch { uid, set, fetch } => self.fetch(conn, tag, uid, &set, *fetch).await?,
-            Command::Store { uid, set, store } => self.store(conn, tag, uid, &set, store).await?,
+            Command::Fetch { uid, set, fetch } => self.fetch(tag, uid, &set, *fetch).await?,
+            Command::Store { uid, set, store } => self.store(tag, uid, &set, store).await?,
             Command::Copy { uid, set, mailbox } => self.copy(tag, uid, &set, mailbox, false).await?,
             Command::Move { uid, set, mailbox } => self.copy(tag, uid, &set, mailbox, true).await?,
         }
@@ -313,9 +309,10 @@ impl Session {
     }
 
     /// Ends a command, telling first what there is to tell; not for FETCH, STORE and SEARCH by number.
-    async fn done(&mut self, tag: &Tag, code: Option<Code<'_>>, text: &str) {
-        self.tell(true).await;
+    async fn done(&mut self, tag: &Tag, code: Option<Code<'_>>, text: &str) -> Result<(), No> {
+        self.tell(true).await?;
         self.ok(tag, code, text);
+        Ok(())
     }
 
     fn ok(&mut self, tag: &Tag, code: Option<Code<'_>>, text: &str) {
@@ -330,13 +327,28 @@ impl Session {
     }
 
     /// Sends what was written, and keeps no buffer.
-    async fn flush(&mut self, conn: &mut Conn) -> io::Result<()> {
+    async fn flush(&mut self) -> io::Result<()> {
         let out = std::mem::take(self.machine.output());
-        conn.write(&out).await
+        self.conn.write(&out).await
     }
 
-    async fn flush_if_full(&mut self, conn: &mut Conn) -> io::Result<()> {
-        if self.machine.output().len() >= PIECE { self.flush(conn).await } else { Ok(()) }
+    async fn flush_if_full(&mut self) -> io::Result<()> {
+        if self.machine.output().len() >= PIECE { self.flush().await } else { Ok(()) }
+    }
+}
+
+/// Waits for what the client is to hear unasked: answers to APPENDs, and what happens to the mailbox it idles in. May be
+/// dropped and called again.
+async fn stirred(appends: &mut Appends, idling: Option<&mut View>) -> Stir {
+    if appends.is_under_way() {
+        return Stir::Appended(appends.next().await);
+    }
+    match idling {
+        Some(view) => {
+            view.changed().await;
+            Stir::Changed
+        }
+        None => pending().await,
     }
 }
 

@@ -10,7 +10,6 @@ use mailbox::{Entry, Flags, Index, Keywords, UidSet, View};
 
 use super::tell::names;
 use super::{No, Session, ranges, uid_set};
-use crate::conn::Conn;
 
 /// The selected mailbox.
 pub(super) struct Selected {
@@ -91,13 +90,7 @@ pub(super) fn object_id(mailbox: base::MailboxId) -> String {
 }
 
 impl Session {
-    pub(super) async fn select(
-        &mut self,
-        conn: &mut Conn,
-        tag: &Tag,
-        select: Select,
-        read_only: bool,
-    ) -> Result<(), No> {
+    pub(super) async fn select(&mut self, tag: &Tag, select: Select, read_only: bool) -> Result<(), No> {
         if select.qresync.is_some() && !self.enabled.qresync {
             // RFC 7162 §3.2.5
             return Err(No::Wrong("ENABLE QRESYNC first"));
@@ -115,7 +108,7 @@ impl Session {
         self.selected = Some(Box::new(Selected { view, read_only, keywords, saved, ahead: None }));
         self.describe(&select.mailbox)?;
         if let Some(known) = &select.qresync {
-            self.resync(conn, known).await?;
+            self.resync(known).await?;
         }
         let code = if read_only { Code::ReadOnly } else { Code::ReadWrite };
         self.ok(tag, Some(code), if read_only { "EXAMINE completed" } else { "SELECT completed" });
@@ -162,7 +155,7 @@ impl Session {
     }
 
     /// Tells a returning client what it missed (RFC 7162 §3.2.5).
-    async fn resync(&mut self, conn: &mut Conn, known: &Qresync) -> Result<(), No> {
+    async fn resync(&mut self, known: &Qresync) -> Result<(), No> {
         let index = self.selected()?.view.index().clone();
         if known.uid_validity != index.uid_validity {
             return Ok(());
@@ -179,7 +172,7 @@ impl Session {
         for (seq, entry) in index.within(&among).filter(|(_, entry)| entry.modseq > known.mod_seq) {
             let flags = names(entry.flags, &index.keywords);
             self.machine.writer().fetch(seq).uid(entry.uid).flags(flags).mod_seq(entry.modseq).end();
-            self.flush_if_full(conn).await?;
+            self.flush_if_full().await?;
         }
         Ok(())
     }

@@ -12,7 +12,10 @@ use store::{BlobReader, Result, Store};
 /// What is read at once.
 pub(super) const PIECE: u64 = 64 * 1024;
 /// A header is looked at up to here; fields further down are not found.
-const HEADER: u64 = 1 << 20;
+pub(super) const HEADER: u64 = 256 * 1024;
+/// Work on more than this is not done by the store's readers, of which there are few, but by the session, a piece at a
+/// time.
+pub(super) const LARGE: u64 = 1 << 20;
 
 /// An open mail.
 #[derive(Debug)]
@@ -65,29 +68,6 @@ impl Source {
         Ok(())
     }
 
-    /// Hands over a span decoded. None when its encoding is unknown.
-    pub fn decoded(
-        &self,
-        span: Range<u64>,
-        encoding: Encoding,
-        mut take: impl FnMut(&[u8]) -> bool,
-    ) -> Result<Option<()>> {
-        let Some(mut decoder) = Decoder::new(encoding) else { return Ok(None) };
-        let (mut text, mut wanted) = (Vec::new(), true);
-        self.pieces(span, |piece| {
-            text.clear();
-            decoder.push(piece, &mut text);
-            wanted = take(&text);
-            wanted
-        })?;
-        if wanted {
-            text.clear();
-            decoder.finish(&mut text);
-            take(&text);
-        }
-        Ok(Some(()))
-    }
-
     /// The header and, as it happens, some of what follows: whoever takes the fields apart stops at the blank line.
     pub fn head(&self) -> Result<Vec<u8>> {
         let (mut head, mut to) = (Vec::new(), self.prefix_len() + 4096);
@@ -122,5 +102,36 @@ impl Source {
         }
         *again = self.index_anew()?;
         Cached::new(again).ok_or_else(|| store::Error::Corrupt("a mail's index cannot be made".into()))
+    }
+}
+
+/// A span of a mail, decoded a piece at a time.
+#[derive(Debug)]
+pub(super) struct Decoding {
+    left: Range<u64>,
+    /// None at the end.
+    decoder: Option<Decoder>,
+    encoded: Vec<u8>,
+}
+
+impl Decoding {
+    /// None when nobody knows the encoding.
+    pub fn new(span: Range<u64>, encoding: Encoding) -> Option<Self> {
+        Some(Decoding { left: span, decoder: Some(Decoder::new(encoding)?), encoded: Vec::new() })
+    }
+
+    /// Appends what the next piece decodes to; false when there was none.
+    pub fn next(&mut self, source: &Source, out: &mut Vec<u8>) -> Result<bool> {
+        let Some(decoder) = &mut self.decoder else { return Ok(false) };
+        if self.left.is_empty() {
+            self.decoder.take().into_iter().for_each(|decoder| decoder.finish(out));
+            return Ok(true);
+        }
+        let to = self.left.end.min(self.left.start + PIECE);
+        self.encoded.clear();
+        source.read(self.left.start..to, &mut self.encoded)?;
+        self.left.start = to;
+        decoder.push(&self.encoded, out);
+        Ok(true)
     }
 }

@@ -6,7 +6,7 @@ use base::ModSeq;
 use imap::Code;
 use mailbox::{Difference, Entry, Flags, Index, Keywords};
 
-use super::{Session, ranges};
+use super::{No, Session, ranges};
 
 /// What is said of a message that changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,75 +27,97 @@ pub(super) fn names(flags: Flags, keywords: &Keywords) -> impl Iterator<Item = &
 impl Session {
     /// Tells all that happened to the selected mailbox. `expunges` is false where numbers must not move: in FETCH, STORE
     /// and SEARCH by number (RFC 9051 §7.5.1).
-    pub(super) async fn tell(&mut self, expunges: bool) {
-        self.tell_but(expunges, |_, _| Mention::Flags).await;
+    pub(super) async fn tell(&mut self, expunges: bool) -> Result<(), No> {
+        self.tell_but(expunges, |_, _| Mention::Flags).await
     }
 
     /// The same, but `mention` decides what is said of a message whose flags or MODSEQ changed: it gets the message as
     /// the client knew it, and as it is now.
-    pub(super) async fn tell_but(&mut self, expunges: bool, mention: impl Fn(Option<&Entry>, &Entry) -> Mention) {
-        let Some(selected) = &mut self.selected else { return };
+    ///
+    /// # Errors
+    /// When the connection breaks. What could not be read is told later.
+    pub(super) async fn tell_but(
+        &mut self,
+        expunges: bool,
+        mention: impl Fn(Option<&Entry>, &Entry) -> Mention,
+    ) -> Result<(), No> {
+        let Some(selected) = &mut self.selected else { return Ok(()) };
         let before = selected.view.index().clone();
         let difference = match selected.view.sync(expunges).await {
             Ok(difference) => difference,
-            // The command itself is done; what could not be read now will be told later.
-            Err(error) => return tracing::warn!(%error, "what changed could not be read"),
+            Err(error) => {
+                tracing::warn!(%error, "what changed could not be read");
+                return Ok(());
+            }
         };
         if selected.view.is_deleted() {
-            return self.bye(None, "The mailbox was deleted by another session");
+            self.bye(None, "The mailbox was deleted by another session");
+            return Ok(());
         }
-        match difference {
-            Some(difference) => {
-                selected.ahead = None;
-                if !difference.is_empty() {
-                    self.write_difference(&before, &difference, mention);
-                }
-            }
-            None => selected.ahead = selected.view.latest().await.ok(),
+        let Some(difference) = difference else {
+            selected.ahead = selected.view.latest().await.ok();
+            return Ok(());
+        };
+        selected.ahead = None;
+        if difference.is_empty() {
+            return Ok(());
         }
-    }
-
-    fn write_difference(
-        &mut self,
-        before: &Index,
-        difference: &Difference,
-        mention: impl Fn(Option<&Entry>, &Entry) -> Mention,
-    ) {
-        let Some(selected) = &mut self.selected else { return };
-        let index = selected.view.index();
-        let mut writer = self.machine.writer();
+        let index = selected.view.index().clone();
         // Expunges first: a MODSEQ tells the client that it has heard of all that happened before (RFC 7162 §3.2).
-        if self.enabled.qresync {
-            writer.vanished(false, &ranges(&difference.expunged_uids));
-        } else {
-            difference.expunged.iter().rev().for_each(|seq| writer.expunge(*seq));
-        }
-        if difference.arrived > 0 {
-            writer.exists(index.len());
-        }
-        if index.keywords.names().len() > selected.keywords {
-            selected.keywords = index.keywords.names().len();
-            writer.flags(names(Flags(u64::MAX), &index.keywords));
-        }
+        self.tell_expunged(&difference).await?;
+        self.tell_arrived(&index, &difference);
         for seq in &difference.changed {
             let Some(now) = index.get(*seq) else { continue };
             let mention = mention(before.find(now.uid).map(|(_, entry)| entry), now);
-            if mention == Mention::Nothing || (mention == Mention::ModSeq && !self.enabled.condstore) {
-                continue;
-            }
-            let mut fetch = writer.fetch(*seq);
-            // RFC 7162 §3.2.3, and RFC 9051 §7.5.2 likes it too.
-            if self.enabled.qresync || self.enabled.rev2 {
-                fetch = fetch.uid(now.uid);
-            }
-            if mention == Mention::Flags {
-                fetch = fetch.flags(names(now.flags, &index.keywords));
-            }
-            if self.enabled.condstore {
-                fetch = fetch.mod_seq(now.modseq);
-            }
-            fetch.end();
+            self.tell_changed(*seq, now, &index.keywords, mention);
+            self.flush_if_full().await?;
         }
+        Ok(())
+    }
+
+    async fn tell_expunged(&mut self, difference: &Difference) -> Result<(), No> {
+        if self.enabled.qresync {
+            self.machine.writer().vanished(false, &ranges(&difference.expunged_uids));
+            return Ok(());
+        }
+        for seq in difference.expunged.iter().rev() {
+            self.machine.writer().expunge(*seq);
+            self.flush_if_full().await?;
+        }
+        Ok(())
+    }
+
+    /// New messages, and keywords the client has not heard of.
+    fn tell_arrived(&mut self, index: &Index, difference: &Difference) {
+        if difference.arrived > 0 {
+            self.machine.writer().exists(index.len());
+        }
+        let Some(selected) = &mut self.selected else { return };
+        let keywords = index.keywords.names().len();
+        if keywords > selected.keywords {
+            selected.keywords = keywords;
+            self.machine.writer().flags(names(Flags(u64::MAX), &index.keywords));
+        }
+    }
+
+    fn tell_changed(&mut self, seq: u32, now: &Entry, keywords: &Keywords, mention: Mention) {
+        let condstore = self.enabled.condstore;
+        if mention == Mention::Nothing || (mention == Mention::ModSeq && !condstore) {
+            return;
+        }
+        let mut writer = self.machine.writer();
+        let mut fetch = writer.fetch(seq);
+        // RFC 7162 §3.2.3, and RFC 9051 §7.5.2 likes it too.
+        if self.enabled.qresync || self.enabled.rev2 {
+            fetch = fetch.uid(now.uid);
+        }
+        if mention == Mention::Flags {
+            fetch = fetch.flags(names(now.flags, keywords));
+        }
+        if condstore {
+            fetch = fetch.mod_seq(now.modseq);
+        }
+        fetch.end();
     }
 
     /// A client that uses MODSEQs, whichever way it said so, hears of them from now on (RFC 7162 §3.1).

@@ -56,10 +56,10 @@ async fn trap_12_literals_of_a_refused_append_are_passed_over() {
 async fn trap_04_what_is_too_big_is_refused_and_drained() {
     let world = World::new().await;
     let mut c = world.client().await;
-    let size = (1 << 20) + 1;
+    let size = (8 << 20) + 1;
     c.play(&format!("C: a APPEND INBOX {{{size}}}\nS: a NO [TOOBIG] …")).await;
     c.send(format!("b APPEND INBOX {{{size}+}}\r\n").as_bytes()).await;
-    for _ in 0..32 {
+    for _ in 0..256 {
         c.send(&[b'x'; 32 * 1024]).await;
     }
     c.send(b"x\r\nc NOOP\r\n").await;

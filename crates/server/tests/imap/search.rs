@@ -156,10 +156,11 @@ async fn esearch_and_saved_results() {
 async fn a_large_mail_is_searched_to_its_end() {
     let world = World::new().await;
     let mut c = world.inbox().await;
-    let body: String = (0..30_000).map(|n| format!("line {n}\r\n")).collect();
+    let body: String = (0..150_000).map(|n| format!("line {n}\r\n")).collect();
     c.append("", &mail("large", &format!("\r\n{body}the end\r\n"))).await;
-    assert_eq!(found(&mut c, "BODY \"line 29999\" BODY \"THE END\"").await, "1");
-    assert_eq!(found(&mut c, "BODY \"line 30000\"").await, "");
+    assert_eq!(found(&mut c, "BODY \"line 149999\" BODY \"THE END\"").await, "1");
+    assert_eq!(found(&mut c, "BODY \"line 150000\"").await, "");
+    assert_eq!(found(&mut c, "NOT BODY \"line 150000\" OR TEXT \"the end\" SEEN").await, "1");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ async fn a_session_from_greeting_to_goodbye() {
         C: d AUTHENTICATE NO-SUCH
         S: d NO [CANNOT] …
         C: e LOGIN u0@x.test pw
-        S: e OK [CAPABILITY IMAP4rev1 IMAP4rev2 … APPENDLIMIT=1048576] Signed in
+        S: e OK [CAPABILITY IMAP4rev1 IMAP4rev2 … APPENDLIMIT=8388608] Signed in
         C: f LOGIN u0@x.test pw
         S: f BAD You are signed in already
         C: g STARTTLS

@@ -83,7 +83,7 @@ impl World {
             trusted: Vec::new(),
             clear_on_loopback: clear,
             scram: true,
-            max_message: 1 << 20,
+            max_message: 8 << 20,
             counters: Arc::default(),
             stopping,
         };

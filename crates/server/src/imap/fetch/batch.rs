@@ -193,8 +193,10 @@ impl Reader {
             (FetchAttr::Section { section, partial, .. }, _) => {
                 section::write(section, *partial, Form::Body, mail, out)?;
             }
-            (FetchAttr::Binary { part, partial, .. }, _) => return binary::write(part, *partial, mail, out),
-            (FetchAttr::BinarySize { part }, _) => return binary::write_size(part, mail, out),
+            (FetchAttr::Binary { part, partial, .. }, _) => {
+                return binary::write(part, binary::Form::Content(*partial), mail, out);
+            }
+            (FetchAttr::BinarySize { part }, _) => return binary::write(part, binary::Form::Size, mail, out),
             (
                 FetchAttr::Flags
                 | FetchAttr::Rfc822Size

@@ -6,6 +6,7 @@ mod binary;
 mod output;
 mod plan;
 mod section;
+mod send;
 
 use std::io;
 use std::sync::Arc;
@@ -13,12 +14,10 @@ use std::sync::Arc;
 use imap::{Fetch, SequenceSet, Tag};
 use mailbox::verbs::StoreRequest;
 use mailbox::{Entry, FlagOp, Flags, UidSet};
-use mime::transfer::Decoder;
 
 use super::select::entries;
 use super::tell::Mention;
 use super::{No, PIECE, Session, ranges};
-use crate::conn::Conn;
 use batch::{Batch, Item, Trouble};
 use output::Piece;
 use plan::Plan;
@@ -40,14 +39,7 @@ struct Wanted {
 }
 
 impl Session {
-    pub(super) async fn fetch(
-        &mut self,
-        conn: &mut Conn,
-        tag: &Tag,
-        uid: bool,
-        set: &SequenceSet,
-        fetch: Fetch,
-    ) -> Result<(), No> {
+    pub(super) async fn fetch(&mut self, tag: &Tag, uid: bool, set: &SequenceSet, fetch: Fetch) -> Result<(), No> {
         let numbers = self.selected()?.numbers(uid, set)?;
         let plan = Plan::new(&fetch, uid, self.enabled.utf8 || self.enabled.rev2);
         if plan.uses_mod_seqs {
@@ -58,20 +50,19 @@ impl Session {
         }
         let mut wanted = Wanted { numbers, since: fetch.changed_since, from: 1, marked: Vec::new() };
         let trouble = if plan.reads_store() {
-            self.fetch_from_store(conn, plan, &mut wanted).await?
+            self.fetch_from_store(plan, &mut wanted).await?
         } else {
-            self.fetch_from_index(conn, &plan, &wanted).await?;
+            self.fetch_from_index(&plan, &wanted).await?;
             None
         };
         let marked: UidSet = wanted.marked.into_iter().collect();
-        self.tell_but(uid, mention_but(&marked, self.enabled.condstore)).await;
-        match trouble {
-            Some(trouble) => Err(trouble.into()),
-            None => {
-                self.ok(tag, None, "FETCH completed");
-                Ok(())
-            }
+        self.tell_but(uid, mention_but(&marked, self.enabled.condstore)).await?;
+        // RFC 9051 §6.4.9: UIDs that are not there are passed over.
+        if let Some(trouble) = trouble.filter(|trouble| !uid || *trouble != Trouble::Gone) {
+            return Err(trouble.into());
         }
+        self.ok(tag, None, "FETCH completed");
+        Ok(())
     }
 
     /// RFC 7162 §3.2.6; trap 9: UIDs above the highest that is there are among them.
@@ -91,7 +82,7 @@ impl Session {
         Ok(())
     }
 
-    async fn fetch_from_index(&mut self, conn: &mut Conn, plan: &Plan, wanted: &Wanted) -> Result<(), No> {
+    async fn fetch_from_index(&mut self, plan: &Plan, wanted: &Wanted) -> Result<(), No> {
         let Some(selected) = self.selected.take() else { return Ok(()) };
         let index = selected.view.index();
         let mut outcome = Ok(());
@@ -99,7 +90,7 @@ impl Session {
             let entry = Entry { flags: selected.flags_of(entry), ..*entry };
             plan.write_index_items(self.machine.output(), seq, &entry, selected.keywords());
             if self.machine.output().len() >= PIECE {
-                outcome = self.flush(conn).await;
+                outcome = self.flush().await;
                 if outcome.is_err() {
                     break;
                 }
@@ -111,12 +102,7 @@ impl Session {
 
     /// Reads and sends in turn: the next batch is read while the last is sent. Gives what went wrong with single
     /// messages.
-    async fn fetch_from_store(
-        &mut self,
-        conn: &mut Conn,
-        plan: Plan,
-        wanted: &mut Wanted,
-    ) -> Result<Option<Trouble>, No> {
+    async fn fetch_from_store(&mut self, plan: Plan, wanted: &mut Wanted) -> Result<Option<Trouble>, No> {
         let (plan, mut trouble) = (Arc::new(plan), None);
         let mut chunk = self.next_chunk(&plan, wanted).await?;
         let mut ready = self.read_batch(&plan, &chunk, 0).await?;
@@ -127,25 +113,26 @@ impl Session {
                 (chunk, done) = (self.next_chunk(&plan, wanted).await?, 0);
             }
             if chunk.is_empty() {
-                self.send_last(conn, ready.pieces).await?;
+                self.send_last(ready.pieces).await?;
                 return Ok(trouble);
             }
             // What was written before goes before.
-            self.flush(conn).await?;
-            let (sent, read) = tokio::join!(send(conn, ready.pieces), self.read_batch(&plan, &chunk, done));
+            self.flush().await?;
+            let reading = self.read_batch(&plan, &chunk, done);
+            let (sent, read) = tokio::join!(send::pieces(&mut self.conn, ready.pieces), reading);
             sent?;
             ready = read?;
         }
     }
 
     /// The last batch, which may be all: it is sent together with the command's end.
-    async fn send_last(&mut self, conn: &mut Conn, pieces: Vec<Piece>) -> io::Result<()> {
+    async fn send_last(&mut self, pieces: Vec<Piece>) -> io::Result<()> {
         for piece in pieces {
             match piece {
                 Piece::Octets(octets) => self.machine.output().extend_from_slice(&octets),
                 large => {
-                    self.flush(conn).await?;
-                    send(conn, vec![large]).await?;
+                    self.flush().await?;
+                    send::pieces(&mut self.conn, vec![large]).await?;
                 }
             }
         }
@@ -195,22 +182,28 @@ impl Session {
         Ok(())
     }
 
-    async fn read_batch(&self, plan: &Arc<Plan>, chunk: &Arc<Vec<Item>>, from: usize) -> Result<Batch, No> {
-        let Some(selected) = self.selected.as_ref().filter(|_| !chunk.is_empty()) else {
-            return Ok(Batch::default());
-        };
-        let reader = batch::Reader {
-            store: self.store_below().clone(),
+    /// Reads the next batch of a chunk; nothing for one that is empty.
+    fn read_batch(
+        &self,
+        plan: &Arc<Plan>,
+        chunk: &Arc<Vec<Item>>,
+        from: usize,
+    ) -> impl Future<Output = Result<Batch, No>> + use<> {
+        let store = self.store_below().clone();
+        let reader = self.selected.as_ref().filter(|_| !chunk.is_empty()).map(|selected| batch::Reader {
+            store: store.clone(),
             account: selected.view.account(),
             mailbox: selected.view.mailbox(),
             keywords: selected.keywords().clone(),
             plan: plan.clone(),
-        };
+        });
         let chunk = chunk.clone();
-        Ok(self.store_below().read(move |tx| reader.read(tx, &chunk[from..])).await.map(|mut batch| {
+        async move {
+            let Some(reader) = reader else { return Ok(Batch::default()) };
+            let mut batch = store.read(move |tx| reader.read(tx, &chunk[from..])).await?;
             batch.done += from;
-            batch
-        })?)
+            Ok(batch)
+        }
     }
 }
 
@@ -227,59 +220,4 @@ fn mention_but(marked: &UidSet, condstore: bool) -> impl Fn(Option<&Entry>, &Ent
         let told = !condstore && marked.contains(now.uid.0) && expected == Some(now.flags);
         if told { Mention::Nothing } else { Mention::Flags }
     }
-}
-
-/// Sends a batch. A large body is read here, a piece at a time; when it cannot be read to its end the connection breaks,
-/// so that the client never takes a part for the whole.
-async fn send(conn: &mut Conn, pieces: Vec<Piece>) -> io::Result<()> {
-    for piece in pieces {
-        match piece {
-            Piece::Octets(octets) => conn.write(&octets).await?,
-            Piece::Span { source, span } => {
-                let mut at = span.start;
-                let mut octets = Vec::new();
-                while at < span.end {
-                    let to = span.end.min(at + super::source::PIECE);
-                    octets.clear();
-                    source.read(at..to, &mut octets).map_err(io::Error::other)?;
-                    conn.write(&octets).await?;
-                    at = to;
-                }
-            }
-            Piece::Decoded { source, span, encoding, part } => {
-                send_decoded(conn, &source, span, encoding, part).await?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Sends `part` of what a span decodes to.
-async fn send_decoded(
-    conn: &mut Conn,
-    source: &super::source::Source,
-    span: std::ops::Range<u64>,
-    encoding: mime::Encoding,
-    part: std::ops::Range<u64>,
-) -> io::Result<()> {
-    let Some(decoder) = Decoder::new(encoding) else { return Err(io::Error::other("an unknown encoding")) };
-    let (mut decoder, mut at, mut seen) = (Some(decoder), span.start, 0);
-    let (mut octets, mut text) = (Vec::new(), Vec::new());
-    while seen < part.end && decoder.is_some() {
-        text.clear();
-        if at < span.end {
-            let to = span.end.min(at + super::source::PIECE);
-            octets.clear();
-            source.read(at..to, &mut octets).map_err(io::Error::other)?;
-            decoder.iter_mut().for_each(|decoder| decoder.push(&octets, &mut text));
-            at = to;
-        } else if let Some(decoder) = decoder.take() {
-            decoder.finish(&mut text);
-        }
-        let length = text.len() as u64;
-        let (from, to) = (part.start.saturating_sub(seen).min(length), (part.end - seen).min(length));
-        conn.write(&text[from as usize..to as usize]).await?;
-        seen += length;
-    }
-    Ok(())
 }

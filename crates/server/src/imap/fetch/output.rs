@@ -1,12 +1,12 @@
-//! Responses as they are put together: octets, and literals that are named but not yet read.
+//! Responses as they are put together: octets, and what is read only when it is sent.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use imap::{FetchWriter, Writer};
-use mime::Encoding;
 use store::Result;
 
+use super::binary::Binary;
 use crate::imap::source::Source;
 
 /// A literal up to this size is copied into the batch.
@@ -16,18 +16,37 @@ const INLINE: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) enum Piece {
     Octets(Vec<u8>),
-    /// A span of a mail.
+    /// A span of a mail: the octets of a literal.
     Span {
         source: Arc<Source>,
         span: Range<u64>,
     },
-    /// `part` of what a span decodes to.
-    Decoded {
-        source: Arc<Source>,
-        span: Range<u64>,
-        encoding: Encoding,
-        part: Range<u64>,
-    },
+    /// A whole item, whose size is not known yet.
+    Binary(Box<Later>),
+}
+
+/// An item that is measured and written when it is sent.
+#[derive(Debug)]
+pub(super) struct Later {
+    pub binary: Binary,
+    pub utf8: bool,
+    /// The message's number, for the first item of its response.
+    pub first: Option<u32>,
+}
+
+/// Writes an item: `first` is the message's number where the item begins a response.
+pub(super) fn write_item(
+    octets: &mut Vec<u8>,
+    utf8: bool,
+    first: Option<u32>,
+    write: impl FnOnce(FetchWriter<'_>) -> FetchWriter<'_>,
+) {
+    let mut writer = Writer::new(octets, utf8);
+    let fetch = match first {
+        Some(seq) => writer.fetch(seq),
+        None => writer.fetch_again(),
+    };
+    write(fetch).leave_open();
 }
 
 /// Takes responses.
@@ -35,11 +54,11 @@ pub(super) struct Output {
     pieces: Vec<Piece>,
     /// What comes after the pieces.
     octets: Vec<u8>,
-    /// Octets in the pieces, read or named.
+    /// Octets in the pieces, read or not.
     before: u64,
     utf8: bool,
-    seq: u32,
-    first: bool,
+    /// The number of a message whose response has no item yet.
+    first: Option<u32>,
 }
 
 /// A place to go back to.
@@ -52,10 +71,10 @@ pub(super) struct Mark {
 
 impl Output {
     pub fn new(utf8: bool) -> Self {
-        Output { pieces: Vec::new(), octets: Vec::new(), before: 0, utf8, seq: 0, first: true }
+        Output { pieces: Vec::new(), octets: Vec::new(), before: 0, utf8, first: None }
     }
 
-    /// Octets so far, those that are only named included.
+    /// Octets so far, those that are not read yet included.
     pub fn weight(&self) -> u64 {
         self.before + self.octets.len() as u64
     }
@@ -76,15 +95,12 @@ impl Output {
 
     /// A response begins.
     pub fn begin(&mut self, seq: u32) {
-        (self.seq, self.first) = (seq, true);
+        self.first = Some(seq);
     }
 
     /// One item of it.
     pub fn item(&mut self, write: impl FnOnce(FetchWriter<'_>) -> FetchWriter<'_>) {
-        let mut writer = Writer::new(&mut self.octets, self.utf8);
-        let fetch = if self.first { writer.fetch(self.seq) } else { writer.fetch_again() };
-        self.first = false;
-        write(fetch).leave_open();
+        write_item(&mut self.octets, self.utf8, self.first.take(), write);
     }
 
     /// The response ends.
@@ -101,7 +117,7 @@ impl Output {
     pub fn span(&mut self, source: &Arc<Source>, span: Range<u64>) -> Result<()> {
         let length = span.end - span.start;
         if length > INLINE {
-            self.named(Piece::Span { source: source.clone(), span }, length);
+            self.push(Piece::Span { source: source.clone(), span }, length);
             return Ok(());
         }
         let from = self.octets.len();
@@ -112,8 +128,13 @@ impl Output {
         Err(store::Error::Corrupt("a mail is shorter than its index says".into()))
     }
 
-    /// A literal of `length` octets that is read when it is sent.
-    pub fn named(&mut self, piece: Piece, length: u64) {
+    /// An item that is written later.
+    pub fn later(&mut self, binary: Binary) {
+        let (length, first) = (binary.encoded_len(), self.first.take());
+        self.push(Piece::Binary(Box::new(Later { binary, utf8: self.utf8, first })), length);
+    }
+
+    fn push(&mut self, piece: Piece, length: u64) {
         self.before += self.octets.len() as u64 + length;
         self.pieces.push(Piece::Octets(std::mem::take(&mut self.octets)));
         self.pieces.push(piece);

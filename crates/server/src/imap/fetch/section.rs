@@ -9,9 +9,7 @@ use store::{Error, Result};
 
 use super::batch::Mail;
 use super::output::Output;
-
-/// The fields of a part's header are looked for up to here.
-const HEADER: u64 = 1 << 20;
+use crate::imap::source::HEADER;
 
 /// How the item is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! SEARCH (RFC 9051 §6.4.4): what the mailbox's index knows is asked first, at once; where that does not decide, the mails
 //! are read in bounded pieces.
 
+mod body;
 mod question;
 mod reader;
 mod text;
@@ -37,7 +38,7 @@ impl Session {
         }
         let found = self.find_messages(program).await?;
         self.write_found(tag, uid, search.returns, with_mod_seq, &found)?;
-        self.tell(uid).await;
+        self.tell(uid).await?;
         let behind = !uid && self.selected.as_ref().is_some_and(|selected| selected.ahead.is_some());
         self.ok(tag, behind.then_some(Code::ExpungeIssued), "SEARCH completed");
         Ok(())
@@ -87,6 +88,12 @@ impl Session {
             let read = self.store_below().read(move |tx| reader.read(tx, &rest[from..])).await?;
             found.extend(read.found);
             from += read.done;
+            let Some(mut large) = read.large else { continue };
+            while large.step(program)? {
+                tokio::task::yield_now().await;
+            }
+            let seq = large.seq;
+            found.extend(large.matches(program).then_some(seq));
         }
         Ok(())
     }

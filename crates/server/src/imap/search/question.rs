@@ -175,6 +175,20 @@ impl Program {
         Program { questions, ops }
     }
 
+    /// The text a question looks for.
+    pub fn needle(&self, number: usize) -> Option<&Needle> {
+        match self.questions.get(number)? {
+            Question::Field(_, needle) | Question::Body(needle) | Question::Text(needle) => Some(needle),
+            _ => None,
+        }
+    }
+
+    /// For tests of what looks for texts.
+    #[cfg(test)]
+    pub fn of_texts(texts: &[&str]) -> Self {
+        Program { questions: texts.iter().map(|text| Question::Body(Needle::new(text))).collect(), ops: Vec::new() }
+    }
+
     /// Does the message match, as far as the mailbox's index knows?
     pub fn ask_index(&self, seq: u32, entry: &Entry) -> Truth {
         let ask = |key: u16| self.questions[usize::from(key)].ask_index(seq, entry);
@@ -182,9 +196,8 @@ impl Program {
     }
 
     /// What the index knows of each question.
-    pub fn begin(&self, seq: u32, entry: &Entry, known: &mut Vec<Truth>) {
-        known.clear();
-        known.extend(self.questions.iter().map(|question| question.ask_index(seq, entry)));
+    pub fn begin(&self, seq: u32, entry: &Entry) -> Vec<Truth> {
+        self.questions.iter().map(|question| question.ask_index(seq, entry)).collect()
     }
 
     /// Does a message match, of which so much is known?

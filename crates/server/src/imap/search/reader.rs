@@ -6,21 +6,18 @@ use std::time::{Duration, Instant};
 use base::{AccountId, MailboxId, Timestamp};
 use mailbox::Entry;
 use mailbox::verbs;
-use mime::charset::TextDecoder;
 use mime::header::{fields, find};
-use mime::{Kind, PartView, date, words};
+use mime::{date, words};
 use store::{Error, Result, Store, Tx};
 
+use super::body::{BodyScan, header_text};
 use super::question::{Cost, Program, Question};
 use super::text::{Scan, fold};
 use super::truth::Truth;
-use crate::imap::source::Source;
+use crate::imap::source::{LARGE, Source};
 
 /// A reader thread is given back after this time: others wait for it.
 const TURN: Duration = Duration::from_millis(40);
-/// A part's header is read up to here.
-const HEADER: u64 = 64 * 1024;
-
 pub(super) struct Reader {
     pub store: Store,
     pub account: AccountId,
@@ -29,29 +26,71 @@ pub(super) struct Reader {
 }
 
 /// What one turn came to.
+#[derive(Default)]
 pub(super) struct Read {
     /// Numbers of those that match.
     pub found: Vec<u32>,
     /// So many were looked at.
     pub done: usize,
+    /// The last of them is large.
+    pub large: Option<Box<Large>>,
+}
+
+/// A large mail of which only the body is left to be looked at.
+pub(super) struct Large {
+    pub seq: u32,
+    known: Vec<Truth>,
+    source: Source,
+    body: BodyScan,
+}
+
+impl Large {
+    /// Goes on by a piece; false at the end.
+    pub fn step(&mut self, program: &Program) -> Result<bool> {
+        self.body.step(&self.source, program)
+    }
+
+    /// Does it match, now that its body was looked at?
+    pub fn matches(mut self, program: &Program) -> bool {
+        self.body.scan.found.iter().for_each(|number| self.known[*number] = Truth::Yes);
+        program.decide(&self.known) == Truth::Yes
+    }
 }
 
 /// One mail, as far as it was read.
 struct Mail<'a> {
+    seq: u32,
     entry: &'a Entry,
     received: Option<Timestamp>,
     source: Option<Source>,
 }
 
+/// Does a message match?
+enum Answer {
+    No,
+    Yes,
+    Large(Box<Large>),
+}
+
+impl Answer {
+    fn of(truth: Truth) -> Option<Self> {
+        match truth {
+            Truth::Yes => Some(Answer::Yes),
+            Truth::No => Some(Answer::No),
+            Truth::Unknown => None,
+        }
+    }
+}
+
 impl Reader {
     /// Looks at messages until the turn is over; at one at least.
     pub fn read(&self, tx: &mut Tx<'_>, open: &[(u32, Entry)]) -> Result<Read> {
-        let (began, mut read, mut known) = (Instant::now(), Read { found: Vec::new(), done: 0 }, Vec::new());
+        let (began, mut read) = (Instant::now(), Read::default());
         for (seq, entry) in open {
-            self.program.begin(*seq, entry, &mut known);
-            match self.matches(tx, entry, &mut known) {
-                Ok(true) => read.found.push(*seq),
-                Ok(false) => {}
+            match self.ask(tx, *seq, entry) {
+                Ok(Answer::Yes) => read.found.push(*seq),
+                Ok(Answer::No) => {}
+                Ok(Answer::Large(large)) => read.large = Some(large),
                 // One mail that cannot be read does not hide the others.
                 Err(Error::Corrupt(error)) => {
                     tracing::error!(account = %self.account, email = %entry.email, %error, "a mail cannot be read");
@@ -59,7 +98,7 @@ impl Reader {
                 Err(error) => return Err(error),
             }
             read.done += 1;
-            if began.elapsed() >= TURN {
+            if read.large.is_some() || began.elapsed() >= TURN {
                 break;
             }
         }
@@ -67,27 +106,26 @@ impl Reader {
     }
 
     /// Asks what costs little first, and only what is still needed.
-    fn matches(&self, tx: &mut Tx<'_>, entry: &Entry, known: &mut [Truth]) -> Result<bool> {
-        let mut mail = Mail { entry, received: None, source: None };
+    fn ask(&self, tx: &mut Tx<'_>, seq: u32, entry: &Entry) -> Result<Answer> {
+        let mut mail = Mail { seq, entry, received: None, source: None };
+        let mut known = self.program.begin(seq, entry);
         for cost in [Cost::Row, Cost::Header, Cost::Body] {
             if !self.program.questions.iter().any(|question| question.cost() == cost) {
                 continue;
             }
             if !self.open(tx, &mut mail, cost)? {
-                return Ok(false);
+                return Ok(Answer::No);
             }
             match cost {
-                Cost::Index | Cost::Row => self.ask_rows(tx, &mail, known)?,
-                Cost::Header => self.ask_header(&mail, known)?,
-                Cost::Body => self.ask_body(tx, &mail, known)?,
+                Cost::Index | Cost::Row => self.ask_rows(tx, &mail, &mut known)?,
+                Cost::Header => self.ask_header(&mail, &mut known)?,
+                Cost::Body => return self.ask_body(tx, mail, known),
             }
-            match self.program.decide(known) {
-                Truth::Yes => return Ok(true),
-                Truth::No => return Ok(false),
-                Truth::Unknown => {}
+            if let Some(answer) = Answer::of(self.program.decide(&known)) {
+                return Ok(answer);
             }
         }
-        Ok(false)
+        Ok(Answer::No)
     }
 
     /// Reads the mail's row, and opens it where its octets are asked for. False: it is gone.
@@ -139,77 +177,37 @@ impl Reader {
         Ok(())
     }
 
-    /// All texts that are asked for are looked for in one pass.
-    fn ask_body(&self, tx: &mut Tx<'_>, mail: &Mail<'_>, known: &mut [Truth]) -> Result<()> {
-        let Some(source) = &mail.source else { return Ok(()) };
+    /// Looks for the texts that are asked for, all in one pass. The body of a large mail is left to the session.
+    fn ask_body(&self, tx: &mut Tx<'_>, mut mail: Mail<'_>, mut known: Vec<Truth>) -> Result<Answer> {
+        let Some(source) = mail.source.take() else { return Ok(Answer::No) };
         let (mut in_body, mut in_text) = (Vec::new(), Vec::new());
         for (number, question) in self.program.questions.iter().enumerate() {
             match question {
-                Question::Body(needle) => in_body.push((number, needle)),
-                Question::Text(needle) => in_text.push((number, needle)),
+                Question::Body(_) => in_body.push(number),
+                Question::Text(_) => in_text.push(number),
                 _ => {}
             }
         }
         if !in_text.is_empty() {
-            let mut header = Scan::new(in_text);
-            header.push(&header_text(&source.head()?));
+            let mut header = Scan::new(&self.program, in_text);
+            header.push(&self.program, &header_text(&source.head()?));
             header.found.iter().for_each(|number| known[*number] = Truth::Yes);
             in_body.extend(header.left());
-            if self.program.decide(known) != Truth::Unknown {
-                return Ok(());
-            }
         }
-        in_body.iter().for_each(|(number, _)| known[*number] = Truth::No);
-        let mut body = Scan::new(in_body);
-        self.scan_parts(tx, mail.entry, source, &mut body)?;
-        body.found.iter().for_each(|number| known[*number] = Truth::Yes);
-        Ok(())
-    }
-
-    /// Goes through the text of a mail as long as there is something to be found.
-    fn scan_parts(&self, tx: &mut Tx<'_>, entry: &Entry, source: &Source, scan: &mut Scan<'_>) -> Result<()> {
-        let kept = verbs::cached(tx, self.account, entry.email, |record| Ok(record.to_vec()))?.unwrap_or_default();
-        let mut again = Vec::new();
-        for (number, part) in source.index(&kept, &mut again)?.parts().enumerate() {
-            // The first header is the mail's own, which is no part of the body.
-            if number > 0 && !scan_header(source, &part, scan)? {
-                break;
-            }
-            let is_text = part.kind == Kind::Leaf && part.media_type.starts_with(b"text/");
-            if is_text && !scan_text(source, &part, scan)? {
-                break;
-            }
+        if let Some(answer) = Answer::of(self.program.decide(&known)) {
+            return Ok(answer);
         }
-        Ok(())
+        let kept = verbs::cached(tx, self.account, mail.entry.email, |record| Ok(record.to_vec()))?.unwrap_or_default();
+        let (wanted, mut again) = (Scan::new(&self.program, in_body.clone()), Vec::new());
+        let body = BodyScan::new(&source.index(&kept, &mut again)?, &source, wanted);
+        in_body.iter().for_each(|number| known[*number] = Truth::No);
+        let mut large = Large { seq: mail.seq, known, source, body };
+        if large.source.len() > LARGE {
+            return Ok(Answer::Large(Box::new(large)));
+        }
+        while large.body.step(&large.source, &self.program)? {}
+        Ok(if large.matches(&self.program) { Answer::Yes } else { Answer::No })
     }
-}
-
-/// The header of a part: names of attachments, and the header of a mail within.
-fn scan_header(source: &Source, part: &PartView<'_>, scan: &mut Scan<'_>) -> Result<bool> {
-    let (from, to) = (part.header.start + source.prefix_len(), part.header.end + source.prefix_len());
-    let mut header = Vec::new();
-    source.read(from..to.min(from + HEADER), &mut header)?;
-    scan.cut();
-    Ok(scan.push(&header_text(&header)))
-}
-
-/// The text of a part, decoded.
-fn scan_text(source: &Source, part: &PartView<'_>, scan: &mut Scan<'_>) -> Result<bool> {
-    let span = part.body.start + source.prefix_len()..part.body.end + source.prefix_len();
-    let (mut decoder, mut text, mut wanted) = (TextDecoder::new(part.charset), String::new(), true);
-    scan.cut();
-    source.decoded(span, part.encoding, |octets| {
-        text.clear();
-        decoder.push(octets, &mut text);
-        wanted = scan.push(&text);
-        wanted
-    })?;
-    if wanted {
-        text.clear();
-        decoder.finish(&mut text);
-        wanted = scan.push(&text);
-    }
-    Ok(wanted)
 }
 
 /// The `Date` field.
@@ -221,16 +219,4 @@ fn folded_value(value: &[u8]) -> Vec<u8> {
     let mut folded = Vec::new();
     fold(&words::decode(value), &mut folded);
     folded
-}
-
-/// A header as text: its fields, decoded, a line each.
-fn header_text(head: &[u8]) -> String {
-    let mut text = String::new();
-    for field in fields(head) {
-        text.push_str(&String::from_utf8_lossy(field.name));
-        text.push_str(": ");
-        text.push_str(&words::decode(field.value));
-        text.push('\n');
-    }
-    text
 }

@@ -2,6 +2,8 @@
 
 use memchr::memmem::Finder;
 
+use super::question::Program;
+
 /// A text to be found, folded.
 #[derive(Debug)]
 pub(super) struct Needle(Finder<'static>);
@@ -54,30 +56,32 @@ fn fold_char(c: char, out: &mut Vec<u8>) {
 }
 
 /// Looks for several texts in one that comes in pieces.
-pub(super) struct Scan<'a> {
-    /// Those not found yet, with the number of their question.
-    wanted: Vec<(usize, &'a Needle)>,
+pub(super) struct Scan {
+    /// The questions whose texts were not found yet.
+    wanted: Vec<usize>,
     /// Folded text: the last piece, and as much before it as a needle may reach back.
     held: Vec<u8>,
     reach: usize,
     pub found: Vec<usize>,
 }
 
-impl<'a> Scan<'a> {
-    pub fn new(wanted: Vec<(usize, &'a Needle)>) -> Self {
-        let reach = wanted.iter().map(|(_, needle)| needle.len().saturating_sub(1)).max().unwrap_or(0);
+impl Scan {
+    /// `wanted` are the numbers of questions with texts.
+    pub fn new(program: &Program, wanted: Vec<usize>) -> Self {
+        let lengths = wanted.iter().filter_map(|number| program.needle(*number)).map(Needle::len);
+        let reach = lengths.max().unwrap_or(1).saturating_sub(1);
         Scan { wanted, held: Vec::new(), reach, found: Vec::new() }
     }
 
     /// Takes more of the text; false when there is nothing left to be found.
-    pub fn push(&mut self, text: &str) -> bool {
+    pub fn push(&mut self, program: &Program, text: &str) -> bool {
         let keep = self.held.len().saturating_sub(self.reach);
         self.held.drain(..keep);
         fold(text, &mut self.held);
         let (held, found) = (&self.held, &mut self.found);
-        self.wanted.retain(|(question, needle)| {
-            let here = needle.is_in(held);
-            found.extend(here.then_some(*question));
+        self.wanted.retain(|number| {
+            let here = program.needle(*number).is_some_and(|needle| needle.is_in(held));
+            found.extend(here.then_some(*number));
             !here
         });
         !self.wanted.is_empty()
@@ -89,7 +93,7 @@ impl<'a> Scan<'a> {
     }
 
     /// What was not found.
-    pub fn left(self) -> Vec<(usize, &'a Needle)> {
+    pub fn left(self) -> Vec<usize> {
         self.wanted
     }
 }
@@ -122,17 +126,17 @@ mod tests {
     #[test]
     fn a_text_cut_anywhere_is_found() {
         let text = "say Żółw and 台北 now";
-        let needles = [Needle::new("żÓŁw AND"), Needle::new("台北"), Needle::new("never")];
+        let program = Program::of_texts(&["żÓŁw AND", "台北", "never"]);
         for cut in text.char_indices().map(|(at, _)| at) {
-            let mut scan = Scan::new(needles.iter().enumerate().collect());
-            scan.push(&text[..cut]);
-            assert!(scan.push(&text[cut..]));
+            let mut scan = Scan::new(&program, vec![0, 1, 2]);
+            scan.push(&program, &text[..cut]);
+            assert!(scan.push(&program, &text[cut..]));
             scan.found.sort_unstable();
             assert_eq!(scan.found, [0, 1], "cut at {cut}");
         }
-        let mut scan = Scan::new(vec![(0, &needles[1])]);
-        scan.push("台");
+        let mut scan = Scan::new(&program, vec![1]);
+        scan.push(&program, "台");
         scan.cut();
-        assert!(scan.push("北") && scan.left().len() == 1);
+        assert!(scan.push(&program, "北") && scan.left() == [1]);
     }
 }
