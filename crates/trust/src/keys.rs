@@ -171,7 +171,7 @@ pub fn verify(tx: &mut Tx<'_>) -> store::Result<Vec<String>> {
     Ok(wrong)
 }
 
-/// Domains whose keys are kept ready; one is a few kilobytes.
+/// Domains whose keys are kept ready, or known to be none; a pair is a few kilobytes.
 const KEPT: usize = 1000;
 
 /// A domain's keys, ready to sign.
@@ -228,7 +228,7 @@ impl Keys {
         let name = domain.to_owned();
         let keys: Ready = self.store.read(move |tx| signing_keys(tx, &name)).await?.into();
         let mut cache = lock(&self.cache);
-        if changes == cache.changes && !keys.is_empty() {
+        if changes == cache.changes {
             if cache.ready.len() >= KEPT {
                 cache.ready.clear();
             }
