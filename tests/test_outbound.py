@@ -1,0 +1,389 @@
+"""Mail goes out: what the sender is told, what other hosts can check, what the administrator sees, what a crash leaves."""
+
+import base64
+import hashlib
+import json
+import re
+import socketserver
+import subprocess
+import threading
+from collections import Counter
+from email import message_from_bytes, policy
+
+import pytest
+
+from mail import message, pop3_all
+from postroom import PASSWORD, eventually, free_address, run
+
+pytestmark = [pytest.mark.ours, pytest.mark.needs("relay")]
+
+PORT = 20025
+
+
+class Host(socketserver.ThreadingTCPServer):
+    """Another organisation's host, which answers as it is told and keeps what it took."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, **answers: str):
+        self.address = free_address()
+        self.answers = answers  # by verb, or "end" for the final dot
+        self.offers = ["PIPELINING", "8BITMIME", "SMTPUTF8"]
+        self.taken: list[tuple[str, list[str], bytes]] = []
+        self.said: list[str] = []
+        super().__init__((self.address, PORT), Conversation)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+
+    def has(self, count: int = 1):
+        return eventually(f"{count} mails at the host", lambda: self.taken if len(self.taken) >= count else None, 60)
+
+    def route(self, *domains: str) -> str:
+        return "[routes]\n" + "".join(f'"{domain}" = "{self.address}:{PORT}"\n' for domain in domains)
+
+
+class Conversation(socketserver.StreamRequestHandler):
+    disable_nagle_algorithm = True
+
+    def say(self, verb: str, good: str) -> bool:
+        """Answers; whether that was good."""
+        self.wfile.write(self.server.answers.get(verb, good).encode("utf-8", "surrogateescape") + b"\r\n")
+        return verb not in self.server.answers
+
+    def handle(self):
+        sender, recipients = None, []
+        self.say("greeting", "220 mx.peer.test ESMTP")
+        for raw in self.rfile:
+            line = raw.decode().strip()
+            self.server.said.append(line)
+            verb, address = line.split(" ")[0].upper(), (re.search("<(.*?)>", line) or [None, ""])[1]
+            if verb == "EHLO":
+                lines = ["mx.peer.test", *self.server.offers]
+                self.say(verb, "\r\n".join(f"250{' ' if n == len(lines) - 1 else '-'}{each}" for n, each in enumerate(lines)))
+            elif verb == "MAIL":
+                sender, recipients = (address if self.say(verb, "250 2.1.0 OK") else None), []
+            elif verb == "RCPT" and sender is None:
+                self.wfile.write(b"503 5.5.1 MAIL first\r\n")
+            elif verb == "RCPT":
+                if self.say(verb, "250 2.1.5 OK"):
+                    recipients.append(address)
+            elif verb == "AUTH":
+                self.say(verb, "235 2.7.0 Welcome")
+            elif verb == "QUIT":
+                return self.wfile.write(b"221 2.0.0 Bye\r\n")
+            elif verb != "DATA":
+                self.say(verb, "250 2.0.0 OK")
+            elif not recipients:
+                self.wfile.write(b"554 5.5.1 No valid recipients\r\n")
+            else:
+                self.wfile.write(b"354 Go ahead\r\n")
+                body = b""
+                while (part := self.rfile.readline()) != b".\r\n":
+                    if not part:
+                        return None
+                    body += part.removeprefix(b".")
+                if "end" not in self.server.answers:
+                    self.server.taken.append((sender, recipients, body))
+                self.say("end", "250 2.0.0 Taken")
+
+
+def submit(server, sender: str, to: str | list[str], raw: bytes, mail_options=(), rcpt_options=()) -> None:
+    with server.smtp("submission") as client:
+        client.starttls(context=server.tls())
+        client.login(sender, PASSWORD)
+        client.sendmail(sender, to, raw, mail_options, rcpt_options)
+
+
+def mailbox(server, user: str, count: int = 1) -> list[bytes]:
+    def arrived():
+        client = server.pop3(user)
+        found = pop3_all(client)
+        client.quit()
+        return found if len(found) >= count else None
+
+    return eventually(f"{count} mails for {user}", arrived)
+
+
+def start(make_server, host: Host, *domains: str, extra: str = ""):
+    server = make_server(extra=extra or host.route(*domains))
+    server.start()
+    return server
+
+
+def queue(server, *arguments: str):
+    return json.loads(server.cli("queue", *(arguments or ["list"]), "--json"))
+
+
+# -- reports ----------------------------------------------------------------------------------------------------------
+
+
+def report(raw: bytes):
+    """A delivery status notification taken apart by Python's parser: words, fields of the mail and of each recipient, and
+    what was returned."""
+    mail = message_from_bytes(raw, policy=policy.default)
+    assert mail.get_content_type() == "multipart/report" and mail.get_param("report-type") == "delivery-status"
+    assert mail["Auto-Submitted"] == "auto-replied" and mail["Return-Path"] == "<>" and mail["Received"]
+    assert re.fullmatch(r"<[^<>@\s]+@mx\.example\.test>", mail["Message-ID"])
+    words, status, returned = mail.iter_parts()
+    assert words.get_content_type() == "text/plain" and status.get_content_type() == "message/delivery-status"
+    for part in mail.walk():
+        assert not part.defects, (part.get_content_type(), part.defects)
+        assert all(not value.defects for value in part.values() if hasattr(value, "defects"))
+    assert all(len(line) <= 998 for line in raw.split(b"\r\n"))
+    about, *recipients = status.iter_parts()
+    assert about["Reporting-MTA"] == "dns; mx.example.test"
+    return mail, words.get_content(), about, recipients, returned
+
+
+def test_a_failure_is_reported_so_that_programs_can_read_it(make_server):
+    with Host(RCPT="550-5.1.1 There is no\r\n550 5.1.1 such user") as host:
+        server = start(make_server, host, "out.test")
+        user, sent = server.user(), message("lost", "The body.\r\n")
+        submit(server, user, ["ann@out.test", "bob@out.test"], sent, ["RET=HDRS", "ENVID=an+2Bid"], ["ORCPT=rfc822;Ann@out.test"])
+        mail, words, about, recipients, returned = report(mailbox(server, user)[0])
+    assert mail["To"] == user and mail["In-Reply-To"] == message_from_bytes(sent)["Message-ID"]
+    assert "could not be delivered" in mail["Subject"] and "ann@out.test" in words and "such user" in words
+    assert about["Original-Envelope-Id"] == "an+id"
+    assert [each["Final-Recipient"] for each in recipients] == ["rfc822;ann@out.test", "rfc822;bob@out.test"]
+    for each in recipients:
+        assert (each["Action"], each["Status"]) == ("failed", "5.1.1")
+        assert each["Remote-MTA"] == f"dns; {host.address}" and each["Original-Recipient"] == "rfc822;Ann@out.test"
+        assert each["Diagnostic-Code"] == "smtp; 550 5.1.1 There is no such user"
+    assert returned.get_content_type() == "text/rfc822-headers"
+    assert "Subject: lost" in returned.get_content() and "The body." not in returned.get_content()
+    assert queue(server) == []
+
+
+def test_the_whole_mail_comes_back_on_request(make_server):
+    with Host(end="554 5.7.1 Looks like spam") as host:
+        server = start(make_server, host, "out.test")
+        user, sent = server.user(), message("returned", "Zażółć gęślą jaźń.\r\n")
+        submit(server, user, "ann@out.test", sent, ["RET=FULL"])
+        *_, returned = report(mailbox(server, user)[0])
+    inner = returned.get_content()
+    assert inner["Subject"] == "returned" and inner.get_payload(decode=True).endswith("Zażółć gęślą jaźń.\r\n".encode())
+
+
+def test_trap_31_a_report_is_whole_whatever_is_quoted(make_server):
+    nasty = ["550-5.1.1 \x1b[31m" + "x" * 1500, "550-5.1.1 --=_0 \udcff\udcfe ünï " + "word " * 300, "550 5.1.1 end"]
+    with Host(RCPT="\r\n".join(nasty)) as host:
+        server = start(make_server, host, "out.test")
+        user = server.user()
+        raw = (b"From: x@example.test\r\nSubject: =?utf-8?q?broken\r\nMessage-ID: <<twice@client.test>>\r\n"
+               b"X-Long: " + b"y" * 990 + b"\r\nX-Eight: \xfc\r\n\r\nhello\r\n")  # fmt: skip
+        submit(server, user, "ann@out.test", raw)
+        mail, words, _, (recipient,), _ = report(mailbox(server, user)[0])
+    assert mail["In-Reply-To"] == "<twice@client.test>"
+    assert recipient["Diagnostic-Code"].startswith("smtp; 550 5.1.1 ") and "\x1b" not in words
+
+
+def test_success_is_reported_when_asked_for(make_server):
+    with Host() as host:
+        server = start(make_server, host, "out.test")
+        user, other = server.user(), server.user()
+        submit(server, user, ["ann@out.test", other], message(), (), ["NOTIFY=SUCCESS,FAILURE"])
+        host.has()
+        actions = {}
+        for raw in mailbox(server, user, 2):
+            *_, recipients, _ = report(raw)
+            actions |= {each["Final-Recipient"]: (each["Action"], each["Status"]) for each in recipients}
+    # Their host knows no DSN: ours is the last word. The other one is at home.
+    assert actions == {"rfc822;ann@out.test": ("relayed", "2.0.0"), f"rfc822;{other}": ("delivered", "2.0.0")}
+
+
+def test_trap_19_no_report_about_a_mail_from_nobody(make_server):
+    with Host(RCPT="550 5.1.1 No such user") as host:
+        server = start(make_server, host, "out.test")
+        server.cli("alias", "add", "away@example.test", "ann@out.test")
+        server.deliver("away@example.test", message(), sender="")
+        eventually("it was tried", lambda: any(line.startswith("RCPT") for line in host.said))
+        eventually("the queue is empty", lambda: queue(server) == [])
+        assert "MAIL FROM:<>" in [line.split(">")[0] + ">" for line in host.said if line.startswith("MAIL")]
+
+
+# -- signatures -------------------------------------------------------------------------------------------------------
+
+
+def relaxed(name: bytes, value: bytes) -> bytes:
+    """RFC 6376 §3.4.2."""
+    return name.lower() + b":" + re.sub(rb"[ \t]+", b" ", re.sub(rb"\r\n(?=[ \t])", b"", value)).strip()
+
+
+def fields(head: bytes) -> list[tuple[bytes, bytes]]:
+    return [tuple(each.split(b":", 1)) for each in re.split(rb"\r\n(?![ \t])", head)]
+
+
+def verify_signatures(raw: bytes, records: dict[str, str], tmp_path) -> set[str]:
+    """Checks each DKIM-Signature by the DNS records, with openssl; returns their algorithms."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    lines = [re.sub(rb"[ \t]+", b" ", line).rstrip(b" ") for line in body.split(b"\r\n")]
+    body = b"\r\n".join(lines).rstrip(b"\r\n") + b"\r\n"
+    good = set()
+    for name, value in (field for field in fields(head) if field[0] == b"DKIM-Signature"):
+        tags = dict(tag.strip().split("=", 1) for tag in re.sub(r"\s", "", value.decode()).rstrip(";").split(";"))
+        assert base64.b64decode(tags["bh"]) == hashlib.sha256(body).digest()
+        left, signed = fields(head), b""
+        for wanted in tags["h"].split(":"):
+            at = next((n for n in reversed(range(len(left))) if left[n][0].lower() == wanted.lower().encode()), None)
+            if at is not None:
+                signed += relaxed(*left.pop(at)) + b"\r\n"
+        signed += relaxed(name, re.sub(rb"(?<=[\s;])b=[^;]*$", b"b=", value))
+        key = dict(tag.strip().split("=", 1) for tag in records[f"{tags['s']}._domainkey.{tags['d']}"].split(";"))
+        public = base64.b64decode(key["p"])
+        if tags["a"] == "ed25519-sha256":
+            public, signed = bytes.fromhex("302a300506032b6570032100") + public, hashlib.sha256(signed).digest()
+        files = {"key": public, "signed": signed, "signature": base64.b64decode(tags["b"])}
+        for file, octets in files.items():
+            (tmp_path / file).write_bytes(octets)
+        how = ["-rawin"] + ([] if tags["a"].startswith("ed") else ["-digest", "sha256"])
+        run("openssl", "pkeyutl", "-verify", "-pubin", "-keyform", "DER", "-inkey", tmp_path / "key", "-in", tmp_path / "signed",
+            "-sigfile", tmp_path / "signature", *how)  # fmt: skip
+        good.add(tags["a"])
+    return good
+
+
+def test_signatures_verify_by_the_records_that_are_printed(make_server, tmp_path):
+    with Host() as host:
+        server = start(make_server, host, "out.test")
+        user = server.user()
+        raw = message("signed,  with   spaces", "A  line \t of words \r\n\r\n.dot\r\nend\r\n\r\n\r\n", "To: second@x.test\r\n")
+        submit(server, user, "ann@out.test", raw)
+        ((_, _, got),) = host.has()
+    records = {each["name"]: each["value"] for each in json.loads(server.cli("domain", "dns", "example.test", "--json"))}
+    assert verify_signatures(got, records, tmp_path) == {"rsa-sha256", "ed25519-sha256"}
+    with pytest.raises(AssertionError):
+        verify_signatures(got.replace(b"signed,", b"changed,"), records, tmp_path)
+    assert records["example.test"] and records["_dmarc.example.test"].startswith("v=DMARC1;")
+    zone = server.cli("domain", "dns", "example.test")
+    assert "example.test. IN MX 10 mx.example.test." in zone
+    assert all(len(string) <= 255 for string in re.findall('"([^"]*)"', zone))
+
+
+# -- the administrator ------------------------------------------------------------------------------------------------
+
+
+def test_the_queue_is_seen_and_steered(make_server):
+    with Host(MAIL="451 4.7.1 Greylisted, come back") as host:
+        server = start(make_server, host, "out.test")
+        user = server.user()
+        submit(server, user, ["ann@out.test", "bob@out.test"], message())
+        submit(server, user, "eve@out.test", message())
+
+        def tried():
+            all_tried = queue(server)
+            return all_tried if all(r["attempts"] == 1 for each in all_tried for r in each["recipients"]) else None
+
+        first, second = eventually("both were tried", tried)
+        assert first["from"] == user and [r["to"] for r in first["recipients"]] == ["ann@out.test", "bob@out.test"]
+        (waits,) = second["recipients"]
+        assert (waits["state"], waits["status"], waits["host"]) == ("waiting", "4.7.1", host.address)
+        assert "Greylisted" in server.cli("queue", "list") and "eve@out.test" in server.cli("queue", "show", second["id"])
+        assert queue(server, "cancel", second["id"])["cancelled"] == 1
+        assert "there is no message" in server_error(server, "queue", "show", second["id"])
+        assert "a number like" in server_error(server, "queue", "show", "nonsense")
+        # While the server does not run, too.
+        server.stop()
+        assert [each["id"] for each in queue(server)] == [first["id"]]
+        server.start()
+        del host.answers["MAIL"]
+        assert queue(server, "retry", first["id"])["due"] == 2
+        taken = host.has()
+        assert [sorted(recipients) for _, recipients, _ in taken] == [["ann@out.test", "bob@out.test"]], (taken, host.said)
+        eventually("the queue is empty", lambda: queue(server) == [])
+
+
+def server_error(server, *arguments: str) -> str:
+    from postroom import BINARY
+
+    done = subprocess.run([BINARY, *arguments, "--config", server.config], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    return done.stderr
+
+
+def test_everything_goes_to_the_smart_host(make_server, tmp_path):
+    with Host() as host:
+        host.offers.append("AUTH PLAIN LOGIN")
+        (tmp_path / "secret").write_text("s3cret\n")
+        extra = f'[smarthost]\naddress = "{host.address}:{PORT}"\nuser = "us"\npassword_file = "{tmp_path}/secret"\n'
+        server = start(make_server, host, extra=extra)
+        user = server.user()
+        submit(server, user, ["ann@one.test", "bob@two.test"], message())
+        ((_, recipients, _),) = host.has()
+    assert sorted(recipients) == ["ann@one.test", "bob@two.test"]
+    assert "AUTH PLAIN " + base64.b64encode(b"\0us\0s3cret").decode() in host.said
+
+
+# -- forwards, loops, crashes -----------------------------------------------------------------------------------------
+
+
+def test_an_alias_may_lead_elsewhere(make_server):
+    with Host() as host:
+        server = start(make_server, host, "out.test")
+        user = server.user()
+        server.cli("alias", "add", "both@example.test", user, "ann@out.test")
+        sent = message("to both")
+        server.deliver("both@example.test", sent)
+        ((sender, recipients, got),) = host.has()
+        assert (sender, recipients) == ("stranger@elsewhere.test", ["ann@out.test"])
+        assert got.endswith(sent) and b"DKIM-Signature" not in got
+        assert mailbox(server, user)[0].endswith(sent)
+
+
+def test_trap_18_a_mail_that_comes_back_for_ever_is_stopped(make_server):
+    # A route that leads to ourselves: each round adds a Received field.
+    server = make_server(trusted=("127.0.0.0/8",))
+    with server.config.open("a") as config:
+        config.write(f'[routes]\n"circle.test" = "{server.address}:{server.ports["smtp"]}"\n')
+    server.start()
+    user = server.user()
+    submit(server, user, "ann@circle.test", message())
+    _, words, _, (recipient,), _ = report(mailbox(server, user)[0])
+    assert recipient["Status"] == "5.4.6" and "Too many hops" in words
+    assert queue(server) == []
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_trap_23_a_kill_loses_nothing_and_doubles_only_what_was_under_way(make_server, round_):
+    with Host() as host:
+        server = start(make_server, host, "out.test")
+        user, count = server.user(), 300
+        with server.smtp("submission") as client:
+            client.starttls(context=server.tls())
+            client.login(user, PASSWORD)
+            for n in range(count):
+                client.sendmail(user, f"u{n}@out.test", message())
+                if n == 100 * round_ + 50:
+                    killer = threading.Timer(0.02, server.kill)
+                    killer.start()
+                    killer.join()
+                    count = n + 1
+                    break
+        at_kill = len(host.taken)
+        server.start()
+        waiting = queue(server)
+        eventually("the queue is empty", lambda: queue(server) == [], 60)
+        got = Counter(recipient for _, recipients, _ in host.taken for recipient in recipients)
+        assert set(got) == {f"u{n}@out.test" for n in range(count)}, (at_kill, len(waiting))
+        # At most one mail for each connection that was open.
+        assert sum(got.values()) - count <= 20, got.most_common(3)
+
+
+def test_trap_22_a_stop_leaves_no_claim(make_server):
+    with Host() as host:
+        server = start(make_server, host, "out.test")
+        user = server.user()
+        for n in range(40):
+            submit(server, user, f"u{n}@out.test", message())
+        server.stop()
+        assert all(r["state"] == "waiting" and r["uncertain"] == 0 for each in queue(server) for r in each["recipients"])
+        server.start()
+        host.has(40)
+        eventually("the queue is empty", lambda: queue(server) == [])
+        assert len(host.taken) == 40
