@@ -137,8 +137,8 @@ impl Store {
         let dir = &options.dir;
         make_private_dir(dir)?;
         let lock = lock(dir)?;
-        let packs = Arc::new(Packs::open(&dir.join("packs"))?);
         let (queue, subscribers, stop) = (Arc::new(Queue::new()), Arc::new(Subscribers::default()), Stop::new());
+        let packs = Arc::new(Packs::open(&dir.join("packs"), queue.clone())?);
         let (reads, waiting) = mpsc::sync_channel::<Read>(4096);
         let shared = Shared {
             queue: queue.clone(),
@@ -147,9 +147,9 @@ impl Store {
             reads: Mutex::new(waiting),
         };
         let mut threads = match &options.engine {
-            Engine::Sqlite => start_sqlite(options, migrations, Arc::new(shared))?,
+            Engine::Sqlite => start_sqlite(options, migrations, &packs, Arc::new(shared))?,
             Engine::Postgres { url, connections } => {
-                start_postgres(options, url, *connections, migrations, Arc::new(shared))?
+                start_postgres(options, (url, *connections), migrations, &packs, Arc::new(shared))?
             }
         };
         // The names of the database, its log and the packs are durable from here on.
@@ -340,9 +340,14 @@ impl Drop for Inner {
 }
 
 /// One writer, a checkpointer, and the readers.
-fn start_sqlite(options: &Options, migrations: &[Migrations], shared: Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
+fn start_sqlite(
+    options: &Options,
+    migrations: &[Migrations],
+    packs: &Packs,
+    shared: Arc<Shared>,
+) -> Result<Vec<JoinHandle<()>>> {
     let engine = Arc::new(Sqlite::new(&options.dir));
-    let writer = engine.open_writer(migrations)?;
+    let writer = engine.open_writer(migrations, |tx| packs.reserve(tx))?;
     let readers = (0..options.readers.max(1)).map(|_| engine.open_reader()).collect::<Result<Vec<_>>>()?;
     let mut threads = Vec::new();
     threads.push({
@@ -367,15 +372,18 @@ fn start_sqlite(options: &Options, migrations: &[Migrations], shared: Arc<Shared
 /// Writers and readers, a connection each.
 fn start_postgres(
     options: &Options,
-    url: &str,
-    connections: usize,
+    (url, connections): (&str, usize),
     migrations: &[Migrations],
+    packs: &Packs,
     shared: Arc<Shared>,
 ) -> Result<Vec<JoinHandle<()>>> {
     let engine = Arc::new(Postgres::new(url, shared.stop.clone())?);
     // The client blocks on a runtime of its own, which a thread of another runtime must not do.
     let connect = || -> Result<_> {
-        engine.migrate(migrations, |tx| postgresql::pair(tx, &options.dir))?;
+        engine.migrate(migrations, |tx| {
+            postgresql::pair(tx, &options.dir)?;
+            packs.reserve(tx)
+        })?;
         let links = |role, n: usize| (0..n.max(1)).map(|_| engine.link(role)).collect::<Result<Vec<_>>>();
         Ok((links(Role::Jobs, connections)?, links(Role::Reads, options.readers)?))
     };

@@ -1,7 +1,8 @@
 //! The store: one set of SQL texts on SQLite or PostgreSQL, and append-only packs for the bytes of mails.
 //!
-//! Floor 2. It has no table of its own but those of migrations: the crates of floor 3 own their tables, their SQL and
-//! their migrations, and offer verbs on `&mut Tx`, so that a floor above composes one commit out of several of them.
+//! Floor 2. It has no tables of its own but for migrations and the numbers of packs: the crates of floor 3 own theirs,
+//! their SQL and their migrations, and offer verbs on `&mut Tx`, so that a floor above composes one commit out of several
+//! of them.
 //!
 //! Writing is a [job](Store::write): a synchronous, repeatable function of a [`Tx`] without effect outside it. Jobs that
 //! wait together are committed together, and what a job returned is handed out after the fsync that covers it. Reading
@@ -31,6 +32,7 @@ mod error;
 mod events;
 mod job;
 mod migrate;
+mod numbers;
 mod pack;
 mod postgresql;
 mod sql;

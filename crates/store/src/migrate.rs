@@ -46,6 +46,7 @@ impl Dialect {
 /// Runs what is missing, inside the caller's transaction.
 pub(crate) fn run(tx: &mut Tx<'_>, all: &[Migrations], dialect: &Dialect) -> Result<()> {
     tx.batch(&dialect.ddl(SCHEMA))?;
+    tx.batch(&dialect.ddl(crate::numbers::TABLE))?;
     for m in all {
         let seen = version(tx, m.owner)?.unwrap_or(0);
         let seen = usize::try_from(seen).unwrap_or(usize::MAX);

@@ -10,14 +10,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{IoSlice, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, mpsc};
 
 use base::BlobId;
 
 use crate::blob::{Class, Place, Staged};
 use crate::job::{Job, Lane, Queue};
-use crate::{Error, Result};
+use crate::numbers::Numbers;
+use crate::{Error, Result, Tx};
 
 const MAGIC: &[u8; 16] = b"postroom pack 1\n";
 const RECORD: &[u8; 4] = b"rec1";
@@ -87,12 +87,12 @@ pub(crate) type Pin = Arc<File>;
 pub(crate) struct Packs {
     dir: PathBuf,
     files: RwLock<HashMap<u32, (Class, Pin)>>,
-    next: AtomicU32,
+    numbers: Arc<Numbers>,
 }
 
 impl Packs {
-    /// Opens the directory of packs, making it where it is missing.
-    pub(crate) fn open(dir: &Path) -> Result<Self> {
+    /// Opens the directory of packs, making it where it is missing. No pack can be made before [`Packs::reserve`].
+    pub(crate) fn open(dir: &Path, queue: Arc<Queue>) -> Result<Self> {
         let failed = |e| Error::io(format_args!("opening packs in {}", dir.display()), e);
         std::fs::create_dir_all(dir).map_err(failed)?;
         let mut files = HashMap::new();
@@ -102,8 +102,13 @@ impl Packs {
                 files.insert(number, (class, Arc::new(File::open(&path).map_err(failed)?)));
             }
         }
-        let next = files.keys().max().map_or(1, |n| n + 1);
-        Ok(Packs { dir: dir.to_owned(), files: RwLock::new(files), next: AtomicU32::new(next) })
+        let after = files.keys().max().copied().unwrap_or(0);
+        Ok(Packs { dir: dir.to_owned(), files: RwLock::new(files), numbers: Numbers::new(after, queue) })
+    }
+
+    /// Reserves the first numbers of this life, inside the transaction that opens the tables.
+    pub(crate) fn reserve(&self, tx: &mut Tx<'_>) -> Result<()> {
+        self.numbers.open(tx)
     }
 
     fn path(&self, number: u32, class: Class) -> PathBuf {
@@ -112,7 +117,7 @@ impl Packs {
 
     /// A new pack; its name is durable before anything in it can be acknowledged.
     pub(crate) fn create(&self, class: Class) -> Result<(u32, Pin)> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = self.numbers.take()?;
         let path = self.path(number, class);
         let make = || -> std::io::Result<File> {
             let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;

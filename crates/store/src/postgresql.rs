@@ -284,11 +284,11 @@ impl Postgres {
         Ok(Postgres { config, stop, live: Default::default() })
     }
 
-    /// Runs what is missing of the migrations, one process at a time. `pair` joins the database with its packs.
+    /// Runs what is missing of the migrations, one process at a time; `then` is part of it.
     pub(crate) fn migrate(
         &self,
         migrations: &[Migrations],
-        pair: impl FnOnce(&mut Tx<'_>) -> Result<()>,
+        then: impl FnOnce(&mut Tx<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut c = Connection::open(&self.config, Role::Jobs)?;
         let failed = |e: postgres::Error| Error::io("migrating", Said(&e));
@@ -300,7 +300,7 @@ impl Postgres {
             .map_err(failed)?;
         let mut tx = Tx::postgres(&mut c);
         crate::migrate::run(&mut tx, migrations, &DIALECT)?;
-        pair(&mut tx)?;
+        then(&mut tx)?;
         c.commit().map_err(failed)
     }
 

@@ -37,8 +37,12 @@ impl Sqlite {
         Sqlite { path: dir.join("postroom.db"), log_is_long: AtomicBool::new(false) }
     }
 
-    /// Opens (or makes) the database and runs the migrations it has not seen.
-    pub(crate) fn open_writer(&self, migrations: &[Migrations]) -> Result<Connection> {
+    /// Opens (or makes) the database and runs the migrations it has not seen; `then` is part of it.
+    pub(crate) fn open_writer(
+        &self,
+        migrations: &[Migrations],
+        then: impl FnOnce(&mut Tx<'_>) -> Result<()>,
+    ) -> Result<Connection> {
         // Nobody else's to read; SQLite gives its log the same mode.
         let opened = File::options().append(true).create(true).mode(0o600).open(&self.path);
         opened.map_err(|e| Error::io(format_args!("opening {}", self.path.display()), e))?;
@@ -52,6 +56,7 @@ impl Sqlite {
         c.execute_batch("BEGIN IMMEDIATE")?;
         let mut tx = Tx::sqlite(&c);
         crate::migrate::run(&mut tx, migrations, &DIALECT)?;
+        then(&mut tx)?;
         c.execute_batch("COMMIT")?;
         Ok(c)
     }

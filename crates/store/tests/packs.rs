@@ -1,0 +1,87 @@
+//! What packs promise, on both engines: an id leads to its bytes or to nothing.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use base::BlobId;
+use store::{Class, Lane, Migrations, Sql, Store, Tx, params};
+use testkit::{Bed, engines};
+
+const TABLES: Migrations =
+    Migrations { owner: "test", steps: &["CREATE TABLE kept (name {int} PRIMARY KEY, blob {int} NOT NULL) {table};"] };
+const KEEP: Sql = Sql { name: "keep", text: "INSERT INTO kept (name, blob) VALUES (?1, ?2)" };
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+}
+
+/// Stores `octets` times `byte`, with a row that refers to it.
+fn keep(store: &Store, class: Class, name: i64, byte: u8, octets: usize) -> BlobId {
+    let mut stager = store.stager(class);
+    stager.push(&vec![byte; octets]).unwrap();
+    let work = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
+        tx.execute(&KEEP, params![name, blobs[0]])?;
+        Ok(blobs[0])
+    };
+    block_on(store.write_with(Lane::Interactive, vec![stager.finish().unwrap()], work)).unwrap()
+}
+
+/// The files of packs, by number.
+fn packs(bed: &Bed) -> Vec<std::path::PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(bed.dir().join("packs")).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn the_number_of_a_lost_pack_is_not_used_again() {
+    for bed in engines() {
+        let mut store = bed.open(&[TABLES]);
+        let first = keep(&store, Class::Lasting, 1, b'a', 100);
+        drop(store);
+        store = bed.open(&[TABLES]);
+        let last = keep(&store, Class::Lasting, 2, b'b', 100);
+        drop(store);
+        std::fs::remove_file(packs(&bed).pop().unwrap()).unwrap();
+        store = bed.open(&[TABLES]);
+        let other = keep(&store, Class::Lasting, 3, b'c', 100);
+        assert!(store.blob(last).is_err(), "{}: an id of a lost pack leads to other bytes", bed.name());
+        assert!(store.blob(first).is_ok() && store.blob(other).is_ok());
+        // All of them are gone, and their directory.
+        drop(store);
+        std::fs::remove_dir_all(bed.dir().join("packs")).unwrap();
+        store = bed.open(&[TABLES]);
+        keep(&store, Class::Lasting, 4, b'd', 100);
+        for lost in [first, last, other] {
+            assert!(store.blob(lost).is_err(), "{}: an id of a lost pack leads to other bytes", bed.name());
+        }
+    }
+}
+
+#[test]
+fn the_number_of_a_swept_pack_is_not_used_again() {
+    for bed in engines() {
+        let mut store = bed.open(&[TABLES]);
+        let gone = keep(&store, Class::Transit, 1, b'a', 1 << 20);
+        assert_eq!(block_on(store.sweep_transit(|_, _, _| Ok(false))).unwrap(), 1);
+        drop(store);
+        store = bed.open(&[TABLES]);
+        keep(&store, Class::Transit, 2, b'b', 1 << 20);
+        assert!(store.blob(gone).is_err(), "{}: an id of a swept pack leads to other bytes", bed.name());
+    }
+}
+
+/// Tables that were lost, or come from a backup, do not make it give the numbers of files that are there.
+#[test]
+fn a_number_that_a_file_has_is_not_used_again() {
+    let bed = Bed::sqlite();
+    let mut store = bed.open(&[TABLES]);
+    keep(&store, Class::Lasting, 1, b'a', 100);
+    drop(store);
+    for name in ["postroom.db", "postroom.db-wal", "postroom.db-shm"] {
+        let _ = std::fs::remove_file(bed.dir().join(name));
+    }
+    store = bed.open(&[TABLES]);
+    let new = keep(&store, Class::Lasting, 1, b'b', 100);
+    assert_eq!(packs(&bed).len(), 2);
+    assert!(store.blob(new).unwrap().verify().is_ok());
+}
