@@ -33,5 +33,5 @@ pub use listen::{BadListenAddr, Door, ListenAddr, ListenOptions, Listener};
 pub use resolve::{Answer, DnsError, MailHost, MailHosts, Resolver};
 pub use stream::{Stream, TlsFacts};
 pub use tls_client::{ClientTls, Roots, Trust};
-pub use tls_server::{CertFiles, Tls, TlsError, self_signed};
+pub use tls_server::{CertFiles, Reloaded, Tls, TlsError, self_signed};
 pub use zone::Zone;

@@ -13,7 +13,7 @@ use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 /// The only crypto provider. Passed to every configuration; the process-wide default is never set.
@@ -75,13 +75,26 @@ pub struct Tls {
     certs: Arc<Certs>,
 }
 
+/// What came of reading certificates again.
+#[derive(Debug, Default)]
+pub struct Reloaded {
+    /// The files of certificates that were not in use before; new handshakes get them.
+    pub fresh: Vec<PathBuf>,
+    /// What cannot be used. Where there was a certificate from these files, it stays in use.
+    pub broken: Vec<TlsError>,
+}
+
 impl Tls {
     /// Reads the certificates. The first serves clients that name no host, or a host that none of them covers.
     ///
     /// # Errors
     /// [`TlsError`] tells which file is wrong, or that `files` is empty.
     pub fn load(files: Vec<CertFiles>) -> Result<Self, TlsError> {
-        let certs = Arc::new(Certs { live: RwLock::new(read_all(&files)?.into()), files: Mutex::new(files) });
+        if files.is_empty() {
+            return Err(TlsError::NoCertificate);
+        }
+        let live = files.into_iter().map(Live::read).collect::<Result<Arc<[_]>, _>>()?;
+        let certs = Arc::new(Certs { live: RwLock::new(live), changing: Mutex::new(()) });
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(TlsError::crypto)?
@@ -94,25 +107,19 @@ impl Tls {
         Ok(Tls { config: Arc::new(config), certs })
     }
 
-    /// Reads the files again. New handshakes get what they hold now; sessions under way keep what they have.
-    ///
-    /// # Errors
-    /// As for [`Tls::load`]; then all certificates stay as they were.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        let files = self.certs.files.lock().unwrap_or_else(PoisonError::into_inner);
-        self.certs.put_live(read_all(&files)?);
-        Ok(())
+    /// Reads the files again. New handshakes get what they hold now; sessions under way keep what they have. Each
+    /// certificate stands for itself: one whose files are broken stays as it was, and the others are renewed.
+    pub fn reload(&self) -> Reloaded {
+        let _alone = self.certs.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = self.certs.live().iter().map(|live| live.files.clone()).collect();
+        self.certs.change(files)
     }
 
     /// As [`Tls::reload`], from other files: how a certificate for a new name, say one that ACME brought, goes live.
-    ///
-    /// # Errors
-    /// As for [`Tls::load`]; then all certificates stay as they were.
-    pub fn replace(&self, files: Vec<CertFiles>) -> Result<(), TlsError> {
-        let mut current = self.certs.files.lock().unwrap_or_else(PoisonError::into_inner);
-        self.certs.put_live(read_all(&files)?);
-        *current = files;
-        Ok(())
+    /// One that was not in use before and cannot be used is left out; if none remains, all stay as they were.
+    pub fn replace(&self, files: Vec<CertFiles>) -> Reloaded {
+        let _alone = self.certs.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.certs.change(files)
     }
 
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
@@ -122,32 +129,70 @@ impl Tls {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Tls").field(&self.certs.files).finish()
+        f.debug_tuple("Tls").field(&self.certs.live()).finish()
     }
 }
 
-/// The certificates in use, and the files they came from. `live` is never empty.
+/// A certificate in use, and where it came from.
+#[derive(Clone, Debug)]
+struct Live {
+    files: CertFiles,
+    key: Arc<CertifiedKey>,
+}
+
+impl Live {
+    fn read(files: CertFiles) -> Result<Self, TlsError> {
+        let key = Arc::new(read(&files)?);
+        Ok(Live { files, key })
+    }
+}
+
+/// The certificates in use; never none.
 #[derive(Debug)]
 struct Certs {
-    live: RwLock<Arc<[Arc<CertifiedKey>]>>,
-    files: Mutex<Vec<CertFiles>>,
+    live: RwLock<Arc<[Live]>>,
+    /// Held while files are read, so that no change undoes another. Handshakes do not wait for it.
+    changing: Mutex<()>,
 }
 
 impl Certs {
-    fn put_live(&self, certs: Vec<Arc<CertifiedKey>>) {
-        *self.live.write().unwrap_or_else(PoisonError::into_inner) = certs.into();
+    fn live(&self) -> Arc<[Live]> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change(&self, files: Vec<CertFiles>) -> Reloaded {
+        let (old, mut new, mut told) = (self.live(), Vec::new(), Reloaded::default());
+        for files in files {
+            let before = old.iter().find(|old| old.files == files);
+            match Live::read(files) {
+                Ok(live) => {
+                    if before.is_none_or(|old| old.key.cert != live.key.cert) {
+                        told.fresh.push(live.files.chain.clone());
+                    }
+                    new.push(live);
+                }
+                Err(error) => {
+                    told.broken.push(error);
+                    new.extend(before.cloned());
+                }
+            }
+        }
+        if !new.is_empty() {
+            *self.live.write().unwrap_or_else(PoisonError::into_inner) = new.into();
+        }
+        told
     }
 }
 
 impl ResolvesServerCert for Certs {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let live = self.live.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let live = self.live();
         hello
             .server_name()
             .and_then(|name| ServerName::try_from(name).ok())
-            .and_then(|name| live.iter().find(|cert| covers(cert, &name)))
+            .and_then(|name| live.iter().find(|live| covers(&live.key, &name)))
             .or(live.first())
-            .cloned()
+            .map(|live| live.key.clone())
     }
 }
 
@@ -159,29 +204,36 @@ fn covers(cert: &CertifiedKey, name: &ServerName<'_>) -> bool {
         .is_ok()
 }
 
-fn read_all(files: &[CertFiles]) -> Result<Vec<Arc<CertifiedKey>>, TlsError> {
-    if files.is_empty() {
-        return Err(TlsError::NoCertificate);
-    }
-    let provider = provider();
-    files.iter().map(|files| read(files, &provider).map(Arc::new)).collect()
-}
-
-fn read(files: &CertFiles, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+fn read(files: &CertFiles) -> Result<CertifiedKey, TlsError> {
     let chain = read_certificates(&files.chain)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| TlsError::file(&files.key, e))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| TlsError::file(&files.key, in_words(e)))?;
     // Also checks that the key is the certificate's.
-    let cert = CertifiedKey::from_der(chain, key, provider).map_err(|e| TlsError::file(&files.key, e))?;
+    let cert = CertifiedKey::from_der(chain, key, &provider()).map_err(|e| match e {
+        rustls::Error::InconsistentKeys(_) => {
+            let why = format!("this is not the key of the certificate in {}", files.chain.display());
+            TlsError::file(&files.key, why)
+        }
+        e => TlsError::file(&files.key, e),
+    })?;
     // One that cannot be parsed would be offered to nobody; say so now.
     cert.end_entity_cert().and_then(ParsedCertificate::try_from).map_err(|e| TlsError::file(&files.chain, e))?;
     Ok(cert)
+}
+
+/// What is wrong with a PEM file, for its owner.
+fn in_words(error: pem::Error) -> String {
+    match error {
+        pem::Error::Io(e) => e.to_string(),
+        pem::Error::NoItemsFound => "there is no private key in this file".into(),
+        e => format!("this is no PEM: {e}"),
+    }
 }
 
 /// All certificates of a PEM file; at least one.
 pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certs = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| TlsError::file(path, e))?;
+        .map_err(|e| TlsError::file(path, in_words(e)))?;
     if certs.is_empty() {
         return Err(TlsError::file(path, "there is no certificate in this file"));
     }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use base::Timestamp;
-use net::{Caps, CertFiles, ClientTls, Deadline, ListenOptions, Listener, Roots, Stream, Tls, Trust, self_signed};
+use net::{
+    Caps, CertFiles, ClientTls, Deadline, ListenOptions, Listener, Reloaded, Roots, Stream, Tls, Trust, self_signed,
+};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -150,26 +152,40 @@ async fn reload_takes_the_new_certificate_and_a_broken_file_changes_nothing() {
     let knows_new = ClientTls::verified(&trusting(&[&old])).unwrap();
 
     assert!(handshake(&tls, &knows_old, "mx.example.test").await.is_ok());
-    tls.reload().unwrap();
+    let told = tls.reload();
+    assert_eq!((told.fresh, told.broken.len()), (vec![old.chain.clone()], 0));
     assert!(handshake(&tls, &knows_old, "mx.example.test").await.is_err());
     assert!(handshake(&tls, &knows_new, "mx.example.test").await.is_ok());
+    let told = tls.reload();
+    assert!(told.fresh.is_empty() && told.broken.is_empty(), "nothing is new: {told:?}");
 
     // The key of another certificate; no certificate; nothing at all.
-    let other = dir.cert("other", &["mx.example.test"]);
+    let other = dir.cert("other", &["mx.other.test"]);
     let good_key = std::fs::read(&old.key).unwrap();
     std::fs::copy(&other.key, &old.key).unwrap();
-    assert!(tls.reload().unwrap_err().to_string().contains("a.key"));
+    assert!(broken(&tls.reload()).contains("a.key: this is not the key of the certificate in "));
     std::fs::write(&old.key, good_key).unwrap();
     std::fs::write(&old.chain, "no certificate\n").unwrap();
-    assert!(tls.reload().unwrap_err().to_string().contains("a.pem"));
-    assert!(tls.replace(vec![]).is_err());
+    assert!(broken(&tls.reload()).contains("a.pem: there is no certificate in this file"));
+    tls.replace(vec![]);
     assert!(handshake(&tls, &knows_new, "mx.example.test").await.is_ok());
 
-    // A certificate for one more name goes live.
-    let more = dir.cert("more", &["mx.more.test"]);
-    tls.replace(vec![other, more.clone()]).unwrap();
-    let knows_more = ClientTls::verified(&trusting(&[&more])).unwrap();
-    assert!(handshake(&tls, &knows_more, "mx.more.test").await.is_ok());
+    // A certificate for one more name goes live, beside the broken one, which stays as it was.
+    let missing = CertFiles { chain: dir.0.join("nowhere.pem"), key: dir.0.join("nowhere.key") };
+    let told = tls.replace(vec![old, other.clone(), missing]);
+    assert_eq!((told.fresh, told.broken.len()), (vec![other.chain.clone()], 2));
+    assert!(handshake(&tls, &knows_new, "mx.example.test").await.is_ok());
+    let knows_other = ClientTls::verified(&trusting(&[&other])).unwrap();
+    assert!(handshake(&tls, &knows_other, "mx.other.test").await.is_ok());
+
+    // And goes again.
+    assert!(tls.replace(vec![other]).broken.is_empty());
+    assert!(handshake(&tls, &knows_new, "mx.example.test").await.is_err());
+}
+
+fn broken(told: &Reloaded) -> String {
+    let [error] = &told.broken[..] else { panic!("{told:?}") };
+    error.to_string()
 }
 
 #[test]

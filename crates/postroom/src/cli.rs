@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::admin::{self, Answer, Outcome, Request};
 use crate::config::Config;
 use crate::house::House;
-use crate::{control, doctor, guide, serve};
+use crate::{certificates, control, doctor, guide, serve};
 
 /// Everything an organisation does with e-mail.
 ///
@@ -33,7 +33,7 @@ pub struct Cli {
 enum Command {
     /// Run the server in the foreground; logs go to standard error. SIGTERM drains and stops it.
     Serve {
-        /// Only read the configuration and say what is wrong with it.
+        /// Only read the configuration and the certificates it names, and say what is wrong.
         #[arg(long)]
         check: bool,
     },
@@ -276,6 +276,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
             return if answer.good { Ok(()) } else { Err(CliError::Failed("problems were found".into())) };
         }
         Command::Serve { check: true } => {
+            certificates::check(&config).map_err(|e| CliError::Usage(format!("{}: {e}", cli.config.display())))?;
             println!("{}: no mistakes found", cli.config.display());
             return Ok(());
         }

@@ -7,7 +7,9 @@ use std::str::FromStr;
 
 use net::{Cidr, ListenAddr};
 use outbox::{HostPort, Smarthost};
-use serde::{Deserialize, Deserializer, de};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// The file.
 #[derive(Debug, Deserialize)]
@@ -26,8 +28,9 @@ pub struct Config {
     /// How users sign in.
     #[serde(default)]
     pub sign_in: SignIn,
-    /// The certificate; without, one is made.
-    pub tls: Option<TlsFiles>,
+    /// The certificates; without any, one is made.
+    #[serde(default)]
+    pub tls: Certificates,
     /// Which engine keeps the tables.
     #[serde(default)]
     pub store: StoreConfig,
@@ -121,6 +124,35 @@ impl SmarthostConfig {
     }
 }
 
+/// `[tls]` for one certificate, `[[tls]]` for each of several. The first is for clients that name none of our hosts.
+#[derive(Debug, Default)]
+pub struct Certificates(pub Vec<TlsFiles>);
+
+impl<'de> Deserialize<'de> for Certificates {
+    /// By hand, because serde's untagged enums forget what is missing, and in which line.
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct OneOrMore;
+
+        impl<'de> Visitor<'de> for OneOrMore {
+            type Value = Certificates;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("[tls], or [[tls]] for each of several certificates")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, one: A) -> Result<Certificates, A::Error> {
+                TlsFiles::deserialize(MapAccessDeserializer::new(one)).map(|one| Certificates(vec![one]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Certificates, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Certificates)
+            }
+        }
+
+        d.deserialize_any(OneOrMore)
+    }
+}
+
 /// A certificate on disk; relative to the configuration.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -197,7 +229,7 @@ impl Config {
             toml::from_str(&text).map_err(|e| format!("{}: {}", path.display(), e.to_string().trim_end()))?;
         let base = path.parent().unwrap_or(Path::new("."));
         config.data = base.join(&config.data);
-        if let Some(tls) = &mut config.tls {
+        for tls in &mut config.tls.0 {
             tls.certificate = base.join(&tls.certificate);
             tls.key = base.join(&tls.key);
         }
@@ -233,9 +265,6 @@ impl Config {
         if let Some(smarthost) = &self.smarthost {
             smarthost.open()?;
         }
-        for file in self.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]) {
-            std::fs::File::open(file).map_err(|e| format!("[tls] {}: {e}", file.display()))?;
-        }
         if self.store.url != "sqlite" && !self.store.url.starts_with("postgres") {
             return Err("[store] url: \"sqlite\", or \"postgres://user@host/database\"".into());
         }
@@ -267,6 +296,22 @@ mod tests {
     }
 
     #[test]
+    fn one_certificate_or_many() {
+        let head = "hostname = \"mx\"\ndata = \"d\"\n";
+        let pairs = |tls: &str| {
+            let config = parse(&format!("{head}{tls}")).unwrap();
+            config.tls.0.into_iter().map(|t| format!("{} {}", t.certificate.display(), t.key.display())).collect()
+        };
+        let (a, b) = ("certificate = \"a.pem\"\nkey = \"a.key\"\n", "certificate = \"b.pem\"\nkey = \"b.key\"\n");
+        let none: Vec<String> = pairs("");
+        assert!(none.is_empty());
+        let one: Vec<String> = pairs(&format!("[tls]\n{a}"));
+        assert_eq!(one, ["a.pem a.key"]);
+        let two: Vec<String> = pairs(&format!("[[tls]]\n{a}[[tls]]\n{b}"));
+        assert_eq!(two, ["a.pem a.key", "b.pem b.key"]);
+    }
+
+    #[test]
     fn a_mistake_names_its_line() {
         for (text, words) in [
             ("hostname = \"mx\"\ndata = \"d\"\n[listen]\nsmpt = \"0.0.0.0:25\"\n", &["line 4", "smpt"][..]),
@@ -275,6 +320,9 @@ mod tests {
             ("hostname = \"mx\"\ndata = \"d\"\n[listen]\nsmtp = \"25\"\n", &["line 4", "address"]),
             ("hostname = \"mx\"\ndata = \"d\"\n[listen]\nlmtp = \"0.0.0.0:24\"\n", &["lmtp", "loopback"]),
             ("hostname = \"m x\"\ndata = \"d\"\n", &["hostname"]),
+            ("hostname = \"mx\"\ndata = \"d\"\n[tls]\nkey = \"a\"\n", &["line 3", "certificate"]),
+            ("hostname = \"mx\"\ndata = \"d\"\n[[tls]]\ncertificate = \"a\"\nky = \"a\"\n", &["line 5", "ky"]),
+            ("hostname = \"mx\"\ndata = \"d\"\ntls = \"cert.pem\"\n", &["line 3", "[[tls]]"]),
         ] {
             let error = parse(text).unwrap_err();
             assert!(words.iter().all(|w| error.contains(w)), "{error}");

@@ -28,8 +28,8 @@ enum Finding {
 /// When the runtime cannot be started.
 pub fn run(config: &Config, offline: bool) -> Result<Answer, CliError> {
     let mut findings = vec![data_directory(config), server(config)];
-    findings.extend(config.tls.as_ref().map(|tls| key_file(&tls.key)));
-    if config.tls.is_none() {
+    findings.extend(config.tls.0.iter().map(|tls| key_file(&tls.key)));
+    if config.tls.0.is_empty() {
         findings.push(Finding::Doubt("the certificate is self-signed: name a real one in [tls]".into()));
     }
     if !offline {
@@ -55,7 +55,7 @@ fn key_file(key: &std::path::Path) -> Finding {
         Ok(m) if m.permissions().mode() & 0o007 != 0 => {
             Finding::Bad(format!("[tls] key {} can be read by everybody: chmod 640 it", key.display()))
         }
-        Ok(_) => Finding::Good("the TLS key is private".into()),
+        Ok(_) => Finding::Good(format!("[tls] key {} is private", key.display())),
     }
 }
 

@@ -24,7 +24,7 @@ pub fn first_steps(config: &Config, admin: &str, password: Option<&str>) -> Stri
             let _ = writeln!(text, "  {what}   {}  port {port}  {security}", config.hostname);
         }
     }
-    if config.tls.is_none() {
+    if config.tls.0.is_empty() {
         let _ = writeln!(
             text,
             "The certificate is self-signed: the program will ask once; [tls] in the configuration names a real one."

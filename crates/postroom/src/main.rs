@@ -5,6 +5,7 @@
 //! directory, or, when none runs, by opening the store itself.
 
 mod admin;
+mod certificates;
 mod cli;
 mod config;
 mod control;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingress::Ingress;
-use net::{Caps, CertFiles, Cidr, Dialer, ListenAddr, ListenOptions, Listener, Resolver, Roots, Tls};
+use net::{Caps, Cidr, Dialer, ListenAddr, ListenOptions, Listener, Resolver, Roots};
 use outbox::{Outbox, Parts, Routes};
 use queue::Queue;
 use server::{Counters, Role, Service, Services};
@@ -16,9 +16,9 @@ use tokio::task::JoinSet;
 use trust::Keys;
 
 use crate::config::{Config, SmarthostConfig};
-use crate::control;
 use crate::house::House;
 use crate::watch::Watch;
+use crate::{certificates, control};
 
 /// Our number among the servers of one store: so far there is one.
 const NODE: u32 = 1;
@@ -28,15 +28,14 @@ const CONNECTIONS: usize = 50_000;
 const PER_PEER: usize = 100;
 /// How long sessions get to end by themselves.
 const DRAIN: Duration = Duration::from_secs(20);
-/// How often certificate files are looked at.
-const CERTIFICATES: Duration = Duration::from_secs(60);
 
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// In words for the administrator: what could not be opened, and why.
 pub async fn run(config: Config) -> Result<(), String> {
-    let tls = certificate(&config)?;
+    let tls = certificates::load(&config)?;
+    let hangup = signal(SignalKind::hangup()).map_err(|e| format!("waiting for signals: {e}"))?;
     let house = House::open(&config).await.map_err(|e| opening(&config, &e))?;
     // What an earlier life left claimed is sorted out before anything new can come (trap 22).
     let queue = Queue::open(&house.store, NODE, house.clock.now()).await.map_err(|e| opening(&config, &e))?;
@@ -78,7 +77,7 @@ pub async fn run(config: Config) -> Result<(), String> {
         let (house, stop) = (house.clone(), stopped(stopping.clone()));
         tasks.spawn(listener.serve(stop, move |stream| control::serve(house.clone(), stream)));
     }
-    tasks.spawn(watch_certificate(tls, stopping.clone()));
+    tasks.spawn(certificates::watch(tls, hangup, stopped(stopping.clone())));
     let mailboxes = house.mailboxes.clone();
     tokio::spawn(async move {
         if let Err(error) = mailboxes.purge().await {
@@ -158,41 +157,6 @@ fn options(config: &Config, caps: &Caps, service: Service, tls: bool) -> ListenO
         full,
         proxies: cidrs(&config.network.proxy_protocol_from),
         ..ListenOptions::default()
-    }
-}
-
-/// The configured certificate, or one of our own that is made at the first start.
-fn certificate(config: &Config) -> Result<Tls, String> {
-    let files = match &config.tls {
-        Some(tls) => CertFiles { chain: tls.certificate.clone(), key: tls.key.clone() },
-        None => self_signed(config)?,
-    };
-    Tls::load(vec![files]).map_err(|e| e.to_string())
-}
-
-fn self_signed(config: &Config) -> Result<CertFiles, String> {
-    let dir = config.data.join("tls");
-    let files = CertFiles { chain: dir.join("self-signed.pem"), key: dir.join("self-signed-key.pem") };
-    if !files.chain.exists() {
-        store::make_private_dir(&dir).map_err(|e| e.to_string())?;
-        let names = [config.hostname.clone(), "localhost".into()];
-        let now = base::Clock::now(&base::SystemClock);
-        net::self_signed(&files, &names, now).map_err(|e| e.to_string())?;
-    }
-    Ok(files)
-}
-
-/// A certificate that was renewed goes live without a restart.
-async fn watch_certificate(tls: Tls, stopping: watch::Receiver<bool>) {
-    let mut stop = std::pin::pin!(stopped(stopping));
-    loop {
-        tokio::select! {
-            () = &mut stop => return,
-            () = tokio::time::sleep(CERTIFICATES) => {}
-        }
-        if let Err(error) = tls.reload() {
-            tracing::warn!(%error, "the certificate could not be read again; the old one stays");
-        }
     }
 }
 
