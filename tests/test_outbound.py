@@ -387,3 +387,22 @@ def test_trap_22_a_stop_leaves_no_claim(make_server):
         host.has(40)
         eventually("the queue is empty", lambda: queue(server) == [])
         assert len(host.taken) == 40
+
+
+def test_requiretls_is_offered_within_tls_and_kept(make_server):
+    """RFC 8689: a host that knows nothing of it gets no such mail, and the report has none of the body."""
+    with Host() as host:
+        server = start(make_server, host, "elsewhere.test")
+        with server.smtp("submission") as smtp:
+            smtp.ehlo()
+            assert not smtp.has_extn("requiretls")
+            smtp.starttls(context=server.tls())
+            smtp.ehlo()
+            assert smtp.has_extn("requiretls")
+            smtp.login("u0@example.test", PASSWORD)
+            sent = message(body="nobody else reads this\r\n")
+            options = ["REQUIRETLS", "RET=FULL"]
+            smtp.sendmail("u0@example.test", ["u1@example.test", "x@elsewhere.test"], sent, options)
+        assert mailbox(server, "u1@example.test")[0].endswith(sent)
+        eventually("its host's lack is told", lambda: "REQUIRETLS" in server.cli("queue", "list"), 60)
+        assert not host.taken

@@ -1,6 +1,6 @@
 //! The resolver's form in memory: a table that a test writes down.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::DnsError;
@@ -19,7 +19,10 @@ use crate::resolve::{Data, Record};
 /// );
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Zone(HashMap<String, Vec<Entry>>);
+pub struct Zone {
+    names: HashMap<String, Vec<Entry>>,
+    signed: HashSet<String>,
+}
 
 #[derive(Clone, Debug)]
 enum Entry {
@@ -30,7 +33,7 @@ enum Entry {
 
 impl Zone {
     fn with(mut self, name: &str, entry: Entry) -> Self {
-        self.0.entry(lower(name)).or_default().push(entry);
+        self.names.entry(lower(name)).or_default().push(entry);
         self
     }
 
@@ -77,13 +80,20 @@ impl Zone {
         self.with(name, Entry::Silent)
     }
 
+    /// DNSSEC proves what `name` has.
+    #[must_use]
+    pub fn signed(mut self, name: &str) -> Self {
+        self.signed.insert(lower(name));
+        self
+    }
+
     /// What a recursive server would answer: the aliases passed, and the records of their last name.
     pub(crate) async fn ask(&self, name: &str) -> Result<Vec<Record>, DnsError> {
         let mut answer = Vec::new();
         let mut at = name.to_owned();
         // An alias that leads to itself is cut off after a while, as real servers do.
         for _ in 0..20 {
-            let entries = self.0.get(&at).ok_or(DnsError::NoSuchName)?;
+            let entries = self.names.get(&at).ok_or(DnsError::NoSuchName)?;
             let mut next = None;
             for entry in entries {
                 match entry {
@@ -93,7 +103,11 @@ impl Zone {
                         if let Data::Cname(target) = data {
                             next = Some(target.clone());
                         }
-                        answer.push(Record { owner: at.clone(), data: data.clone(), secure: false });
+                        answer.push(Record {
+                            owner: at.clone(),
+                            data: data.clone(),
+                            secure: self.signed.contains(&at),
+                        });
                     }
                 }
             }

@@ -28,6 +28,8 @@ pub(crate) struct Terms<'a> {
     /// Our name.
     pub(crate) hostname: &'a str,
     pub(crate) tls: Tls<'a>,
+    /// The mail demands TLS (RFC 8689), not only the administrator.
+    pub(crate) require_tls: bool,
     /// User and password.
     pub(crate) login: Option<(&'a str, &'a str)>,
     /// A host of that name is this server (trap 18).
@@ -151,7 +153,8 @@ impl Connection {
         };
         let failed = |reply| if demanded { NoWay::Refused(reply) } else { NoWay::TlsFailed(reply) };
         if self.client.starttls().is_err() {
-            return Err(NoWay::Refused(passing(Unable::StartTls)));
+            let reply = if terms.require_tls { Unable::RequireTls.reply() } else { passing(Unable::StartTls) };
+            return Err(NoWay::Refused(reply));
         }
         match self.event().await {
             Event::StartTls => {}

@@ -260,9 +260,10 @@ mod tests {
     use smtp::BodyType;
 
     use super::*;
+    use crate::route::To;
 
     fn hop(name: &str) -> Hop {
-        Hop::Domain(name.into())
+        Hop { to: To::Domain(name.into()), require_tls: false }
     }
 
     fn work(n: u32) -> Work {

@@ -42,6 +42,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// The DNS.
     pub resolver: Resolver,
+    /// The DNS, validated: for mail that must not be led astray (RFC 8689).
+    pub validating: Resolver,
     /// The way to other hosts.
     pub dialer: Dialer,
     /// Whose certificates are good, where a password is at stake.
@@ -70,6 +72,7 @@ pub(crate) struct Inner {
     pub(crate) directory: Directory,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) resolver: Resolver,
+    pub(crate) validating: Resolver,
     pub(crate) dialer: Dialer,
     pub(crate) opportunistic: ClientTls,
     pub(crate) verified: ClientTls,
@@ -110,6 +113,7 @@ impl Outbox {
             directory: parts.directory,
             clock: parts.clock,
             resolver: parts.resolver,
+            validating: parts.validating,
             dialer: parts.dialer,
             hostname: parts.hostname,
             routes: parts.routes,
@@ -210,7 +214,7 @@ fn hand_out(inner: &Arc<Inner>, claimed: Claimed) {
     let Claimed { message, deliveries } = claimed;
     let mut by_hop: HashMap<Hop, Vec<Delivery>> = HashMap::new();
     for delivery in deliveries {
-        by_hop.entry(inner.routes.hop(delivery.to.domain())).or_default().push(delivery);
+        by_hop.entry(inner.routes.hop(delivery.to.domain(), message.require_tls)).or_default().push(delivery);
     }
     for (hop, deliveries) in by_hop {
         match inner.hops.add(&hop, Work { message: message.clone(), deliveries, again: false }) {

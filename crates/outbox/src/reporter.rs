@@ -94,8 +94,9 @@ enum Bytes {
 /// What is returned of the mail (RFC 3461 §4.3): its header, unless all was asked for.
 fn original(message: &Message, blob: &BlobReader) -> base::Result<Bytes> {
     let mut bytes = Vec::new();
-    // A binary mail does not fit into ours.
-    if message.ret == Some(Ret::Full) && blob.len() <= WHOLE && message.body != BodyType::BinaryMime {
+    // A binary mail does not fit into ours. What demanded TLS is not sent back without (RFC 8689 §5).
+    let fits = blob.len() <= WHOLE && message.body != BodyType::BinaryMime && !message.require_tls;
+    if message.ret == Some(Ret::Full) && fits {
         blob.read(0, blob.len(), &mut bytes)?;
         return Ok(Bytes::Whole(bytes));
     }

@@ -93,7 +93,14 @@ pub struct Routes {
 
 /// The next hop of a mail. Mails for one hop share connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Hop {
+pub(crate) struct Hop {
+    pub(crate) to: To,
+    /// The mail may pass only under TLS, to a host that is who it says (RFC 8689).
+    pub(crate) require_tls: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum To {
     Fixed(Arc<HostPort>),
     Smarthost,
     /// A domain, or an address literal in brackets.
@@ -102,21 +109,22 @@ pub(crate) enum Hop {
 
 impl fmt::Display for Hop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Hop::Fixed(to) => to.fmt(f),
-            Hop::Smarthost => f.write_str("the smart host"),
-            Hop::Domain(domain) => f.write_str(domain),
+        match &self.to {
+            To::Fixed(to) => to.fmt(f),
+            To::Smarthost => f.write_str("the smart host"),
+            To::Domain(domain) => f.write_str(domain),
         }
     }
 }
 
 impl Routes {
-    pub(crate) fn hop(&self, domain: &str) -> Hop {
-        match (self.fixed.get(domain), &self.smarthost) {
-            (Some(to), _) => Hop::Fixed(Arc::new(to.clone())),
-            (None, Some(_)) => Hop::Smarthost,
-            (None, None) => Hop::Domain(domain.into()),
-        }
+    pub(crate) fn hop(&self, domain: &str, require_tls: bool) -> Hop {
+        let to = match (self.fixed.get(domain), &self.smarthost) {
+            (Some(to), _) => To::Fixed(Arc::new(to.clone())),
+            (None, Some(_)) => To::Smarthost,
+            (None, None) => To::Domain(domain.into()),
+        };
+        Hop { to, require_tls }
     }
 }
 
@@ -129,7 +137,8 @@ pub(crate) struct Target {
     pub(crate) port: u16,
 }
 
-/// The addresses of a hop, in the order in which they are to be tried; at least one.
+/// The addresses of a hop, in the order in which they are to be tried; at least one. For a hop that requires TLS,
+/// `resolver` validates.
 ///
 /// # Errors
 /// The reply for all mail to that hop: 4xx when asking again may help.
@@ -140,11 +149,11 @@ pub(crate) async fn targets(
     ours: &str,
     random: impl FnMut() -> u64,
 ) -> Result<Vec<Target>, Reply> {
-    let to = match (hop, &routes.smarthost) {
-        (Hop::Fixed(to), _) => to,
-        (Hop::Smarthost, Some(smarthost)) => &smarthost.address,
-        (Hop::Smarthost, None) => return Err(Reply::new(451, 3, 5, "There is no smart host any more")),
-        (Hop::Domain(domain), _) => return of_domain(domain, resolver, ours, random).await,
+    let to = match (&hop.to, &routes.smarthost) {
+        (To::Fixed(to), _) => to,
+        (To::Smarthost, Some(smarthost)) => &smarthost.address,
+        (To::Smarthost, None) => return Err(Reply::new(451, 3, 5, "There is no smart host any more")),
+        (To::Domain(domain), _) => return of_domain(domain, hop.require_tls, resolver, ours, random).await,
     };
     let addresses = addresses(&to.host, resolver).await?;
     Ok(addresses.into_iter().map(|ip| Target { host: to.host.clone(), ip, port: to.port }).take(ADDRESSES).collect())
@@ -152,6 +161,7 @@ pub(crate) async fn targets(
 
 async fn of_domain(
     domain: &str,
+    require_tls: bool,
     resolver: &Resolver,
     ours: &str,
     random: impl FnMut() -> u64,
@@ -161,8 +171,14 @@ async fn of_domain(
         Some(literal) => vec![literal.trim_start_matches("IPv6:").trim_start_matches("ipv6:").to_owned()],
         None => {
             match resolver.mail_hosts(domain, random, Deadline::after(DNS)).await.map_err(|e| unknown(domain, &e))? {
+                // RFC 8689 §4.2.1: else a forged answer would lead to a host whose certificate is good for its own name.
+                MailHosts::Mx(answer) if require_tls && !answer.secure => {
+                    let text =
+                        format!("The mail demands TLS (REQUIRETLS), and the mail hosts of {domain} are not signed");
+                    return Err(Reply::new(550, 7, 30, text));
+                }
                 MailHosts::Mx(answer) => not_ours(answer.records, ours)?,
-                // RFC 5321 §5.1: the implicit MX.
+                // RFC 5321 §5.1: the implicit MX. Its certificate must name the domain itself, so nothing can be forged.
                 MailHosts::Implicit => not_ours(vec![MailHost { preference: 0, host: domain.to_owned() }], ours)?,
                 // RFC 7505 §4.2
                 MailHosts::Null => return Err(Reply::new(556, 1, 10, format!("{domain} takes no mail (null MX)"))),
@@ -254,6 +270,7 @@ mod tests {
             .ip("mx.backup.test", ip("192.0.2.4"))
             .mx("ours.test", 10, "mx.ours.test")
             .ip("mx.ours.test", ip("192.0.2.5"))
+            .signed("two.test")
             .mx("half.test", 10, "gone.half.test")
             .mx("half.test", 20, "b.two.test")
             .mx("lost.test", 10, "gone.lost.test")
@@ -263,12 +280,16 @@ mod tests {
     }
 
     async fn way(domain: &str) -> Result<Vec<String>, String> {
+        way_for(domain, false).await
+    }
+
+    async fn way_for(domain: &str, require_tls: bool) -> Result<Vec<String>, String> {
         let routes = Routes {
             fixed: BTreeMap::from([("fixed.test".into(), "127.0.0.1:2500".parse().unwrap())]),
             smarthost: None,
         };
         let dns = Resolver::memory(zone());
-        let found = targets(&routes, &routes.hop(domain), &dns, "mx.ours.test", || 0).await;
+        let found = targets(&routes, &routes.hop(domain, require_tls), &dns, "mx.ours.test", || 0).await;
         let shown = |t: Target| format!("{} {}:{}", t.host, t.ip, t.port);
         found.map(|all| all.into_iter().map(shown).collect()).map_err(|r| r.to_string()[..9].into())
     }
@@ -303,6 +324,15 @@ mod tests {
         }
         // We are its backup: only what is preferred to us remains.
         assert_eq!(way("backup.test").await.unwrap(), ["mx.backup.test 192.0.2.4:25"]);
+    }
+
+    #[tokio::test]
+    async fn with_requiretls_the_mail_host_must_be_known_for_sure() {
+        assert_eq!(way_for("two.test", true).await.unwrap().len(), 3);
+        // Its certificate has to name the domain itself.
+        assert_eq!(way_for("plain.test", true).await.unwrap(), ["plain.test 192.0.2.3:25"]);
+        assert_eq!(way_for("half.test", true).await, Err("550 5.7.3".into()));
+        assert_eq!(way_for("fixed.test", true).await.unwrap().len(), 1);
     }
 
     #[test]

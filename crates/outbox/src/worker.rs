@@ -11,7 +11,7 @@ use smtp::{Mail, Rcpt, Recipient};
 use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls};
 use crate::hops::Work;
 use crate::outbox::Inner;
-use crate::route::{self, Hop, Target};
+use crate::route::{self, Hop, Target, To};
 
 /// How long a connection is kept for the next mail.
 const IDLE: Duration = Duration::from_secs(5);
@@ -57,7 +57,8 @@ async fn work(inner: &Arc<Inner>, hop: &Hop) -> bool {
 async fn connect(inner: &Inner, hop: &Hop) -> Result<Connection, Said> {
     let ours = |reply| Said { reply, host: String::new() };
     let random = || inner.random();
-    let targets = route::targets(&inner.routes, hop, &inner.resolver, &inner.hostname, random).await.map_err(ours)?;
+    let resolver = if hop.require_tls { &inner.validating } else { &inner.resolver };
+    let targets = route::targets(&inner.routes, hop, resolver, &inner.hostname, random).await.map_err(ours)?;
     let mut failure: Option<Said> = None;
     for target in &targets {
         if inner.is_stopping() {
@@ -74,7 +75,7 @@ async fn connect(inner: &Inner, hop: &Hop) -> Result<Connection, Said> {
     }
     let nobody = || ours(Reply::new(451, 4, 4, "There is no host to connect to"));
     let mut said = failure.unwrap_or_else(nobody);
-    if !said.reply.is_transient() && !matches!(hop, Hop::Domain(_)) {
+    if !said.reply.is_transient() && !matches!(hop.to, To::Domain(_)) {
         // The administrator chose this way: what is wrong with it is not the mail's fault.
         said.reply = Reply::new(451, 7, 0, format!("{} answers: {}", said.host, said.reply));
     }
@@ -102,9 +103,12 @@ async fn open(inner: &Inner, hop: &Hop, target: &Target) -> Result<Connection, R
 
 fn terms<'a>(inner: &'a Inner, hop: &Hop) -> Terms<'a> {
     let hostname = &inner.hostname;
-    let smarthost = inner.routes.smarthost.as_ref().filter(|_| *hop == Hop::Smarthost);
+    let smarthost = inner.routes.smarthost.as_ref().filter(|_| hop.to == To::Smarthost);
     let login = smarthost.and_then(|s| s.login.as_ref());
     let tls = match (smarthost, login) {
+        (Some(s), _) if hop.require_tls && s.address.port == SUBMISSIONS => Tls::First(&inner.verified),
+        // RFC 8689 §4.2.1
+        _ if hop.require_tls => Tls::Demanded(&inner.verified),
         (Some(s), None) if s.address.port == SUBMISSIONS => Tls::First(&inner.opportunistic),
         (Some(s), Some(_)) if s.address.port == SUBMISSIONS => Tls::First(&inner.verified),
         // On this machine nobody listens in, and certificates rarely fit.
@@ -115,7 +119,7 @@ fn terms<'a>(inner: &'a Inner, hop: &Hop) -> Terms<'a> {
         _ => Tls::IfOffered(&inner.opportunistic),
     };
     let login = login.map(|(user, password)| (user.as_str(), password.as_str()));
-    Terms { hostname, tls, login, not_ourselves: matches!(hop, Hop::Domain(_)) }
+    Terms { hostname, tls, require_tls: hop.require_tls, login, not_ourselves: matches!(hop.to, To::Domain(_)) }
 }
 
 async fn serve(inner: &Arc<Inner>, hop: &Hop, mut connection: Connection) {

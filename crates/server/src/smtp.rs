@@ -38,6 +38,7 @@ fn config(services: &Services, role: Role, ip: Option<IpAddr>) -> Config {
     let mut config = Config::new(services.hostname.clone());
     config.max_size = services.max_message;
     config.starttls = true;
+    config.requiretls = true;
     config.bare_line_ends = BareLineEnds::Reject;
     match role {
         Role::Lmtp => config.protocol = Protocol::Lmtp,

@@ -1,10 +1,10 @@
 //! Delivery status notifications on their way: to whom, how often, and never about one of their kind.
 
 use base::Clock;
-use smtp::{BodyType, Notify, Ret};
+use smtp::{Mail, Notify, Ret};
 
 use crate::peer::{Act, Character};
-use crate::world::{BODY, HOUR, NOW, Net, rules};
+use crate::world::{BODY, HOUR, NOW, Net, mail, rules};
 
 const NO: (&str, Act) = ("RCPT", Act::Say("550 5.1.1 No such user"));
 
@@ -109,7 +109,7 @@ async fn success_is_told_by_who_comes_last() {
     let report = w.mail(1).await;
     assert!(report.contains("Action: relayed\r\nStatus: 2.6.0\r\nRemote-MTA: dns; mx.b.test\r\n"), "{report}");
     let id =
-        w.enqueue_as("me@example.test", &["jane@c.test"], told, BODY, BodyType::SevenBit, Some(Ret::Headers)).await;
+        w.enqueue_as(Mail { ret: Some(Ret::Headers), ..mail("me@example.test") }, &["jane@c.test"], told, BODY).await;
     w.until_gone(id).await;
     assert!(knows.said()[0].contains(&"MAIL FROM:<me@example.test> RET=HDRS".to_owned()));
     assert!(knows.said()[0].contains(&"RCPT TO:<jane@c.test> NOTIFY=SUCCESS,FAILURE".to_owned()));
@@ -120,7 +120,7 @@ async fn success_is_told_by_who_comes_last() {
 async fn all_of_the_mail_comes_back_when_that_was_asked_for() {
     let (net, _) = Net::default().host("b.test", 1, rules(&[NO]));
     let w = net.world().await;
-    let id = w.enqueue_as("me@example.test", &["j@b.test"], None, BODY, BodyType::SevenBit, Some(Ret::Full)).await;
+    let id = w.enqueue_as(Mail { ret: Some(Ret::Full), ..mail("me@example.test") }, &["j@b.test"], None, BODY).await;
     w.until_gone(id).await;
     let report = w.mail(1).await;
     assert!(report.contains(&format!("Content-Type: message/rfc822\r\n\r\n{BODY}\r\n--")), "{report}");

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use outbox::Smarthost;
-use smtp::BodyType;
+use smtp::{BodyType, Mail};
 
 use crate::peer::{Act, Character};
-use crate::world::{BODY, MINUTE, Net, PREFIX, rules};
+use crate::world::{BODY, MINUTE, Net, PREFIX, mail, rules};
 
 #[tokio::test(start_paused = true)]
 async fn a_mail_is_sent_as_soon_as_it_is_on_disk() {
@@ -172,7 +172,8 @@ async fn trap_30_eight_bits_go_only_where_they_are_taken() {
     assert!(plain.taken().is_empty());
     let report = w.mail(1).await;
     assert!(report.contains("Status: 5.6.3\r\n"), "{report}");
-    let id = w.enqueue_as("me@example.test", &["a@b.test"], None, BODY, BodyType::BinaryMime, None).await;
+    let id =
+        w.enqueue_as(Mail { body: BodyType::BinaryMime, ..mail("me@example.test") }, &["a@b.test"], None, BODY).await;
     w.until_gone(id).await;
     assert!(w.mail(2).await.contains("Status: 5.6.3\r\n"));
     w.check().await;

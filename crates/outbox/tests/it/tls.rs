@@ -3,10 +3,12 @@
 use base::{Clock, SystemClock};
 use net::{CertFiles, Tls, self_signed};
 use outbox::Smarthost;
+use queue::QueueId;
+use smtp::{Mail, Ret};
 use testkit::Dir;
 
 use crate::peer::{Act, Character};
-use crate::world::Net;
+use crate::world::{BODY, Net, World, mail};
 
 fn certificate(dir: &Dir, name: &str) -> CertFiles {
     let files =
@@ -94,4 +96,55 @@ async fn no_password_in_the_clear_and_no_bounce_for_our_own_setting() {
     let rules = vec![("AUTH", Act::Say("535 5.7.8 Wrong password"))];
     host.becomes(Character { rules, ..offering(&files) });
     w.check().await;
+}
+
+async fn send_requiring_tls(w: &World) -> QueueId {
+    let mail = Mail { require_tls: true, ret: Some(Ret::Full), ..mail("me@example.test") };
+    w.enqueue_as(mail, &["jane@b.test"], None, BODY).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn requiretls_is_passed_on_to_a_host_that_is_known_for_sure() {
+    let dir = Dir::new("outbox-tls");
+    let files = certificate(&dir, "mx.b.test");
+    let able = Character { offers: vec!["STARTTLS", "REQUIRETLS"], ..offering(&files) };
+    let (net, peer) = Net::default().host("b.test", 1, able);
+    let w = net.dns(|zone| zone.signed("b.test")).trusting(files.chain.clone()).world().await;
+    let (id, plain) = (send_requiring_tls(&w).await, w.send(&["joe@b.test"]).await);
+    w.until_gone(id).await;
+    w.until_gone(plain).await;
+    let said = peer.all_said();
+    assert!(said.contains(&"MAIL FROM:<me@example.test> REQUIRETLS".to_owned()), "{said:?}");
+    // One that demands nothing has a connection of its own.
+    assert_eq!(peer.said().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requiretls_goes_nowhere_else_and_its_report_has_no_body() {
+    let dir = Dir::new("outbox-tls");
+    let (good, bad) = (certificate(&dir, "mx.b.test"), certificate(&dir, "mx.evil.test"));
+    let able = |files| Character { offers: vec!["STARTTLS", "REQUIRETLS"], ..offering(files) };
+    for (character, signed, status) in [
+        (able(&good), false, "5.7.30"),
+        (offering(&good), true, "5.7.30"),
+        (Character { offers: vec!["REQUIRETLS"], ..Character::default() }, true, "5.7.30"),
+        // A certificate may be put right: these wait.
+        (able(&bad), true, "4.7.5"),
+        (Character { broken_tls: true, ..able(&good) }, true, "4."),
+    ] {
+        let (net, peer) = Net::default().host("b.test", 1, character);
+        let net = net.dns(|zone| if signed { zone.signed("b.test") } else { zone });
+        let w = net.trusting(good.chain.clone()).world().await;
+        let id = send_requiring_tls(&w).await;
+        if status.starts_with('5') {
+            let report = w.mail(1).await;
+            assert!(report.contains(&format!("Status: {status}")), "{report}");
+            assert!(report.contains("Subject: hi") && !report.contains("hello"), "{report}");
+        } else {
+            let said = w.until_deferred(id, 1).await;
+            assert!(said.status.starts_with(status), "{}", said.reply);
+        }
+        assert!(!peer.all_said().iter().any(|l| l.starts_with("MAIL")));
+        w.check().await;
+    }
 }

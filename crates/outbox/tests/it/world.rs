@@ -13,7 +13,7 @@ use mailbox::verbs::{self, INBOX};
 use net::{Dialer, Door, ListenOptions, Listener, Resolver, Roots, Zone};
 use outbox::{Outbox, Parts, Routes};
 use queue::{Fate, NewDelivery, NewMessage, Queue, QueueId, Standing, State};
-use smtp::{BodyType, Notify, Ret};
+use smtp::{BodyType, Mail, Notify};
 use store::{Class, Lane, Options, Store, Tx};
 use testkit::Dir;
 use tokio::sync::oneshot;
@@ -133,6 +133,7 @@ impl World {
             queue: self.queue.clone(),
             directory: self.directory.clone(),
             clock: self.clock.clone(),
+            validating: resolver.clone(),
             resolver,
             dialer,
             roots,
@@ -190,19 +191,11 @@ impl World {
 
     pub async fn enqueue(&self, from: &str, to: &[&str], notify: Option<Notify>, body: &str) -> QueueId {
         let kind = if body.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime };
-        self.enqueue_as(from, to, notify, body, kind, None).await
+        self.enqueue_as(Mail { body: kind, ..mail(from) }, to, notify, body).await
     }
 
-    pub async fn enqueue_as(
-        &self,
-        from: &str,
-        to: &[&str],
-        notify: Option<Notify>,
-        body: &str,
-        kind: BodyType,
-        ret: Option<Ret>,
-    ) -> QueueId {
-        let (id, from, created) = (self.queue.next_id(), Address::parse(from).ok(), self.clock.now());
+    pub async fn enqueue_as(&self, mail: Mail, to: &[&str], notify: Option<Notify>, body: &str) -> QueueId {
+        let (id, created) = (self.queue.next_id(), self.clock.now());
         let delivery = |to: &&str| NewDelivery { to: at(to), notify, original: None, fate: Fate::Open };
         let deliveries: Vec<_> = to.iter().map(delivery).collect();
         let mut stager = self.store.stager(Class::Transit);
@@ -211,15 +204,15 @@ impl World {
         let work = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
             let new = NewMessage {
                 id,
-                from: from.as_ref(),
+                from: mail.from.as_ref(),
                 prefix: PREFIX.as_bytes(),
                 blob: blobs[0],
                 octets,
                 envelope_id: None,
-                ret,
-                body: kind,
+                ret: mail.ret,
+                body: mail.body,
                 smtputf8: false,
-                require_tls: false,
+                require_tls: mail.require_tls,
                 account: None,
                 created,
             };
@@ -279,6 +272,11 @@ impl World {
         let wrong = self.store.read(move |tx| mailbox::verify(tx, &|id| Ok(blobs.blob(id)?.len()))).await.unwrap();
         assert_eq!(wrong, Vec::<String>::new());
     }
+}
+
+/// An envelope with nothing special about it.
+pub fn mail(from: &str) -> Mail {
+    Mail { from: Address::parse(from).ok(), ..Mail::default() }
 }
 
 fn people(tx: &mut Tx<'_>) -> store::Result<AccountId> {
