@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+import postgresql
 import postroom
 
 READY = {"relay", "queue", "smtp", "lmtp", "pop3", "imap", "tls", "cli", "credential", "doctor", "mailbox list", "account password"}
@@ -45,10 +46,17 @@ def pytest_terminal_summary(terminalreporter):
             terminalreporter.line(f"{why}: {count} tests")
 
 
+def options(given: dict) -> dict:
+    """POSTROOM_STORE=postgresql: every server gets a database of its own there."""
+    if os.environ.get("POSTROOM_STORE") != "postgresql":
+        return given
+    return given | {"extra": given.get("extra", "") + f'[store]\nurl = "{postgresql.database()}"\n'}
+
+
 @pytest.fixture(scope="module")
 def server(request, tmp_path_factory):
     """A running server; the module's SERVER, a dict, holds other options of postroom.Server."""
-    made = postroom.make_server(tmp_path_factory.mktemp("postroom"), **getattr(request.module, "SERVER", {}))
+    made = postroom.make_server(tmp_path_factory.mktemp("postroom"), **options(getattr(request.module, "SERVER", {})))
     made.create()
     made.start()
     yield made
@@ -62,10 +70,10 @@ def make_server(tmp_path):
     """Makes servers with options of their own for one test: created, not started."""
     made = []
 
-    def make(**options):
+    def make(**given):
         directory = tmp_path / f"server{len(made)}"
         directory.mkdir()
-        made.append(postroom.make_server(directory, **options))
+        made.append(postroom.make_server(directory, **options(given)))
         made[-1].create()
         return made[-1]
 
