@@ -1,12 +1,20 @@
 """The command line: what it says, what it exits with, beside a running server and without one."""
 
 import json
+import os
+import pty
+import pwd
+import re
+import shutil
 import subprocess
+import tempfile
+import termios
+from pathlib import Path
 
 import pytest
 
 from mail import message
-from postroom import BINARY, DOMAIN, PASSWORD, Failed, user
+from postroom import BINARY, DOMAIN, PASSWORD, Failed, Server, eventually, user
 
 pytestmark = [pytest.mark.needs("cli"), pytest.mark.ours]
 
@@ -137,3 +145,125 @@ def test_verify_names_what_is_wrong(make_server):
     with pytest.raises(Failed, match="exit 1"):
         server.verify()
     pack.write_bytes(whole)
+
+
+def refused(server, to: str, status: str) -> None:
+    with pytest.raises(Exception, match=status.replace(".", r"\.")):
+        server.deliver(to, message())
+
+
+def test_what_becomes_of_mail_to_unknown_addresses(server):
+    owner = user(5)
+    refused(server, f"whoever@{DOMAIN}", "5.1.1")
+    server.cli("domain", "change", DOMAIN, "--catch-all", owner)
+    assert json.loads(server.cli("domain", "list", "--json")) == [
+        {"name": DOMAIN, "catch_all": owner, "separator": "+"}
+    ]
+    server.deliver(f"whoever@{DOMAIN}", message())
+    server.cli("domain", "change", DOMAIN, "--catch-all", "")
+    refused(server, f"whoever@{DOMAIN}", "5.1.1")
+    local, _, domain = owner.partition("@")
+    server.deliver(f"{local}+news@{domain}", message())
+    server.cli("domain", "change", DOMAIN, "--separator", "-")
+    refused(server, f"{local}+news@{domain}", "5.1.1")
+    server.deliver(f"{local}-news@{domain}", message())
+    server.cli("domain", "change", DOMAIN, "--separator", "+")
+    assert server.pop3(owner).stat()[0] == 3
+
+
+def test_an_account_is_changed(server):
+    name = f"changing@{DOMAIN}"
+    server.cli("account", "add", name, "--password-stdin", stdin=PASSWORD)
+    server.pop3(name).quit()
+    server.cli("account", "change", name, "--disabled", "true", "--name", "New Name")
+    with pytest.raises(Exception, match="AUTH"):
+        server.pop3(name)
+    server.deliver(name, message())
+    server.cli("account", "change", name, "--disabled", "false", "--quota", "100")
+    assert server.pop3(name).stat()[0] == 1
+    refused(server, name, "4.2.2")
+    server.cli("account", "change", name, "--quota", "0")
+    server.deliver(name, message())
+    (listed,) = [each for each in json.loads(server.cli("account", "list", "--json")) if each["address"] == name]
+    assert (listed["name"], listed["quota"], listed["disabled"]) == ("New Name", 0, False)
+    for last in [("--administrator", "false"), ("--disabled", "true")]:
+        with pytest.raises(Failed, match="only administrator"):
+            server.cli("account", "change", f"admin@{DOMAIN}", *last)
+    assert call("account", "change", name, "--config", str(server.config)).returncode == 2
+
+
+def test_who_may_send_as_an_address(server):
+    me, you = user(6), user(7)
+    server.cli("alias", "add", f"desk@{DOMAIN}", me)
+    server.cli("group", "add", f"team@{DOMAIN}", me, you)
+
+    def may(sender: str) -> bool:
+        with server.smtp("submission") as smtp:
+            smtp.starttls(context=server.tls())
+            smtp.login(me, PASSWORD)
+            return smtp.mail(sender)[0] == 250
+
+    assert may(f"desk@{DOMAIN}") and not may(f"team@{DOMAIN}")
+    server.cli("alias", "change", f"desk@{DOMAIN}", "desk@elsewhere.test", "--forward")
+    server.cli("group", "change", f"team@{DOMAIN}", me, "--members-send")
+    assert not may(f"desk@{DOMAIN}") and may(f"team@{DOMAIN}")
+    server.deliver(f"team@{DOMAIN}", message())
+    assert server.pop3(me).stat()[0] == 1 and server.pop3(you).stat()[0] == 0
+
+
+def test_a_password_is_not_shown_while_it_is_typed(server):
+    name, secret = f"typed@{DOMAIN}", "correct horse"
+    command = [str(BINARY), "account", "add", name, "--config", str(server.config)]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(command[0], command)
+    seen = b""
+    for prompt in [b"Password: ", b"The same again: "]:
+        while prompt not in seen:
+            seen += os.read(terminal, 1000)
+        eventually("nothing is shown", lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO)
+        os.write(terminal, secret.encode() + b"\n")
+    try:
+        while more := os.read(terminal, 1000):
+            seen += more
+    except OSError:  # the other end has closed
+        pass
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, seen
+    assert secret.encode() not in seen
+    server.pop3(name, secret).quit()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_root_becomes_the_configured_user():
+    home = Path(tempfile.mkdtemp(prefix="postroom-user-"))
+    home.chmod(0o711)
+    server = Server(home, accounts=1)
+    for file in home.glob("*.pem"):
+        shutil.chown(file, "nobody")
+    text = server.config.read_text()
+    # A port that only root can open.
+    text = text.replace(f"{server.address}:{server.ports['smtp']}", f"{server.address}:25")
+    server.config.write_text('user = "nobody"\n' + text)
+    server.ports["smtp"] = 25
+    try:
+        server.create()
+        server.start()
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        who = pwd.getpwnam("nobody")
+        assert re.search(r"^Uid:\s+(.*)", status, re.M)[1].split() == [str(who.pw_uid)] * 4
+        assert re.search(r"^Gid:\s+(.*)", status, re.M)[1].split() == [str(who.pw_gid)] * 4
+        assert "0" not in re.search(r"^Groups:(.*)", status, re.M)[1].split()
+        server.deliver(user(0), message())
+        assert server.pop3(user(0)).stat()[0] == 1
+        server.cli("alias", "add", f"live@{DOMAIN}", user(0))
+        server.stop()
+        # Without a server, root's command does not leave files of root's behind.
+        server.cli("alias", "add", f"still@{DOMAIN}", user(0))
+        server.verify()
+        assert {path.owner() for path in (home / "data").rglob("*")} == {"nobody"}
+        server.start()
+    finally:
+        if server.running:
+            server.stop()
+        shutil.rmtree(home)

@@ -1,14 +1,15 @@
 //! What an administrator can ask for. A request is data: it travels to the running server or is carried out here.
 
 use base::{AccountId, Address, BlobId, Timestamp};
-use directory::{NewAccount, NewDomain, Organisation, Route};
+use directory::{AccountChange, NewDomain, Organisation};
 use mailbox::verbs;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::Tx;
 
 use crate::house::House;
-use crate::{credential, mailq};
+use crate::people::{self, Person};
+use crate::{addresses, credential, mailq};
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub enum Request {
     DomainList,
     /// No longer a domain of ours.
     DomainRemove { name: String },
+    /// What becomes of mail to unknown addresses of a domain, and of sub-addresses; an empty text takes it away.
+    DomainChange { name: String, catch_all: Option<String>, separator: Option<String> },
     /// What a domain needs in the DNS.
     DomainDns { name: String },
     /// Somebody who logs in.
@@ -29,12 +32,19 @@ pub enum Request {
     AccountList,
     /// Removes an account with its mail.
     AccountRemove { address: String },
+    /// Changes what is given; a quota of 0 is none.
+    AccountChange {
+        address: String,
+        login: Option<String>,
+        name: Option<String>,
+        quota: Option<u64>,
+        administrator: Option<bool>,
+        disabled: Option<bool>,
+    },
     /// A new password.
     AccountPassword { address: String, password: String },
-    /// An address that leads to others.
-    AliasAdd { address: String, targets: Vec<String> },
-    /// An address whose mail goes to each member.
-    GroupAdd { address: String, members: Vec<String> },
+    /// An address that leads to others; made anew, or changed where it is there.
+    AddressSet { address: String, kind: Kind, targets: Vec<String>, new: bool },
     /// Takes an alias or group away.
     AddressRemove { address: String },
     /// All addresses of our domains.
@@ -57,6 +67,20 @@ pub enum Request {
     QueueCancel { id: String },
     /// Proves the store consistent.
     Verify,
+}
+
+/// What an address with targets is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// Another name for its targets.
+    Alias,
+    /// Its mail goes on to its targets.
+    Forward,
+    /// Its targets are its members.
+    Group {
+        /// They may send as the group.
+        members_send: bool,
+    },
 }
 
 /// What a request came to.
@@ -87,22 +111,38 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
         Request::Init { domain, admin, password } => init(house, domain, admin, password, now).await,
         Request::DomainAdd { name } => {
             let keys = mailq::new_keys(now).await?;
-            write(house, move |tx| domain_add(tx, &name, &keys, now)).await
+            write(house, move |tx| addresses::add_domain(tx, &name, &keys, now)).await
         }
-        Request::DomainList => read(house, domain_list).await,
-        Request::DomainRemove { name } => write(house, move |tx| domain_remove(tx, &name)).await,
+        Request::DomainList => read(house, addresses::domains).await,
+        Request::DomainChange { name, catch_all, separator } => {
+            write(house, move |tx| addresses::change_domain(tx, &name, catch_all.as_deref(), separator.as_deref()))
+                .await
+        }
+        Request::DomainRemove { name } => write(house, move |tx| addresses::remove_domain(tx, &name)).await,
         Request::DomainDns { name } => mailq::dns(house, name).await,
         Request::AccountAdd { address, name, password, quota, administrator } => {
             let hash = hash(house, &password).await?;
             write(house, move |tx| {
                 let new = Person { address: &address, name: &name, quota, administrator };
-                let id = account_add(tx, &new, &hash, now)?;
+                let id = people::add(tx, &new, &hash, now)?;
                 Ok(Answer::new(format!("Added {address}"), json!({ "account": id.0, "address": address })))
             })
             .await
         }
-        Request::AccountList => read(house, account_list).await,
-        Request::AccountRemove { address } => write(house, move |tx| account_remove(tx, &address)).await,
+        Request::AccountList => read(house, people::list).await,
+        Request::AccountRemove { address } => write(house, move |tx| people::remove(tx, &address)).await,
+        Request::AccountChange { address, login, name, quota, administrator, disabled } => {
+            write(house, move |tx| {
+                let login = login.as_deref().map(parse).transpose()?;
+                let quota = quota.map(|q| Some(q).filter(|q| *q > 0));
+                people::change(
+                    tx,
+                    &address,
+                    &AccountChange { login, name: name.clone(), quota, administrator, disabled },
+                )
+            })
+            .await
+        }
         Request::AccountPassword { address, password } => {
             let hash = hash(house, &password).await?;
             write(house, move |tx| {
@@ -112,21 +152,11 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
             })
             .await
         }
-        Request::AliasAdd { address, targets } => {
-            write(house, move |tx| route_add(tx, &address, &targets, Route::Alias, now)).await
+        Request::AddressSet { address, kind, targets, new } => {
+            write(house, move |tx| addresses::set(tx, &address, kind, &targets, new, now)).await
         }
-        Request::GroupAdd { address, members } => {
-            let group = |members| Route::Group { members, members_send: false };
-            write(house, move |tx| route_add(tx, &address, &members, group, now)).await
-        }
-        Request::AddressRemove { address } => {
-            write(house, move |tx| {
-                directory::remove_address(tx, &parse(&address)?)?;
-                Ok(Answer::new(format!("Removed {address}"), json!({ "address": address })))
-            })
-            .await
-        }
-        Request::AddressList => read(house, address_list).await,
+        Request::AddressRemove { address } => write(house, move |tx| addresses::remove(tx, &address)).await,
+        Request::AddressList => read(house, addresses::list).await,
         Request::CredentialAdd { account, name } => credential::add(house, account, name).await,
         Request::CredentialList { account } => credential::list(house, account).await,
         Request::CredentialRemove { account, id } => credential::remove(house, account, id).await,
@@ -165,7 +195,8 @@ pub fn refused(text: String) -> store::Error {
     base::Error::new(base::Reply::new(501, 5, 4, text)).into()
 }
 
-fn parse(address: &str) -> store::Result<Address> {
+/// An address that somebody wrote.
+pub fn parse(address: &str) -> store::Result<Address> {
     Address::parse(address).map_err(|e| refused(format!("{address}: {e}")))
 }
 
@@ -176,34 +207,11 @@ pub fn account(tx: &mut Tx<'_>, address: &str) -> store::Result<AccountId> {
 }
 
 /// The one organisation of a small office.
-fn organisation(tx: &mut Tx<'_>, now: Timestamp) -> store::Result<directory::OrganisationId> {
+pub fn organisation(tx: &mut Tx<'_>, now: Timestamp) -> store::Result<directory::OrganisationId> {
     match directory::organisations(tx)?.first() {
         Some(Organisation { id, .. }) => Ok(*id),
         None => directory::create_organisation(tx, "main", now),
     }
-}
-
-struct Person<'a> {
-    address: &'a str,
-    name: &'a str,
-    quota: Option<u64>,
-    administrator: bool,
-}
-
-fn account_add(
-    tx: &mut Tx<'_>,
-    new: &Person<'_>,
-    hash: &directory::PasswordHash,
-    now: Timestamp,
-) -> store::Result<AccountId> {
-    let (login, organisation) = (parse(new.address)?, organisation(tx, now)?);
-    let Person { name, quota, administrator, .. } = *new;
-    let name = if name.is_empty() { login.local().to_owned() } else { name.to_owned() };
-    let account = NewAccount { organisation, login: &login, name: &name, quota, administrator, created: now };
-    let id = directory::create_account(tx, &account)?;
-    directory::set_password(tx, id, hash, now)?;
-    verbs::create_account(tx, id, quota.unwrap_or(0), now)?;
-    Ok(id)
 }
 
 async fn init(house: &House, domain: String, admin: String, password: String, now: Timestamp) -> Outcome {
@@ -216,120 +224,11 @@ async fn init(house: &House, domain: String, admin: String, password: String, no
         directory::create_domain(tx, &NewDomain { organisation, name: &domain, created: now })?;
         trust::add_keys(tx, &domain.to_lowercase(), &keys)?;
         let new = Person { address: &admin, name: "Administrator", quota: None, administrator: true };
-        account_add(tx, &new, &hash, now)?;
+        people::add(tx, &new, &hash, now)?;
         let text = format!("Ready: domain {domain}, administrator {admin}");
         Ok(Answer::new(text, json!({ "domain": domain, "administrator": admin })))
     })
     .await
-}
-
-fn domain_add(tx: &mut Tx<'_>, name: &str, keys: &trust::NewKeys, now: Timestamp) -> store::Result<Answer> {
-    let organisation = organisation(tx, now)?;
-    let id = directory::create_domain(tx, &NewDomain { organisation, name, created: now })?;
-    trust::add_keys(tx, &name.to_lowercase(), keys)?;
-    Ok(Answer::new(format!("Added {name}"), json!({ "domain": id.0, "name": name })))
-}
-
-fn domain_list(tx: &mut Tx<'_>) -> store::Result<Answer> {
-    let names: Vec<String> = directory::domains(tx)?.into_iter().map(|d| d.name).collect();
-    Ok(Answer::new(names.join("\n"), json!(names)))
-}
-
-fn domain_remove(tx: &mut Tx<'_>, name: &str) -> store::Result<Answer> {
-    let found = directory::domain_by_name(tx, name)?;
-    let domain = found.ok_or_else(|| refused(format!("there is no domain {name}")))?;
-    directory::remove_domain(tx, domain.id)?;
-    trust::remove_keys(tx, &domain.name)?;
-    Ok(Answer::new(format!("Removed {name}"), json!({ "name": name })))
-}
-
-/// Every account, by number.
-fn all_accounts(tx: &mut Tx<'_>) -> store::Result<Vec<directory::Account>> {
-    const PAGE: u32 = 1000;
-    let mut all: Vec<directory::Account> = Vec::new();
-    for organisation in directory::organisations(tx)? {
-        let mut after = AccountId(0);
-        loop {
-            let page = directory::accounts(tx, organisation.id, after, PAGE)?;
-            let full = page.len() == PAGE as usize;
-            after = page.last().map_or(after, |a| a.id);
-            all.extend(page);
-            if !full {
-                break;
-            }
-        }
-    }
-    Ok(all)
-}
-
-fn account_list(tx: &mut Tx<'_>) -> store::Result<Answer> {
-    let (mut text, mut data) = (Vec::new(), Vec::new());
-    for a in all_accounts(tx)? {
-        let (used, quota) = verbs::room(tx, a.id)?;
-        let role = if a.administrator { "  administrator" } else { "" };
-        text.push(format!("{:32} {:>12} octets{role}", a.login.to_string(), used));
-        let (login, name) = (a.login.to_string(), a.name);
-        data.push(json!({ "account": a.id.0, "address": login, "name": name, "used": used, "quota": quota,
-            "administrator": a.administrator, "disabled": a.disabled }));
-    }
-    Ok(Answer::new(text.join("\n"), Value::Array(data)))
-}
-
-fn account_remove(tx: &mut Tx<'_>, address: &str) -> store::Result<Answer> {
-    let account = account(tx, address)?;
-    let administrators: Vec<AccountId> =
-        all_accounts(tx)?.into_iter().filter(|a| a.administrator && !a.disabled).map(|a| a.id).collect();
-    if administrators == [account] {
-        // RFC 5321 §4.5.1: postmaster must exist; it is the administrator.
-        return Err(refused(format!("{address} is the only administrator: make another one first")));
-    }
-    directory::remove_account(tx, account)?;
-    verbs::remove_account(tx, account)?;
-    Ok(Answer::new(format!("Removed {address} and its mail"), json!({ "address": address })))
-}
-
-fn route_add(
-    tx: &mut Tx<'_>,
-    address: &str,
-    targets: &[String],
-    route: impl Fn(Vec<Address>) -> Route,
-    now: Timestamp,
-) -> store::Result<Answer> {
-    let to: Vec<Address> = targets.iter().map(|t| parse(t)).collect::<store::Result<_>>()?;
-    directory::create_address(tx, &parse(address)?, &route(to), now)?;
-    let text = format!("Added {address} -> {}", targets.join(", "));
-    Ok(Answer::new(text, json!({ "address": address, "targets": targets })))
-}
-
-fn address_list(tx: &mut Tx<'_>) -> store::Result<Answer> {
-    const PAGE: u32 = 1000;
-    let (mut text, mut data) = (Vec::new(), Vec::new());
-    for domain in directory::domains(tx)? {
-        let mut after = String::new();
-        loop {
-            let page = directory::addresses(tx, domain.id, &after, PAGE)?;
-            for entry in &page {
-                let targets: Vec<String> = entry.route.targets().iter().map(Address::to_string).collect();
-                let (address, kind) = (entry.address.to_string(), kind(&entry.route));
-                text.push(format!("{address:32} {kind:8} {}", targets.join(", ")));
-                data.push(json!({ "address": address, "kind": kind, "targets": targets }));
-                after = entry.address.local().to_owned();
-            }
-            if page.len() < PAGE as usize {
-                break;
-            }
-        }
-    }
-    Ok(Answer::new(text.join("\n"), Value::Array(data)))
-}
-
-fn kind(route: &Route) -> &'static str {
-    match route {
-        Route::Account(_) => "account",
-        Route::Alias(_) => "alias",
-        Route::Group { .. } => "group",
-        Route::Forward(_) => "forward",
-    }
 }
 
 fn mailbox_list(tx: &mut Tx<'_>, address: &str) -> store::Result<Answer> {

@@ -5,12 +5,12 @@ use std::io::{BufRead, ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
-use crate::admin::{self, Answer, Outcome, Request};
+use crate::admin::{self, Answer, Kind, Outcome, Request};
 use crate::config::Config;
 use crate::house::House;
-use crate::{certificates, control, doctor, guide, serve};
+use crate::{certificates, control, doctor, guide, privileges, serve};
 
 /// Everything an organisation does with e-mail.
 ///
@@ -117,8 +117,20 @@ enum DomainCommand {
         /// Like example.org; an internationalised one as A-labels (xn--…).
         name: String,
     },
-    /// All domains.
+    /// All domains, and where mail to unknown addresses goes.
     List,
+    /// Change what becomes of mail to unknown addresses, or what divides sub-addresses.
+    #[command(group = ArgGroup::new("change").required(true).multiple(true))]
+    Change {
+        /// One that `list` shows.
+        name: String,
+        /// Mail to addresses that do not exist goes to this one; "" refuses it again.
+        #[arg(long, value_name = "ADDRESS", group = "change")]
+        catch_all: Option<String>,
+        /// What divides jane+news@ into jane@ and a detail: one of + - = _ #; "" switches sub-addresses off.
+        #[arg(long, value_name = "CHARACTER", group = "change", allow_hyphen_values = true)]
+        separator: Option<String>,
+    },
     /// No longer take mail for a domain; its addresses must be gone.
     Remove {
         /// One that `list` shows.
@@ -179,6 +191,27 @@ enum AccountCommand {
         /// What the account signs in as.
         address: String,
     },
+    /// Change an account: only what is given.
+    #[command(group = ArgGroup::new("change").required(true).multiple(true))]
+    Change {
+        /// What the account signs in as.
+        address: String,
+        /// Another address of its own to sign in as.
+        #[arg(long, group = "change")]
+        login: Option<String>,
+        /// The name people see.
+        #[arg(long, group = "change")]
+        name: Option<String>,
+        /// Octets it may keep; 0: no limit.
+        #[arg(long, value_name = "OCTETS", group = "change")]
+        quota: Option<u64>,
+        /// Whether it may administer, and gets postmaster's mail.
+        #[arg(long, value_name = "true|false", group = "change")]
+        administrator: Option<bool>,
+        /// Whether it may not sign in; its mail is still taken.
+        #[arg(long, value_name = "true|false", group = "change")]
+        disabled: Option<bool>,
+    },
     /// Give an account a new password.
     Password {
         /// What the account signs in as.
@@ -197,6 +230,20 @@ enum AliasCommand {
         /// Addresses of ours, or elsewhere.
         #[arg(required = true)]
         targets: Vec<String>,
+        /// The targets are elsewhere, and the mail is only passed on to them.
+        #[arg(long)]
+        forward: bool,
+    },
+    /// Give an alias other targets.
+    Change {
+        /// One that `list` shows.
+        address: String,
+        /// Addresses of ours, or elsewhere.
+        #[arg(required = true)]
+        targets: Vec<String>,
+        /// The targets are elsewhere, and the mail is only passed on to them.
+        #[arg(long)]
+        forward: bool,
     },
     /// All addresses, of accounts, aliases and groups.
     List,
@@ -216,6 +263,20 @@ enum GroupCommand {
         /// Addresses of ours, or elsewhere.
         #[arg(required = true)]
         members: Vec<String>,
+        /// Members may send as ADDRESS.
+        #[arg(long)]
+        members_send: bool,
+    },
+    /// Give a group other members.
+    Change {
+        /// One that `alias list` shows.
+        address: String,
+        /// Addresses of ours, or elsewhere.
+        #[arg(required = true)]
+        members: Vec<String>,
+        /// Members may send as ADDRESS.
+        #[arg(long)]
+        members_send: bool,
     },
     /// Take a group away.
     Remove {
@@ -327,6 +388,9 @@ fn request(command: Command) -> Result<Request, CliError> {
         }
         Command::Domain(DomainCommand::Add { name }) => Request::DomainAdd { name },
         Command::Domain(DomainCommand::List) => Request::DomainList,
+        Command::Domain(DomainCommand::Change { name, catch_all, separator }) => {
+            Request::DomainChange { name, catch_all, separator }
+        }
         Command::Domain(DomainCommand::Remove { name }) => Request::DomainRemove { name },
         Command::Domain(DomainCommand::Dns { name }) => Request::DomainDns { name },
         Command::Queue(QueueCommand::List) => Request::QueueList,
@@ -338,21 +402,38 @@ fn request(command: Command) -> Result<Request, CliError> {
         }
         Command::Account(AccountCommand::List) => Request::AccountList,
         Command::Account(AccountCommand::Remove { address }) => Request::AccountRemove { address },
+        Command::Account(AccountCommand::Change { address, login, name, quota, administrator, disabled }) => {
+            Request::AccountChange { address, login, name, quota, administrator, disabled }
+        }
         Command::Account(AccountCommand::Password { address, password }) => {
             Request::AccountPassword { address, password: password.read()? }
         }
-        Command::Alias(AliasCommand::Add { address, targets }) => Request::AliasAdd { address, targets },
+        Command::Alias(AliasCommand::Add { address, targets, forward }) => {
+            Request::AddressSet { address, kind: alias(forward), targets, new: true }
+        }
+        Command::Alias(AliasCommand::Change { address, targets, forward }) => {
+            Request::AddressSet { address, kind: alias(forward), targets, new: false }
+        }
         Command::Alias(AliasCommand::List) => Request::AddressList,
         Command::Alias(AliasCommand::Remove { address }) | Command::Group(GroupCommand::Remove { address }) => {
             Request::AddressRemove { address }
         }
-        Command::Group(GroupCommand::Add { address, members }) => Request::GroupAdd { address, members },
+        Command::Group(GroupCommand::Add { address, members, members_send }) => {
+            Request::AddressSet { address, kind: Kind::Group { members_send }, targets: members, new: true }
+        }
+        Command::Group(GroupCommand::Change { address, members, members_send }) => {
+            Request::AddressSet { address, kind: Kind::Group { members_send }, targets: members, new: false }
+        }
         Command::Credential(CredentialCommand::Add { account, name }) => Request::CredentialAdd { account, name },
         Command::Credential(CredentialCommand::List { account }) => Request::CredentialList { account },
         Command::Credential(CredentialCommand::Remove { account, id }) => Request::CredentialRemove { account, id },
         Command::Mailbox(MailboxCommand::List { account }) => Request::MailboxList { account },
         Command::Verify => Request::Verify,
     })
+}
+
+fn alias(forward: bool) -> Kind {
+    if forward { Kind::Forward } else { Kind::Alias }
 }
 
 /// How long a server that holds the store, but does not answer yet or any more, is waited for.
@@ -368,6 +449,8 @@ fn ask(config: &Config, request: Request) -> Result<Answer, CliError> {
         if let Some(outcome) = asked {
             break outcome;
         }
+        // What is written here is the server's.
+        privileges::give_up(config).map_err(CliError::Failed)?;
         match runtime.block_on(House::open(config)) {
             Ok(house) => break runtime.block_on(admin::execute(&house, request)),
             // A server that starts has the store a moment before it listens; one that stops, a moment longer.
@@ -384,12 +467,17 @@ fn ask(config: &Config, request: Request) -> Result<Answer, CliError> {
 
 impl GivenPassword {
     fn read(&self) -> Result<String, CliError> {
-        if !self.password_stdin {
-            eprint!("Password: ");
-        }
+        let failed = |e| CliError::Failed(format!("reading the password: {e}"));
         let mut line = String::new();
-        let read = std::io::stdin().lock().read_line(&mut line);
-        read.map_err(|e| CliError::Failed(format!("reading the password: {e}")))?;
+        if self.password_stdin || !std::io::stdin().is_terminal() {
+            std::io::stdin().lock().read_line(&mut line).map_err(failed)?;
+        } else {
+            line = rpassword::prompt_password("Password: ").map_err(failed)?;
+            // It is not seen while it is typed.
+            if rpassword::prompt_password("The same again: ").map_err(failed)? != line {
+                return Err(CliError::Usage("the two are not the same".into()));
+            }
+        }
         let password = line.trim_end_matches(['\r', '\n']);
         if password.is_empty() {
             return Err(CliError::Usage("the password is empty".into()));

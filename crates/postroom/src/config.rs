@@ -17,6 +17,8 @@ use serde::{Deserialize, Deserializer};
 pub struct Config {
     /// Our name: in greetings, `Received` and Message-IDs.
     pub hostname: String,
+    /// Who the server becomes once its ports are open, when it is started as root.
+    pub user: Option<String>,
     /// Where everything is kept; relative to the file.
     pub data: PathBuf,
     /// Where to listen.

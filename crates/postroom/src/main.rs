@@ -4,6 +4,7 @@
 //! every other command is an administrator's request, answered by the running server over the socket in its data
 //! directory, or, when none runs, by opening the store itself.
 
+mod addresses;
 mod admin;
 mod certificates;
 mod cli;
@@ -14,6 +15,8 @@ mod doctor;
 mod guide;
 mod house;
 mod mailq;
+mod people;
+mod privileges;
 mod serve;
 mod watch;
 

@@ -18,7 +18,7 @@ use trust::Keys;
 use crate::config::{Config, SmarthostConfig};
 use crate::house::House;
 use crate::watch::Watch;
-use crate::{certificates, control};
+use crate::{certificates, control, privileges};
 
 /// Our number among the servers of one store: so far there is one.
 const NODE: u32 = 1;
@@ -34,6 +34,14 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// # Errors
 /// In words for the administrator: what could not be opened, and why.
 pub async fn run(config: Config) -> Result<(), String> {
+    // Ports below 1024 are root's, and nothing else is done as root. Who connects from now on waits for us.
+    let caps = caps(&config);
+    let mut doors = doors(&config, &caps, |addr| matches!(addr, ListenAddr::Tcp(_)))?;
+    privileges::give_up(&config)?;
+    doors.extend(self::doors(&config, &caps, |addr| matches!(addr, ListenAddr::Unix(_)))?);
+    if privileges::is_root() {
+        tracing::warn!("running as root: name a user in the configuration, and the server becomes it");
+    }
     let tls = certificates::load(&config)?;
     let hangup = signal(SignalKind::hangup()).map_err(|e| format!("waiting for signals: {e}"))?;
     let house = House::open(&config).await.map_err(|e| opening(&config, &e))?;
@@ -58,18 +66,17 @@ pub async fn run(config: Config) -> Result<(), String> {
         stopping: stopping.clone(),
     });
     let mut tasks = JoinSet::new();
-    let caps = caps(&config);
-    for (addr, service, tls) in listeners(&config) {
-        let listener = Listener::bind(addr, options(&config, &caps, service, tls)).map_err(|e| listening(addr, &e))?;
-        tracing::info!(%addr, ?service, tls, "listening");
-        let (services, stop) = (services.clone(), stopped(stopping.clone()));
-        tasks.spawn(listener.serve(stop, move |stream| server::serve(services.clone(), service, tls, stream)));
-    }
     let watch = Arc::new(Watch { house: house.clone(), counters });
-    for addr in config.listen.http.iter() {
-        let listener = Listener::bind(addr, ListenOptions::default()).map_err(|e| listening(addr, &e))?;
-        let (watch, stop) = (watch.clone(), stopped(stopping.clone()));
-        tasks.spawn(listener.serve(stop, move |stream| http::serve(stream, watch.clone())));
+    for Door { listener, behind } in doors {
+        let (services, watch, stop) = (services.clone(), watch.clone(), stopped(stopping.clone()));
+        match behind {
+            Behind::Mail(service, tls) => {
+                tasks.spawn(listener.serve(stop, move |stream| server::serve(services.clone(), service, tls, stream)));
+            }
+            Behind::Watch => {
+                tasks.spawn(listener.serve(stop, move |stream| http::serve(stream, watch.clone())));
+            }
+        }
     }
     let socket = ListenAddr::Unix(control::path(&config.data));
     let listener = Listener::bind(&socket, ListenOptions::default()).map_err(|e| listening(&socket, &e))?;
@@ -108,6 +115,7 @@ fn outbox(config: &Config, house: &House, queue: &Queue) -> Result<Outbox, Strin
         directory: house.directory.clone(),
         clock: house.clock.clone(),
         resolver: Resolver::system(false).map_err(|e| e.to_string())?,
+        validating: Resolver::system(true).map_err(|e| e.to_string())?,
         dialer: Dialer::tcp(),
         roots: Roots::new(&[]).map_err(|e| e.to_string())?,
         random: directory::system_random,
@@ -121,8 +129,33 @@ fn cidrs(list: &[crate::config::Parsed<Cidr>]) -> Vec<Cidr> {
     list.iter().map(|p| p.0).collect()
 }
 
-/// Every address with what is spoken there, and whether TLS comes first.
-fn listeners(config: &Config) -> impl Iterator<Item = (&ListenAddr, Service, bool)> {
+/// What is spoken behind a door.
+#[derive(Clone, Copy, Debug)]
+enum Behind {
+    /// A mail protocol, and whether TLS comes first.
+    Mail(Service, bool),
+    /// Health and metrics.
+    Watch,
+}
+
+/// An address that is listened on.
+struct Door {
+    listener: Listener,
+    behind: Behind,
+}
+
+/// Begins to listen on the addresses that are `wanted`; nobody is let in yet.
+fn doors(config: &Config, caps: &Caps, wanted: fn(&ListenAddr) -> bool) -> Result<Vec<Door>, String> {
+    let open = |(addr, behind): (&ListenAddr, Behind)| {
+        let listener = Listener::bind(addr, options(config, caps, behind)).map_err(|e| listening(addr, &e))?;
+        tracing::info!(%addr, ?behind, "listening");
+        Ok(Door { listener, behind })
+    };
+    addresses(config).filter(|(addr, _)| wanted(addr)).map(open).collect()
+}
+
+/// Every address with what is spoken there.
+fn addresses(config: &Config) -> impl Iterator<Item = (&ListenAddr, Behind)> {
     let l = &config.listen;
     let all = [
         (&l.smtp, Service::Smtp(Role::Mx), false),
@@ -135,7 +168,9 @@ fn listeners(config: &Config) -> impl Iterator<Item = (&ListenAddr, Service, boo
         (&l.pop3, Service::Pop3, false),
         (&l.pop3s, Service::Pop3, true),
     ];
-    all.into_iter().flat_map(|(addrs, service, tls)| addrs.iter().map(move |addr| (addr, service, tls)))
+    let mail =
+        all.into_iter().flat_map(|(addrs, service, tls)| addrs.iter().map(move |a| (a, Behind::Mail(service, tls))));
+    mail.chain(l.http.iter().map(|a| (a, Behind::Watch)))
 }
 
 /// One count for all listeners: descriptors are the process's.
@@ -145,12 +180,13 @@ fn caps(config: &Config) -> Caps {
     Caps::new(CONNECTIONS, PER_PEER, uncapped)
 }
 
-fn options(config: &Config, caps: &Caps, service: Service, tls: bool) -> ListenOptions {
-    let full: &'static [u8] = match service {
-        _ if tls => b"",
-        Service::Smtp(_) => b"421 4.7.0 Too many connections, please try again later\r\n",
-        Service::Imap => b"* BYE [UNAVAILABLE] Too many connections, please try again later\r\n",
-        Service::Pop3 => b"-ERR [SYS/TEMP] Too many connections, please try again later\r\n",
+fn options(config: &Config, caps: &Caps, behind: Behind) -> ListenOptions {
+    let full: &'static [u8] = match behind {
+        Behind::Watch => return ListenOptions::default(),
+        Behind::Mail(_, true) => b"",
+        Behind::Mail(Service::Smtp(_), _) => b"421 4.7.0 Too many connections, please try again later\r\n",
+        Behind::Mail(Service::Imap, _) => b"* BYE [UNAVAILABLE] Too many connections, please try again later\r\n",
+        Behind::Mail(Service::Pop3, _) => b"-ERR [SYS/TEMP] Too many connections, please try again later\r\n",
     };
     ListenOptions {
         caps: caps.clone(),
