@@ -103,7 +103,7 @@ class Server:
     peer = False
 
     def __init__(self, directory: Path, accounts: int = 10, cleartext_login: bool = True, trusted: tuple[str, ...] = (),
-                 own_certificate: bool = True, extra: str = ""):  # fmt: skip
+                 own_certificate: bool = True, proxied: bool = False, extra: str = ""):  # fmt: skip
         self.directory = directory
         self.address = free_address()
         self.ports = dict(PORTS)
@@ -123,6 +123,7 @@ class Server:
         self.config.write_text(
             f'hostname = "{HOSTNAME}"\ndata = "./data"\n[listen]\n{listen}\n[network]\n'
             f"trusted = [{', '.join(repr(net) for net in trusted)}]\n"
+            f"proxy_protocol_from = {['127.0.0.0/8'] if proxied else []}\n"
             f"cleartext_login_on_loopback = {str(cleartext_login).lower()}\n{tls}{extra}"
         )
 

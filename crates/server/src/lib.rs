@@ -54,6 +54,11 @@ impl Services {
         ip.is_some_and(|ip| self.trusted.iter().any(|net| net.contains(ip)))
     }
 
+    /// Who is no stranger: a trusted network, or this machine.
+    fn is_near(&self, ip: Option<IpAddr>) -> bool {
+        ip.is_none_or(|ip| ip.to_canonical().is_loopback()) || self.is_trusted(ip)
+    }
+
     /// Passwords travel in the clear only within this machine, and only by setting.
     fn clear_sign_in(&self, ip: Option<IpAddr>) -> bool {
         self.clear_on_loopback && ip.is_some_and(|ip| ip.to_canonical().is_loopback())

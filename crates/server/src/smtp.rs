@@ -40,6 +40,9 @@ fn config(services: &Services, role: Role, ip: Option<IpAddr>) -> Config {
     config.starttls = true;
     config.requiretls = true;
     config.bare_line_ends = BareLineEnds::Reject;
+    // Trap 19: a report of success goes to a sender nobody has proved. A host that is not offered DSN tells its user itself
+    // that the mail was relayed (RFC 3461 §5.2.2).
+    config.dsn = role != Role::Mx || services.is_near(ip);
     match role {
         Role::Lmtp => config.protocol = Protocol::Lmtp,
         Role::Mx | Role::Submission => {

@@ -1,0 +1,30 @@
+"""Who may do what on the way in: strangers from elsewhere (a PROXY header says where from), users, trusted networks."""
+
+import pytest
+
+from postroom import DOMAIN
+
+pytestmark = pytest.mark.ours
+
+
+def from_elsewhere(server, port: str = "smtp", address: str = "192.0.2.7"):
+    """A connection that comes from another network, as the balancer before us says."""
+    smtp = server.connect(port)
+    smtp.raw(f"PROXY TCP4 {address} {server.address} 40000 25\r\n".encode())
+    assert smtp.reply().startswith("220 ")
+    smtp.ask("EHLO client.test", "250")
+    return smtp
+
+
+def test_trap_19_strangers_are_offered_no_reports(make_server):
+    server = make_server(proxied=True)
+    server.start()
+    with from_elsewhere(server) as smtp:
+        assert "DSN" not in smtp.ask("EHLO client.test", "250")
+        smtp.ask("MAIL FROM:<victim@elsewhere.test> RET=FULL", "555")
+        smtp.ask("MAIL FROM:<victim@elsewhere.test>", "250")
+        smtp.ask(f"RCPT TO:<u0@{DOMAIN}> NOTIFY=SUCCESS", "555")
+        smtp.ask(f"RCPT TO:<u0@{DOMAIN}>", "250")
+    # Who signs in may ask for them.
+    with from_elsewhere(server, "submission") as smtp:
+        assert "DSN" in smtp.ask("EHLO client.test", "250")
