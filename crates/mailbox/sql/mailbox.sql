@@ -202,3 +202,11 @@ SELECT key, copies FROM email_copies WHERE key >= ?1 AND key < ?2 ORDER BY key;
 
 -- name: all_places
 SELECT email FROM place WHERE account = ?1 ORDER BY email;
+
+-- name: blobs_between
+-- What lives in a pack, by the index alone: a mail to many is one blob in many rows.
+SELECT blob, max(octets) FROM email WHERE blob >= ?1 AND blob < ?2 GROUP BY blob ORDER BY blob LIMIT ?3;
+
+-- name: repoint
+-- The blob was copied. On PostgreSQL a row may go while this waits for it.
+UPDATE email SET blob = ?2 WHERE blob = ?1 AND key IN (SELECT key FROM email WHERE blob = ?1 ORDER BY key LIMIT ?3);

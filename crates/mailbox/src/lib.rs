@@ -9,6 +9,7 @@
 //! - [`Mailboxes`] is the handle that sessions use: it runs those verbs as jobs and keeps the live indexes;
 //! - [`verify`] proves the tables consistent.
 
+mod blobs;
 mod change;
 mod flags;
 mod fold;
@@ -22,6 +23,7 @@ mod set;
 pub mod verbs;
 mod verify;
 
+pub use blobs::REFERENCES;
 pub use change::{Change, What};
 pub use flags::{FlagOp, Flags, Keywords};
 pub use index::{Difference, Entry, Index};

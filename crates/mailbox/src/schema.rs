@@ -3,7 +3,7 @@
 use store::Migrations;
 
 /// The tables of this crate.
-pub const MIGRATIONS: Migrations = Migrations { owner: "mailbox", steps: &[FIRST] };
+pub const MIGRATIONS: Migrations = Migrations { owner: "mailbox", steps: &[FIRST, BLOBS] };
 
 const FIRST: &str = "
 CREATE TABLE mail_account (account {int} PRIMARY KEY, modseq {int} NOT NULL, next_email {int} NOT NULL,
@@ -28,6 +28,9 @@ CREATE TABLE mailbox_log (account {int} NOT NULL, mailbox {int} NOT NULL, modseq
 CREATE TABLE flag_chunk (account {int} NOT NULL, mailbox {int} NOT NULL, first_uid {int} NOT NULL, data {bytes} NOT NULL,
     PRIMARY KEY (account, mailbox, first_uid)) {clustered};
 ";
+
+/// What lives in a pack is asked by this index alone. Blobs come in rising order, so a mail costs an entry at its end.
+const BLOBS: &str = "CREATE INDEX email_by_blob ON email (blob, octets);";
 
 store::statements! { include_str!("../sql/mailbox.sql");
     NEW_ACCOUNT = "new_account",
@@ -88,4 +91,6 @@ store::statements! { include_str!("../sql/mailbox.sql");
     ALL_EMAILS = "all_emails",
     ALL_COPIES = "all_copies",
     ALL_PLACES = "all_places",
+    BLOBS_BETWEEN = "blobs_between",
+    REPOINT = "repoint",
 }

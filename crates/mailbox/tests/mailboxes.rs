@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base::{AccountId, BlobId, EmailId, MailboxId, SystemClock, Timestamp};
 use mailbox::verbs::{self, INBOX, NewEmail, StoreRequest};
-use mailbox::{FlagOp, Flags, MIGRATIONS, Mailboxes, UidSet, View};
-use store::{Class, Lane, Store};
+use mailbox::{FlagOp, Flags, MIGRATIONS, Mailboxes, REFERENCES, UidSet, View};
+use store::{Class, Lane, References, Store};
 use testkit::Bed;
 
 const ME: AccountId = AccountId(7);
@@ -289,6 +290,87 @@ fn over_quota_is_refused_and_changes_nothing() {
         assert_eq!(copied.unwrap_err().refusal().unwrap().reply().code, 452);
         check(&m).await;
     });
+}
+
+/// UIDs, numbers of mails and what was copied stay as they are while the bytes move.
+#[test]
+fn mail_comes_goes_is_copied_and_moved_while_packs_are_compacted() {
+    const TABLES: &[References] = &[REFERENCES];
+    for bed in testkit::engines().map(|bed| bed.with(|options| options.pack_octets = 4096)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let m = open(&bed);
+            account(&m).await;
+            let (other, stop) = (MailboxId(2), Arc::new(AtomicBool::new(false)));
+            let (store, told) = (m.store().clone(), stop.clone());
+            let compactor = tokio::task::spawn_blocking(move || {
+                let mut copied = 0;
+                while !told.load(Ordering::Relaxed) {
+                    copied += store.compact(TABLES, &mut || true).unwrap().copied;
+                }
+                copied
+            });
+            let (mut r, mut sent) = (Random(1), BTreeMap::new());
+            let mut clients = vec![Client::new(&m, INBOX).await, Client::new(&m, other).await];
+            for n in 0..300 {
+                let body = format!("Subject: {n}\r\n\r\n{}", "hello\r\n".repeat(30));
+                let arrival = deliver(&m, INBOX, body.as_bytes(), Flags::default()).await;
+                sent.insert(arrival.email, body);
+                let view = clients[n % 2].view.clone();
+                let max = u64::from(view.index().max_uid()) + 2;
+                let from = r.below(max) as u32;
+                let uids = UidSet::from_ranges([(from, from + r.below(8) as u32)]);
+                match r.below(6) {
+                    0 => drop(view.expunge(Some(uids), true).await.unwrap()),
+                    1 => drop(view.copy(uids, other, false).await.unwrap()),
+                    2 => drop(view.copy(uids, if n % 2 == 0 { other } else { INBOX }, true).await.unwrap()),
+                    _ => {}
+                }
+                clients[n % 2].listen().await;
+                for (_, email, _) in clients[n % 2].known.clone() {
+                    let blobs = m.store().clone();
+                    let read = move |tx: &mut store::Tx<'_>| {
+                        let mut bytes = Vec::new();
+                        if let Some(row) = verbs::email(tx, ME, email)? {
+                            blobs.blob(row.blob)?.read(0, u64::MAX, &mut bytes)?;
+                        }
+                        Ok(bytes)
+                    };
+                    let bytes = m.store().read(read).await.unwrap();
+                    assert!(bytes.is_empty() || bytes == sent[&email].as_bytes(), "{}", bed.name());
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+            assert!(compactor.await.unwrap() > 0, "{}", bed.name());
+            for client in &mut clients {
+                client.listen().await;
+                let fresh = Client::new(&m, client.view.mailbox()).await;
+                assert_eq!(client.known, fresh.known, "{}", bed.name());
+            }
+            check(&m).await;
+            // Emptied, all but what is written to is given back.
+            for client in clients {
+                client.view.expunge(None, true).await.unwrap();
+                client.view.expunge(Some(UidSet::from_ranges([(1, u32::MAX)])), true).await.unwrap();
+            }
+            let store = m.store().clone();
+            tokio::task::spawn_blocking(move || {
+                let left = || store.scan_packs(|_, _, _| {}).unwrap().len();
+                for _ in 0..500 {
+                    store.compact(TABLES, &mut || true).unwrap();
+                    if left() <= 1 {
+                        return;
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+                panic!("{} packs are left", left());
+            })
+            .await
+            .unwrap();
+            check(&m).await;
+        });
+        drop(runtime);
+    }
 }
 
 #[test]

@@ -59,7 +59,14 @@ async fn pay(inner: &Inner, id: QueueId) {
 }
 
 async fn report(inner: &Inner, id: QueueId) -> base::Result<()> {
-    let Some((message, deliveries)) = inner.store.read(move |tx| queue::show(tx, id)).await? else { return Ok(()) };
+    let blobs = inner.store.clone();
+    let work = move |tx: &mut Tx<'_>| {
+        let Some((message, deliveries)) = queue::show(tx, id)? else { return Ok(None) };
+        // Opened in the read that read its row: later it may have moved.
+        let blob = blobs.blob(message.blob)?;
+        Ok(Some((message, deliveries, blob)))
+    };
+    let Some((message, deliveries, blob)) = inner.store.read(work).await? else { return Ok(()) };
     let about: Vec<Standing> = deliveries.into_iter().filter(|d| !d.owed.is_nothing()).collect();
     let Some(to) = message.from.clone() else { return Ok(()) };
     if about.is_empty() {
@@ -76,7 +83,7 @@ async fn report(inner: &Inner, id: QueueId) -> base::Result<()> {
     let body = {
         let (hostname, random) = (inner.hostname.as_str(), inner.random());
         let report = Report { hostname, message: &message, about: &about, to: &to, domain, now, random };
-        let original = original(&message, &inner.store.blob(message.blob)?)?;
+        let original = original(&message, &blob)?;
         report.write(&match &original {
             Bytes::Whole(bytes) => Original::Whole(bytes),
             Bytes::Header(bytes) => Original::Header(bytes),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::Reply;
-use queue::{Outcome, Said};
+use queue::{Message, Outcome, Said};
 use smtp::{Mail, Rcpt, Recipient};
+use store::BlobReader;
 
 use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls};
 use crate::hops::Work;
@@ -154,9 +155,21 @@ async fn next(inner: &Inner, hop: &Hop, connection: &mut Connection) -> Option<W
     }
 }
 
+/// The bytes of a message. It was claimed a while ago, and they may have been moved since.
+async fn bytes(inner: &Inner, m: &Message) -> store::Result<BlobReader> {
+    let (id, store) = (m.id, inner.store.clone());
+    match inner.store.blob(m.blob) {
+        Ok(blob) => Ok(blob),
+        Err(e) => match inner.store.read(move |tx| queue::blob(tx, id)?.map(|b| store.blob(b)).transpose()).await? {
+            Some(blob) => Ok(blob),
+            None => Err(e),
+        },
+    }
+}
+
 async fn attempt(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, work: Work) {
     let m = &work.message;
-    let blob = match inner.store.blob(m.blob) {
+    let blob = match bytes(inner, m).await {
         Ok(blob) => blob,
         Err(error) => {
             tracing::error!(queue = %m.id, %error, "a message in the queue cannot be read");

@@ -165,17 +165,21 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// Which engine keeps the tables.
+/// Which engine keeps the tables, and how the packs are kept.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct StoreConfig {
     /// `sqlite`, or `postgres://user@host/database`.
     pub url: String,
+    /// A pack of mailboxes' mail is full at this many octets.
+    pub pack_octets: u64,
+    /// Seconds from one look for dead space in the packs to the next.
+    pub compact_seconds: u64,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        StoreConfig { url: "sqlite".into() }
+        StoreConfig { url: "sqlite".into(), pack_octets: 1 << 30, compact_seconds: 3600 }
     }
 }
 
@@ -270,6 +274,12 @@ impl Config {
         if self.store.url != "sqlite" && !self.store.url.starts_with("postgres") {
             return Err("[store] url: \"sqlite\", or \"postgres://user@host/database\"".into());
         }
+        if !(64 << 10..16 << 30).contains(&self.store.pack_octets) {
+            return Err(format!("[store] pack_octets = {}: from 65536 up to 16 GiB", self.store.pack_octets));
+        }
+        if self.store.compact_seconds == 0 {
+            return Err("[store] compact_seconds = 0: at least 1".into());
+        }
         Ok(())
     }
 }
@@ -325,6 +335,8 @@ mod tests {
             ("hostname = \"mx\"\ndata = \"d\"\n[tls]\nkey = \"a\"\n", &["line 3", "certificate"]),
             ("hostname = \"mx\"\ndata = \"d\"\n[[tls]]\ncertificate = \"a\"\nky = \"a\"\n", &["line 5", "ky"]),
             ("hostname = \"mx\"\ndata = \"d\"\ntls = \"cert.pem\"\n", &["line 3", "[[tls]]"]),
+            ("hostname = \"mx\"\ndata = \"d\"\n[store]\npack_octets = 1\n", &["pack_octets", "65536"]),
+            ("hostname = \"mx\"\ndata = \"d\"\n[store]\ncompact_seconds = 0\n", &["compact_seconds"]),
         ] {
             let error = parse(text).unwrap_err();
             assert!(words.iter().all(|w| error.contains(w)), "{error}");

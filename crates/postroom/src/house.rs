@@ -5,12 +5,15 @@ use std::sync::Arc;
 use base::{Clock, SystemClock};
 use directory::Directory;
 use mailbox::Mailboxes;
-use store::{Migrations, Options, Store};
+use store::{Migrations, Options, References, Store};
 
 use crate::config::Config;
 
 /// Everybody's tables.
 const TABLES: [Migrations; 4] = [directory::MIGRATIONS, mailbox::MIGRATIONS, queue::MIGRATIONS, trust::MIGRATIONS];
+
+/// Whose rows refer to blobs.
+pub const REFERENCES: &[References] = &[mailbox::REFERENCES, queue::REFERENCES];
 
 /// The open store and what stands on it.
 #[derive(Clone)]
@@ -33,6 +36,7 @@ impl House {
             "sqlite" => Options::sqlite(&config.data),
             url => Options::postgres(&config.data, url),
         };
+        let options = Options { pack_octets: config.store.pack_octets, ..options };
         let open = move || Store::open(&options, &TABLES);
         // Opening waits for the disk or for PostgreSQL.
         let store = tokio::task::spawn_blocking(open).await.map_err(|_| store::Error::Closed)??;

@@ -8,6 +8,7 @@ mod addresses;
 mod admin;
 mod certificates;
 mod cli;
+mod compact;
 mod config;
 mod control;
 mod credential;

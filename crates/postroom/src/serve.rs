@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use trust::Keys;
 
+use crate::compact;
 use crate::config::{Config, SmarthostConfig};
 use crate::house::House;
 use crate::watch::Watch;
@@ -92,6 +93,8 @@ pub async fn run(config: Config) -> Result<(), String> {
         }
     });
     tasks.spawn(outbox.run(stopped(stopping.clone())));
+    let every = Duration::from_secs(config.store.compact_seconds);
+    tasks.spawn(compact::run(house.store.clone(), every, stopping.clone()));
     println!("postroom: ready");
     let _ = std::io::stdout().flush();
     signalled().await.map_err(|e| format!("waiting for signals: {e}"))?;

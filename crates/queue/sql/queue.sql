@@ -90,6 +90,18 @@ UPDATE queue_delivery SET state = 4, owed = 0 WHERE message = ?1 AND state = 0;
 -- Whether a pack is still in use: its blobs are the numbers of a range.
 SELECT 1 FROM queue_message WHERE blob >= ?1 AND blob < ?2 LIMIT 1;
 
+-- name: blobs_of_pack
+-- What lives in a pack: a mail may be in the queue and in mailboxes too.
+SELECT blob, max(octets) FROM queue_message WHERE blob >= ?1 AND blob < ?2 GROUP BY blob ORDER BY blob LIMIT ?3;
+
+-- name: repoint
+-- The blob was copied. On PostgreSQL a row may go while this waits for it.
+UPDATE queue_message SET blob = ?2
+WHERE blob = ?1 AND id IN (SELECT id FROM queue_message WHERE blob = ?1 ORDER BY id LIMIT ?3);
+
+-- name: message_blob
+SELECT blob FROM queue_message WHERE id = ?1;
+
 -- name: verify_messages
 SELECT id, blob, CAST(length(prefix) AS BIGINT), octets, total, open,
     (SELECT count(*) FROM queue_delivery d WHERE d.message = m.id),

@@ -14,6 +14,7 @@
 //! message's rows go, and the pack with its bytes once nothing else refers to it ([`refers_between`]).
 
 mod admin;
+mod blobs;
 mod claim;
 mod enqueue;
 mod entry;
@@ -23,11 +24,12 @@ mod schema;
 mod verify;
 
 pub use admin::{Cancelled, Report, Standing, cancel, owing, page, reported, retry, show};
+pub use blobs::{REFERENCES, blob, refers_between};
 pub use claim::{Claimed, Outcome, Release, Said, Settled, claim_due, next_due, record, release};
 pub use enqueue::{Fate, NewDelivery, NewMessage, enqueue};
 pub use entry::{Delivery, Message, Owed, State};
 pub use id::{BadQueueId, QueueId};
-pub use open::{Event, Queue, refers_between};
+pub use open::{Event, Queue};
 pub use schema::{ALL, MIGRATIONS};
 pub use verify::verify;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use base::{BlobId, Timestamp};
+use base::Timestamp;
 use store::{Result, Store, Tx, params};
 
 use crate::{QueueId, schema};
@@ -56,12 +56,4 @@ impl Queue {
     pub(crate) fn epoch(&self) -> i64 {
         self.epoch
     }
-}
-
-/// Whether any message's bytes are a blob of `from..to`.
-///
-/// # Errors
-/// The store's.
-pub fn refers_between(tx: &mut Tx<'_>, from: BlobId, to: BlobId) -> Result<bool> {
-    Ok(tx.row(&schema::BLOBS_BETWEEN, params![from, to], |_| Ok(()))?.is_some())
 }

@@ -16,7 +16,7 @@ use mailbox::verbs::{self, INBOX};
 use mailbox::{UidSet, View};
 use net::Stream;
 use pop3::{Config, Event, Secret, Server, Tls};
-use store::BlobReader;
+use store::{BlobReader, Tx};
 
 use crate::conn::{Conn, Read};
 use crate::sign_in::{Progress, SignIn, mechanisms, password_sign_in};
@@ -246,8 +246,13 @@ impl Session {
 
     async fn find(&self, account: AccountId, email: EmailId) -> store::Result<Option<Sending>> {
         let store = self.services.mailboxes.store();
-        let Some(row) = store.read(move |tx| verbs::email(tx, account, email)).await? else { return Ok(None) };
-        Ok(Some(Sending { prefix: row.prefix, blob: store.blob(row.blob)?, octets: row.octets }))
+        let blobs = store.clone();
+        // Opened in the read that read its row: later it may have moved.
+        let work = move |tx: &mut Tx<'_>| {
+            let Some(row) = verbs::email(tx, account, email)? else { return Ok(None) };
+            Ok(Some(Sending { prefix: row.prefix, blob: blobs.blob(row.blob)?, octets: row.octets }))
+        };
+        store.read(work).await
     }
 
     /// Streams a mail: only a piece of it is in memory. When it cannot be read to its end the connection breaks, so that

@@ -130,6 +130,10 @@ impl BlobReader {
         Ok(BlobReader { file, id, start: at + Header::LEN as u64, header })
     }
 
+    pub(crate) fn header(&self) -> Header {
+        self.header
+    }
+
     /// Octets.
     pub fn len(&self) -> u64 {
         self.header.length

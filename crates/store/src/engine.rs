@@ -10,6 +10,7 @@ use std::time::Duration;
 use base::BlobId;
 
 use crate::blob::{BlobReader, Class, Staged, Stager};
+use crate::compact::Generations;
 use crate::events::{Subscriber, Subscribers};
 use crate::job::{Job, Lane, Queue, WriteJob};
 use crate::migrate::Migrations;
@@ -27,6 +28,8 @@ pub struct Options {
     pub engine: Engine,
     /// Threads for reads, a connection each.
     pub readers: usize,
+    /// A lasting pack is full at this many octets; below 16 GiB.
+    pub pack_octets: u64,
 }
 
 /// Where the tables are.
@@ -59,7 +62,7 @@ impl Options {
     /// The embedded engine in `dir`.
     pub fn sqlite(dir: impl Into<PathBuf>) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Options { dir: dir.into(), engine: Engine::Sqlite, readers: cores.clamp(2, 16) }
+        Options { dir: dir.into(), engine: Engine::Sqlite, readers: cores.clamp(2, 16), pack_octets: 1 << 30 }
     }
 
     /// The packs in `dir`, the tables in the database at `url`, by four connections for jobs.
@@ -121,6 +124,7 @@ struct Inner {
     subscribers: Arc<Subscribers>,
     append: Option<pack::Sender>,
     reads: Option<mpsc::SyncSender<Read>>,
+    generations: Generations,
     stop: Arc<Stop>,
     threads: Vec<JoinHandle<()>>,
     /// Held as long as the store is open: two servers on one directory would overwrite each other.
@@ -138,7 +142,7 @@ impl Store {
         make_private_dir(dir)?;
         let lock = lock(dir)?;
         let (queue, subscribers, stop) = (Arc::new(Queue::new()), Arc::new(Subscribers::default()), Stop::new());
-        let packs = Arc::new(Packs::open(&dir.join("packs"), queue.clone())?);
+        let packs = Arc::new(Packs::open(&dir.join("packs"), options.pack_octets, queue.clone())?);
         let (reads, waiting) = mpsc::sync_channel::<Read>(4096);
         let shared = Shared {
             queue: queue.clone(),
@@ -163,7 +167,8 @@ impl Store {
             })?
         });
         let (dir, append, reads) = (dir.clone(), Some(append), Some(reads));
-        let inner = Inner { dir, packs, queue, subscribers, append, reads, stop, threads, _lock: lock };
+        let generations = Generations::default();
+        let inner = Inner { dir, packs, queue, subscribers, append, reads, generations, stop, threads, _lock: lock };
         Ok(Store { inner: Arc::new(inner) })
     }
 
@@ -254,7 +259,12 @@ impl Store {
         work: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<tokio::sync::oneshot::Receiver<Result<T>>> {
         let (done, wait) = tokio::sync::oneshot::channel();
-        let read: Read = Box::new(move |tx| drop(done.send(tx.and_then(work))));
+        // Before its snapshot, to its end.
+        let generation = self.inner.generations.enter();
+        let read: Read = Box::new(move |tx| {
+            drop(done.send(tx.and_then(work)));
+            drop(generation);
+        });
         match &self.inner.reads {
             None => Err(Error::Closed),
             Some(reads) => reads.try_send(read).map(|()| wait).map_err(|e| match e {
@@ -269,7 +279,8 @@ impl Store {
         Stager::new(self.inner.packs.clone(), class)
     }
 
-    /// Opens a blob for reading.
+    /// Opens a blob for reading. In the [read](Store::read) that read its id it is there. Later that id may lead nowhere,
+    /// never elsewhere: the blob was deleted or [moved](Store::compact), and the row is to be read again.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when there is none of that id.
@@ -303,10 +314,19 @@ impl Store {
             Ok(unused)
         });
         let unused = unused.await?;
-        for number in &unused {
-            self.inner.packs.discard(*number, Class::Transit);
-        }
-        Ok(unused.len())
+        Ok(unused.into_iter().filter(|number| self.inner.packs.discard_idle(*number)).count())
+    }
+
+    pub(crate) fn packs(&self) -> &Packs {
+        &self.inner.packs
+    }
+
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.inner.queue
+    }
+
+    pub(crate) fn generations(&self) -> &Generations {
+        &self.inner.generations
     }
 
     /// Adds a subscriber to all events from here on.

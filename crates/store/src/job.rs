@@ -64,8 +64,12 @@ where
 
     fn finish(self: Box<Self>, outcome: Result<()>) {
         let WriteJob { result, done, placed, .. } = *self;
-        // Who hears of the commit may sweep at once.
-        drop(placed);
+        match &outcome {
+            // Nobody knows whether rows refer to the blobs now, or will after a crash: their packs stay.
+            Err(Error::Io(_)) => placed.pins.into_iter().for_each(std::mem::forget),
+            // Who hears of the commit may sweep at once.
+            _ => drop(placed),
+        }
         // Nobody waits any more when the session was dropped: the work is done all the same.
         let _ = done.send(outcome.and_then(|()| result.ok_or(Error::Closed)));
     }

@@ -27,6 +27,7 @@
 //! ```
 
 mod blob;
+mod compact;
 mod engine;
 mod error;
 mod events;
@@ -40,6 +41,7 @@ mod sqlite;
 mod tx;
 
 pub use blob::{BlobReader, Class, Staged, Stager};
+pub use compact::{Blobs, Compacted, References};
 pub use engine::{Engine, Options, Store, make_private_dir};
 pub use error::{Error, Result};
 pub use events::{Event, Gap, Subscriber};

@@ -22,14 +22,8 @@ use crate::{Error, Result, Tx};
 const MAGIC: &[u8; 16] = b"postroom pack 1\n";
 const RECORD: &[u8; 4] = b"rec1";
 
-/// A pack is full at this many octets; the next record begins a new one. Those of the short-lived are small, as one goes
-/// only when all that is in it has.
-fn full(class: Class) -> u64 {
-    match class {
-        Class::Transit => 64 << 20,
-        Class::Lasting => 1 << 30,
-    }
-}
+/// A pack of the short-lived is full at this many octets. They are small, as one goes only when all that is in it has.
+const TRANSIT_FULL: u64 = 64 << 20;
 
 /// How many octets of waiting blobs go into one write.
 const BATCH: usize = 8 << 20;
@@ -64,6 +58,11 @@ impl Header {
         Some(Header { length: u64::from_le_bytes(b[8..16].try_into().ok()?), checksum: b[16..].try_into().ok()? })
     }
 
+    /// What a record of so many octets takes, up to where the next one may begin.
+    pub(crate) fn space(length: u64) -> u64 {
+        length.saturating_add(Self::LEN as u64).saturating_add(7) & !7
+    }
+
     /// Where the next record begins, when this one begins at `at`.
     fn next(&self, at: u64) -> Option<u64> {
         at.checked_add(Self::LEN as u64)?.checked_add(self.length)?.checked_next_multiple_of(8)
@@ -71,7 +70,7 @@ impl Header {
 }
 
 /// A blob's id from its place; `at` is a multiple of 8.
-fn id(number: u32, at: u64) -> BlobId {
+pub(crate) fn id(number: u32, at: u64) -> BlobId {
     BlobId((i64::from(number) << 32) | (at / 8) as i64)
 }
 
@@ -88,11 +87,13 @@ pub(crate) struct Packs {
     dir: PathBuf,
     files: RwLock<HashMap<u32, (Class, Pin)>>,
     numbers: Arc<Numbers>,
+    /// When a lasting pack is full.
+    full: u64,
 }
 
 impl Packs {
     /// Opens the directory of packs, making it where it is missing. No pack can be made before [`Packs::reserve`].
-    pub(crate) fn open(dir: &Path, queue: Arc<Queue>) -> Result<Self> {
+    pub(crate) fn open(dir: &Path, full: u64, queue: Arc<Queue>) -> Result<Self> {
         let failed = |e| Error::io(format_args!("opening packs in {}", dir.display()), e);
         std::fs::create_dir_all(dir).map_err(failed)?;
         let mut files = HashMap::new();
@@ -103,12 +104,20 @@ impl Packs {
             }
         }
         let after = files.keys().max().copied().unwrap_or(0);
-        Ok(Packs { dir: dir.to_owned(), files: RwLock::new(files), numbers: Numbers::new(after, queue) })
+        Ok(Packs { dir: dir.to_owned(), files: RwLock::new(files), numbers: Numbers::new(after, queue), full })
     }
 
     /// Reserves the first numbers of this life, inside the transaction that opens the tables.
     pub(crate) fn reserve(&self, tx: &mut Tx<'_>) -> Result<()> {
         self.numbers.open(tx)
+    }
+
+    /// A pack is full at this many octets; the next record begins a new one.
+    pub(crate) fn full(&self, class: Class) -> u64 {
+        match class {
+            Class::Transit => TRANSIT_FULL,
+            Class::Lasting => self.full,
+        }
     }
 
     fn path(&self, number: u32, class: Class) -> PathBuf {
@@ -138,16 +147,42 @@ impl Packs {
         idle.map(|(number, _)| *number).collect()
     }
 
+    /// The same in ascending order, each with its octets.
+    pub(crate) fn settled(&self, class: Class) -> Result<Vec<(u32, u64)>> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let mut settled = Vec::new();
+        for (number, (_, file)) in files.iter().filter(|(_, (c, file))| *c == class && Arc::strong_count(file) == 1) {
+            settled.push((*number, file.metadata().map_err(|e| Error::io("looking at a pack", e))?.len()));
+        }
+        settled.sort_unstable();
+        Ok(settled)
+    }
+
     /// The ids that the blobs of a pack can have.
     pub(crate) fn ids(number: u32) -> std::ops::Range<BlobId> {
         BlobId(i64::from(number) << 32)..BlobId((i64::from(number) + 1) << 32)
     }
 
-    /// Deletes a pack that nothing refers to.
+    /// Deletes a pack that nothing refers to, unless somebody holds it; gives whether it did.
+    pub(crate) fn discard_idle(&self, number: u32) -> bool {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let idle = files.get(&number).filter(|(_, file)| Arc::strong_count(file) == 1).map(|(class, _)| *class);
+        let Some(class) = idle else { return false };
+        files.remove(&number);
+        drop(files);
+        self.delete(number, class);
+        true
+    }
+
+    /// Deletes a pack that was given up.
     pub(crate) fn discard(&self, number: u32, class: Class) {
         self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        self.delete(number, class);
+    }
+
+    fn delete(&self, number: u32, class: Class) {
         if let Err(e) = std::fs::remove_file(self.path(number, class)) {
-            tracing::warn!(pack = number, error = %e, "could not delete a pack that was given up");
+            tracing::warn!(pack = number, error = %e, "could not delete a pack of no further use");
         }
     }
 
@@ -285,7 +320,7 @@ struct Open {
 }
 
 /// Where the staged bytes of a job went.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Placed {
     /// In the order staged.
     pub(crate) blobs: Vec<BlobId>,
@@ -303,7 +338,7 @@ impl Staged {
 }
 
 impl Placed {
-    fn add(&mut self, blob: BlobId, pin: &Pin) {
+    pub(crate) fn add(&mut self, blob: BlobId, pin: &Pin) {
         self.blobs.push(blob);
         self.pins.push(pin.clone());
     }
@@ -334,7 +369,7 @@ impl Current {
             if !records.is_empty() {
                 let open = self.open.get_mut(&class).ok_or(Error::Closed)?;
                 open.write(&records)?;
-                if open.end >= full(class) {
+                if open.end >= packs.full(class) {
                     self.open.remove(&class);
                 }
             }

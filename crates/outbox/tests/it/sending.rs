@@ -178,3 +178,19 @@ async fn trap_30_eight_bits_go_only_where_they_are_taken() {
     assert!(w.mail(2).await.contains("Status: 5.6.3\r\n"));
     w.check().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_mail_whose_bytes_are_moved_while_it_stands_in_line_is_sent() {
+    let (net, slow) = Net::default().mx("b.test", 10, "a.b.test", 1, rules(&[("greeting", Act::Stall)]));
+    let (net, host) = net.mx("b.test", 20, "b.b.test", 2, Character::default());
+    let w = net.world().await;
+    // So large that it has a pack of its own.
+    let body = format!("{BODY}{}", "moved\r\n".repeat(50_000));
+    let id = w.enqueue("me@example.test", &["jane@b.test"], None, &body).await;
+    w.until("it stands in line", async || !slow.said().is_empty()).await;
+    w.moved(id, &body).await;
+    w.pass(10 * MINUTE).await;
+    w.until_gone(id).await;
+    assert!(host.taken()[0].body == format!("{PREFIX}{body}"));
+    w.check().await;
+}

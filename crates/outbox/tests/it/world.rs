@@ -222,6 +222,18 @@ impl World {
         id
     }
 
+    /// The bytes of a message are copied elsewhere, and the pack they were in is deleted.
+    pub async fn moved(&self, id: QueueId, body: &str) {
+        let mut stager = self.store.stager(Class::Transit);
+        stager.push(body.as_bytes()).unwrap();
+        let work = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
+            let old = queue::blob(tx, id)?.expect("a message");
+            (queue::REFERENCES.repoint)(tx, old, blobs[0], 10)
+        };
+        let moved = self.store.write_with(Lane::Interactive, vec![stager.finish().unwrap()], work).await.unwrap();
+        assert_eq!((moved, self.store.sweep_transit(queue::refers_between).await.unwrap()), (1, 1));
+    }
+
     /// The deliveries of a message; none when it is finished.
     pub async fn show(&self, id: QueueId) -> Vec<Standing> {
         self.store.read(move |tx| queue::show(tx, id)).await.unwrap().map_or(Vec::new(), |(_, d)| d)
