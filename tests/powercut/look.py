@@ -1,6 +1,8 @@
 """What a program finds in an account after a cut, by POP3 and by IMAP."""
 
+import json
 import re
+from collections import Counter
 
 from mail import fields_before
 from postroom import PASSWORD, Dialogue, Server
@@ -41,6 +43,30 @@ def _by_pop3(server: Server, account: str) -> list[tuple[bytes, Kept, None]]:
         end = data.index(b"\r\n.\r\n")
         found.append((re.sub(rb"^\.", b"", data[: end + 2], flags=re.M), Kept(), None))
         data = data[end + 5 :]
+    return found
+
+
+def waiting(server: Server) -> dict[str, dict]:
+    """By recipient: what of the queue is still to be sent, with its message's number as `id`."""
+    listed = json.loads(server.cli("--json", "queue", "list"))
+    assert len(listed) < 1000, "the list is cut"
+    return {
+        each["to"]: {**each, "id": message["id"]}
+        for message in listed
+        for each in message["recipients"]
+        if each["state"] in ("waiting", "claimed")
+    }
+
+
+def is_empty(server: Server) -> bool:
+    return server.cli("--json", "queue", "list").strip() == "[]"
+
+
+def reports(server: Server, account: str) -> Counter:
+    """How many reports an account has about each recipient (RFC 3464 §2.3.2)."""
+    found = Counter()
+    for raw, *_ in _by_pop3(server, account):
+        found.update(to.decode() for to in re.findall(rb"^Final-Recipient: *rfc822; *(\S+)", raw, re.M | re.I))
     return found
 
 

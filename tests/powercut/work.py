@@ -1,5 +1,7 @@
 """The work during which the power may fail: clients that note in the ledger what they were promised."""
 
+import base64
+import json
 import poplib
 import random
 import re
@@ -12,14 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 from mail import message
 from postroom import DOMAIN, PASSWORD, Closed, Dialogue, Failed, Server, user
-from powercut.ledger import Kept, Ledger
-from powercut.look import fetched, mailboxes, signed_in, token_of
+from powercut.ledger import Kept, Ledger, Life
+from powercut.look import fetched, mailboxes, signed_in, token_of, waiting
+from powercut.sink import ELSEWHERE
 
 # Mail comes to all; the last is read by IMAP, the others by POP3.
 ACCOUNTS = [user(n) for n in range(3)]
 FETCHED, FILED = ACCOUNTS[:-1], ACCOUNTS[-1]
+# Sends mail elsewhere, and gets only reports.
+WRITER = user(3)
 FLAGS = ["\\Seen", "\\Flagged", "\\Answered", "$Label1"]
-SENDERS = 6
+SENDERS, WRITERS = 5, 2
 # All work so long, then rest so long: SQLite begins its log anew only when all of it has been copied.
 WORK_SECONDS, REST_SECONDS = 0.8, 0.7
 # What a client meets when the server dies: its work ends there.
@@ -35,7 +40,8 @@ class Work:
         self.stop, self.awake = threading.Event(), threading.Event()
 
     def run(self, enough: Callable[[], bool]) -> None:
-        clients = [self.send] * SENDERS + [self.fetch, self.file, self.add_accounts]
+        clients = [self.send] * SENDERS + [self.write] * WRITERS
+        clients += [self.look_after_queue, self.fetch, self.file, self.add_accounts]
         with ThreadPoolExecutor(len(clients)) as pool:
             running = [
                 pool.submit(self._one, client, f"{self.name}-{n}", random.Random(self.chance.random()))
@@ -95,6 +101,51 @@ class Work:
         for step in [[step] for step in steps] if port == "lmtp" else [steps]:
             smtp.expect("250")
             self.ledger.done(step)
+
+    def write(self, name: str, chance: random.Random) -> None:
+        """Submits mail for elsewhere, some of it to accounts of ours too."""
+        with self.server.connect("submission") as smtp:
+            smtp.reply()
+            smtp.ask("EHLO client.test", "250")
+            login = base64.b64encode(f"\0{WRITER}\0{PASSWORD}".encode()).decode()
+            smtp.ask(f"AUTH PLAIN {login}", "235")
+            sent = 0
+            while self._pause(0.03):
+                sent += 1
+                self._write_one(smtp, f"{name}-{sent}", chance)
+                del smtp.said[:]
+
+    def _write_one(self, smtp: Dialogue, token: str, chance: random.Random) -> None:
+        kinds = chance.choice([["good"], ["good"], ["good", "good"], ["good", "bad"], ["told"], ["slow"]])
+        ours = chance.sample(ACCOUNTS, chance.choice([0, 0, 1, 2])) if kinds != ["slow"] else []
+        # A failure is reported always, a success where that is asked for (RFC 3461 §4.1).
+        away = {f"{kind}-{token}-{n}@{ELSEWHERE}": int(kind in ("bad", "told")) for n, kind in enumerate(kinds)}
+        raw = mail(token, chance)
+        smtp.ask(f"MAIL FROM:<{WRITER}>", "250")
+        for each in [*away, *ours]:
+            smtp.ask(f"RCPT TO:<{each}>" + " NOTIFY=SUCCESS,FAILURE" * each.startswith("told"), "250")
+        smtp.ask("DATA", "354")
+        steps = self.ledger.arriving(token, raw, ours) + self.ledger.departing(token, raw, away)
+        smtp.socket.sendall(raw + b".\r\n")
+        smtp.expect("250")
+        self.ledger.done(steps)
+
+    def look_after_queue(self, name: str, chance: random.Random) -> None:
+        """Looks what is still in the queue, and takes back half of what the host puts off."""
+        while self._pause(0.2):
+            known = [to for to, mail in list(self.ledger.leaving.items()) if mail.accepted.done is not None]
+            found = waiting(self.server)
+            self.ledger.seen_gone(known, set(found))
+            for to, delivery in found.items():
+                if to.startswith("slow") and chance.random() < 0.5:
+                    self._cancel(to, delivery["id"])
+
+    def _cancel(self, to: str, number: str) -> None:
+        (step,) = self.ledger.begin([(Life(), None)])
+        self.ledger.leaving[to].cancelled = step
+        # One that is just being tried goes on.
+        if json.loads(self.server.cli("--json", "queue", "cancel", number))["cancelled"]:
+            self.ledger.done([step])
 
     def fetch(self, name: str, chance: random.Random) -> None:
         """Deletes about half of what is in some mailbox; only QUIT makes it so (RFC 1939 §6)."""
