@@ -109,7 +109,7 @@ fn checkpoint(c: &Connection) -> Result<i64> {
     Ok(c.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| r.get(1))?)
 }
 
-/// One transaction of the jobs that wait: a savepoint each, one fsync for all. An I/O error fails the whole group.
+/// One transaction of the jobs that wait: a savepoint each, one fsync for all. When the engine fails, the whole group does.
 fn group(c: &Connection, first: Box<dyn Job>, queue: &Queue, subscribers: &Subscribers) {
     let mut jobs: Vec<(Box<dyn Job>, Result<()>)> = Vec::new();
     let mut tx = Tx::sqlite(c);
@@ -117,10 +117,10 @@ fn group(c: &Connection, first: Box<dyn Job>, queue: &Queue, subscribers: &Subsc
         let (mut next, began) = (Some(first), Instant::now());
         while let Some(mut job) = next {
             let result = one(c, &mut tx, &mut *job);
-            let broken = matches!(&result, Err(Error::Io(_) | Error::Corrupt(_)));
-            jobs.push((job, result));
-            if broken {
-                return jobs.last().map_or(Ok(()), |(_, r)| r.clone());
+            let broken = result.as_ref().err().cloned();
+            jobs.push((job, result.unwrap_or(Ok(()))));
+            if let Some(e) = broken {
+                return Err(e);
             }
             let full = jobs.len() >= GROUP_JOBS || began.elapsed() >= GROUP_TIME;
             next = if full { None } else { queue.more() };
@@ -147,13 +147,21 @@ fn group(c: &Connection, first: Box<dyn Job>, queue: &Queue, subscribers: &Subsc
     }
 }
 
-/// Runs one job inside its savepoint; a refusal or a panic takes back what it did, and only that.
-fn one(c: &Connection, tx: &mut Tx<'_>, job: &mut dyn Job) -> Result<()> {
+/// Runs one job inside its savepoint; a refusal, a row that makes no sense to it or a panic takes back what it did, and
+/// only that.
+///
+/// # Errors
+/// What the engine itself failed at: nothing that it was told since the last commit is certain any more.
+fn one(c: &Connection, tx: &mut Tx<'_>, job: &mut dyn Job) -> Result<Result<()>> {
     statement(c, "SAVEPOINT job")?;
     let events = tx.events.len();
     let result =
         catch_unwind(AssertUnwindSafe(|| job.run(tx))).unwrap_or_else(|_| Err(Error::Sql("a job panicked".into())));
-    let result = tx.failed.take().map_or(result, Err);
+    let result = match tx.failed.take() {
+        Some(e @ (Error::Io(_) | Error::Corrupt(_))) => return Err(e),
+        Some(e) => Err(e),
+        None => result,
+    };
     if result.is_err() && !c.is_autocommit() {
         tx.events.truncate(events);
         statement(c, "ROLLBACK TO job")?;
@@ -161,7 +169,7 @@ fn one(c: &Connection, tx: &mut Tx<'_>, job: &mut dyn Job) -> Result<()> {
     if !c.is_autocommit() {
         statement(c, "RELEASE job")?;
     }
-    result
+    Ok(result)
 }
 
 fn statement(c: &Connection, sql: &str) -> Result<()> {

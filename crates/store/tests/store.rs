@@ -34,6 +34,27 @@ fn refusal() -> Error {
 }
 
 #[test]
+fn a_job_that_finds_a_damaged_row_fails_alone() {
+    for bed in engines() {
+        let store = bed.open(&[TABLES]);
+        block_on(async {
+            let jobs: Vec<_> = (0..200)
+                .map(|k| {
+                    store.write_with(Lane::Interactive, Vec::new(), move |tx, _| {
+                        tx.execute(&ADD, params![1, k, None::<i64>])?;
+                        if k % 3 == 0 { Err(Error::Corrupt("its row is no row".into())) } else { Ok(k) }
+                    })
+                })
+                .collect();
+            for (k, job) in (0..).zip(jobs) {
+                assert_eq!(job.await.ok(), (k % 3 != 0).then_some(k), "{}", bed.name());
+            }
+        });
+        assert_eq!(count(&store, 1), 133);
+    }
+}
+
+#[test]
 fn a_refused_job_leaves_nothing_and_its_neighbours_alone() {
     for bed in engines() {
         let store = bed.open(&[TABLES]);
