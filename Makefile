@@ -10,6 +10,9 @@ PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 export PATH
 SHELL := /bin/bash
 
+# What is asked of the server on PostgreSQL too.
+POSTGRESQL := $(foreach what,cli smtp pop3 imap imap_model outbound,tests/test_$(what).py)
+
 .PHONY: run test bench fuzz soak check unit e2e binary
 
 ## run: install what is missing, build, and serve from ./data
@@ -44,6 +47,8 @@ binary:
 ## e2e: real clients against a real server; ARGS go to pytest
 e2e: binary
 	POSTROOM_BIN=$(BINARY) POSTROOM_CACHE=$(CACHE) $(CACHE)/python/bin/pytest tests $(ARGS)
+	if [ -z "$(ARGS)" ]; then POSTROOM_BIN=$(BINARY) POSTROOM_CACHE=$(CACHE) POSTROOM_STORE=postgresql \
+	  $(CACHE)/python/bin/pytest $(POSTGRESQL); fi
 
 ## fuzz: each wire machine for a share of SECONDS
 fuzz:

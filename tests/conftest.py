@@ -20,6 +20,7 @@ excluded: Counter = Counter()
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs(*parts): left out until READY in conftest.py has all of the parts")
+    config.addinivalue_line("markers", "embedded: looks at what the embedded store does; left out on PostgreSQL")
     config.addinivalue_line("markers", "ours: says how Postroom does it where servers differ; left out for a peer")
 
 
@@ -31,6 +32,8 @@ def pytest_collection_modifyitems(config, items):
         missing = {part for mark in item.iter_markers("needs") for part in mark.args} - have
         if peer and item.get_closest_marker("ours"):
             missing.add("postroom")
+        if os.environ.get("POSTROOM_STORE") == "postgresql" and item.get_closest_marker("embedded"):
+            missing.add("the embedded store")
         (out if missing else keep).append(item)
         if missing:
             excluded[f"{item.path.name}: needs {', '.join(sorted(missing))}"] += 1

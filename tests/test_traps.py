@@ -394,6 +394,7 @@ def test_trap_32_250_comes_after_the_sync(server, port):
             assert time.monotonic() - began > 0.65
 
 
+@pytest.mark.embedded
 @pytest.mark.ours
 @pytest.mark.needs("imap")
 def test_trap_32_ok_to_a_flag_comes_after_the_sync(server):
@@ -416,6 +417,7 @@ FAULTS = {
 }  # fmt: skip
 
 
+@pytest.mark.embedded
 @pytest.mark.ours
 @pytest.mark.parametrize("fault", FAULTS)
 def test_trap_21_a_sick_disk_is_4xx_and_loses_nothing(server, fault):
