@@ -4,15 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use base::{AccountId, Address, BlobId, Error, Reply, Result, Timestamp};
-use directory::{LocalTarget, Resolution};
-use mailbox::Flags;
-use mailbox::verbs::{self, INBOX, NewEmail};
-use queue::{Fate, NewDelivery, NewMessage, QueueId};
+use directory::{LocalTarget, Recipients, Resolution};
+use mailbox::verbs;
 use smtp::{BodyType, Mail, Notify, OriginalRecipient, Rcpt};
 use store::{Class, Lane, Stager, Tx};
 use trust::Digest;
 
 use crate::header::{self, Gate};
+use crate::plan::{Copy, Missed, Named, Plan};
 use crate::{Ingress, Origin, Protocol, outgoing, trace};
 
 impl Ingress {
@@ -58,9 +57,13 @@ struct Recipient {
     address: Address,
     notify: Option<Notify>,
     original: Option<OriginalRecipient>,
-    /// Accounts of ours.
+    /// The accounts of ours it leads to.
+    accounts: Vec<AccountId>,
+    /// Those of them that no recipient before led to: each account gets one copy.
     local: Vec<LocalTarget>,
-    /// On other hosts.
+    /// It leads to other hosts.
+    leads_out: bool,
+    /// Where to, but for addresses that a recipient before led to.
     remote: Vec<Address>,
 }
 
@@ -97,37 +100,49 @@ impl Incoming {
             smtp::Recipient::Mailbox(address) => (Some(address), directory.resolve(address).await?),
             smtp::Recipient::Postmaster => (None, directory.resolve_postmaster().await?),
         };
-        let (local, remote) = match (resolution, named) {
-            (Resolution::Deliver(found), _) => (found.local.clone(), found.remote.clone()),
-            (Resolution::NotOurs, Some(named)) if self.origin.may_relay() => (Vec::new(), vec![named.clone()]),
+        let found = match (resolution, named) {
+            (Resolution::Deliver(found), _) => found,
+            (Resolution::NotOurs, Some(named)) if self.origin.may_relay() => {
+                Arc::new(Recipients { local: Vec::new(), remote: vec![named.clone()] })
+            }
             (Resolution::NotOurs, _) => {
                 return Err(Error::new(Reply::new(550, 7, 1, "Relaying denied: sign in to send to other hosts")));
             }
             (Resolution::Unknown, _) => return Err(nobody()),
         };
-        for target in &local {
-            self.check_room(target).await?;
-        }
+        self.check_room(&found).await?;
         if let Some(account) = self.origin.account() {
             let now = self.ingress.now();
-            remote.iter().try_for_each(|_| self.ingress.spent.one_more(account, now))?;
+            found.remote.iter().try_for_each(|_| self.ingress.spent.one_more(account, now))?;
         }
-        let address = named.or(local.first().map(|t| &t.address)).cloned().ok_or_else(nobody)?;
-        let local = local.into_iter().filter(|t| self.accounts.insert(t.account)).collect();
-        let remote = remote.into_iter().filter(|a| self.elsewhere.insert(a.clone())).collect();
-        let (notify, original) = (rcpt.notify, rcpt.original.clone());
-        self.recipients.push(Recipient { address, notify, original, local, remote });
+        let address = named.or(found.local.first().map(|t| &t.address)).cloned().ok_or_else(nobody)?;
+        self.recipients.push(Recipient {
+            address,
+            notify: rcpt.notify,
+            original: rcpt.original.clone(),
+            accounts: found.local.iter().map(|t| t.account).collect(),
+            local: found.local.iter().filter(|t| self.accounts.insert(t.account)).cloned().collect(),
+            leads_out: !found.remote.is_empty(),
+            remote: found.remote.iter().filter(|a| self.elsewhere.insert((*a).clone())).cloned().collect(),
+        });
         Ok(())
     }
 
-    /// Only accounts with a quota cost a look at the store.
-    async fn check_room(&self, target: &LocalTarget) -> Result<()> {
-        let (Some(quota), account) = (target.quota, target.account) else { return Ok(()) };
-        let (used, _) = self.ingress.mailboxes.store().read(move |tx| verbs::room(tx, account)).await?;
-        if used >= quota {
-            return Err(Error::new(Reply::new(452, 2, 2, "The mailbox is full")));
+    /// Whether anybody can take a mail of this size. Who cannot, and is not alone, is reported once the mail is there: one
+    /// full mailbox does not keep a group from its mail. Only accounts with a quota cost a look at the store.
+    async fn check_room(&self, found: &Recipients) -> Result<()> {
+        if !found.remote.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let size = self.mail.size.unwrap_or(1);
+        for target in &found.local {
+            let (Some(quota), account) = (target.quota, target.account) else { return Ok(()) };
+            let (used, _) = self.ingress.mailboxes.store().read(move |tx| verbs::room(tx, account)).await?;
+            if used.saturating_add(size) <= quota {
+                return Ok(());
+            }
+        }
+        Err(Error::new(Reply::new(452, 2, 2, "The mailbox is full")))
     }
 
     /// The next bytes of the body, cut anywhere.
@@ -184,12 +199,15 @@ impl Incoming {
         let staged = vec![body.stager.finish()?];
         let work = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
             let blob = *blobs.first().ok_or(store::Error::Closed)?;
-            let outcomes = plan.deliver(tx, blob, &index, now)?;
-            plan.enqueue(tx, blob, &outcomes, now)?;
-            Ok(outcomes)
+            let kept = plan.deliver(tx, blob, &index, now)?;
+            plan.enqueue(tx, blob, &kept, now)?;
+            Ok(kept)
         };
-        let outcomes = self.ingress.mailboxes.store().write_with(Lane::Interactive, staged, work).await?;
-        Ok(outcomes.into_iter().map(|refusal| refusal.map_or(Ok(()), |reply| Err(Error::new(reply)))).collect())
+        let kept = self.ingress.mailboxes.store().write_with(Lane::Interactive, staged, work).await?;
+        for Missed { address, reply, .. } in &kept.missed {
+            tracing::info!(to = %address, %reply, "no room for a copy of a mail that others have");
+        }
+        Ok(kept.outcomes.into_iter().map(|refusal| refusal.map_or(Ok(()), |reply| Err(Error::new(reply)))).collect())
     }
 
     /// The signatures that go before a mail to other hosts.
@@ -208,7 +226,10 @@ impl Incoming {
         for (recipient, r) in self.recipients.iter().enumerate().filter(|(_, r)| !r.local.is_empty()) {
             let prefix = trace::prefix(self.mail.from.as_ref(), &r.address, &received);
             let octets = u32::try_from(octets + prefix.len() as u64).map_err(|_| too_big())?;
-            let copy = |t: &LocalTarget| Copy { recipient, account: t.account, octets, prefix: prefix.clone() };
+            let copy = |t: &LocalTarget| {
+                let (address, prefix) = (t.address.clone(), prefix.clone());
+                Copy { recipient, account: t.account, address, octets, prefix }
+            };
             copies.extend(r.local.iter().map(copy));
         }
         // In ascending order, so that two mails to the same people take locks in the same order.
@@ -230,140 +251,21 @@ impl Incoming {
             account: self.origin.account(),
             // LMTP says for each recipient what became of it.
             one_answer: self.origin.protocol == Protocol::Smtp,
-            recipients: self.recipients.iter().map(Named::of).collect(),
+            recipients: self.recipients.iter().map(Recipient::named).collect(),
         })
+    }
+}
+
+impl Recipient {
+    fn named(&self) -> Named {
+        let (address, notify, original) = (self.address.clone(), self.notify, self.original.clone());
+        let (accounts, leads_out, remote) = (self.accounts.clone(), self.leads_out, self.remote.clone());
+        Named { address, notify, original, accounts, leads_out, remote }
     }
 }
 
 pub(crate) fn too_big() -> Error {
     Error::new(Reply::new(552, 3, 4, "The message is too big"))
-}
-
-/// All that follows from a mail.
-struct Plan {
-    /// In the queue, where something of it goes there.
-    id: QueueId,
-    copies: Vec<Copy>,
-    /// What stands before the mail on its way out, and the octets of both.
-    prefix: Vec<u8>,
-    octets: u64,
-    body: BodyType,
-    smtputf8: bool,
-    mail: Mail,
-    account: Option<AccountId>,
-    one_answer: bool,
-    recipients: Vec<Named>,
-}
-
-/// One account's copy.
-struct Copy {
-    recipient: usize,
-    account: AccountId,
-    octets: u32,
-    prefix: Arc<[u8]>,
-}
-
-/// A recipient as the queue knows it.
-struct Named {
-    address: Address,
-    notify: Option<Notify>,
-    original: Option<OriginalRecipient>,
-    /// It has copies in mailboxes of ours.
-    local: bool,
-    remote: Vec<Address>,
-}
-
-impl Named {
-    fn of(r: &Recipient) -> Self {
-        let (address, notify, original) = (r.address.clone(), r.notify, r.original.clone());
-        Named { address, notify, original, local: !r.local.is_empty(), remote: r.remote.clone() }
-    }
-
-    fn wants_success(&self) -> bool {
-        matches!(self.notify, Some(Notify::On { success: true, .. }))
-    }
-
-    fn delivery(&self, to: &Address, fate: Fate) -> NewDelivery {
-        // The sender knows the address it named, and not where that leads (RFC 3461 §5.2.7).
-        let kind = || if self.address.is_ascii() { "rfc822" } else { "utf-8" };
-        let named = || OriginalRecipient { kind: kind().into(), address: self.address.to_string() };
-        let original = self.original.clone().or_else(|| (*to != self.address).then(named));
-        NewDelivery { to: to.clone(), notify: self.notify, original, fate }
-    }
-}
-
-impl Plan {
-    /// Puts the copies into mailboxes. Gives the refusal of each recipient; it has its mail when any of its accounts has, or
-    /// when all of them had it already by another name.
-    fn deliver(
-        &self,
-        tx: &mut Tx<'_>,
-        blob: BlobId,
-        index: &[u8],
-        now: Timestamp,
-    ) -> store::Result<Vec<Option<Reply>>> {
-        let one = |tx: &mut Tx<'_>, c: &Copy| {
-            let (flags, keywords, octets, prefix) = (Flags::default(), &[][..], c.octets, &c.prefix);
-            let new = NewEmail { blob, octets, received: now, prefix, index, flags, keywords };
-            verbs::deliver(tx, c.account, INBOX, &new, now).map(drop)
-        };
-        // Refused with nothing else to do, the whole job is: that costs no savepoint.
-        if let ([copy], [Named { remote, .. }]) = (&self.copies[..], &self.recipients[..])
-            && remote.is_empty()
-        {
-            return one(tx, copy).map(|()| vec![None]);
-        }
-        let mut outcomes: Vec<Option<Reply>> = vec![None; self.recipients.len()];
-        let mut stored = HashSet::new();
-        for copy in &self.copies {
-            match tx.attempt(|tx| one(tx, copy)) {
-                Ok(()) => {
-                    stored.insert(copy.recipient);
-                    outcomes[copy.recipient] = None;
-                }
-                Err(store::Error::Refused(e)) if !stored.contains(&copy.recipient) => {
-                    outcomes[copy.recipient] = Some(e.reply().clone());
-                }
-                Err(store::Error::Refused(_)) => {}
-                Err(e) => return Err(e),
-            }
-        }
-        // What goes to another host is not lost.
-        for (outcome, _) in outcomes.iter_mut().zip(&self.recipients).filter(|(_, r)| !r.remote.is_empty()) {
-            *outcome = None;
-        }
-        Ok(outcomes)
-    }
-
-    /// What other hosts get, and what the sender is still to be told.
-    fn enqueue(&self, tx: &mut Tx<'_>, blob: BlobId, refusals: &[Option<Reply>], now: Timestamp) -> store::Result<()> {
-        // One answer says yes when anybody has the mail: who has it not is reported.
-        let said_yes = self.one_answer && refusals.iter().any(Option::is_none);
-        let mut deliveries = Vec::new();
-        for (r, refusal) in self.recipients.iter().zip(refusals) {
-            deliveries.extend(r.remote.iter().map(|to| r.delivery(to, Fate::Open)));
-            match refusal {
-                None if r.local && r.wants_success() => deliveries.push(r.delivery(&r.address, Fate::Delivered)),
-                Some(reply) if said_yes => deliveries.push(r.delivery(&r.address, Fate::Failed(reply.clone()))),
-                _ => {}
-            }
-        }
-        let new = NewMessage {
-            id: self.id,
-            from: self.mail.from.as_ref(),
-            prefix: &self.prefix,
-            blob,
-            octets: self.octets,
-            envelope_id: self.mail.envelope_id.as_deref(),
-            ret: self.mail.ret,
-            body: self.body,
-            smtputf8: self.smtputf8,
-            require_tls: self.mail.require_tls,
-            account: self.account,
-            created: now,
-        };
-        queue::enqueue(tx, &new, &deliveries)
-    }
 }
 
 impl Body {

@@ -10,6 +10,7 @@ mod append;
 mod header;
 mod incoming;
 mod outgoing;
+mod plan;
 mod trace;
 
 use std::sync::Arc;

@@ -59,6 +59,11 @@ fn people(tx: &mut Tx<'_>, keys: &NewKeys) -> store::Result<(AccountId, AccountI
     directory::create_address(tx, &at("away@example.test"), &forward, NOW)?;
     let both = Route::Alias(vec![at("me@example.test"), at("friend@elsewhere.test")]);
     directory::create_address(tx, &at("both@example.test"), &both, NOW)?;
+    let members = vec![at("me@example.test"), at("full@example.test")];
+    directory::create_address(tx, &at("all@example.test"), &Route::Group { members, members_send: false }, NOW)?;
+    let full_or_out = Route::Alias(vec![at("full@example.test"), at("friend@elsewhere.test")]);
+    directory::create_address(tx, &at("keep@example.test"), &full_or_out, NOW)?;
+    directory::create_address(tx, &at("second@example.test"), &Route::Alias(vec![at("full@example.test")]), NOW)?;
     Ok((me, full))
 }
 
@@ -222,8 +227,9 @@ async fn who_has_it_not_though_we_said_yes_is_reported() {
     assert!(queue[0].1[0].owed.failure);
     // The refused copy left no trace in the account's counters.
     w.check().await;
-    // From nobody: nobody to tell.
-    w.send(w.stranger(), from(""), &all, &big).await;
+    // From nobody: nobody to tell, so it shall come again.
+    let (_, done) = w.send(w.stranger(), from(""), &all, &big).await;
+    assert_eq!((done.len(), &done[0][..10], w.messages(w.me).await), (1, "452 4.2.2 ", 1));
     // LMTP has told already.
     let lmtp = Origin { protocol: Protocol::Lmtp, ..w.stranger() };
     w.send(lmtp, from("a@b.test"), &all, &big).await;
@@ -233,6 +239,51 @@ async fn who_has_it_not_though_we_said_yes_is_reported() {
     assert_eq!(w.queue().await.len(), 1);
     assert_eq!(w.messages(w.full).await, 0);
     w.check().await;
+}
+
+#[tokio::test]
+async fn a_full_member_misses_a_mail_and_the_sender_knows() {
+    let w = World::new().await;
+    let big = format!("{BODY}{}\r\n", "x".repeat(600));
+    for (to, other) in [(to("all@example.test"), None), (to("keep@example.test"), Some("friend@elsewhere.test"))] {
+        let (named, done) = w.send(w.stranger(), from("a@b.test"), std::slice::from_ref(&to), &big).await;
+        assert_eq!((named, done), (vec!["OK".to_owned()], vec!["OK".to_owned()]));
+        let (_, deliveries) = w.queue().await.pop().unwrap();
+        let missed = deliveries.last().unwrap();
+        assert_eq!((missed.delivery.to.to_string(), missed.state), ("full@example.test".into(), State::Failed));
+        assert!(missed.owed.failure);
+        assert_eq!(deliveries.len() - 1, other.iter().len());
+    }
+    // LMTP says yes for a group too.
+    let lmtp = Origin { protocol: Protocol::Lmtp, ..w.stranger() };
+    w.send(lmtp, from("a@b.test"), &[to("all@example.test"), to("full@example.test")], &big).await;
+    assert_eq!(recipients(&w.queue().await[2].1), [("full@example.test".into(), State::Failed)]);
+    assert_eq!((w.messages(w.me).await, w.messages(w.full).await), (2, 0));
+    w.check().await;
+}
+
+#[tokio::test]
+async fn a_full_mailbox_is_known_at_rcpt_and_does_not_stop_a_group() {
+    let w = World::new().await;
+    let big = |from_| Mail { size: Some(700), ..from(from_) };
+    let all = ["full@example.test", "second@example.test", "all@example.test", "keep@example.test"].map(to);
+    let fits = Mail { size: Some(600), ..from("a@b.test") };
+    w.ingress.start(Arc::new(w.stranger()), fits).await.unwrap().recipient(&all[0]).await.unwrap();
+    let (named, _) = w.send(w.stranger(), big("a@b.test"), &all, BODY).await;
+    assert_eq!(named, ["452 4.2.2 The mailbox is full", "452 4.2.2 The mailbox is full", "OK", "OK"]);
+}
+
+#[tokio::test]
+async fn a_second_name_has_the_fate_of_the_first() {
+    let w = World::new().await;
+    let big = format!("{BODY}{}\r\n", "x".repeat(600));
+    let both = ["full@example.test", "second@example.test"].map(to);
+    for protocol in [Protocol::Smtp, Protocol::Lmtp] {
+        let origin = Origin { protocol, ..w.stranger() };
+        let (_, done) = w.send(origin, from(""), &both, &big).await;
+        assert!(done.len() == 2 && done.iter().all(|d| d.starts_with("452 4.2.2 ")), "{done:?}");
+    }
+    assert!(w.queue().await.is_empty());
 }
 
 #[tokio::test]
