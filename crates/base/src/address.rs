@@ -2,10 +2,15 @@
 
 use std::fmt;
 
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+
 /// An address of RFC 5321 §4.1.2 (`Mailbox`), with the UTF-8 of RFC 6531 §3.3.
 ///
-/// The local part is kept without quoting (`"a b"@x` has the local part `a b`) and in the case it was written in; the
-/// domain is kept in lower case. A domain may be an address literal in brackets.
+/// The local part is kept without quoting (`"a b"@x` has the local part `a b`) and in the case it was written in. The
+/// domain is kept in one form, whatever it was written in: A-labels in lower case ([`domain`]), so that two spellings of it
+/// are one wherever it is looked up. A domain may be an address literal in brackets.
+///
+/// What an address is shown as ([`fmt::Display`]) parses again to the same address: it may be stored so.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     /// `local@domain`, unquoted.
@@ -21,7 +26,7 @@ pub enum AddressError {
     NoDomain,
     /// Empty, too long (64 octets, RFC 5321 §4.5.3.1.1), or of characters that need quoting.
     Local,
-    /// Empty, too long (255 octets, §4.5.3.1.2), or not labels of letters, digits and hyphens.
+    /// Empty, too long (255 octets, §4.5.3.1.2), not labels of letters, digits and hyphens, or no name of IDNA (RFC 5890).
     Domain,
 }
 
@@ -72,10 +77,7 @@ impl Address {
         if local.is_empty() || local.len() > 64 || local.chars().any(char::is_control) {
             return Err(AddressError::Local);
         }
-        if !valid_domain(domain) {
-            return Err(AddressError::Domain);
-        }
-        let text = format!("{local}@{}", domain.to_lowercase());
+        let text = format!("{local}@{}", self::domain(domain)?);
         Ok(Address { text: text.into(), at: local.len() as u16 })
     }
 
@@ -84,7 +86,7 @@ impl Address {
         &self.text[..usize::from(self.at)]
     }
 
-    /// After the `@`, in lower case.
+    /// After the `@`: A-labels in lower case, or an address literal.
     pub fn domain(&self) -> &str {
         &self.text[usize::from(self.at) + 1..]
     }
@@ -114,23 +116,46 @@ fn unquote(s: &str) -> Result<String, AddressError> {
     Ok(out)
 }
 
-/// RFC 5321 §4.1.2 `Domain` or an address literal (§4.1.3); RFC 6531 §3.3: U-labels too. Underscores occur in the wild.
-fn valid_domain(d: &str) -> bool {
-    if let Some(literal) = d.strip_prefix('[') {
-        let Some(literal) = literal.strip_suffix(']') else { return false };
-        return match literal.strip_prefix("IPv6:").or_else(|| literal.strip_prefix("ipv6:")) {
+/// The one form of a domain (RFC 5321 §4.1.2 `Domain`, RFC 6531 §3.3) or an address literal (§4.1.3): U-labels become
+/// A-labels, all of it lower case. Underscores occur in the wild. What comes out is its own form.
+///
+/// ```
+/// assert_eq!(base::domain("例子.TEST").unwrap(), "xn--fsqu00a.test");
+/// ```
+///
+/// # Errors
+/// [`AddressError::Domain`].
+pub fn domain(text: &str) -> Result<String, AddressError> {
+    let bad = AddressError::Domain;
+    if let Some(literal) = text.strip_prefix('[') {
+        let literal = literal.strip_suffix(']').ok_or(bad)?.to_ascii_lowercase();
+        let valid = match literal.strip_prefix("ipv6:") {
             Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
             None => literal.parse::<std::net::Ipv4Addr>().is_ok(),
         };
+        return if valid { Ok(format!("[{literal}]")) } else { Err(bad) };
     }
+    if text.len() > MAX_U_LABELS || !text.chars().all(|c| c.is_ascii() || may_be_in_u_label(c)) {
+        return Err(bad);
+    }
+    // What IDNA makes of it counts, and only that: checked before, it could become something that is no domain.
+    let name = if text.is_ascii() {
+        text.to_ascii_lowercase()
+    } else {
+        let (deny, hyphens, length) = (AsciiDenyList::EMPTY, Hyphens::Allow, DnsLength::Ignore);
+        Uts46::new().to_ascii(text.as_bytes(), deny, hyphens, length).map_err(|_| bad)?.into_owned()
+    };
     let label = |l: &str| {
-        (1..=63).contains(&l.chars().count())
+        (1..=63).contains(&l.len())
             && !l.starts_with('-')
             && !l.ends_with('-')
-            && l.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_' || may_be_in_u_label(c))
+            && l.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
     };
-    d.len() <= 255 && d.split('.').all(label)
+    if name.len() <= 255 && name.split('.').all(label) { Ok(name) } else { Err(bad) }
 }
+
+/// Octets of a domain in U-labels that are looked at: 255 in A-labels have no need of more.
+const MAX_U_LABELS: usize = 1024;
 
 /// Whether a U-label may hold `c`, near enough: RFC 5892 names letters, digits and combining marks, of which many scripts
 /// have need. What is certain: no blanks, and nothing that IDNA takes for a dot (RFC 3490 §3.1), which would give a domain
@@ -172,9 +197,11 @@ mod tests {
             ("Jane.Doe@EXAMPLE.test", "Jane.Doe", "Jane.Doe@example.test"),
             (r#""jane"@x.test"#, "jane", "jane@x.test"),
             (r#""a \"b\" @c"@x.test"#, r#"a "b" @c"#, r#""a \"b\" @c"@x.test"#),
-            ("用户@例子.test", "用户", "用户@例子.test"),
-            // With a virama, which is no letter.
-            ("डाक@हिन्दी.भारत", "डाक", "डाक@हिन्दी.भारत"),
+            ("用户@例子.test", "用户", "用户@xn--fsqu00a.test"),
+            ("joe@XN--fsqu00a.test", "joe", "joe@xn--fsqu00a.test"),
+            // With a virama, which is no letter. A-labels here and below as Python's punycode codec gives them.
+            ("डाक@हिन्दी.भारत", "डाक", "डाक@xn--j2bd4cyah0f.xn--h2brj9c"),
+            ("x@mail_1.test", "x", "x@mail_1.test"),
             ("x@[192.0.2.1]", "x", "x@[192.0.2.1]"),
         ] {
             let a = Address::parse(text).unwrap();
@@ -201,9 +228,57 @@ mod tests {
             ("a@[IPv6:zz]", Domain),
             ("a@例子\u{3002}test", Domain),
             ("a@例\u{3000}子.test", Domain),
+            ("a@Ｘ＠ｘ.test", Domain),
+            ("a@\u{2126}.\u{2488}test", Domain),
         ] {
             assert_eq!(Address::parse(text), Err(why), "{text:?}");
         }
         assert_eq!(Address::parse(&format!("{}@x.test", "a".repeat(65))), Err(Local));
+    }
+
+    #[test]
+    fn what_grows_in_lower_case_or_as_an_a_label_is_too_long_before_it_is_kept() {
+        // One character that becomes two, and one of two octets that becomes three.
+        for (c, n) in [("\u{130}", 40), ("\u{23a}", 60), ("\u{23a}", 63)] {
+            let text = format!("x@{}.test", c.repeat(n));
+            if let Ok(a) = Address::parse(&text) {
+                assert_eq!(Address::parse(&a.to_string()), Ok(a), "{text}");
+            }
+        }
+        assert_eq!(Address::parse(&format!("x@{}.test", "\u{130}".repeat(40))), Err(AddressError::Domain));
+    }
+
+    /// What was accepted once and stored must be read for ever: very many texts of the characters that are odd.
+    #[test]
+    fn what_an_address_is_shown_as_parses_to_the_same() {
+        let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+        let mut random = move |n: u32| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed >> 32) as u32 % n
+        };
+        let odd: Vec<char> =
+            "İẞßſKÅȺȾςΣǅﬁ①．。｡＠\u{ad}\u{200d}\u{301}\u{307}अ्ख例ابא٣🙂\\\"@.-_[]: \tXx".chars().collect();
+        let mut valid = 0;
+        for _ in 0..20_000 {
+            let mut part = |most: u32| -> String {
+                let (length, plain) = (1 + random(most), random(3));
+                let one = |_| match (plain, random(4)) {
+                    (0, _) | (1, 1..) => char::from(b'a' + random(26) as u8),
+                    (_, 0) => char::from_u32(random(0x11_0000)).unwrap_or('x'),
+                    _ => odd[random(odd.len() as u32) as usize],
+                };
+                (0..length).map(one).collect()
+            };
+            let (local, domain) = (part(40), [part(70), part(5)].join("."));
+            for a in [Address::new(&local, &domain), Address::parse(&format!("{local}@{domain}"))].into_iter().flatten()
+            {
+                valid += 1;
+                let shown = a.to_string();
+                assert_eq!(Address::parse(&shown), Ok(a), "{local:?} {domain:?}: {shown:?}");
+            }
+        }
+        assert!(valid > 1000, "{valid}");
     }
 }

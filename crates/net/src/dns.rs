@@ -100,9 +100,10 @@ fn plain(name: &Name) -> String {
     text
 }
 
-/// A name as it is asked for: U-labels become A-labels (RFC 5891 §4.4), lower case, no last dot.
+/// A name as it is asked for: U-labels become A-labels (RFC 5891 §4.4), lower case, no last dot. What is ASCII is asked for
+/// as it is: the DNS knows no rules for its names (RFC 2181 §11), and underscores occur in those of mail hosts.
 pub(crate) fn normal(name: &str) -> Result<String, DnsError> {
-    match Name::from_utf8(name) {
+    match if name.is_ascii() { Name::from_ascii(name) } else { Name::from_utf8(name) } {
         Ok(name) if name.num_labels() > 0 => Ok(plain(&name)),
         _ => Err(DnsError::BadName),
     }

@@ -417,11 +417,14 @@ mod tests {
         let zone = Zone::default()
             .ptr(ip("192.0.2.1"), "mx.example.test")
             .ptr(ip("2001:db8::1"), "mx6.example.test")
-            .txt("xn--fsqu00a.test", "v=spf1 -all");
+            .txt("xn--fsqu00a.test", "v=spf1 -all")
+            .txt("my_shop.test", "odd");
         let dns = Resolver::memory(zone);
         assert_eq!(dns.ptr(ip("::ffff:192.0.2.1"), soon()).await.unwrap().records, ["mx.example.test"]);
         assert_eq!(dns.ptr(ip("2001:db8::1"), soon()).await.unwrap().records, ["mx6.example.test"]);
         // The A-label as Python's idna codec gives it.
         assert_eq!(dns.txt("例子.test", soon()).await.unwrap().records, [b"v=spf1 -all"]);
+        // No host name by RFC 952, and still in use.
+        assert_eq!(dns.txt("my_shop.test", soon()).await.unwrap().records, [b"odd"]);
     }
 }

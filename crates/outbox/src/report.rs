@@ -452,9 +452,9 @@ mod tests {
         let text = written(&message(None), &about, &Original::Whole("Subject: ü\r\n\r\nhello".as_bytes()));
         for part in [
             "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n",
-            "  <用户@例子.test> (sent to é\\@x.test)\r\n    mx.b.test answered: 550 5.1.1 ¡no!\r\n",
+            "  <用户@xn--fsqu00a.test> (sent to é\\@x.test)\r\n    mx.b.test answered: 550 5.1.1 ¡no!\r\n",
             "Original-Recipient: utf-8;\\x{E9}\\x{5C}@x.test\r\n",
-            "Final-Recipient: utf-8;\\x{7528}\\x{6237}@\\x{4F8B}\\x{5B50}.test\r\n",
+            "Final-Recipient: utf-8;\\x{7528}\\x{6237}@xn--fsqu00a.test\r\n",
             "Diagnostic-Code: smtp; 550 5.1.1 ?no!\r\n",
             "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\nSubject: ü\r\n\r\nhello\r\n\r\n--",
         ] {

@@ -85,7 +85,7 @@ impl fmt::Debug for Smarthost {
 /// What the administrator says about the way out.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
-    /// By domain, in lower case.
+    /// By domain, as [`base::domain`] has it.
     pub fixed: BTreeMap<String, HostPort>,
     /// For every other domain.
     pub smarthost: Option<Smarthost>,

@@ -129,7 +129,7 @@ pub async fn new_keys(now: Timestamp) -> Result<NewKeys, String> {
 
 /// What a domain needs in the DNS. A domain that is older than its keys gets them now.
 pub async fn dns(house: &House, name: String) -> Outcome {
-    let name = name.to_lowercase();
+    let name = base::domain(&name).map_err(|e| format!("{name}: {e}"))?;
     let (keys, now, hostname) = (house.clone(), house.clock.now(), house.hostname.clone());
     let known = {
         let name = name.clone();

@@ -110,7 +110,9 @@ pub async fn run(config: Config) -> Result<(), String> {
 
 /// The way out.
 fn outbox(config: &Config, house: &House, queue: &Queue) -> Result<Outbox, String> {
-    let fixed = config.routes.iter().map(|(domain, to)| (domain.to_lowercase(), to.0.clone())).collect();
+    let name = |domain: &String| base::domain(domain).map_err(|e| format!("[routes]: {domain}: {e}"));
+    let fixed = config.routes.iter().map(|(domain, to)| Ok((name(domain)?, to.0.clone())));
+    let fixed = fixed.collect::<Result<_, String>>()?;
     let smarthost = config.smarthost.as_ref().map(SmarthostConfig::open).transpose()?;
     let parts = Parts {
         store: house.store.clone(),

@@ -145,7 +145,8 @@ pub(crate) fn parse_mail(args: &str, offered: &Offered) -> Result<Mail, Reply> {
             _ => return Err(param.unknown()),
         }
     }
-    if mail.from.as_ref().is_some_and(|a| !a.is_ascii()) && !mail.smtputf8 {
+    // As it was written: an address knows its domain by A-labels only.
+    if !path.is_ascii() && !mail.smtputf8 {
         return Err(needs_smtputf8());
     }
     Ok(mail)
@@ -174,10 +175,7 @@ pub(crate) fn parse_rcpt(args: &str, offered: &Offered, smtputf8: bool) -> Resul
             _ => return Err(param.unknown()),
         }
     }
-    match &rcpt.to {
-        Recipient::Mailbox(address) if !address.is_ascii() && !smtputf8 => Err(needs_smtputf8()),
-        _ => Ok(rcpt),
-    }
+    if path.is_ascii() || smtputf8 { Ok(rcpt) } else { Err(needs_smtputf8()) }
 }
 
 /// RFC 6531 §3.5: the code for MAIL and RCPT.
