@@ -1,4 +1,4 @@
-//! The only place that resolves, dials, listens and does TLS.
+//! The only place that resolves, dials, listens, does TLS and HTTP out.
 //!
 //! Every await on a peer takes a [`Deadline`]; every form has a twin in memory, so that the floors above are tested
 //! without a socket: [`Stream::duplex`], [`Listener::memory`], [`Dialer::memory`], [`Resolver::memory`].
@@ -12,11 +12,14 @@
 //! assert_eq!("[::]:25".parse::<ListenAddr>().unwrap().to_string(), "[::]:25");
 //! ```
 
+pub mod acme;
 mod addr;
 mod caps;
+mod cert_facts;
 mod deadline;
 mod dial;
 mod dns;
+mod https;
 mod listen;
 pub mod proxy;
 mod resolve;
@@ -27,11 +30,13 @@ mod zone;
 
 pub use addr::{BadCidr, Cidr, is_special};
 pub use caps::Caps;
+pub use cert_facts::CertFacts;
 pub use deadline::{Deadline, with_deadline};
 pub use dial::Dialer;
+pub use https::Https;
 pub use listen::{BadListenAddr, Door, ListenAddr, ListenOptions, Listener};
 pub use resolve::{Answer, DnsError, MailHost, MailHosts, Resolver};
 pub use stream::{Stream, TlsFacts};
 pub use tls_client::{ClientTls, Roots, Trust};
-pub use tls_server::{CertFiles, Reloaded, Tls, TlsError, self_signed};
+pub use tls_server::{CertFiles, Reloaded, Tls, TlsError, self_signed, write_whole};
 pub use zone::Zone;

@@ -207,16 +207,31 @@ fn covers(cert: &CertifiedKey, name: &ServerName<'_>) -> bool {
 fn read(files: &CertFiles) -> Result<CertifiedKey, TlsError> {
     let chain = read_certificates(&files.chain)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| TlsError::file(&files.key, in_words(e)))?;
-    // Also checks that the key is the certificate's.
-    let cert = CertifiedKey::from_der(chain, key, &provider()).map_err(|e| match e {
+    pair(chain, key).map_err(|e| match e {
         rustls::Error::InconsistentKeys(_) => {
             let why = format!("this is not the key of the certificate in {}", files.chain.display());
             TlsError::file(&files.key, why)
         }
+        rustls::Error::InvalidCertificate(_) => TlsError::file(&files.chain, e),
         e => TlsError::file(&files.key, e),
-    })?;
+    })
+}
+
+/// Looks whether a certificate and a key in PEM belong together and can be used.
+///
+/// # Errors
+/// In words.
+pub(crate) fn fits(chain: &str, key: &str) -> Result<(), String> {
+    let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(in_words)?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(in_words)?;
+    pair(chain, key).map(drop).map_err(|e| e.to_string())
+}
+
+fn pair(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, rustls::Error> {
+    // Also checks that the key is the certificate's.
+    let cert = CertifiedKey::from_der(chain, key, &provider())?;
     // One that cannot be parsed would be offered to nobody; say so now.
-    cert.end_entity_cert().and_then(ParsedCertificate::try_from).map_err(|e| TlsError::file(&files.chain, e))?;
+    cert.end_entity_cert().and_then(ParsedCertificate::try_from)?;
     Ok(cert)
 }
 
@@ -275,7 +290,10 @@ pub fn self_signed(files: &CertFiles, hostnames: &[String], now: Timestamp) -> R
 }
 
 /// Writes a file so that under its name there is the old one or the new one, never a part, and it survives a power cut.
-fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
+///
+/// # Errors
+/// [`TlsError::File`].
+pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
