@@ -1,6 +1,11 @@
-//! HTTP. Today: `/healthz` and `/metrics` on a loopback port, for whoever watches the server.
+//! HTTP. Today: `/healthz` and `/metrics` on a loopback port, for whoever watches the server, and what a certificate
+//! authority asks on port 80.
 //!
 //! Floor 5. What is healthy and what is counted, the binary knows: it passes a [`Site`].
+
+mod challenge;
+
+pub use challenge::serve_challenges;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,7 +15,7 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use net::Stream;
@@ -38,10 +43,18 @@ pub async fn serve(stream: Stream, site: Arc<impl Site>) {
         let site = site.clone();
         async move { Ok::<_, Infallible>(answer(&request, &*site).await) }
     });
+    run(stream, answer, CONNECTION).await;
+}
+
+/// Reads requests, bounded in size and time, and has `service` answer them.
+async fn run<S>(stream: Stream, service: S, whole: Duration)
+where
+    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>,
+{
     let mut connection = http1::Builder::new();
     connection.timer(TokioTimer::new()).header_read_timeout(HEADER).max_buf_size(16 * 1024);
-    let served = connection.serve_connection(TokioIo::new(stream), answer);
-    if let Ok(Err(error)) = tokio::time::timeout(CONNECTION, served).await {
+    let served = connection.serve_connection(TokioIo::new(stream), service);
+    if let Ok(Err(error)) = tokio::time::timeout(whole, served).await {
         tracing::debug!(%error, "HTTP connection ended");
     }
 }
@@ -85,15 +98,20 @@ mod tests {
         }
     }
 
-    /// One connection: what the client says, and all it hears.
     async fn dialogue(said: &[u8]) -> String {
-        let (mut client, server) = Stream::duplex(4096);
-        let serving = tokio::spawn(serve(server, Arc::new(Sick)));
-        // The server may hang up before it has read all.
-        let _ = client.write_all(said).await;
+        dialogue_with(said, |stream| serve(stream, Arc::new(Sick))).await
+    }
+
+    /// One connection: what the client says, and all it hears.
+    pub(crate) async fn dialogue_with<F: Future<Output = ()>>(said: &[u8], server: impl FnOnce(Stream) -> F) -> String {
+        let (mut client, stream) = Stream::duplex(4096);
         let mut heard = Vec::new();
-        client.read_to_end(&mut heard).await.unwrap();
-        serving.await.unwrap();
+        let client = async {
+            // The server may hang up before it has read all.
+            let _ = client.write_all(said).await;
+            client.read_to_end(&mut heard).await.unwrap();
+        };
+        tokio::join!(server(stream), client);
         String::from_utf8(heard).unwrap()
     }
 
