@@ -1,14 +1,18 @@
-"""Certificates: several by the name the client asks for, and new ones while the server runs."""
+"""Certificates: several by the name the client asks for, new ones while the server runs, and from an authority."""
 
+import json
+import re
 import signal
 import socket
 import ssl
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from postroom import BINARY, REPLY_SECONDS, Dialogue, eventually, run
+from authority import CHALLENGE_PORT, Authority
+from postroom import BINARY, DOMAIN, HOSTNAME, REPLY_SECONDS, Dialogue, eventually, free_address, run
 
 pytestmark = [pytest.mark.ours, pytest.mark.needs("tls", "imap")]
 
@@ -139,3 +143,170 @@ def test_a_broken_certificate_changes_nothing_and_is_told(server, damage, words)
     assert done.returncode == 1 and words in done.stderr, done
     # Other commands do not need it.
     assert "u0@example.test" in server.cli("account", "list")
+
+
+# -- from an authority --------------------------------------------------------------------------------------------------
+
+
+NAMES = [HOSTNAME, "mail.example.test"]
+
+
+@pytest.fixture
+def make_authority(tmp_path):
+    made = []
+
+    def make(server, **options) -> Authority:
+        made.append(Authority(tmp_path / f"authority{len(made)}", server.address, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+@pytest.fixture
+def plain(make_server):
+    """A server that knows no certificate; its configuration is completed with `use`."""
+    return make_server(accounts=1, own_certificate=False)
+
+
+def use(server, authority: Authority) -> None:
+    """Has the server get its certificate there."""
+    text = server.config.read_text().partition("[acme]")[0]
+    if "acme_http" not in text:
+        text = text.replace("[listen]\n", f'[listen]\nacme_http = "{server.address}:{CHALLENGE_PORT}"\n')
+    server.config.write_text(text + f'[acme]\nagree_to_terms = true\ncontact = "postmaster+acme@{DOMAIN}"\n'
+        f'names = {NAMES}\ndirectory = "{authority.url}"\nca_file = "{authority.own}"\n')  # fmt: skip
+
+
+def trusted(server, authority: Authority, name: str = HOSTNAME) -> bytes | None:
+    """The certificate that is shown, if it is this authority's and for `name`."""
+    try:
+        return shown(server, name, authority.root)
+    except ssl.SSLCertVerificationError:
+        return None
+
+
+def failures(server) -> list[dict]:
+    """What the log says of orders that came to nothing."""
+    fields = [json.loads(line)["fields"] for line in server.log.read_text().splitlines()]
+    return [each for each in fields if each["message"].startswith("no certificate from the authority")]
+
+
+def test_the_first_start_gets_a_certificate_and_a_restart_asks_for_nothing(plain, make_authority):
+    authority = make_authority(plain).start()
+    use(plain, authority)
+    plain.start()
+    first = eventually("a certificate of the authority's", lambda: trusted(plain, authority), 30)
+    assert trusted(plain, authority, "mail.example.test") == first
+    assert authority.orders() == 1
+    kept = sorted((plain.directory / "data/tls").iterdir())
+    assert {"acme.pem", "acme-account.json"} <= {file.name for file in kept}
+    assert all(file.stat().st_mode & 0o077 == 0 for file in kept if file.name.startswith("acme")), kept
+    found = plain.cli("doctor", "--offline", check=False)
+    assert re.search(r"^ok .*acme\.pem for m[a-z.]+test, m[a-z.]+test: (89|90) days left$", found, re.M), found
+    # Nothing is asked any more, so nobody need be there.
+    said = len(plain.tail(lines=10**6))
+    authority.stop()
+    plain.restart()
+    assert trusted(plain, authority) == first
+    hangup(plain)
+    time.sleep(2)
+    assert "ordering" not in plain.tail(said)
+    assert trusted(plain, authority) == first
+
+
+def test_a_certificate_is_renewed_before_its_end_and_sessions_live(plain, make_authority):
+    authority = make_authority(plain, validity=24).start()
+    use(plain, authority)
+    plain.start()
+    seen = {eventually("a certificate of the authority's", lambda: trusted(plain, authority), 30)}
+
+    def renewed(times: int) -> bool:
+        seen.add(trusted(plain, authority))
+        return len(seen) > times
+
+    with session(plain, authority.root, HOSTNAME) as imap:
+        eventually("a renewed certificate, with a third of its life left", lambda: renewed(1), 24)
+        eventually("and another", lambda: renewed(2), 24)
+        imap.tagged("a", "NOOP")
+    assert None not in seen, "a certificate ended before it was renewed"
+    assert not failures(plain)
+
+
+def test_while_the_authority_is_away_the_self_signed_certificate_serves(plain, make_authority):
+    authority = make_authority(plain)
+    use(plain, authority)
+    plain.start()
+    (told,) = eventually("it is in the log", lambda: failures(plain))
+    assert f"{authority.address}:14000: Connection refused" in told["error"]
+    own = plain.directory / "data/tls/self-signed.pem"
+    assert shown(plain, HOSTNAME, own) == der(own)
+    with session(plain, own, HOSTNAME) as imap:
+        authority.start()
+        hangup(plain)  # the next try would come by itself in two minutes
+        eventually("a certificate of the authority's", lambda: trusted(plain, authority), 30)
+        imap.tagged("a", "NOOP")
+
+
+def test_what_the_authority_finds_wrong_is_told_and_it_is_left_alone(plain, make_authority):
+    authority = make_authority(plain).start(names_lead_to=free_address())
+    use(plain, authority)
+    plain.start()
+    (told,) = eventually("it is in the log", lambda: failures(plain), 30)
+    assert HOSTNAME in told["error"] and "refused" in told["error"], told
+    assert 60 <= told["again_in_seconds"] <= 180
+    time.sleep(12)
+    assert authority.orders() == 1
+    assert "[acme] has no certificate yet" in plain.cli("doctor", "--offline", check=False)
+
+
+def test_a_certificate_that_does_not_do_is_not_ordered_again_at_once(plain, make_authority):
+    authority = make_authority(plain, validity=1).start()
+    use(plain, authority)
+    plain.start()
+    (told,) = eventually("it is in the log", lambda: failures(plain), 30)
+    assert "will not do for long" in told["error"], told
+    time.sleep(12)
+    assert authority.orders() == 1
+
+
+def test_an_authority_that_forgot_us_and_another_one(plain, make_authority):
+    authority = make_authority(plain).start()
+    use(plain, authority)
+    plain.start()
+    first = eventually("a certificate of the authority's", lambda: trusted(plain, authority), 30)
+    # pebble forgets accounts and root; without the file a new certificate is due.
+    authority.stop()
+    authority.start()
+    (plain.directory / "data/tls/acme.pem").unlink()
+    assert shown(plain, HOSTNAME) == first
+    hangup(plain)
+    eventually("a certificate of the new root", lambda: trusted(plain, authority), 30)
+    other = make_authority(plain).start()
+    use(plain, other)
+    plain.restart()
+    eventually("a certificate of the other authority's", lambda: trusted(plain, other), 30)
+    assert other.orders() == 1
+
+
+def test_port_80_answers_challenges_only(plain, make_authority):
+    use(plain, make_authority(plain))
+    plain.start()
+    for path in ["/", "/metrics", "/healthz", "/.well-known/acme-challenge/", "/.well-known/acme-challenge/token"]:
+        answer = run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"http://{plain.address}:{CHALLENGE_PORT}{path}")
+        assert answer == b"404", path
+
+
+@pytest.mark.parametrize("mistake, words", [
+    (("agree_to_terms = true\n", ""), "agree_to_terms = true"), (("own.pem", "nowhere.pem"), "nowhere.pem: No such file"),
+    (("https://", "http://"), "https://"), (("mail.example.test", "*.example.test"), "*.example.test"),
+])  # fmt: skip
+def test_check_names_what_is_wrong_with_an_authority(plain, make_authority, mistake, words):
+    use(plain, make_authority(plain))
+    assert b"no mistakes found" in run(BINARY, "serve", "--check", "--config", plain.config)
+    good = plain.config.read_text()
+    plain.config.write_text(good.replace(*mistake))
+    done = subprocess.run([BINARY, "serve", "--check", "--config", plain.config], capture_output=True, text=True)
+    plain.config.write_text(good)
+    assert done.returncode == 2 and "[acme]" in done.stderr and words in done.stderr, done

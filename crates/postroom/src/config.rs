@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use base::Address;
 use net::{Cidr, ListenAddr};
 use outbox::{HostPort, Smarthost};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -33,6 +34,8 @@ pub struct Config {
     /// The certificates; without any, one is made.
     #[serde(default)]
     pub tls: Certificates,
+    /// An authority that issues one.
+    pub acme: Option<AcmeConfig>,
     /// Which engine keeps the tables.
     #[serde(default)]
     pub store: StoreConfig,
@@ -74,6 +77,8 @@ pub struct Listen {
     pub pop3s: Many<Parsed<ListenAddr>>,
     /// `/healthz` and `/metrics`: loopback only.
     pub http: Many<Parsed<ListenAddr>>,
+    /// What the authority of `[acme]` asks: 80.
+    pub acme_http: Many<Parsed<ListenAddr>>,
 }
 
 /// Who is trusted; nobody by default.
@@ -165,6 +170,56 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+/// An authority that issues certificates (ACME, RFC 8555).
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcmeConfig {
+    /// The authority's terms of service are agreed to; nothing goes without.
+    #[serde(default)]
+    pub agree_to_terms: bool,
+    /// Where the authority can reach a person.
+    pub contact: Option<String>,
+    /// For whom the certificate is; our hostname without.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Where the authority's directory is.
+    #[serde(default = "lets_encrypt")]
+    pub directory: String,
+    /// Roots beside Mozilla's by which the authority's own server is verified, PEM; relative to the configuration.
+    pub ca_file: Option<PathBuf>,
+}
+
+fn lets_encrypt() -> String {
+    "https://acme-v02.api.letsencrypt.org/directory".into()
+}
+
+/// As many names as Let's Encrypt puts into one certificate.
+const MOST_NAMES: usize = 100;
+
+impl AcmeConfig {
+    /// What types cannot say.
+    fn check(&self) -> Result<(), String> {
+        if !self.agree_to_terms {
+            return Err("read the terms of service of the authority, then say agree_to_terms = true".into());
+        }
+        if let Some(contact) = &self.contact {
+            Address::parse(contact).map_err(|e| format!("contact = {contact:?}: {e}"))?;
+        }
+        // HTTP-01 proves no wildcards (RFC 8555 §8.3), and authorities know no names without a dot.
+        if let Some(name) = self.names.iter().find(|name| !is_host_name(name) || !name.contains('.')) {
+            return Err(format!("names: {name:?} is no host name like mail.example.org"));
+        }
+        if self.names.len() > MOST_NAMES {
+            return Err(format!("names: more than {MOST_NAMES}"));
+        }
+        Ok(())
+    }
+}
+
+fn is_host_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c))
+}
+
 /// Which engine keeps the tables, and how the packs are kept.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -239,6 +294,9 @@ impl Config {
             tls.certificate = base.join(&tls.certificate);
             tls.key = base.join(&tls.key);
         }
+        if let Some(file) = config.acme.as_mut().and_then(|acme| acme.ca_file.as_mut()) {
+            *file = base.join(&file);
+        }
         if let Some(file) = config.smarthost.as_mut().and_then(|s| s.password_file.as_mut()) {
             *file = base.join(&file);
         }
@@ -262,7 +320,7 @@ impl Config {
                 "[listen] http = \"{addr}\": health and metrics are for this machine, so it listens on loopback only"
             ));
         }
-        if self.hostname.is_empty() || !self.hostname.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)) {
+        if !is_host_name(&self.hostname) {
             return Err(format!("hostname = {:?}: a host name has letters, digits, hyphens and dots", self.hostname));
         }
         if self.max_message < 64 * 1024 {
@@ -270,6 +328,14 @@ impl Config {
         }
         if let Some(smarthost) = &self.smarthost {
             smarthost.open()?;
+        }
+        match (&self.acme, self.listen.acme_http.iter().next()) {
+            (Some(acme), Some(_)) => acme.check().map_err(|e| format!("[acme] {e}"))?,
+            (Some(_), None) => {
+                return Err("[acme]: the authority asks port 80: say [listen] acme_http = \"0.0.0.0:80\"".into());
+            }
+            (None, Some(_)) => return Err("[listen] acme_http: there is no [acme] that needs it".into()),
+            (None, None) => {}
         }
         if self.store.url != "sqlite" && !self.store.url.starts_with("postgres") {
             return Err("[store] url: \"sqlite\", or \"postgres://user@host/database\"".into());
@@ -321,6 +387,28 @@ mod tests {
         assert_eq!(one, ["a.pem a.key"]);
         let two: Vec<String> = pairs(&format!("[[tls]]\n{a}[[tls]]\n{b}"));
         assert_eq!(two, ["a.pem a.key", "b.pem b.key"]);
+    }
+
+    #[test]
+    fn an_authority_needs_consent_and_port_80() {
+        let parse = |listen: &str, acme: &str| {
+            parse(&format!("hostname = \"mx.example.org\"\ndata = \"d\"\n[listen]\n{listen}\n{acme}"))
+        };
+        let port = "acme_http = [\"0.0.0.0:80\", \"[::]:80\"]";
+        let acme = parse(port, "[acme]\nagree_to_terms = true\n").unwrap().acme.unwrap();
+        assert_eq!(acme.directory, "https://acme-v02.api.letsencrypt.org/directory");
+        for (listen, acme, words) in [
+            (port, "[acme]\n", "agree_to_terms = true"),
+            (port, "[acme]\nagree_to_terms = false\n", "agree_to_terms = true"),
+            ("", "[acme]\nagree_to_terms = true\n", "acme_http"),
+            (port, "", "[acme]"),
+            (port, "[acme]\nagree_to_terms = true\ncontact = \"me\"\n", "contact"),
+            (port, "[acme]\nagree_to_terms = true\nnames = [\"*.example.org\"]\n", "*.example.org"),
+            (port, "[acme]\nagree_to_terms = true\nnames = [\"mx\"]\n", "mx"),
+        ] {
+            let error = parse(listen, acme).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
     }
 
     #[test]

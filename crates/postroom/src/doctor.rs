@@ -1,18 +1,24 @@
 //! `postroom doctor`: looks at everything an administrator can get wrong, and says what to do about it.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
-use net::{Deadline, MailHosts, Resolver};
+use base::{Clock, SystemClock, Timestamp};
+use net::{CertFacts, Deadline, MailHosts, Resolver};
 use serde_json::{Value, json};
 
 use crate::admin::{Answer, Request};
 use crate::cli::CliError;
 use crate::config::Config;
-use crate::{cli, control};
+use crate::{acme, certificates, cli, control};
 
 /// How long a look-up may take.
 const DNS: Duration = Duration::from_secs(5);
+/// A day, in milliseconds.
+const DAY: i64 = 86_400_000;
+/// Days before its end, in which a certificate should have been renewed.
+const SOON: i64 = 14;
 
 /// How something is.
 enum Finding {
@@ -29,9 +35,7 @@ enum Finding {
 pub fn run(config: &Config, offline: bool) -> Result<Answer, CliError> {
     let mut findings = vec![data_directory(config), server(config)];
     findings.extend(config.tls.0.iter().map(|tls| key_file(&tls.key)));
-    if config.tls.0.is_empty() {
-        findings.push(Finding::Doubt("the certificate is self-signed: name a real one in [tls]".into()));
-    }
+    findings.extend(certificates(config));
     if !offline {
         findings.extend(cli::runtime()?.block_on(dns(config)));
     }
@@ -49,13 +53,45 @@ fn data_directory(config: &Config) -> Finding {
     }
 }
 
-fn key_file(key: &std::path::Path) -> Finding {
+fn key_file(key: &Path) -> Finding {
     match std::fs::metadata(key) {
         Err(e) => Finding::Bad(format!("[tls] key {}: {e}", key.display())),
         Ok(m) if m.permissions().mode() & 0o007 != 0 => {
             Finding::Bad(format!("[tls] key {} can be read by everybody: chmod 640 it", key.display()))
         }
         Ok(_) => Finding::Good(format!("[tls] key {} is private", key.display())),
+    }
+}
+
+/// For whom the certificates are, and for how long. The server renews its authority's long before this worries.
+fn certificates(config: &Config) -> Vec<Finding> {
+    let files = certificates::files(config);
+    let mut findings = Vec::new();
+    if config.acme.is_some() && acme::issued(config).is_none() {
+        findings.push(Finding::Doubt("[acme] has no certificate yet: if the server runs, its log says why".into()));
+    } else if config.tls.0.is_empty() && config.acme.is_none() {
+        findings.push(Finding::Doubt("the certificate is self-signed: name a real one in [tls], or use [acme]".into()));
+    }
+    let facts: Vec<_> = files.iter().map(|files| (files, CertFacts::read(&files.chain))).collect();
+    if facts.iter().all(|(_, facts)| facts.as_ref().is_ok_and(|facts| !facts.is_for(&config.hostname))) {
+        findings.push(Finding::Bad(format!("no certificate is for our name {}", config.hostname)));
+    }
+    findings.extend(facts.into_iter().map(|(files, facts)| match facts {
+        Ok(facts) => lasts(&files.chain, &facts, SystemClock.now()),
+        // `serve` makes it at its first start.
+        Err(e) if config.tls.0.is_empty() => Finding::Doubt(e.to_string()),
+        Err(e) => Finding::Bad(e.to_string()),
+    }));
+    findings
+}
+
+fn lasts(file: &Path, facts: &CertFacts, now: Timestamp) -> Finding {
+    let what = format!("certificate {} for {}", file.display(), facts.names.join(", "));
+    match (facts.until.0 - now.0).div_euclid(DAY) {
+        ..0 => Finding::Bad(format!("{what}: it ended {}", facts.until.rfc3339())),
+        _ if now < facts.from => Finding::Bad(format!("{what}: it begins {}", facts.from.rfc3339())),
+        days @ 0..SOON => Finding::Doubt(format!("{what}: {days} days left, renew it")),
+        days => Finding::Good(format!("{what}: {days} days left")),
     }
 }
 

@@ -24,10 +24,10 @@ pub fn first_steps(config: &Config, admin: &str, password: Option<&str>) -> Stri
             let _ = writeln!(text, "  {what}   {}  port {port}  {security}", config.hostname);
         }
     }
-    if config.tls.0.is_empty() {
+    if config.tls.0.is_empty() && config.acme.is_none() {
         let _ = writeln!(
             text,
-            "The certificate is self-signed: the program will ask once; [tls] in the configuration names a real one."
+            "The certificate is self-signed: the program will ask once; [tls] or [acme] in the configuration bring a real one."
         );
     }
     if let (Some(smtp), Some(pop3)) = (port(&l.smtp), port(&l.pop3s)) {

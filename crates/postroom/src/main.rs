@@ -4,6 +4,7 @@
 //! every other command is an administrator's request, answered by the running server over the socket in its data
 //! directory, or, when none runs, by opening the store itself.
 
+mod acme;
 mod addresses;
 mod admin;
 mod certificates;

@@ -15,11 +15,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use trust::Keys;
 
+use crate::certificates::Certificates;
 use crate::compact;
 use crate::config::{Config, SmarthostConfig};
 use crate::house::House;
 use crate::watch::Watch;
-use crate::{certificates, control, privileges};
+use crate::{control, privileges};
 
 /// Our number among the servers of one store: so far there is one.
 const NODE: u32 = 1;
@@ -43,7 +44,7 @@ pub async fn run(config: Config) -> Result<(), String> {
     if privileges::is_root() {
         tracing::warn!("running as root: name a user in the configuration, and the server becomes it");
     }
-    let tls = certificates::load(&config)?;
+    let certificates = Certificates::open(&config)?;
     let hangup = signal(SignalKind::hangup()).map_err(|e| format!("waiting for signals: {e}"))?;
     let house = House::open(&config).await.map_err(|e| opening(&config, &e))?;
     // What an earlier life left claimed is sorted out before anything new can come (trap 22).
@@ -57,7 +58,7 @@ pub async fn run(config: Config) -> Result<(), String> {
         directory: house.directory.clone(),
         mailboxes: house.mailboxes.clone(),
         ingress,
-        tls: tls.clone(),
+        tls: certificates.tls(),
         hostname: config.hostname.clone(),
         trusted: cidrs(&config.network.trusted),
         clear_on_loopback: config.network.cleartext_login_on_loopback,
@@ -77,6 +78,10 @@ pub async fn run(config: Config) -> Result<(), String> {
             Behind::Watch => {
                 tasks.spawn(listener.serve(stop, move |stream| http::serve(stream, watch.clone())));
             }
+            Behind::Challenges => {
+                let challenges = certificates.challenges();
+                tasks.spawn(listener.serve(stop, move |stream| http::serve_challenges(stream, challenges.clone())));
+            }
         }
     }
     let socket = ListenAddr::Unix(control::path(&config.data));
@@ -85,7 +90,7 @@ pub async fn run(config: Config) -> Result<(), String> {
         let (house, stop) = (house.clone(), stopped(stopping.clone()));
         tasks.spawn(listener.serve(stop, move |stream| control::serve(house.clone(), stream)));
     }
-    tasks.spawn(certificates::watch(tls, hangup, stopped(stopping.clone())));
+    tasks.spawn(certificates.keep(hangup, stopped(stopping.clone())));
     let mailboxes = house.mailboxes.clone();
     tokio::spawn(async move {
         if let Err(error) = mailboxes.purge().await {
@@ -141,6 +146,8 @@ enum Behind {
     Mail(Service, bool),
     /// Health and metrics.
     Watch,
+    /// What a certificate authority asks.
+    Challenges,
 }
 
 /// An address that is listened on.
@@ -175,7 +182,8 @@ fn addresses(config: &Config) -> impl Iterator<Item = (&ListenAddr, Behind)> {
     ];
     let mail =
         all.into_iter().flat_map(|(addrs, service, tls)| addrs.iter().map(move |a| (a, Behind::Mail(service, tls))));
-    mail.chain(l.http.iter().map(|a| (a, Behind::Watch)))
+    let watch = l.http.iter().map(|a| (a, Behind::Watch));
+    mail.chain(watch).chain(l.acme_http.iter().map(|a| (a, Behind::Challenges)))
 }
 
 /// One count for all listeners: descriptors are the process's.
@@ -188,7 +196,7 @@ fn caps(config: &Config) -> Caps {
 fn options(config: &Config, caps: &Caps, behind: Behind) -> ListenOptions {
     let full: &'static [u8] = match behind {
         Behind::Watch => return ListenOptions::default(),
-        Behind::Mail(_, true) => b"",
+        Behind::Mail(_, true) | Behind::Challenges => b"",
         Behind::Mail(Service::Smtp(_), _) => b"421 4.7.0 Too many connections, please try again later\r\n",
         Behind::Mail(Service::Imap, _) => b"* BYE [UNAVAILABLE] Too many connections, please try again later\r\n",
         Behind::Mail(Service::Pop3, _) => b"-ERR [SYS/TEMP] Too many connections, please try again later\r\n",
