@@ -1,10 +1,13 @@
 //! The header of a mail on its way in: held back until it is complete, looked at, mended for submissions, let through.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::{Error, Reply, Result, Timestamp};
 use memchr::memmem;
+
+use crate::trace;
 
 /// A header up to this size is worked on; one larger passes unseen, or is refused where it must be worked on.
 const MOST: usize = 256 * 1024;
@@ -85,6 +88,12 @@ impl Held {
             return Err(Error::new(Reply::new(554, 4, 6, "Too many hops: the message goes in a circle")));
         }
         Ok(())
+    }
+
+    /// From which addresses it was forwarded on its way, as [`trace::mark`] writes them.
+    pub(crate) fn passed(&self) -> HashSet<String> {
+        let fields = mime::header::fields(self.header()).filter(|f| f.is(b"Delivered-To"));
+        fields.filter_map(|f| std::str::from_utf8(f.value).ok().map(trace::mark_of)).collect()
     }
 
     /// The same mail as its author's server sends it: Bcc removed, Date and Message-ID added where they lack (RFC 6409

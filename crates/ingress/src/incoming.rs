@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use base::{AccountId, Address, BlobId, Error, Reply, Result, Timestamp};
-use directory::{LocalTarget, Recipients, Resolution};
+use directory::{Recipients, Resolution};
 use mailbox::verbs;
 use smtp::{BodyType, Mail, Notify, OriginalRecipient, Rcpt};
 use store::{Class, Lane, Stager, Tx};
 use trust::Digest;
 
 use crate::header::{self, Gate};
-use crate::plan::{Copy, Missed, Named, Plan};
+use crate::plan::{Copy, Leaving, Missed, Named, Plan};
 use crate::{Ingress, Origin, Protocol, outgoing, trace};
 
 impl Ingress {
@@ -26,15 +26,7 @@ impl Ingress {
             let text = format!("You may not send as {from}: it is not an address of yours");
             return Err(Error::new(Reply::new(553, 7, 1, text)));
         }
-        Ok(Incoming {
-            ingress: self.clone(),
-            origin,
-            mail,
-            recipients: Vec::new(),
-            accounts: HashSet::new(),
-            elsewhere: HashSet::new(),
-            body: State::Awaited,
-        })
+        Ok(Incoming { ingress: self.clone(), origin, mail, recipients: Vec::new(), reach: 0, body: State::Awaited })
     }
 }
 
@@ -44,10 +36,8 @@ pub struct Incoming {
     origin: Arc<Origin>,
     mail: Mail,
     recipients: Vec<Recipient>,
-    /// Accounts that get it already.
-    accounts: HashSet<AccountId>,
-    /// Addresses on other hosts that get it already.
-    elsewhere: HashSet<Address>,
+    /// How many accounts and addresses elsewhere they lead to.
+    reach: usize,
     body: State,
 }
 
@@ -57,15 +47,14 @@ struct Recipient {
     address: Address,
     notify: Option<Notify>,
     original: Option<OriginalRecipient>,
-    /// The accounts of ours it leads to.
-    accounts: Vec<AccountId>,
-    /// Those of them that no recipient before led to: each account gets one copy.
-    local: Vec<LocalTarget>,
-    /// It leads to other hosts.
-    leads_out: bool,
-    /// Where to, but for addresses that a recipient before led to.
-    remote: Vec<Address>,
+    /// Where it leads.
+    found: Arc<Recipients>,
+    /// It is an address of ours. Else it is only passed on.
+    ours: bool,
 }
+
+/// A mail reaches so many accounts and addresses elsewhere, however few recipients were named.
+const REACH: usize = 10_000;
 
 enum State {
     /// Its first octet has not come.
@@ -82,6 +71,8 @@ struct Body {
     /// For other hosts, where we vouch for it.
     digest: Option<Digest>,
     author: Option<Address>,
+    /// The addresses of ours that it was forwarded from already, as [`trace::mark`] writes them.
+    passed: HashSet<String>,
     /// There are octets above 127.
     eight_bit: bool,
     /// There are some in the header.
@@ -93,17 +84,17 @@ impl Incoming {
     ///
     /// # Errors
     /// 550 5.1.1 nobody of that address; 550 5.7.1 not ours, and the sender has no right to relay; 451 4.7.1 the sender has
-    /// written to too many others today; 452 4.2.2 no room; 451 when the directory does not answer.
+    /// written to too many others today; 452 4.2.2 no room; 452 4.5.3 too many; 451 when the directory does not answer.
     pub async fn recipient(&mut self, rcpt: &Rcpt) -> Result<()> {
         let (directory, nobody) = (&self.ingress.directory, || Error::new(Reply::new(550, 1, 1, "No such user here")));
         let (named, resolution) = match &rcpt.to {
             smtp::Recipient::Mailbox(address) => (Some(address), directory.resolve(address).await?),
             smtp::Recipient::Postmaster => (None, directory.resolve_postmaster().await?),
         };
-        let found = match (resolution, named) {
-            (Resolution::Deliver(found), _) => found,
+        let (found, ours) = match (resolution, named) {
+            (Resolution::Deliver(found), _) => (found, true),
             (Resolution::NotOurs, Some(named)) if self.origin.may_relay() => {
-                Arc::new(Recipients { local: Vec::new(), remote: vec![named.clone()] })
+                (Arc::new(Recipients { local: Vec::new(), remote: vec![named.clone()] }), false)
             }
             (Resolution::NotOurs, _) => {
                 return Err(Error::new(Reply::new(550, 7, 1, "Relaying denied: sign in to send to other hosts")));
@@ -116,15 +107,13 @@ impl Incoming {
             found.remote.iter().try_for_each(|_| self.ingress.spent.one_more(account, now))?;
         }
         let address = named.or(found.local.first().map(|t| &t.address)).cloned().ok_or_else(nobody)?;
-        self.recipients.push(Recipient {
-            address,
-            notify: rcpt.notify,
-            original: rcpt.original.clone(),
-            accounts: found.local.iter().map(|t| t.account).collect(),
-            local: found.local.iter().filter(|t| self.accounts.insert(t.account)).cloned().collect(),
-            leads_out: !found.remote.is_empty(),
-            remote: found.remote.iter().filter(|a| self.elsewhere.insert((*a).clone())).cloned().collect(),
-        });
+        let reach = self.reach + found.local.len() + found.remote.len();
+        if reach > REACH {
+            return Err(Error::new(Reply::new(452, 5, 3, "Too many recipients: send the others another mail")));
+        }
+        self.reach = reach;
+        let (notify, original) = (rcpt.notify, rcpt.original.clone());
+        self.recipients.push(Recipient { address, notify, original, found, ours });
         Ok(())
     }
 
@@ -164,7 +153,8 @@ impl Incoming {
 
     /// All recipients are known: what is done with the bytes as they come.
     fn begin(&self) -> Body {
-        let (here, elsewhere) = (!self.accounts.is_empty(), !self.elsewhere.is_empty());
+        let here = self.recipients.iter().any(|r| !r.found.local.is_empty());
+        let elsewhere = self.recipients.iter().any(|r| !r.found.remote.is_empty());
         // What only passes through is soon gone.
         let class = if here { Class::Lasting } else { Class::Transit };
         Body {
@@ -173,6 +163,7 @@ impl Incoming {
             indexer: here.then(|| mime::Indexer::new(mime::Limits::default())),
             digest: (elsewhere && self.origin.may_relay()).then(Digest::new),
             author: None,
+            passed: HashSet::new(),
             eight_bit: false,
             eight_bit_header: false,
         }
@@ -192,6 +183,9 @@ impl Incoming {
         let now = self.ingress.now();
         let signatures = self.sign(&mut body, now).await?;
         let plan = self.plan(&body, &signatures, now)?;
+        if let Some(refusals) = plan.all_refused() {
+            return Ok(told(refusals));
+        }
         let mut index = Vec::new();
         if let Some(indexer) = body.indexer {
             indexer.finish().encode(&mut index);
@@ -207,7 +201,7 @@ impl Incoming {
         for Missed { address, reply, .. } in &kept.missed {
             tracing::info!(to = %address, %reply, "no room for a copy of a mail that others have");
         }
-        Ok(kept.outcomes.into_iter().map(|refusal| refusal.map_or(Ok(()), |reply| Err(Error::new(reply)))).collect())
+        Ok(told(kept.outcomes))
     }
 
     /// The signatures that go before a mail to other hosts.
@@ -222,24 +216,14 @@ impl Incoming {
     fn plan(&self, body: &Body, signatures: &str, now: Timestamp) -> Result<Plan> {
         let only = if let [one] = &self.recipients[..] { Some(&one.address) } else { None };
         let received = self.origin.received(&self.ingress.hostname, only, now);
-        let (mut copies, octets) = (Vec::new(), body.stager.len());
-        for (recipient, r) in self.recipients.iter().enumerate().filter(|(_, r)| !r.local.is_empty()) {
-            let prefix = trace::prefix(self.mail.from.as_ref(), &r.address, &received);
-            let octets = u32::try_from(octets + prefix.len() as u64).map_err(|_| too_big())?;
-            let copy = |t: &LocalTarget| {
-                let (address, prefix) = (t.address.clone(), prefix.clone());
-                Copy { recipient, account: t.account, address, octets, prefix }
-            };
-            copies.extend(r.local.iter().map(copy));
-        }
-        // In ascending order, so that two mails to the same people take locks in the same order.
-        copies.sort_by_key(|c| c.account);
-        let prefix = format!("{signatures}{received}");
-        Ok(Plan {
-            id: self.ingress.queue.next_id(),
-            copies,
-            octets: octets + prefix.len() as u64,
-            prefix: prefix.into_bytes(),
+        let octets = body.stager.len();
+        let leaving = |fields: &str| {
+            let prefix = format!("{signatures}{fields}{received}");
+            Leaving { id: self.ingress.queue.next_id(), octets: octets + prefix.len() as u64, prefix: prefix.into() }
+        };
+        let mut plan = Plan {
+            copies: Vec::new(),
+            leaving: vec![leaving("")],
             body: match self.mail.body {
                 BodyType::BinaryMime => BodyType::BinaryMime,
                 _ if body.eight_bit => BodyType::EightBitMime,
@@ -251,17 +235,67 @@ impl Incoming {
             account: self.origin.account(),
             // LMTP says for each recipient what became of it.
             one_answer: self.origin.protocol == Protocol::Smtp,
-            recipients: self.recipients.iter().map(Recipient::named).collect(),
-        })
+            recipients: Vec::with_capacity(self.recipients.len()),
+        };
+        let mut reached = Reached::default();
+        for r in &self.recipients {
+            let mut named = r.named();
+            if r.was_passed(&body.passed) {
+                named.refusal = Some(Reply::new(554, 4, 6, "The message was forwarded from this address before"));
+            } else {
+                self.copies(r, &mut plan, &mut reached, octets, &received)?;
+                let new = r.found.remote.iter().filter(|a| reached.elsewhere.insert((*a).clone()));
+                named.remote = new.cloned().collect();
+                if r.ours && !named.remote.is_empty() {
+                    named.leaving = plan.leaving.len();
+                    plan.leaving.push(leaving(&format!("Delivered-To: {}\r\n", trace::mark(&r.address))));
+                }
+            }
+            plan.recipients.push(named);
+        }
+        // In ascending order, so that two mails to the same people take locks in the same order.
+        plan.copies.sort_by_key(|c| c.account);
+        Ok(plan)
     }
+
+    /// A recipient's copies, for accounts that have none yet.
+    fn copies(&self, r: &Recipient, plan: &mut Plan, reached: &mut Reached, body: u64, received: &str) -> Result<()> {
+        if r.found.local.is_empty() {
+            return Ok(());
+        }
+        let prefix = trace::prefix(self.mail.from.as_ref(), &r.address, received);
+        let octets = u32::try_from(body + prefix.len() as u64).map_err(|_| too_big())?;
+        let recipient = plan.recipients.len();
+        for t in r.found.local.iter().filter(|t| reached.accounts.insert(t.account)) {
+            let (address, prefix) = (t.address.clone(), prefix.clone());
+            plan.copies.push(Copy { recipient, account: t.account, address, octets, prefix });
+        }
+        Ok(())
+    }
+}
+
+/// Who gets a mail already: nobody gets it twice.
+#[derive(Default)]
+struct Reached {
+    accounts: HashSet<AccountId>,
+    elsewhere: HashSet<Address>,
 }
 
 impl Recipient {
     fn named(&self) -> Named {
         let (address, notify, original) = (self.address.clone(), self.notify, self.original.clone());
-        let (accounts, leads_out, remote) = (self.accounts.clone(), self.leads_out, self.remote.clone());
-        Named { address, notify, original, accounts, leads_out, remote }
+        let (found, remote) = (self.found.clone(), Vec::new());
+        Named { address, notify, original, found, remote, leaving: 0, refusal: None }
     }
+
+    /// Trap 18: what was forwarded from here once, and comes back, goes in a circle.
+    fn was_passed(&self, passed: &HashSet<String>) -> bool {
+        self.ours && !self.found.remote.is_empty() && passed.contains(&trace::mark(&self.address))
+    }
+}
+
+fn told(refusals: Vec<Option<Reply>>) -> Vec<Result<()>> {
+    refusals.into_iter().map(|refusal| refusal.map_or(Ok(()), |reply| Err(Error::new(reply)))).collect()
 }
 
 pub(crate) fn too_big() -> Error {
@@ -283,6 +317,7 @@ impl Body {
     /// The header is complete (or the body ended without one).
     fn open(&mut self, held: header::Held, ingress: &Ingress, origin: &Origin) -> Result<()> {
         held.check_loops()?;
+        self.passed = held.passed();
         self.eight_bit_header = !held.header().is_ascii();
         if self.digest.is_some() {
             self.author = outgoing::author(held.header());

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use base::{AccountId, Address, BlobId, Error, Reply, Timestamp};
+use directory::Recipients;
 use mailbox::Flags;
 use mailbox::verbs::{self, INBOX, NewEmail};
 use queue::{Fate, NewDelivery, NewMessage, QueueId};
@@ -13,18 +14,23 @@ use store::{Result, Tx};
 
 /// All that follows from a mail.
 pub(crate) struct Plan {
-    /// In the queue, where something of it goes there.
-    pub(crate) id: QueueId,
     pub(crate) copies: Vec<Copy>,
-    /// What stands before the mail on its way out, and the octets of both.
-    pub(crate) prefix: Vec<u8>,
-    pub(crate) octets: u64,
+    /// The mail as it leaves, once for all whom the sender named itself, and once for each address that is forwarded.
+    pub(crate) leaving: Vec<Leaving>,
     pub(crate) body: BodyType,
     pub(crate) smtputf8: bool,
     pub(crate) mail: Mail,
     pub(crate) account: Option<AccountId>,
     pub(crate) one_answer: bool,
     pub(crate) recipients: Vec<Named>,
+}
+
+/// A mail on its way out: a message of the queue, where something of it goes there.
+pub(crate) struct Leaving {
+    pub(crate) id: QueueId,
+    /// What stands before it, and the octets of both.
+    pub(crate) prefix: Vec<u8>,
+    pub(crate) octets: u64,
 }
 
 /// One account's copy.
@@ -43,12 +49,14 @@ pub(crate) struct Named {
     pub(crate) address: Address,
     pub(crate) notify: Option<Notify>,
     pub(crate) original: Option<OriginalRecipient>,
-    /// The accounts of ours it leads to.
-    pub(crate) accounts: Vec<AccountId>,
-    /// It leads to other hosts.
-    pub(crate) leads_out: bool,
-    /// Where to, but for addresses that a recipient before led to.
+    /// Where it leads.
+    pub(crate) found: Arc<Recipients>,
+    /// To which other hosts, but for addresses that a recipient before led to.
     pub(crate) remote: Vec<Address>,
+    /// As which of [`Plan::leaving`].
+    pub(crate) leaving: usize,
+    /// It gets nothing.
+    pub(crate) refusal: Option<Reply>,
 }
 
 /// What became of the copies.
@@ -69,6 +77,11 @@ pub(crate) struct Missed {
 }
 
 impl Named {
+    /// It leads to other hosts.
+    fn leads_out(&self) -> bool {
+        self.refusal.is_none() && !self.found.remote.is_empty()
+    }
+
     fn wants_success(&self) -> bool {
         matches!(self.notify, Some(Notify::On { success: true, .. }))
     }
@@ -83,6 +96,12 @@ impl Named {
 }
 
 impl Plan {
+    /// Why nobody gets anything.
+    pub(crate) fn all_refused(&self) -> Option<Vec<Option<Reply>>> {
+        let refusals = || self.recipients.iter().map(|r| r.refusal.clone()).collect();
+        self.recipients.iter().all(|r| r.refusal.is_some()).then(refusals)
+    }
+
     /// Puts the copies into mailboxes.
     pub(crate) fn deliver(&self, tx: &mut Tx<'_>, blob: BlobId, index: &[u8], now: Timestamp) -> Result<Kept> {
         let one = |tx: &mut Tx<'_>, c: &Copy| {
@@ -91,7 +110,9 @@ impl Plan {
             verbs::deliver(tx, c.account, INBOX, &new, now).map(drop)
         };
         // Refused with nothing else to do, the whole job is: that costs no savepoint.
-        if let ([copy], [Named { leads_out: false, .. }]) = (&self.copies[..], &self.recipients[..]) {
+        if let ([copy], [only]) = (&self.copies[..], &self.recipients[..])
+            && !only.leads_out()
+        {
             return one(tx, copy).map(|()| Kept { outcomes: vec![None], missed: Vec::new(), here: vec![true] });
         }
         let mut refused = HashMap::new();
@@ -106,20 +127,20 @@ impl Plan {
     }
 
     fn kept(&self, mut refused: HashMap<AccountId, Reply>) -> Result<Kept> {
-        let here: Vec<bool> =
-            self.recipients.iter().map(|r| r.accounts.iter().any(|a| !refused.contains_key(a))).collect();
-        let refusal = |r: &Named| r.accounts.first().and_then(|a| refused.get(a)).cloned();
-        let outcomes: Vec<Option<Reply>> = self
-            .recipients
-            .iter()
-            .zip(&here)
-            .map(|(r, here)| if *here || r.leads_out { None } else { refusal(r) })
-            .collect();
+        let has = |r: &Named| r.refusal.is_none() && r.found.local.iter().any(|t| !refused.contains_key(&t.account));
+        let here: Vec<bool> = self.recipients.iter().map(has).collect();
+        let refusal = |r: &Named| r.found.local.first().and_then(|t| refused.get(&t.account)).cloned();
+        let outcome = |(r, here): (&Named, &bool)| match &r.refusal {
+            None if *here || r.leads_out() => None,
+            None => refusal(r),
+            Some(reply) => Some(reply.clone()),
+        };
+        let outcomes: Vec<Option<Reply>> = self.recipients.iter().zip(&here).map(outcome).collect();
         // About a mail from nobody nobody is told anything. With one answer for all it is better that it comes again.
         if self.mail.from.is_none()
             && self.one_answer
             && outcomes.iter().any(Option::is_none)
-            && let Some(reply) = outcomes.iter().flatten().next()
+            && let Some(reply) = outcomes.iter().flatten().find(|reply| reply.is_transient())
         {
             return Err(Error::new(reply.clone()).into());
         }
@@ -135,8 +156,9 @@ impl Plan {
     pub(crate) fn enqueue(&self, tx: &mut Tx<'_>, blob: BlobId, kept: &Kept, now: Timestamp) -> Result<()> {
         // One answer says yes when anybody has the mail: who has it not is reported.
         let said_yes = self.one_answer && kept.outcomes.iter().any(Option::is_none);
-        let mut deliveries = Vec::new();
+        let mut deliveries: Vec<Vec<NewDelivery>> = self.leaving.iter().map(|_| Vec::new()).collect();
         for ((r, refusal), here) in self.recipients.iter().zip(&kept.outcomes).zip(&kept.here) {
+            let deliveries = &mut deliveries[r.leaving];
             deliveries.extend(r.remote.iter().map(|to| r.delivery(to, Fate::Open)));
             match refusal {
                 None if *here && r.wants_success() => deliveries.push(r.delivery(&r.address, Fate::Delivered)),
@@ -145,14 +167,26 @@ impl Plan {
             }
         }
         for Missed { recipient, address, reply } in &kept.missed {
-            deliveries.push(self.recipients[*recipient].delivery(address, Fate::Failed(reply.clone())));
+            let r = &self.recipients[*recipient];
+            deliveries[r.leaving].push(r.delivery(address, Fate::Failed(reply.clone())));
         }
+        self.leaving.iter().zip(&deliveries).try_for_each(|(mail, to)| self.enqueue_one(tx, blob, mail, to, now))
+    }
+
+    fn enqueue_one(
+        &self,
+        tx: &mut Tx<'_>,
+        blob: BlobId,
+        mail: &Leaving,
+        deliveries: &[NewDelivery],
+        now: Timestamp,
+    ) -> Result<()> {
         let new = NewMessage {
-            id: self.id,
+            id: mail.id,
             from: self.mail.from.as_ref(),
-            prefix: &self.prefix,
+            prefix: &mail.prefix,
             blob,
-            octets: self.octets,
+            octets: mail.octets,
             envelope_id: self.mail.envelope_id.as_deref(),
             ret: self.mail.ret,
             body: self.body,
@@ -161,6 +195,6 @@ impl Plan {
             account: self.account,
             created: now,
         };
-        queue::enqueue(tx, &new, &deliveries)
+        queue::enqueue(tx, &new, deliveries)
     }
 }

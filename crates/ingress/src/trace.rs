@@ -107,6 +107,28 @@ pub(crate) fn prefix(from: Option<&Address>, to: &Address, received: &str) -> Ar
     text.into_bytes().into()
 }
 
+/// An address of ours in the `Delivered-To` of what it forwards: always in one spelling, by which the mail is known when it
+/// comes back, and in ASCII (as RFC 6533 §3 has it), for hosts without SMTPUTF8.
+pub(crate) fn mark(address: &Address) -> String {
+    let text = address.to_string().to_lowercase();
+    let mut mark = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() {
+            mark.push(c);
+        } else {
+            let _ = write!(mark, "\\x{{{:x}}}", u32::from(c));
+        }
+    }
+    mark
+}
+
+/// The mark of an address in a header.
+pub(crate) fn mark_of(value: &str) -> String {
+    let bare = value.trim();
+    let bare = bare.strip_prefix('<').and_then(|b| b.strip_suffix('>')).unwrap_or(bare);
+    Address::parse(bare).map_or_else(|_| bare.to_lowercase(), |address| mark(&address))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +167,18 @@ mod tests {
     fn trap_27_a_greeting_cannot_add_header_fields() {
         let field = Origin { helo: "a\r\nX-Evil: (1".into(), ..origin() }.received("mx", None, Timestamp(0));
         assert!(field.starts_with("Received: from aX-Evil:1 ("), "{field}");
+    }
+
+    #[test]
+    fn a_forwards_mark_is_known_again() {
+        for (address, mark_) in
+            [("Jane+X@Example.test", "jane+x@example.test"), ("b\u{fc}ro@x.test", "b\\x{fc}ro@x.test")]
+        {
+            assert_eq!(mark(&Address::parse(address).unwrap()), mark_);
+            for spelling in [address.to_owned(), format!(" <{address}>"), mark_.to_uppercase()] {
+                assert_eq!(mark_of(&spelling), mark_);
+            }
+        }
     }
 
     #[test]

@@ -199,9 +199,62 @@ async fn trap_19_strangers_do_not_relay_but_forwards_of_ours_go_out() {
     // The sender knows the address it wrote to (RFC 3461 §5.2.7), and nobody vouches for a stranger.
     let original = OriginalRecipient { kind: "rfc822".into(), address: "away@example.test".into() };
     assert_eq!(queue[1].1[0].delivery.original, Some(original));
-    assert!(queue[1].0.prefix.starts_with(b"Received: "));
+    assert!(queue[1].0.prefix.starts_with(b"Delivered-To: away@example.test\r\nReceived: "));
     assert_eq!(w.messages(w.me).await, 1);
     w.check().await;
+}
+
+#[tokio::test]
+async fn trap_18_what_was_forwarded_and_comes_back_ends() {
+    let w = World::new().await;
+    w.send(w.stranger(), from("a@b.test"), &[to("Both@example.test")], BODY).await;
+    let sent = w.queue().await.pop().unwrap().0;
+    let back = format!("Received: x\r\n{}{BODY}", std::str::from_utf8(&sent.prefix).unwrap());
+    let (named, done) = w.send(w.stranger(), from("a@b.test"), &[to("both@example.test")], &back).await;
+    assert_eq!(
+        (named[0].as_str(), done[0].as_str()),
+        ("OK", "554 5.4.6 The message was forwarded from this address before")
+    );
+    assert_eq!((w.queue().await.len(), w.messages(w.me).await), (1, 1));
+    // Another address, or one that leads to nobody elsewhere, has nothing to do with it. Who gets it by another name too gets
+    // it by that.
+    let all = ["both@example.test", "me@example.test", "away@example.test", "boss@other.test"].map(to);
+    let (_, done) = w.send(w.stranger(), from("a@b.test"), &all, &back).await;
+    assert_eq!(done.iter().map(|d| &d[..2]).collect::<Vec<_>>(), ["55", "OK", "OK", "OK"]);
+    assert_eq!(w.messages(w.me).await, 2);
+    let told: Vec<_> = w.queue().await[1..].iter().flat_map(|(_, d)| recipients(d)).collect();
+    assert_eq!(told, [("both@example.test".into(), State::Failed), ("me@elsewhere.test".into(), State::Waiting)]);
+    let resent = format!("Delivered-To: me@example.test\r\n{BODY}");
+    let (_, done) = w.send(w.stranger(), from("a@b.test"), &[to("me@example.test")], &resent).await;
+    assert_eq!(done, ["OK"]);
+    w.check().await;
+}
+
+#[tokio::test]
+async fn nobody_learns_from_a_forward_who_else_was_written_to() {
+    let w = World::new().await;
+    w.send(w.stranger(), from("a@b.test"), &["both@example.test", "away@example.test"].map(to), BODY).await;
+    let queue = w.queue().await;
+    assert_eq!(queue.len(), 2);
+    for ((m, _), other) in queue.iter().zip(["away@", "both@"]) {
+        assert!(!std::str::from_utf8(&m.prefix).unwrap().contains(other));
+    }
+}
+
+#[tokio::test]
+async fn few_recipients_cannot_reach_everybody() {
+    let w = World::new().await;
+    let many = |tx: &mut Tx<'_>| {
+        let targets = (0..1000).map(|n| at(&format!("u{n}@elsewhere.test"))).collect();
+        directory::create_address(tx, &at("many@example.test"), &Route::Forward(targets), NOW)
+    };
+    w.store.write(many).await.unwrap();
+    let mut incoming = w.ingress.start(Arc::new(w.stranger()), from("a@b.test")).await.unwrap();
+    for _ in 0..10 {
+        incoming.recipient(&to("many@example.test")).await.unwrap();
+    }
+    let refused = incoming.recipient(&to("me@example.test")).await.unwrap_err();
+    assert!(refused.reply().to_string().starts_with("452 4.5.3 "));
 }
 
 #[tokio::test]
