@@ -31,7 +31,7 @@ pub struct Conversation {
 }
 
 /// What a session does next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Turn {
     /// Send this, in base64, and give what comes back to [`Directory::converse`].
     Challenge(Vec<u8>),
@@ -69,14 +69,17 @@ impl Directory {
             }
             (Ok(Step::Lookup { login }), _) => self.offer_keys(with, &login).await,
             (Ok(Step::Proven { credential, last }), Some(known)) => {
-                let admitted = self.conclude(known, Some(credential), Network::of(with.ip), with.service)?;
+                let admitted = self.conclude(known, Some(credential), Network::of(with.ip), with.service).await?;
                 with.admitted = Some(admitted);
                 Ok(Turn::Challenge(last))
             }
-            (Ok(Step::Done), _) => with.admitted.take().map(Turn::SignedIn).ok_or(AuthFailure::Malformed),
+            (Ok(Step::Done), _) => match with.admitted.take() {
+                Some(who) if who.pass.is_revoked() => Err(AuthFailure::Invalid),
+                who => who.map(Turn::SignedIn).ok_or(AuthFailure::Malformed),
+            },
             // A proof that proves nothing is a failure of whoever claimed to be there.
             (Err(AuthFailure::Invalid), Some(known)) => {
-                self.conclude(known, None, Network::of(with.ip), with.service).map(Turn::SignedIn)
+                self.conclude(known, None, Network::of(with.ip), with.service).await.map(Turn::SignedIn)
             }
             (Ok(Step::Proven { .. }), None) => Err(AuthFailure::Malformed),
             (Err(e), _) => Err(e),

@@ -106,6 +106,13 @@ pub(crate) struct Secrets {
     pub(crate) apps: Vec<(CredentialId, ScramKeys)>,
 }
 
+impl Secrets {
+    /// Whether one of them is the credential of this number.
+    pub(crate) fn has(&self, id: CredentialId) -> bool {
+        self.password.iter().map(|(own, _)| own).chain(self.apps.iter().map(|(own, _)| own)).any(|own| *own == id)
+    }
+}
+
 /// The secrets of an account.
 pub(crate) fn secrets(tx: &mut Tx<'_>, of: AccountId) -> Result<Secrets> {
     let mut secrets = Secrets::default();

@@ -8,6 +8,7 @@ use store::{Gap, Store};
 
 use crate::cache::{Moment, Recent};
 use crate::gate::Gate;
+use crate::pass::{self, Passes};
 use crate::resolve::{self, Recipients, Resolution};
 use crate::{Changed, domain};
 
@@ -51,22 +52,26 @@ pub(crate) struct Inner {
     /// Who may send as whom.
     senders: Recent<(AccountId, Address), bool>,
     pub(crate) gate: Gate,
+    /// Who is signed in.
+    pub(crate) passes: Arc<Passes>,
 }
 
 impl Directory {
-    /// Opens the directory in a store that has its [`crate::MIGRATIONS`], and listens for changes.
+    /// Opens the directory in a store that has its [`crate::MIGRATIONS`], and listens for changes. Within a tokio runtime.
     ///
     /// # Errors
     /// When the store cannot be read, or there is no randomness to be had.
     pub async fn open(store: Store, clock: Arc<dyn Clock>, random: Random) -> Result<Self> {
         let generation = Arc::new(AtomicU64::new(0));
         let gate = Gate::open(&store, random).await?;
-        let counter = generation.clone();
+        let (passes, rung) = Passes::new();
+        let (counter, ears) = (generation.clone(), passes.clone());
         store.subscribe(Box::new(move |event| {
             // Behind a gap nobody knows what changed.
             if event.is::<Changed>() || event.is::<Gap>() {
                 counter.fetch_add(1, Ordering::Release);
             }
+            ears.hear(event);
         }));
         let inner = Inner {
             store,
@@ -78,8 +83,11 @@ impl Directory {
             known: Recent::new(KEPT, FRESH),
             senders: Recent::new(KEPT, FRESH),
             gate,
+            passes,
         };
-        Ok(Directory { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        tokio::spawn(pass::keep(Arc::downgrade(&inner), rung));
+        Ok(Directory { inner })
     }
 
     /// The store below, for verbs in jobs.

@@ -50,6 +50,7 @@ mod directory;
 mod domain;
 mod gate;
 mod organisation;
+mod pass;
 mod password;
 mod resolve;
 pub mod sasl;
@@ -78,6 +79,7 @@ pub use organisation::{
     Organisation, OrganisationId, create_organisation, organisation, organisations, remove_organisation,
     rename_organisation,
 };
+pub use pass::Pass;
 pub use password::PasswordHash;
 pub use resolve::{LocalTarget, MAX_DEPTH, MAX_TARGETS, MAX_VISITED, Recipients, Resolution};
 pub use scram::{AppPassword, ScramKeys};

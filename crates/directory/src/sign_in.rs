@@ -16,7 +16,7 @@ use crate::credential::{self, CredentialId};
 use crate::gate::{self, Known, Record};
 use crate::password::{MAX_PASSWORD, PasswordHash};
 use crate::scram::{AppPassword, ITERATIONS, ScramKeys};
-use crate::{Directory, OrganisationId, Secret};
+use crate::{Directory, OrganisationId, Pass, Secret};
 
 /// The longest login, in octets: RFC 5321 §4.5.3.1 allows 64 + `@` + 255.
 pub(crate) const MAX_LOGIN: usize = 320;
@@ -42,7 +42,7 @@ impl fmt::Debug for Attempt<'_> {
 }
 
 /// Somebody who proved to be an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct SignedIn {
     /// Who.
     pub account: AccountId,
@@ -54,6 +54,8 @@ pub struct SignedIn {
     pub administrator: bool,
     /// By which credential.
     pub credential: CredentialId,
+    /// How long that holds: a session ends with its pass.
+    pub pass: Pass,
 }
 
 /// Why a sign-in failed. What the peer is told is the protocol's business.
@@ -83,22 +85,22 @@ impl Directory {
     pub async fn authenticate(&self, attempt: Attempt<'_>) -> Result<SignedIn, AuthFailure> {
         let (gate, from) = (&self.inner.gate, Network::of(attempt.ip));
         let known = self.known(attempt.login).await?;
-        if let Some(signed_in) = self.remembered(&known, &attempt) {
-            return signed_in;
+        if let Some(credential) = self.remembered(&known, &attempt) {
+            return self.admit(&known, credential).await;
         }
         self.may_try(from, &known)?;
         let turn = gate.turn().await?;
         // Of many sessions of one program that begin together, the first had it hashed while the others waited; of many
         // guesses that begin together, the first few were counted.
-        if let Some(signed_in) = self.remembered(&known, &attempt) {
-            return signed_in;
+        if let Some(credential) = self.remembered(&known, &attempt) {
+            return self.admit(&known, credential).await;
         }
         self.may_try(from, &known)?;
         let credential = self.check(turn, known.clone(), attempt.password).await?;
         if let (Some(record), Some(credential)) = (&known.record, credential) {
             gate.prove(record, attempt.password, credential, self.inner.clock.now());
         }
-        self.conclude(&known, credential, from, attempt.service)
+        self.conclude(&known, credential, from, attempt.service).await
     }
 
     /// Hashes a password for [`crate::set_password`], off this thread.
@@ -141,13 +143,13 @@ impl Directory {
         Ok(known)
     }
 
-    /// The answer to a password that was proven lately. It does not ask for patience: whoever knows the password is not
-    /// the one who guesses it.
-    fn remembered(&self, known: &Known, attempt: &Attempt<'_>) -> Option<Result<SignedIn, AuthFailure>> {
+    /// Which credential a password is that was proven lately. It does not ask for patience: whoever knows the password is
+    /// not the one who guesses it.
+    fn remembered(&self, known: &Known, attempt: &Attempt<'_>) -> Option<CredentialId> {
         let (record, now) = (known.record.as_ref()?, self.inner.clock.now());
         let credential = self.inner.gate.proven(record, attempt.password, now)?;
         self.inner.gate.backoff.befriend(Network::of(attempt.ip), record.account, now);
-        Some(self.admit(record, credential))
+        Some(credential)
     }
 
     /// Whether this network may try this login now.
@@ -179,7 +181,7 @@ impl Directory {
     }
 
     /// Writes down how a try ended.
-    pub(crate) fn conclude(
+    pub(crate) async fn conclude(
         &self,
         known: &Known,
         credential: Option<CredentialId>,
@@ -190,7 +192,7 @@ impl Directory {
         match (&known.record, credential) {
             (Some(record), Some(credential)) => {
                 backoff.succeeded(from, &known.login, record.account, now);
-                self.admit(record, credential)
+                self.admit(known, credential).await
             }
             _ => {
                 tracing::info!(login = %known.login, ?from, service, "sign-in refused");
@@ -200,12 +202,19 @@ impl Directory {
         }
     }
 
-    /// Lets somebody in who proved who they are.
-    fn admit(&self, record: &Record, credential: CredentialId) -> Result<SignedIn, AuthFailure> {
+    /// Lets somebody in who proved who they are: as the account is now, not as it was when they began to prove it.
+    async fn admit(&self, proven: &Known, credential: CredentialId) -> Result<SignedIn, AuthFailure> {
+        let account = proven.account().ok_or(AuthFailure::Invalid)?;
+        // First the pass, then the look: a change that the look does not see, the pass will tell of.
+        let pass = self.inner.passes.issue(account, credential);
+        let now = self.known(proven.login.as_bytes()).await?;
+        let Some(record) = now.record.filter(|now| now.account == account && now.secrets.has(credential)) else {
+            return Err(AuthFailure::Invalid);
+        };
         if record.disabled {
             return Err(AuthFailure::Disabled);
         }
-        let (account, now) = (record.account, self.inner.clock.now());
+        let now = self.inner.clock.now();
         if self.inner.gate.note_use(account, credential, now) {
             // Nobody waits for it, and nothing is lost but a date if it fails.
             let job = move |tx: &mut store::Tx<'_>, _: &[_]| credential::used(tx, account, credential, now);
@@ -217,6 +226,7 @@ impl Directory {
             login: record.login.clone(),
             administrator: record.administrator,
             credential,
+            pass,
         })
     }
 }

@@ -280,6 +280,14 @@ impl Server {
         }
     }
 
+    /// Says `-ERR` and stops, at any time. An open event need not be answered any more.
+    pub fn shut_down(&mut self, code: Code, text: impl fmt::Display) {
+        if !self.is_closed() {
+            self.state = State::Closed;
+            answer_line(&mut self.out, "-ERR", format_args!("[{}] {text}", code.as_str()));
+        }
+    }
+
     /// `-ERR` with the public face of an error, its SMTP code turned into a response code.
     pub fn refuse(&mut self, reply: &Reply) {
         self.err(Some(Code::of(reply)), &reply.text);

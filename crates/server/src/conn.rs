@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
+use directory::Pass;
 use net::{Deadline, Stream, Tls, with_deadline};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
@@ -34,7 +35,12 @@ pub(crate) enum Read {
     Late,
     /// The server is stopping.
     Stopping,
+    /// Who signed in may not go on.
+    Revoked,
 }
+
+/// What a session says when its [`Pass`] was revoked.
+pub(crate) const REVOKED: &str = "Signed out: the account or its password was changed";
 
 /// What a session that waits for two things woke up for.
 pub(crate) enum Woken<T> {
@@ -65,29 +71,31 @@ impl Conn {
         }
     }
 
-    /// Waits for more input, at most `time`.
-    pub(crate) async fn read(&mut self, time: Duration) -> io::Result<Read> {
-        match self.read_or(Deadline::after(time), std::future::pending::<Infallible>()).await? {
+    /// Waits for more input, at most until `deadline`, and while the pass is good, if there is one.
+    pub(crate) async fn read(&mut self, deadline: Deadline, pass: Option<&Pass>) -> io::Result<Read> {
+        match self.read_or(deadline, pass, std::future::pending::<Infallible>()).await? {
             Woken::Read(read) => Ok(read),
             Woken::Other(never) => match never {},
         }
     }
 
-    /// Waits for more input, at most until `deadline`, or for `other`: for whichever comes first. `other` is dropped
-    /// unfinished when it is not.
+    /// The same, or for `other`: for whichever comes first. `other` is dropped unfinished when it is not.
     pub(crate) async fn read_or<T>(
         &mut self,
         deadline: Deadline,
+        pass: Option<&Pass>,
         other: impl Future<Output = T>,
     ) -> io::Result<Woken<T>> {
         let late = tokio::time::sleep_until(deadline.instant());
-        tokio::pin!(late, other);
+        let revoked = revoked(pass);
+        tokio::pin!(late, other, revoked);
         loop {
             // In no fixed order: neither a talkative peer nor a busy mailbox keeps the others from being heard.
             tokio::select! {
                 ready = self.stream.readable() => ready?,
                 outcome = &mut other => return Ok(Woken::Other(outcome)),
                 () = &mut late => return Ok(Woken::Read(Read::Late)),
+                () = &mut revoked => return Ok(Woken::Read(Read::Revoked)),
                 _ = self.stopping.wait_for(|stop| *stop) => return Ok(Woken::Read(Read::Stopping)),
             }
             match self.fill() {
@@ -141,6 +149,14 @@ impl Conn {
     /// Says goodbye.
     pub(crate) async fn close(self) {
         self.stream.close(Deadline::after(Duration::from_secs(5))).await;
+    }
+}
+
+/// Without a pass there is nothing to revoke.
+async fn revoked(pass: Option<&Pass>) {
+    match pass {
+        Some(pass) => pass.revoked().await,
+        None => std::future::pending().await,
     }
 }
 

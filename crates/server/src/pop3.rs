@@ -11,14 +11,14 @@ use std::time::Duration;
 use base::{AccountId, EmailId, Reply};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use directory::SignedIn;
+use directory::{Pass, SignedIn};
 use mailbox::verbs::{self, INBOX};
 use mailbox::{UidSet, View};
-use net::Stream;
+use net::{Deadline, Stream};
 use pop3::{Config, Event, Secret, Server, Tls};
 use store::{BlobReader, Tx};
 
-use crate::conn::{Conn, Read};
+use crate::conn::{Conn, REVOKED, Read};
 use crate::sign_in::{Progress, SignIn, mechanisms, password_sign_in};
 use crate::{HANDSHAKE, Services};
 
@@ -37,7 +37,7 @@ pub(crate) async fn serve(services: Arc<Services>, stream: Stream) -> io::Result
     });
     let binding = stream.channel_binding();
     let conn = Conn::new(stream, services.stopping.clone());
-    Session { services, machine, ip, sign_in: None, binding, drop: None }.run(conn).await
+    Session { services, machine, ip, sign_in: None, binding, drop: None, pass: None }.run(conn).await
 }
 
 struct Session {
@@ -48,6 +48,8 @@ struct Session {
     /// What a sign-in can be bound to.
     binding: Option<[u8; 32]>,
     drop: Option<Maildrop>,
+    /// Good as long as who signed in may go on.
+    pass: Option<Pass>,
 }
 
 /// INBOX as it was at sign-in.
@@ -77,6 +79,10 @@ impl Session {
             let mut input = conn.take_input();
             let mut next = Next::Go;
             loop {
+                if self.is_revoked() {
+                    self.sign_out();
+                    break;
+                }
                 let step = self.machine.step(input.rest());
                 let (consumed, idle) = (step.consumed, step.event.is_none());
                 if let Some(event) = step.event {
@@ -106,12 +112,23 @@ impl Session {
                 self.binding = conn.stream().channel_binding();
                 continue;
             }
-            match conn.read(IDLE).await? {
+            match conn.read(Deadline::after(IDLE), self.pass.as_ref()).await? {
                 Read::More => {}
                 // Nothing is removed without QUIT (RFC 1939 §6).
                 Read::End | Read::Late | Read::Stopping => return Ok(()),
+                Read::Revoked => self.sign_out(),
             }
         }
+    }
+
+    fn is_revoked(&self) -> bool {
+        self.pass.as_ref().is_some_and(Pass::is_revoked)
+    }
+
+    /// The last word to somebody who signed in and may not go on. What was marked stays: nobody said QUIT.
+    fn sign_out(&mut self) {
+        self.drop = None;
+        self.machine.shut_down(pop3::Code::Auth, REVOKED);
     }
 
     async fn flush(&mut self, conn: &mut Conn) -> io::Result<()> {
@@ -191,6 +208,7 @@ impl Session {
             Ok(Some(view)) => {
                 let marked = vec![false; view.index().len() as usize];
                 self.drop = Some(Maildrop { view, marked });
+                self.pass = Some(who.pass);
                 let (n, octets) = self.left();
                 self.machine.ok(format_args!("{n} messages ({octets} octets)"));
             }
@@ -256,7 +274,7 @@ impl Session {
     }
 
     /// Streams a mail: only a piece of it is in memory. When it cannot be read to its end the connection breaks, so that
-    /// the client never takes a part for the whole.
+    /// the client never takes a part for the whole; so it does for who may not go on.
     async fn send(&mut self, conn: &mut Conn, sending: Sending) -> io::Result<()> {
         let Sending { prefix, blob, .. } = sending;
         let mut wanted = self.machine.body(&prefix);
@@ -268,6 +286,9 @@ impl Session {
             wanted = self.machine.body(&piece);
             if self.machine.output().len() >= PIECE as usize {
                 self.flush(conn).await?;
+            }
+            if self.is_revoked() {
+                return Err(io::Error::other(REVOKED));
             }
         }
         self.machine.end();

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::Reply;
+use directory::Pass;
 use ingress::{Incoming, Origin};
-use net::Stream;
+use net::{Deadline, Stream};
 use smtp::server::{BareLineEnds, Protocol};
 use smtp::{Config, Event, Mail, Rcpt, Server};
 
-use crate::conn::{Conn, Read};
+use crate::conn::{Conn, REVOKED, Read};
 use crate::sign_in::{Progress, SignIn, mechanisms};
 use crate::{HANDSHAKE, Services};
 
@@ -75,8 +76,8 @@ pub(crate) async fn serve(services: Arc<Services>, role: Role, stream: Stream) -
         trusted: services.is_trusted(ip),
         protocol: if role == Role::Lmtp { ingress::Protocol::Lmtp } else { ingress::Protocol::Smtp },
     };
-    let session = Session { services, role, machine, origin, incoming: None, sign_in: None, refused: 0, binding };
-    session.run(conn).await
+    let (incoming, sign_in, pass) = (None, None, None);
+    Session { services, role, machine, origin, incoming, sign_in, pass, refused: 0, binding }.run(conn).await
 }
 
 fn facts(stream: &Stream) -> Option<(&'static str, &'static str)> {
@@ -92,6 +93,8 @@ struct Session {
     incoming: Option<Box<Taking>>,
     /// The sign-in under way.
     sign_in: Option<Box<SignIn>>,
+    /// Good as long as who signed in may go on.
+    pass: Option<Pass>,
     /// Sign-ins refused so far.
     refused: u8,
     /// What a sign-in can be bound to.
@@ -116,6 +119,10 @@ impl Session {
             let mut input = conn.take_input();
             let mut next = Next::Go;
             loop {
+                if self.pass.as_ref().is_some_and(Pass::is_revoked) {
+                    self.sign_out();
+                    break;
+                }
                 let step = self.machine.step(input.rest());
                 let consumed = step.consumed;
                 let idle = step.event.is_none();
@@ -139,17 +146,25 @@ impl Session {
                 self.origin.tls = facts(conn.stream());
                 self.binding = conn.stream().channel_binding();
                 self.origin.signed_in = None;
+                self.pass = None;
                 self.incoming = None;
                 continue;
             }
             let time = if self.incoming.is_some() { BODY } else { COMMAND };
-            match conn.read(time).await? {
+            match conn.read(Deadline::after(time), self.pass.as_ref()).await? {
                 Read::More => {}
                 Read::End => return Ok(()),
                 Read::Late => self.machine.shut_down(&Reply::new(421, 4, 2, "You took too long")),
                 Read::Stopping => self.machine.shut_down(&Reply::new(421, 3, 2, "The server is stopping")),
+                Read::Revoked => self.sign_out(),
             }
         }
+    }
+
+    /// The last word to somebody who signed in and may not go on; a mail under way is not taken.
+    fn sign_out(&mut self) {
+        self.incoming = None;
+        self.machine.shut_down(&Reply::new(421, 7, 0, REVOKED));
     }
 
     async fn flush(&mut self, conn: &mut Conn) -> io::Result<()> {
@@ -235,6 +250,7 @@ impl Session {
             Progress::Challenge(challenge) => return ask.challenge(&mut self.machine, &challenge),
             Progress::Done(who) => {
                 self.origin.signed_in = Some((who.account, who.login));
+                self.pass = Some(who.pass);
                 ask.accept(&mut self.machine);
             }
             Progress::Failed(reply) => {

@@ -129,3 +129,26 @@ async fn trap_28_scram_failures_are_counted() {
     w.later(1);
     assert_eq!(scram(&w, "jane@x.test", &passwords[0], None).await.unwrap(), "signed in: jane@x.test");
 }
+
+#[tokio::test]
+async fn a_credential_removed_between_a_clients_messages_signs_nobody_in() {
+    for removed_before_the_proof in [true, false] {
+        let w = World::new().await;
+        let (account, [password, _]) = jane(&w).await;
+        let mut c = begin(Mechanism::ScramSha256, None);
+        let bare = "n=jane@x.test,r=fyko+d2lbbFgONRv9qkxdawL";
+        let server_first = say(&w, &mut c, Some(&format!("n,,{bare}"))).await.unwrap();
+        let (last, expected) = client_final(bare, &server_first["S: ".len()..], b"n,,", &password);
+        let phone = w.job(move |tx| credentials(tx, account)).await.unwrap()[1].id;
+        if removed_before_the_proof {
+            w.job(move |tx| remove_credential(tx, account, phone)).await.unwrap();
+            assert_eq!(say(&w, &mut c, Some(&last)).await, Err(AuthFailure::Invalid));
+        } else {
+            assert_eq!(say(&w, &mut c, Some(&last)).await.unwrap(), expected);
+            w.job(move |tx| remove_credential(tx, account, phone)).await.unwrap();
+            // The task that revokes passes has its turn.
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            assert_eq!(say(&w, &mut c, Some("")).await, Err(AuthFailure::Invalid));
+        }
+    }
+}

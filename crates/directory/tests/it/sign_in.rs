@@ -202,3 +202,109 @@ async fn app_passwords_sign_in_beside_the_password() {
     let full = w.directory.create_app_password(jane, "one more").await.unwrap_err();
     assert_eq!(full.reply().text, "The account has 32 app passwords already: remove one");
 }
+
+async fn pass(w: &World, login: &str, password: &str) -> Pass {
+    let ip: IpAddr = HOME.parse().unwrap();
+    let attempt = Attempt { login: login.as_bytes(), password: password.as_bytes(), ip, service: "test" };
+    w.directory.authenticate(attempt).await.unwrap().pass
+}
+
+async fn ends(pass: &Pass) {
+    tokio::time::timeout(std::time::Duration::from_secs(20), pass.revoked()).await.unwrap();
+    assert!(pass.is_revoked());
+}
+
+fn disabled(on: bool) -> AccountChange {
+    AccountChange { disabled: Some(on), ..Default::default() }
+}
+
+/// Each world, on each engine, with Jane and Joe.
+async fn worlds() -> Vec<(World, AccountId, AccountId)> {
+    let mut worlds = Vec::new();
+    for w in World::each().await {
+        let (jane, joe) = (w.account("jane@x.test").await, w.account("joe@x.test").await);
+        w.password(jane).await;
+        w.password(joe).await;
+        worlds.push((w, jane, joe));
+    }
+    worlds
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_credential_and_with_no_other() {
+    for (w, jane, _) in worlds().await {
+        let (_, phone_password) = w.directory.create_app_password(jane, "Phone").await.unwrap();
+        let (laptop, laptop_password) = w.directory.create_app_password(jane, "Laptop").await.unwrap();
+        let by_password = pass(&w, "jane@x.test", "pw").await;
+        // Two of one credential; one in another spelling, out of memory.
+        let by_laptop = [
+            pass(&w, "jane@x.test", laptop_password.expose()).await,
+            pass(&w, "Jane@x.test", laptop_password.expose()).await,
+        ];
+        let by_phone = pass(&w, "jane@x.test", phone_password.expose()).await;
+        let joes = pass(&w, "joe@x.test", "pw").await;
+
+        w.job(move |tx| remove_credential(tx, jane, laptop)).await.unwrap();
+        for pass in &by_laptop {
+            ends(pass).await;
+        }
+        assert!(!by_password.is_revoked() && !by_phone.is_revoked());
+        w.password(jane).await;
+        ends(&by_password).await;
+        assert!(!by_phone.is_revoked() && !joes.is_revoked());
+        let again = pass(&w, "jane@x.test", "pw").await;
+        w.job(move |tx| remove_account(tx, jane)).await.unwrap();
+        ends(&by_phone).await;
+        ends(&again).await;
+        assert!(!joes.is_revoked());
+    }
+}
+
+#[tokio::test]
+async fn a_disabled_account_has_no_sessions_and_an_enabled_one_has_new_ones() {
+    for (w, jane, _) in worlds().await {
+        let before = pass(&w, "jane@x.test", "pw").await;
+        w.job(move |tx| change_account(tx, jane, &AccountChange { name: Some("Jane".into()), ..Default::default() }))
+            .await
+            .unwrap();
+        w.job(move |tx| change_account(tx, jane, &disabled(true))).await.unwrap();
+        ends(&before).await;
+        assert_eq!(sign_in(&w, "jane@x.test", "pw").await, Err(AuthFailure::Disabled));
+        w.job(move |tx| change_account(tx, jane, &disabled(false))).await.unwrap();
+        let after = pass(&w, "jane@x.test", "pw").await;
+        assert!(!after.is_revoked() && before.is_revoked());
+        // The store says that it does not know what changed, and nothing did.
+        w.job(|tx| {
+            tx.publish(std::sync::Arc::new(store::Gap));
+            Ok(())
+        })
+        .await
+        .unwrap();
+        w.job(move |tx| change_account(tx, jane, &disabled(true))).await.unwrap();
+        ends(&after).await;
+    }
+}
+
+#[tokio::test]
+async fn a_sign_in_under_way_is_decided_by_what_is_when_it_is_done() {
+    for (w, jane, joe) in worlds().await {
+        let (directory, ip) = (w.directory.clone(), HOME.parse().unwrap());
+        let begin = |login: &'static str| {
+            let directory = directory.clone();
+            let attempt = Attempt { login: login.as_bytes(), password: b"pw", ip, service: "test" };
+            async move { directory.authenticate(attempt).await.map(|who| who.account) }
+        };
+        // What the store knows was read: from here on both wait for their hash.
+        for login in ["jane@x.test", "joe@x.test"] {
+            sign_in(&w, login, "guess").await.unwrap_err();
+        }
+        let (mut janes, mut joes) = (Box::pin(begin("jane@x.test")), Box::pin(begin("joe@x.test")));
+        for under_way in [&mut janes, &mut joes] {
+            assert!(under_way.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        w.job(move |tx| change_account(tx, jane, &disabled(true))).await.unwrap();
+        w.job(move |tx| remove_account(tx, joe)).await.unwrap();
+        assert_eq!(janes.await, Err(AuthFailure::Disabled));
+        assert_eq!(joes.await, Err(AuthFailure::Invalid));
+    }
+}

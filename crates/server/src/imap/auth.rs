@@ -109,6 +109,7 @@ impl Session {
             Progress::Challenge(challenge) => return self.machine.challenge(tag, &challenge),
             Progress::Done(who) => {
                 self.user = Some(who.account);
+                self.pass = Some(who.pass);
                 self.machine.set_authenticated();
                 let capabilities = self.capabilities();
                 self.ok(&tag, Some(Code::Capability(&capabilities)), "Signed in");

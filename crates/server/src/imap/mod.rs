@@ -24,12 +24,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::AccountId;
+use directory::Pass;
 use imap::{Code, Command, Config, Enable, Event, Server, Status, Tag};
 use mailbox::{UidSet, View};
 use net::{Deadline, Stream};
 use store::Store;
 
-use crate::conn::{Conn, Read, Woken};
+use crate::conn::{Conn, REVOKED, Read, Woken};
 use crate::{HANDSHAKE, Services};
 use append::{Append, Appends, Outcome};
 use auth::SigningIn;
@@ -78,6 +79,8 @@ struct Session {
     machine: Server,
     peer: Peer,
     user: Option<AccountId>,
+    /// Good as long as the user may go on.
+    pass: Option<Pass>,
     enabled: Enable,
     selected: Option<Box<Selected>>,
     /// The AUTHENTICATE under way.
@@ -116,6 +119,7 @@ impl Session {
             machine: Server::new(Config::default()),
             peer,
             user: None,
+            pass: None,
             enabled: Enable::default(),
             selected: None,
             signing_in: None,
@@ -163,9 +167,9 @@ impl Session {
     /// Waits for input; tells meanwhile what there is to tell. Ends the session when there is no more to come.
     async fn wait(&mut self, deadline: Deadline) -> Result<(), No> {
         while !self.ended {
-            let Session { conn, appends, selected, .. } = self;
+            let Session { conn, appends, selected, pass, .. } = self;
             let view = selected.as_mut().filter(|_| self.idling.is_some()).map(|selected| &mut selected.view);
-            match conn.read_or(deadline, stirred(appends, view)).await? {
+            match conn.read_or(deadline, pass.as_ref(), stirred(appends, view)).await? {
                 Woken::Read(Read::More) => return Ok(()),
                 Woken::Read(Read::End) => self.ended = true,
                 Woken::Read(Read::Late) => self.bye(None, "You were silent for too long"),
@@ -173,6 +177,7 @@ impl Session {
                     self.settle_appends().await?;
                     self.bye(Some(Code::Unavailable), "The server is stopping");
                 }
+                Woken::Read(Read::Revoked) => self.bye(None, REVOKED),
                 Woken::Other(Stir::Appended(outcome)) => self.appended(outcome).await?,
                 Woken::Other(Stir::Changed) => self.tell(true).await?,
             }
@@ -186,6 +191,10 @@ impl Session {
         let mut input = self.conn.take_input();
         let mut next = Next::Wait;
         while !self.ended && matches!(next, Next::Wait) {
+            if self.is_revoked() {
+                self.bye(None, REVOKED);
+                break;
+            }
             let step = self.machine.step(input.rest());
             let consumed = step.consumed;
             let Some(event) = step.event else {
@@ -302,6 +311,11 @@ impl Session {
     /// Who signed in. The machine gives no other command before.
     fn user(&self) -> Result<AccountId, No> {
         self.user.ok_or(No::Wrong("Log in first"))
+    }
+
+    /// Who signed in may not go on.
+    fn is_revoked(&self) -> bool {
+        self.pass.as_ref().is_some_and(Pass::is_revoked)
     }
 
     fn selected(&mut self) -> Result<&mut Selected, No> {

@@ -1,5 +1,7 @@
 //! Greeting, CAPABILITY, LOGIN, AUTHENTICATE, STARTTLS, ENABLE, ID, and how a session ends.
 
+use base::{Clock, SystemClock};
+
 use crate::world::World;
 
 #[tokio::test]
@@ -159,4 +161,19 @@ async fn a_stop_says_goodbye() {
     world.stop.send(true).unwrap();
     c.play("S: * BYE [UNAVAILABLE] The server is stopping").await;
     c.ended().await;
+}
+
+#[tokio::test]
+async fn a_changed_password_ends_the_sessions_it_opened() {
+    let world = World::new().await;
+    let mut idle = world.inbox().await;
+    idle.play("C: a IDLE\nS: + idling").await;
+    let mut busy = world.client().await;
+    let (account, hash) = (world.accounts[0], world.services.directory.hash_password(b"another").await.unwrap());
+    let change = move |tx: &mut store::Tx<'_>| directory::set_password(tx, account, &hash, SystemClock.now());
+    world.services.directory.store().write(change).await.unwrap();
+    idle.play("S: * BYE Signed out: the account or its password was changed").await;
+    idle.ended().await;
+    busy.play("S: * BYE Signed out: …").await;
+    busy.ended().await;
 }

@@ -18,6 +18,7 @@ use mailbox::{Entry, FlagOp, Flags, UidSet};
 use super::select::entries;
 use super::tell::Mention;
 use super::{No, PIECE, Session, ranges};
+use crate::conn::REVOKED;
 use batch::{Batch, Item, Trouble};
 use output::Piece;
 use plan::Plan;
@@ -118,6 +119,9 @@ impl Session {
             }
             // What was written before goes before.
             self.flush().await?;
+            if self.is_revoked() {
+                return Err(io::Error::other(REVOKED).into());
+            }
             let reading = self.read_batch(&plan, &chunk, done);
             let (sent, read) = tokio::join!(send::pieces(&mut self.conn, ready.pieces), reading);
             sent?;

@@ -1,0 +1,109 @@
+"""Who is connected, and for how long: sessions end with the account and the credential they were signed in with."""
+
+import base64
+import contextlib
+import smtplib
+
+import pytest
+
+from mail import message
+from postroom import PASSWORD, Dialogue, eventually
+
+SERVER = {"accounts": 20}
+
+STRANGER = "stranger@elsewhere.test"
+
+
+def plain(user: str, password: str = PASSWORD) -> str:
+    return base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+
+
+def submission(server, user: str, password: str = PASSWORD) -> Dialogue:
+    smtp = server.connect("submission")
+    smtp.expect("220")
+    smtp.ask("EHLO client.test", "250")
+    smtp.ask(f"AUTH PLAIN {plain(user, password)}", "235")
+    return smtp
+
+
+def idling(server, user: str, password: str = PASSWORD) -> Dialogue:
+    imap = server.connect("imap")
+    imap.line()
+    imap.tagged("a", f'LOGIN {user} "{password}"')
+    imap.tagged("b", "SELECT INBOX")
+    imap.send("c IDLE")
+    assert imap.line().startswith("+")
+    return imap
+
+
+def maildrop(server, user: str, password: str = PASSWORD) -> Dialogue:
+    pop3 = server.connect("pop3")
+    pop3.line()
+    for said in (f"USER {user}", f"PASS {password}"):
+        pop3.send(said)
+        assert pop3.line().startswith("+OK")
+    return pop3
+
+
+def disable(server, user):
+    server.cli("account", "change", user, "--disabled", "true")
+
+
+def remove(server, user):
+    server.cli("account", "remove", user)
+
+
+def new_password(server, user):
+    server.cli("account", "password", user, "--password-stdin", stdin="another")
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("change", [disable, remove, new_password])
+def test_sessions_end_with_the_account(server, change):
+    user, other = server.user(), server.user()
+    server.deliver(user, message())
+    with contextlib.ExitStack() as stack:
+        smtp, imap, pop3 = (stack.enter_context(open(server, user)) for open in (submission, idling, maildrop))
+        sending = stack.enter_context(submission(server, user))
+        sending.ask("MAIL FROM:<>", "250")
+        sending.ask(f"RCPT TO:<{other}>", "250")
+        sending.ask("DATA", "354")
+        sending.raw(message("half a mail"))
+        bystander = stack.enter_context(idling(server, other))
+        pop3.send("DELE 1")
+        assert pop3.line().startswith("+OK")
+
+        change(server, user)
+        assert "BYE " + ("The mailbox was deleted" if change is remove else "Signed out") in imap.line()
+        assert smtp.reply().startswith("421 4.7.0 Signed out")
+        assert sending.reply().startswith("421 4.7.0 Signed out")
+        assert pop3.line().startswith("-ERR [AUTH] Signed out")
+        for each in (smtp, imap, pop3, sending):
+            assert each.closed(5)
+        bystander.send("DONE")
+        bystander.until("c")
+    # Half a mail was not taken, and what was only marked is still there.
+    assert server.pop3(other).stat()[0] == 0
+    if change is new_password:
+        assert server.pop3(user, "another").stat()[0] == 1
+
+
+@pytest.mark.ours
+def test_pipelined_behind_the_change_nothing_is_sent(server):
+    """A session that is never idle is seen to end as well, and cannot submit, not even from nobody."""
+    user, other = server.user(), server.user()
+    with server.smtp("submission") as smtp:
+        smtp.login(user, PASSWORD)
+        smtp.sendmail("", other, message())
+        remove(server, user)
+
+        def signed_out() -> bool:
+            try:
+                smtp.docmd("NOOP")
+                return False
+            except smtplib.SMTPServerDisconnected:
+                return True
+
+        eventually("the session ends", signed_out, 5)
+        smtp.close()
+    assert server.pop3(other).stat()[0] == 1
