@@ -145,6 +145,19 @@ def test_a_broken_certificate_changes_nothing_and_is_told(server, damage, words)
     assert "u0@example.test" in server.cli("account", "list")
 
 
+def test_doctor_tells_for_whom_and_for_how_long(server):
+    found = server.cli("doctor", "--offline", check=False)
+    for name in (ONE, TWO):
+        assert re.search(rf"^look .*{name}\.pem for {name}: 1 days left, renew it$", found, re.M), found
+        assert re.search(rf"^ok .*{name}\.key is private$", found, re.M), found
+    assert f"WRONG  no certificate is for our name {HOSTNAME}" in found
+    (server.directory / f"{ONE}.key").chmod(0o644)
+    (server.directory / f"{TWO}.pem").write_text("")
+    found = server.cli("doctor", "--offline", check=False)
+    assert re.search(rf"^WRONG .*{ONE}\.key can be read by everybody", found, re.M), found
+    assert re.search(rf"^WRONG .*{TWO}\.pem: there is no certificate in this file$", found, re.M), found
+
+
 # -- from an authority --------------------------------------------------------------------------------------------------
 
 
@@ -232,6 +245,20 @@ def test_a_certificate_is_renewed_before_its_end_and_sessions_live(plain, make_a
         imap.tagged("a", "NOOP")
     assert None not in seen, "a certificate ended before it was renewed"
     assert not failures(plain)
+
+
+def test_files_and_an_authority_go_together(make_server, make_authority):
+    server = make_server(accounts=1, own_certificate=False, extra=BOTH)
+    one, two = (make_certificate(server.directory, name) for name in (ONE, TWO))
+    authority = make_authority(server).start()
+    use(server, authority)
+    server.start()
+    assert shown(server, HOSTNAME) == der(one), "until it is issued, the first"
+    eventually("a certificate of the authority's", lambda: trusted(server, authority), 30)
+    assert shown(server, ONE, one) == der(one) and shown(server, TWO, two) == der(two)
+    assert shown(server, None) == der(one)
+    server.restart()
+    assert trusted(server, authority) and shown(server, None) == der(one) and authority.orders() == 1
 
 
 def test_while_the_authority_is_away_the_self_signed_certificate_serves(plain, make_authority):

@@ -72,14 +72,16 @@ fn certificates(config: &Config) -> Vec<Finding> {
     } else if config.tls.0.is_empty() && config.acme.is_none() {
         findings.push(Finding::Doubt("the certificate is self-signed: name a real one in [tls], or use [acme]".into()));
     }
-    let facts: Vec<_> = files.iter().map(|files| (files, CertFacts::read(&files.chain))).collect();
-    if facts.iter().all(|(_, facts)| facts.as_ref().is_ok_and(|facts| !facts.is_for(&config.hostname))) {
+    // One that is not configured is made by the first start.
+    let there = files.iter().filter(|files| !config.tls.0.is_empty() || files.chain.exists());
+    let facts: Vec<_> = there.map(|files| (files, CertFacts::read(&files.chain))).collect();
+    if !facts.is_empty()
+        && facts.iter().all(|(_, facts)| facts.as_ref().is_ok_and(|facts| !facts.is_for(&config.hostname)))
+    {
         findings.push(Finding::Bad(format!("no certificate is for our name {}", config.hostname)));
     }
     findings.extend(facts.into_iter().map(|(files, facts)| match facts {
         Ok(facts) => lasts(&files.chain, &facts, SystemClock.now()),
-        // `serve` makes it at its first start.
-        Err(e) if config.tls.0.is_empty() => Finding::Doubt(e.to_string()),
         Err(e) => Finding::Bad(e.to_string()),
     }));
     findings
@@ -153,4 +155,33 @@ fn report(findings: &[Finding]) -> Answer {
         data.push(json!({ "state": state, "text": words }));
     }
     Answer { text: text.join("\n"), data: Value::Array(data), good }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_begins_and_ends() {
+        let at = std::env::temp_dir().join(format!("postroom-doctor-{}", std::process::id()));
+        let files = net::CertFiles { chain: at.with_extension("pem"), key: at.with_extension("key") };
+        let day = |n: i64| Timestamp(n * DAY);
+        net::self_signed(&files, &["mx.example.test".into()], day(1)).unwrap();
+        let mut facts = CertFacts::read(&files.chain).unwrap();
+        (facts.from, facts.until) = (day(10), day(100));
+        std::fs::remove_file(&files.chain).unwrap();
+        std::fs::remove_file(&files.key).unwrap();
+        let state = |now: Timestamp| match lasts(Path::new("a.pem"), &facts, now) {
+            Finding::Good(words) => format!("good: {words}"),
+            Finding::Doubt(words) => format!("look: {words}"),
+            Finding::Bad(words) => format!("bad: {words}"),
+        };
+        let what = "certificate a.pem for mx.example.test";
+        assert_eq!(state(day(9)), format!("bad: {what}: it begins 1970-01-11T00:00:00Z"));
+        assert_eq!(state(day(10)), format!("good: {what}: 90 days left"));
+        assert_eq!(state(day(86)), format!("good: {what}: 14 days left"));
+        assert_eq!(state(day(87)), format!("look: {what}: 13 days left, renew it"));
+        assert_eq!(state(Timestamp(day(100).0 - 1)), format!("look: {what}: 0 days left, renew it"));
+        assert_eq!(state(Timestamp(day(100).0 + 1)), format!("bad: {what}: it ended 1970-04-11T00:00:00Z"));
+    }
 }
