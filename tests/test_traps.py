@@ -419,10 +419,11 @@ FAULTS = {
 
 @pytest.mark.embedded
 @pytest.mark.ours
+@pytest.mark.parametrize("lines", [1, 10_000], ids=["small", "large"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_trap_21_a_sick_disk_is_4xx_and_loses_nothing(server, fault):
+def test_trap_21_a_sick_disk_is_4xx_and_loses_nothing(server, fault, lines):
     user = server.user()
-    sent = [message(f"number {n}") for n in range(5)]
+    sent = [message(f"number {n}", "one of many lines, so that it does not wait in memory\r\n" * lines) for n in range(5)]
     server.deliver(user, sent[0])
     accepted = {0}
     with greeted(server) as smtp, Strace(server, FAULTS[fault]):

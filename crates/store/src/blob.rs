@@ -1,17 +1,22 @@
 //! Bytes on their way into a pack and out of it. Small blobs wait in memory for the group they are written with; a large
-//! one is streamed into a pack of its own, so that 50 MB cost kilobytes of memory.
+//! one waits in a spool, a file without a name, so that 50 MB cost kilobytes of memory.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::BlobId;
 
-use crate::pack::{Header, Packs, Pin};
+use crate::pack::{Header, Packs};
 use crate::{Error, Result};
 
 /// A blob up to this size waits in memory; beyond, it is streamed to a file.
 const IN_MEMORY: usize = 256 * 1024;
+
+/// How the file of a spool ends, in the moment in which it has a name.
+pub(crate) const SPOOL: &str = "spool";
 
 /// How long bytes are likely to live: packs hold one class, so that whole files of the short-lived can be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,7 +33,7 @@ pub struct Stager {
     class: Class,
     hasher: blake3::Hasher,
     memory: Vec<u8>,
-    file: Option<(u32, Pin)>,
+    spool: Option<File>,
     length: u64,
 }
 
@@ -41,13 +46,23 @@ pub struct Staged {
 
 pub(crate) enum Place {
     Memory(Vec<u8>),
-    /// A pack of its own, written but not synced.
-    Own(u32, Pin),
+    /// A file without a name: whatever ends this, the room is given back. It need not reach the disk, as the appender
+    /// copies it into a pack and syncs that.
+    Spool(File),
+}
+
+/// A file in `dir` that nobody else can open, and that goes with its handle.
+fn spool(dir: &Path) -> std::io::Result<File> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let path = dir.join(format!("{}-{}.{SPOOL}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
 }
 
 impl Stager {
     pub(crate) fn new(packs: Arc<Packs>, class: Class) -> Self {
-        Stager { packs, class, hasher: blake3::Hasher::new(), memory: Vec::new(), file: None, length: 0 }
+        Stager { packs, class, hasher: blake3::Hasher::new(), memory: Vec::new(), spool: None, length: 0 }
     }
 
     /// Adds bytes.
@@ -57,22 +72,23 @@ impl Stager {
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.hasher.update(bytes);
         self.length += bytes.len() as u64;
-        if self.file.is_none() && self.memory.len() + bytes.len() <= IN_MEMORY {
+        if self.spool.is_none() && self.memory.len() + bytes.len() <= IN_MEMORY {
             self.memory.extend_from_slice(bytes);
             return Ok(());
         }
-        if self.file.is_none() {
-            let (number, file) = self.packs.create(self.class)?;
-            file.write_all_at(&self.memory, Header::FIRST + Header::LEN as u64)
-                .map_err(|e| Error::io("writing a pack", e))?;
-            self.memory = Vec::new();
-            self.file = Some((number, file));
-        }
-        if let Some((_, file)) = &self.file {
-            let at = Header::FIRST + Header::LEN as u64 + self.length - bytes.len() as u64;
-            file.write_all_at(bytes, at).map_err(|e| Error::io("writing a pack", e))?;
-        }
-        Ok(())
+        self.spool(bytes).map_err(|e| Error::io("writing a large mail", e))
+    }
+
+    fn spool(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let spool = match &mut self.spool {
+            Some(spool) => spool,
+            none => {
+                let file = spool(self.packs.dir())?;
+                file.write_all_at(&std::mem::take(&mut self.memory), 0)?;
+                none.insert(file)
+            }
+        };
+        spool.write_all_at(bytes, self.length - bytes.len() as u64)
     }
 
     /// Octets so far.
@@ -89,25 +105,10 @@ impl Stager {
     ///
     /// # Errors
     /// [`Error::Io`] as for [`Stager::push`].
-    pub fn finish(mut self) -> Result<Staged> {
+    pub fn finish(self) -> Result<Staged> {
         let header = Header { length: self.length, checksum: *self.hasher.finalize().as_bytes() };
-        let place = match self.file.take() {
-            None => Place::Memory(std::mem::take(&mut self.memory)),
-            Some((number, file)) => {
-                file.write_all_at(&header.bytes(), Header::FIRST).map_err(|e| Error::io("writing a pack", e))?;
-                Place::Own(number, file)
-            }
-        };
+        let place = self.spool.map_or(Place::Memory(self.memory), Place::Spool);
         Ok(Staged { class: self.class, header, place })
-    }
-}
-
-impl Drop for Stager {
-    /// A blob given up leaves no file behind.
-    fn drop(&mut self) {
-        if let Some((number, _)) = self.file.take() {
-            self.packs.discard(number, self.class);
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock, mpsc};
 
 use base::BlobId;
 
-use crate::blob::{Class, Place, Staged};
+use crate::blob::{Class, Place, SPOOL, Staged};
 use crate::job::{Job, Lane, Queue};
 use crate::numbers::Numbers;
 use crate::{Error, Result, Tx};
@@ -26,7 +26,10 @@ const RECORD: &[u8; 4] = b"rec1";
 const TRANSIT_FULL: u64 = 64 << 20;
 
 /// How many octets of waiting blobs go into one write.
-const BATCH: usize = 8 << 20;
+const BATCH: u64 = 8 << 20;
+
+/// How much of a spool is copied at once.
+const PIECE: usize = 256 * 1024;
 
 /// How many writes may wait for the appender.
 const WAITING: usize = 4096;
@@ -99,6 +102,10 @@ impl Packs {
         let mut files = HashMap::new();
         for entry in std::fs::read_dir(dir).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
+            // A crash came between its making and the taking of its name.
+            if path.extension().is_some_and(|e| e == SPOOL) {
+                std::fs::remove_file(&path).map_err(failed)?;
+            }
             if let Some((number, class)) = named(&path) {
                 files.insert(number, (class, Arc::new(File::open(&path).map_err(failed)?)));
             }
@@ -118,6 +125,11 @@ impl Packs {
             Class::Transit => TRANSIT_FULL,
             Class::Lasting => self.full,
         }
+    }
+
+    /// Where the packs are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     fn path(&self, number: u32, class: Class) -> PathBuf {
@@ -163,6 +175,12 @@ impl Packs {
         BlobId(i64::from(number) << 32)..BlobId((i64::from(number) + 1) << 32)
     }
 
+    /// Deletes a pack in which nothing was ever acknowledged.
+    fn discard(&self, number: u32, class: Class) {
+        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        self.delete(number, class);
+    }
+
     /// Deletes a pack that nothing refers to, unless somebody holds it; gives whether it did.
     pub(crate) fn discard_idle(&self, number: u32) -> bool {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
@@ -172,12 +190,6 @@ impl Packs {
         drop(files);
         self.delete(number, class);
         true
-    }
-
-    /// Deletes a pack that was given up.
-    pub(crate) fn discard(&self, number: u32, class: Class) {
-        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
-        self.delete(number, class);
     }
 
     fn delete(&self, number: u32, class: Class) {
@@ -279,13 +291,13 @@ pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queu
         while octets < BATCH
             && let Ok(more) = waiting.try_recv()
         {
-            octets += more.staged.iter().map(Staged::in_memory).sum::<usize>();
+            octets += more.staged.iter().map(|s| s.header.length).sum::<u64>();
             batch.push(more);
         }
-        // The second try is on fresh files: what the first left is dead space in sealed packs.
+        // The second try is on fresh files.
         let outcome = current.append(packs, &batch).or_else(|e| {
             tracing::warn!(error = %e, "a pack failed and was sealed; writing its records anew");
-            current = Current::default();
+            current.seal(packs);
             current.append(packs, &batch)
         });
         match outcome {
@@ -298,7 +310,7 @@ pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queu
             }
             Err(e) => {
                 tracing::error!(error = %e, "packs cannot be written");
-                current = Current::default();
+                current.seal(packs);
                 for w in batch {
                     w.job.finish(Err(e.clone()));
                 }
@@ -316,7 +328,10 @@ struct Current {
 struct Open {
     number: u32,
     file: Pin,
+    /// Where the next record begins.
     end: u64,
+    /// Up to here all is synced.
+    synced: u64,
 }
 
 /// Where the staged bytes of a job went.
@@ -326,15 +341,6 @@ pub(crate) struct Placed {
     pub(crate) blobs: Vec<BlobId>,
     /// Held until the job is done.
     pub(crate) pins: Vec<Pin>,
-}
-
-impl Staged {
-    fn in_memory(&self) -> usize {
-        match &self.place {
-            Place::Memory(b) => b.len(),
-            Place::Own(..) => 0,
-        }
-    }
 }
 
 impl Placed {
@@ -352,18 +358,10 @@ impl Current {
             let mut records = Vec::new();
             for (w, placed) in batch.iter().zip(&mut places) {
                 for s in w.staged.iter().filter(|s| s.class == class) {
-                    match &s.place {
-                        Place::Memory(bytes) => {
-                            let open = self.open(packs, class)?;
-                            placed.add(id(open.number, open.end), &open.file);
-                            open.end = s.header.next(open.end).unwrap_or(open.end);
-                            records.push((s.header.bytes(), &bytes[..]));
-                        }
-                        Place::Own(number, file) => {
-                            file.sync_data().map_err(|e| Error::io("syncing a pack", e))?;
-                            placed.add(id(*number, Header::FIRST), file);
-                        }
-                    }
+                    let open = self.open(packs, class)?;
+                    placed.add(id(open.number, open.end), &open.file);
+                    open.end = s.header.next(open.end).unwrap_or(open.end);
+                    records.push((s.header.bytes(), s));
                 }
             }
             if !records.is_empty() {
@@ -385,23 +383,50 @@ impl Current {
                 // `create` wrote the magic at a position; appending goes on behind it.
                 std::io::Seek::seek(&mut &*file, std::io::SeekFrom::Start(Header::FIRST))
                     .map_err(|e| Error::io("making a pack", e))?;
-                Ok(e.insert(Open { number, file, end: Header::FIRST }))
+                Ok(e.insert(Open { number, file, end: Header::FIRST, synced: Header::FIRST }))
+            }
+        }
+    }
+
+    /// Nothing more is written to these packs. What of them was not synced gives its room back: on a full disk it counts.
+    fn seal(&mut self, packs: &Packs) {
+        for (class, Open { number, file, synced, .. }) in self.open.drain() {
+            if synced == Header::FIRST {
+                packs.discard(number, class);
+            } else if let Err(e) = file.set_len(synced) {
+                tracing::warn!(pack = number, error = %e, "the torn end of a pack could not be cut off");
             }
         }
     }
 }
 
 impl Open {
-    /// One write (as far as the kernel takes it at once) and one sync for all records.
-    fn write(&mut self, records: &[([u8; Header::LEN], &[u8])]) -> Result<()> {
+    /// One write (as far as the kernel takes it at once) for all that is in memory, and one sync for all records.
+    fn write(&mut self, records: &[([u8; Header::LEN], &Staged)]) -> Result<()> {
         const PADDING: [u8; 8] = [0; 8];
         let mut slices = Vec::with_capacity(records.len() * 3);
-        for (header, bytes) in records {
+        for (header, staged) in records {
             slices.push(IoSlice::new(header));
-            slices.push(IoSlice::new(bytes));
-            slices.push(IoSlice::new(&PADDING[..bytes.len().next_multiple_of(8) - bytes.len()]));
+            match &staged.place {
+                Place::Memory(bytes) => slices.push(IoSlice::new(bytes)),
+                Place::Spool(spool) => {
+                    self.write_all(&mut slices)?;
+                    self.copy(spool, &staged.header)?;
+                }
+            }
+            slices.push(IoSlice::new(&PADDING[..(staged.header.length.wrapping_neg() % 8) as usize]));
         }
+        self.write_all(&mut slices)?;
+        self.file.sync_data().map_err(|e| Error::io("syncing a pack", e))?;
+        self.synced = self.end;
+        Ok(())
+    }
+
+    /// Leaves `slices` empty.
+    fn write_all(&self, slices: &mut Vec<IoSlice<'_>>) -> Result<()> {
         let mut rest = &mut slices[..];
+        // Empty ones in front, which nothing would come of.
+        IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
             match (&*self.file).write_vectored(rest) {
                 Ok(0) => return Err(Error::io("writing a pack", "the disk takes no more")),
@@ -410,6 +435,25 @@ impl Open {
                 Err(e) => return Err(Error::io("writing a pack", e)),
             }
         }
-        self.file.sync_data().map_err(|e| Error::io("syncing a pack", e))
+        slices.clear();
+        Ok(())
+    }
+
+    /// What the disk failed to keep of a spool, the kernel may have forgotten: only bytes that are those that came are
+    /// taken.
+    fn copy(&self, spool: &File, header: &Header) -> Result<()> {
+        let (mut at, mut hasher, mut piece) = (0, blake3::Hasher::new(), vec![0; PIECE]);
+        while at < header.length {
+            let n = (header.length - at).min(PIECE as u64) as usize;
+            spool.read_exact_at(&mut piece[..n], at).map_err(|e| Error::io("reading a large mail", e))?;
+            hasher.update(&piece[..n]);
+            (&*self.file).write_all(&piece[..n]).map_err(|e| Error::io("writing a pack", e))?;
+            at += n as u64;
+        }
+        if *hasher.finalize().as_bytes() == header.checksum {
+            Ok(())
+        } else {
+            Err(Error::io("reading a large mail", "it is not what came"))
+        }
     }
 }

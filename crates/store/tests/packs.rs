@@ -62,6 +62,8 @@ fn the_number_of_a_swept_pack_is_not_used_again() {
     for bed in engines() {
         let mut store = bed.open(&[TABLES]);
         let gone = keep(&store, Class::Transit, 1, b'a', 1 << 20);
+        drop(store);
+        store = bed.open(&[TABLES]);
         assert_eq!(block_on(store.sweep_transit(|_, _, _| Ok(false))).unwrap(), 1);
         drop(store);
         store = bed.open(&[TABLES]);

@@ -485,8 +485,11 @@ fn a_blob_given_up_leaves_no_file() {
     let store = bed.open(&[TABLES]);
     let mut stager = store.stager(Class::Lasting);
     stager.push(&vec![1; 1_000_000]).unwrap();
-    assert_eq!(std::fs::read_dir(bed.dir().join("packs")).unwrap().count(), 1);
-    drop(stager);
+    // It never had a name; what a crash left in the moment in which it did is cleared away.
+    assert_eq!(std::fs::read_dir(bed.dir().join("packs")).unwrap().count(), 0);
+    drop((stager, store));
+    std::fs::write(bed.dir().join("packs/1-1.spool"), b"half a mail").unwrap();
+    let _store = bed.open(&[TABLES]);
     assert_eq!(std::fs::read_dir(bed.dir().join("packs")).unwrap().count(), 0);
 }
 
@@ -579,27 +582,30 @@ fn packs_of_the_short_lived_go_when_nothing_refers_to_them() {
         let large = keep(&store, "large", Class::Transit, 1 << 20);
         let lasting = keep(&store, "lasting", Class::Lasting, 10);
         forget(&store, "small");
-        assert_eq!(sweep(&store), 0, "one is being written, the other is in use");
+        drop(store);
+        store = bed.open(&[TABLES]);
+        assert_eq!(sweep(&store), 0, "large is in use");
         let reader = store.blob(large).unwrap();
         forget(&store, "large");
         assert_eq!(sweep(&store), 0, "somebody reads it");
         drop(reader);
-        // Streamed into a pack of its own, and not yet referred to.
+        // On its way into a pack, and not yet referred to.
         let staged = stage(&store, Class::Transit, 1 << 20);
-        assert_eq!(sweep(&store), 1);
+        assert_eq!(sweep(&store), 1, "a start seals what was being written");
         let work = |tx: &mut store::Tx<'_>, blobs: &[base::BlobId]| {
             tx.execute(&KEEP, params!["late", blobs[0]])?;
             Ok(blobs[0])
         };
         let late = block_on(store.write_with(Lane::Interactive, vec![staged], work)).unwrap();
         assert_eq!(sweep(&store), 0);
-        assert!(store.blob(large).is_err() && store.blob(small).is_ok());
+        assert!(store.blob(large).is_err() && store.blob(small).is_err());
+        forget(&store, "late");
+        assert_eq!(sweep(&store), 0, "it is being written");
         forget(&store, "lasting");
         drop(store);
         store = bed.open(&[TABLES]);
-        assert_eq!(sweep(&store), 1, "a start seals what was being written");
-        assert!(store.blob(small).is_err() && store.blob(lasting).is_ok());
-        assert!(store.blob(late).unwrap().verify().is_ok());
+        assert_eq!(sweep(&store), 1);
+        assert!(store.blob(late).is_err() && store.blob(lasting).is_ok());
     }
 }
 
