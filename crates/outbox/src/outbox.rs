@@ -1,13 +1,13 @@
 //! The scheduler: claims what is due, hands it to workers, and brings everything to a clean end.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base::{Clock, Reply, Timestamp};
 use directory::{Directory, Random};
 use net::{ClientTls, Dialer, Resolver, Roots, TlsError};
-use queue::{Claimed, Delivery, Event, Message, Outcome, Queue, QueueId, Release, Said, Settled};
+use queue::{Claimed, Delivery, Due, Event, Held, Message, Outcome, Queue, QueueId, Release, Said, Settled};
 use store::{Store, Tx};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -103,7 +103,7 @@ impl Outbox {
         parts.store.subscribe(Box::new(move |event| match event.downcast_ref() {
             Some(Event::Due) => bell.notify_one(),
             Some(Event::Owing(id)) => drop(debts.send(*id)),
-            None => {}
+            Some(Event::Cancelling(_)) | None => {}
         }));
         let inner = Inner {
             opportunistic: ClientTls::opportunistic(&parts.roots)?,
@@ -162,13 +162,14 @@ impl Outbox {
 
 /// Claims and hands out, until the server stops. Never dropped half-way: a claim that is made must be handed out.
 async fn dispatch(inner: &Arc<Inner>, due: &Notify) {
+    let mut doubtful = Vec::new();
     loop {
         inner.until_not_held().await;
         if inner.is_stopping() {
             return;
         }
         let room = inner.hops.room().min(BATCH);
-        let wait = if room == 0 { None } else { Some(claim(inner, room).await) };
+        let wait = if room == 0 { None } else { Some(claim(inner, room, &mut doubtful).await) };
         tokio::select! {
             () = inner.stopped() => return,
             () = inner.room.notified(), if wait.is_none() => {}
@@ -178,21 +179,24 @@ async fn dispatch(inner: &Arc<Inner>, due: &Notify) {
     }
 }
 
-/// Claims as much as there is room for and hands it out; gives how long nothing more is due.
-async fn claim(inner: &Arc<Inner>, room: usize) -> Duration {
-    let (queue, now) = (inner.queue.clone(), inner.clock.now());
-    let job = move |tx: &mut Tx<'_>| {
-        let claimed = queue::claim_due(tx, &queue, room as u32, now)?;
-        Ok((claimed, queue::next_due(tx)?))
+/// Claims as much as there is room for and hands it out; gives how long nothing more is due. `doubtful` are claims of
+/// which it is not known whether they were made.
+async fn claim(inner: &Arc<Inner>, room: usize, doubtful: &mut Vec<Release>) -> Duration {
+    let found = match take_back(inner, doubtful).await {
+        Ok(()) => claim_due(inner, room, doubtful).await,
+        Err(error) => Err(error),
     };
-    let (claimed, next) = match inner.store.write(job).await {
+    let (Due { claimed, held }, next) = match found {
         Ok(found) => found,
         Err(error) => {
-            tracing::error!(%error, "the queue cannot be read; trying again");
+            tracing::error!(%error, "nothing can be claimed from the queue; trying again");
             return PAUSE;
         }
     };
-    let n: usize = claimed.iter().map(|c| c.deliveries.len()).sum();
+    for Held { message, number, why } in held {
+        tracing::error!(queue = %message, number, error = %why, "a delivery cannot be read and is held");
+    }
+    let n = count(&claimed);
     inner.hops.claimed(n);
     for c in claimed {
         hand_out(inner, c);
@@ -202,6 +206,42 @@ async fn claim(inner: &Arc<Inner>, room: usize) -> Duration {
         Some(next) => until(next, inner.clock.now()),
         None => LOOK,
     }
+}
+
+async fn claim_due(inner: &Inner, room: usize, doubtful: &mut Vec<Release>) -> store::Result<(Due, Option<Timestamp>)> {
+    let (queue, now) = (inner.queue.clone(), inner.clock.now());
+    // An error may mean that the commit was not answered. What the job wanted is known then all the same.
+    let wanted = Arc::new(Mutex::new(Vec::new()));
+    let note = wanted.clone();
+    let job = move |tx: &mut Tx<'_>| {
+        let due = queue::claim_due(tx, &queue, room as u32, now)?;
+        let mut wanted = note.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.clear();
+        for c in &due.claimed {
+            let one = |d: &Delivery| Release { message: c.message.id, number: d.number, until: now };
+            wanted.extend(c.deliveries.iter().map(one));
+        }
+        Ok((due, queue::next_due(tx)?))
+    };
+    let found = inner.store.write(job).await;
+    if found.is_err() {
+        doubtful.append(&mut wanted.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+    found
+}
+
+async fn take_back(inner: &Inner, doubtful: &mut Vec<Release>) -> store::Result<()> {
+    if doubtful.is_empty() {
+        return Ok(());
+    }
+    let (queue, all) = (inner.queue.clone(), doubtful.clone());
+    inner.store.write(move |tx| queue::take_back(tx, &queue, &all)).await?;
+    doubtful.clear();
+    Ok(())
+}
+
+fn count(claimed: &[Claimed]) -> usize {
+    claimed.iter().map(|c| c.deliveries.len()).sum()
 }
 
 /// From `now` to `next`, rounded up: not a millisecond too early.

@@ -95,6 +95,7 @@ fn log(s: &Settled, now: Timestamp) {
     match s.outcome {
         Outcome::Delivered { .. } => tracing::info!(%queue, %to, host, %reply, seconds, "sent"),
         Outcome::Failed => tracing::info!(%queue, %to, host, %reply, seconds, "failed"),
+        Outcome::Expired => tracing::info!(%queue, %to, host, %reply, seconds, "given up"),
         Outcome::Deferred(until) => {
             tracing::info!(%queue, %to, host, %reply, seconds, until = until.rfc3339(), "deferred");
         }

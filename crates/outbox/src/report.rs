@@ -38,7 +38,20 @@ pub(crate) enum Original<'a> {
     Whole(&'a [u8]),
     /// Its header (RET=HDRS).
     Header(&'a [u8]),
+    /// Nothing: it is lost.
+    Nothing,
 }
+
+impl Original<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Original::Whole(bytes) | Original::Header(bytes) => bytes,
+            Original::Nothing => b"",
+        }
+    }
+}
+
+const EIGHT_BIT: &str = "Content-Transfer-Encoding: 8bit\r\n";
 
 /// RFC 3464 §2.3.3
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +69,7 @@ impl Action {
             State::Delivered if standing.host.is_empty() => Action::Delivered,
             // RFC 3461 §5.2.2: the next host does not report, so this is the last that we know.
             State::Delivered => Action::Relayed,
-            State::Waiting | State::Claimed | State::Cancelled => Action::Delayed,
+            State::Waiting | State::Claimed | State::Cancelled | State::Held | State::Cancelling => Action::Delayed,
         }
     }
 
@@ -80,14 +93,18 @@ impl Report<'_> {
         out.push_str(&text);
         self.part(&mut out, &boundary, "Delivery report", "Content-Type: message/delivery-status\r\n");
         out.push_str(&self.status());
-        let (kind, bytes) = match original {
-            Original::Whole(bytes) => ("message/rfc822", bytes),
-            Original::Header(bytes) => ("text/rfc822-headers", bytes),
+        let returned = match original {
+            Original::Whole(bytes) => Some(("message/rfc822", bytes)),
+            Original::Header(bytes) => Some(("text/rfc822-headers", bytes)),
+            // RFC 6522 §3: the third part may be missing.
+            Original::Nothing => None,
         };
-        let eight_bit = if bytes.is_ascii() { "" } else { "Content-Transfer-Encoding: 8bit\r\n" };
-        self.part(&mut out, &boundary, "The mail", &format!("Content-Type: {kind}\r\n{eight_bit}"));
+        if let Some((kind, bytes)) = returned {
+            let eight_bit = if bytes.is_ascii() { "" } else { EIGHT_BIT };
+            self.part(&mut out, &boundary, "The mail", &format!("Content-Type: {kind}\r\n{eight_bit}"));
+        }
         let mut out = out.into_bytes();
-        out.extend_from_slice(bytes);
+        out.extend_from_slice(original.bytes());
         if !out.ends_with(b"\r\n") {
             out.extend_from_slice(b"\r\n");
         }
@@ -104,7 +121,7 @@ impl Report<'_> {
         let mut out = format!("From: Mail Delivery System <postmaster@{domain}>\r\nTo: <{}>\r\n", self.to);
         let _ = write!(out, "Subject: {}\r\nDate: {date}\r\n", self.subject());
         let _ = write!(out, "Message-ID: <{:x}.{:016x}@{}>\r\n", self.now.0, self.random, self.hostname);
-        let (Original::Whole(bytes) | Original::Header(bytes)) = original;
+        let bytes = original.bytes();
         // Programs show the notification beside the mail. An id that is no id is not repeated (trap 31).
         let id =
             header::find(bytes, b"Message-ID").and_then(|f| header::message_ids(f.value).next().map(<[u8]>::to_vec));
@@ -275,7 +292,7 @@ fn content_type(kind: &str, text: &str) -> String {
     if text.is_ascii() {
         format!("Content-Type: {kind}; charset=us-ascii\r\n")
     } else {
-        format!("Content-Type: {kind}; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n")
+        format!("Content-Type: {kind}; charset=utf-8\r\n{EIGHT_BIT}")
     }
 }
 

@@ -23,9 +23,18 @@ fn all(tx: &mut Tx<'_>) -> store::Result<Answer> {
     let (mut text, mut data) = (String::new(), Vec::new());
     let ids = queue::page(tx, QueueId::FIRST, SHOWN)?;
     for id in &ids {
-        if let Some((message, deliveries)) = queue::show(tx, *id)? {
-            describe(&mut text, &message, &deliveries);
-            data.push(facts(&message, &deliveries));
+        match queue::show(tx, *id) {
+            Ok(Some((message, deliveries))) => {
+                describe(&mut text, &message, &deliveries);
+                data.push(facts(&message, &deliveries));
+            }
+            Ok(None) => {}
+            // One that is damaged hides no other.
+            Err(e @ store::Error::Corrupt(_)) => {
+                let _ = writeln!(text, "{id}  cannot be read ({e}): postroom queue cancel {id} removes it");
+                data.push(json!({ "id": id.to_string(), "error": e.to_string() }));
+            }
+            Err(e) => return Err(e),
         }
     }
     match ids.len() as u32 {
@@ -52,7 +61,7 @@ pub async fn show(house: &House, id: String) -> Outcome {
 pub async fn retry(house: &House, id: String) -> Outcome {
     let (id, now) = (number(&id)?, house.clock.now());
     let work = move |tx: &mut Tx<'_>| {
-        queue::show(tx, id)?.ok_or_else(|| gone(id))?;
+        known(tx, id)?;
         let n = queue::retry(tx, id, now)?;
         Ok(Answer::new(format!("{id}: {} due now", deliveries(n)), json!({ "id": id.to_string(), "due": n })))
     };
@@ -63,13 +72,17 @@ pub async fn retry(house: &House, id: String) -> Outcome {
 pub async fn cancel(house: &House, id: String) -> Outcome {
     let id = number(&id)?;
     let work = move |tx: &mut Tx<'_>| {
-        queue::show(tx, id)?.ok_or_else(|| gone(id))?;
+        known(tx, id)?;
         let done = queue::cancel(tx, id)?;
         let mut text = format!("{id}: {} cancelled", deliveries(done.cancelled));
         if done.under_way > 0 {
-            let _ = write!(text, ", {} under way and not to be stopped", deliveries(done.under_way));
+            let _ = write!(text, ", {} under way: cancelled unless this attempt arrives", deliveries(done.under_way));
         }
-        let data = json!({ "id": id.to_string(), "cancelled": done.cancelled, "under_way": done.under_way });
+        if done.reports > 0 {
+            let _ = write!(text, ", {} reports dropped", done.reports);
+        }
+        let data = json!({ "id": id.to_string(), "cancelled": done.cancelled, "under_way": done.under_way,
+            "reports": done.reports });
         Ok(Answer::new(text, data))
     };
     house.store.write(work).await.map_err(words)
@@ -81,6 +94,11 @@ fn deliveries(n: u64) -> String {
 
 fn number(text: &str) -> Result<QueueId, String> {
     text.parse().map_err(|e: queue::BadQueueId| format!("{text:?}: {e}"))
+}
+
+/// Needs no row to be readable.
+fn known(tx: &mut Tx<'_>, id: QueueId) -> store::Result<()> {
+    if queue::exists(tx, id)? { Ok(()) } else { Err(gone(id)) }
 }
 
 fn gone(id: QueueId) -> store::Error {

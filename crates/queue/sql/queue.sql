@@ -1,5 +1,6 @@
 -- The statements of the queue, for both engines. A message row stands as long as one of its deliveries has something
--- before it: an attempt, or a report that is owed. States: 0 waiting, 1 claimed, 2 delivered, 3 failed, 4 cancelled.
+-- before it: an attempt, or a report that is owed. States: 0 waiting, 1 claimed, 2 delivered, 3 failed, 4 cancelled,
+-- 5 held (the row cannot be read), 6 claimed and to be cancelled.
 
 -- name: next_epoch
 -- One life of one node. The greatest number stays in the table, so none is given twice.
@@ -14,6 +15,10 @@ DELETE FROM queue_epoch WHERE node = ?1 AND epoch < ?2;
 UPDATE queue_delivery SET state = 0, epoch = 0, attempts = attempts + 1, uncertain = uncertain + 1,
     due = CASE WHEN ?3 < expires THEN ?3 ELSE expires END
 WHERE state = 1 AND epoch IN (SELECT epoch FROM queue_epoch WHERE node = ?1 AND epoch < ?2);
+
+-- name: recover_cancelled
+UPDATE queue_delivery SET state = 4, epoch = 0
+WHERE state = 6 AND epoch IN (SELECT epoch FROM queue_epoch WHERE node = ?1 AND epoch < ?2) RETURNING message;
 
 -- name: owing
 SELECT DISTINCT message FROM queue_delivery WHERE owed <> 0 ORDER BY message;
@@ -38,24 +43,34 @@ WHERE d.state = 0 AND d.due <= ?1 ORDER BY d.due LIMIT ?2;
 -- Changes nothing when another was faster.
 UPDATE queue_delivery SET state = 1, epoch = ?3 WHERE message = ?1 AND number = ?2 AND state = 0;
 
+-- name: hold
+UPDATE queue_delivery SET state = 5, reply = ?3, host = ?4 WHERE message = ?1 AND number = ?2 AND state = 0;
+
 -- name: next_due
 SELECT min(due) FROM queue_delivery WHERE state = 0;
 
 -- name: remove_claimed
 -- A delivery that leaves nothing behind; only its claimer may end it.
-DELETE FROM queue_delivery WHERE message = ?1 AND number = ?2 AND state = 1 AND epoch = ?3;
+DELETE FROM queue_delivery WHERE message = ?1 AND number = ?2 AND state IN (1, 6) AND epoch = ?3;
 
 -- name: settle
 -- Any other outcome of an attempt; only its claimer may write it. What it owed stays owed while it waits; with the end
--- the warning that was not sent yet has become pointless.
-UPDATE queue_delivery SET state = ?4, epoch = 0, due = ?5, attempts = attempts + 1, warned = ?6,
-    owed = CASE WHEN CAST(?4 AS BIGINT) = 0 THEN owed + ?7 ELSE ?7 END, status = ?8, reply = ?9, host = ?10
-WHERE message = ?1 AND number = ?2 AND state = 1 AND epoch = ?3;
+-- the warning that was not sent yet has become pointless. What was cancelled meanwhile, and did not arrive, is.
+UPDATE queue_delivery SET
+    state = CASE WHEN state = 6 AND CAST(?4 AS BIGINT) <> 2 THEN 4 ELSE CAST(?4 AS BIGINT) END,
+    owed = CASE WHEN state = 6 AND CAST(?4 AS BIGINT) <> 2 THEN 0 WHEN CAST(?4 AS BIGINT) = 0 THEN owed + ?7 ELSE ?7 END,
+    epoch = 0, due = ?5, attempts = attempts + 1, warned = ?6, status = ?8, reply = ?9, host = ?10
+WHERE message = ?1 AND number = ?2 AND state IN (1, 6) AND epoch = ?3 RETURNING state;
 
 -- name: release
 -- The claim is given back without an attempt.
-UPDATE queue_delivery SET state = 0, epoch = 0, due = CASE WHEN ?4 < expires THEN ?4 ELSE expires END
-WHERE message = ?1 AND number = ?2 AND state = 1 AND epoch = ?3;
+UPDATE queue_delivery SET state = CASE WHEN state = 6 THEN 4 ELSE 0 END, epoch = 0,
+    due = CASE WHEN ?4 < expires THEN ?4 ELSE expires END
+WHERE message = ?1 AND number = ?2 AND state IN (1, 6) AND epoch = ?3 RETURNING state;
+
+-- name: touch
+-- Changes nothing, but waits for who is changing the row just now.
+UPDATE queue_delivery SET epoch = epoch WHERE message = ?1 AND number = ?2;
 
 -- name: close
 -- So many deliveries fewer are open; answers how many still are.
@@ -81,10 +96,21 @@ FROM queue_delivery WHERE message = ?1 ORDER BY number;
 SELECT id FROM queue_message WHERE id > ?1 ORDER BY id LIMIT ?2;
 
 -- name: retry
-UPDATE queue_delivery SET due = CASE WHEN ?2 < expires THEN ?2 ELSE expires END WHERE message = ?1 AND state = 0;
+UPDATE queue_delivery SET state = 0, due = CASE WHEN ?2 < expires THEN ?2 ELSE expires END
+WHERE message = ?1 AND state IN (0, 5);
 
 -- name: cancel
-UPDATE queue_delivery SET state = 4, owed = 0 WHERE message = ?1 AND state = 0;
+UPDATE queue_delivery SET state = 4, owed = 0 WHERE message = ?1 AND state IN (0, 5);
+
+-- name: cancel_claimed
+-- It may be in the middle of an attempt: what comes of that decides.
+UPDATE queue_delivery SET state = 6, owed = 0 WHERE message = ?1 AND state IN (1, 6);
+
+-- name: cancel_reports
+UPDATE queue_delivery SET owed = 0 WHERE message = ?1 AND owed <> 0;
+
+-- name: exists
+SELECT 1 FROM queue_message WHERE id = ?1;
 
 -- name: blobs_between
 -- Whether a pack is still in use: its blobs are the numbers of a range.
@@ -105,8 +131,14 @@ SELECT blob FROM queue_message WHERE id = ?1;
 -- name: verify_messages
 SELECT id, blob, CAST(length(prefix) AS BIGINT), octets, total, open,
     (SELECT count(*) FROM queue_delivery d WHERE d.message = m.id),
-    (SELECT count(*) FROM queue_delivery d WHERE d.message = m.id AND (d.state IN (0, 1) OR d.owed <> 0))
+    (SELECT count(*) FROM queue_delivery d WHERE d.message = m.id AND (d.state IN (0, 1, 5, 6) OR d.owed <> 0))
 FROM queue_message m ORDER BY id;
+
+-- name: verify_senders
+SELECT id, sender FROM queue_message WHERE sender IS NOT NULL ORDER BY id;
+
+-- name: verify_recipients
+SELECT message, recipient FROM queue_delivery ORDER BY message, number;
 
 -- name: verify_strays
 SELECT DISTINCT message FROM queue_delivery d
@@ -114,7 +146,7 @@ WHERE NOT EXISTS (SELECT 1 FROM queue_message m WHERE m.id = d.message) ORDER BY
 
 -- name: verify_deliveries
 SELECT message, number FROM queue_delivery d
-WHERE state < 0 OR state > 4 OR due > expires
-    OR (state = 1) <> (epoch <> 0)
-    OR (state = 1 AND NOT EXISTS (SELECT 1 FROM queue_epoch e WHERE e.epoch = d.epoch))
+WHERE state < 0 OR state > 6 OR due > expires
+    OR (state IN (1, 6)) <> (epoch <> 0)
+    OR (state IN (1, 6) AND NOT EXISTS (SELECT 1 FROM queue_epoch e WHERE e.epoch = d.epoch))
 ORDER BY message, number;

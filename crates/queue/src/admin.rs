@@ -37,10 +37,18 @@ pub fn page(tx: &mut Tx<'_>, after: QueueId, n: u32) -> Result<Vec<QueueId>> {
     tx.list(&schema::PAGE, params![after, n], |r| Ok(QueueId::stored(r.int(0)?)))
 }
 
-/// A message and all its deliveries; none when it is finished.
+/// Whether a message is in the queue.
 ///
 /// # Errors
 /// The store's.
+pub fn exists(tx: &mut Tx<'_>, id: QueueId) -> Result<bool> {
+    Ok(tx.row(&schema::EXISTS, params![id], |_| Ok(()))?.is_some())
+}
+
+/// A message and all its deliveries; none when it is finished.
+///
+/// # Errors
+/// The store's; [`store::Error::Corrupt`] when a row of the message cannot be read.
 pub fn show(tx: &mut Tx<'_>, id: QueueId) -> Result<Option<(Message, Vec<Standing>)>> {
     let Some(message) = tx.row(&schema::MESSAGE, params![id], |r| read_message(r, 0))? else { return Ok(None) };
     let deliveries = tx.list(&schema::DELIVERIES, params![id], |r| {
@@ -59,7 +67,7 @@ pub fn show(tx: &mut Tx<'_>, id: QueueId) -> Result<Option<(Message, Vec<Standin
     Ok(Some((message, deliveries)))
 }
 
-/// Makes due at once what waits of a message; gives how many deliveries that were.
+/// Makes due at once what waits of a message or is held; gives how many deliveries that were.
 ///
 /// # Errors
 /// The store's.
@@ -76,24 +84,27 @@ pub fn retry(tx: &mut Tx<'_>, id: QueueId, now: Timestamp) -> Result<u64> {
 pub struct Cancelled {
     /// So many deliveries will not be attempted any more.
     pub cancelled: u64,
-    /// So many are just being attempted, and go on.
+    /// So many are claimed, and cancelled unless they are delivered first.
     pub under_way: u64,
+    /// So many reports will not be sent.
+    pub reports: u64,
 }
 
-/// Takes back what waits of a message, without a report.
+/// Takes back a message, without a report. Its rows need not be readable.
 ///
 /// # Errors
 /// The store's.
 pub fn cancel(tx: &mut Tx<'_>, id: QueueId) -> Result<Cancelled> {
     let cancelled = tx.execute(&schema::CANCEL, params![id])?;
-    let under_way = match show(tx, id)? {
-        Some((_, deliveries)) => deliveries.iter().filter(|d| d.state == State::Claimed).count() as u64,
-        None => 0,
-    };
-    if cancelled > 0 {
-        claim::close(tx, id, cancelled as u32)?;
+    let under_way = tx.execute(&schema::CANCEL_CLAIMED, params![id])?;
+    let reports = tx.execute(&schema::CANCEL_REPORTS, params![id])?;
+    if under_way > 0 {
+        tx.publish(Arc::new(Event::Cancelling(id)));
     }
-    Ok(Cancelled { cancelled, under_way })
+    if cancelled + reports > 0 {
+        claim::close(tx, id, (cancelled + reports) as u32)?;
+    }
+    Ok(Cancelled { cancelled, under_way, reports })
 }
 
 /// A report that was sent.
@@ -116,7 +127,7 @@ pub fn reported(tx: &mut Tx<'_>, id: QueueId, reports: &[Report]) -> Result<()> 
     for r in reports {
         let changed = tx.execute(&schema::REPORTED, params![id, r.number, r.owed.stored()])?;
         // What still waits was open before its debt, and is after.
-        if changed == 1 && !matches!(r.state, State::Waiting | State::Claimed) {
+        if changed == 1 && !r.state.is_open() {
             closed += 1;
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base::{Enhanced, Reply, Timestamp};
-use store::{Result, Tx, params};
+use store::{Error, Result, Row, Tx, Value, params};
 
 use crate::entry::{read_delivery, read_message};
 use crate::{Delivery, Message, Owed, Queue, QueueId, State, WARNING, schema};
@@ -18,30 +18,64 @@ pub struct Claimed {
     pub deliveries: Vec<Delivery>,
 }
 
-/// Claims at most `n` deliveries whose time has come, the longest due first. They are the caller's from the commit on.
+/// RFC 3463 §3.5: delivery time expired.
+const EXPIRED: Enhanced = Enhanced(4, 4, 7);
+
+/// A delivery that cannot be read, and so neither sent nor reported: it is set aside, so that it stops no other.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Its message.
+    pub message: QueueId,
+    /// Its number there.
+    pub number: u32,
+    /// What is wrong with it.
+    pub why: Error,
+}
+
+/// What was due.
+#[derive(Clone, Debug, Default)]
+pub struct Due {
+    /// The caller's from the commit on.
+    pub claimed: Vec<Claimed>,
+    /// Held from the commit on, until [`crate::retry`] or [`crate::cancel`].
+    pub held: Vec<Held>,
+}
+
+/// Claims at most `n` deliveries whose time has come, the longest due first.
 ///
 /// # Errors
 /// The store's.
-pub fn claim_due(tx: &mut Tx<'_>, queue: &Queue, n: u32, now: Timestamp) -> Result<Vec<Claimed>> {
+pub fn claim_due(tx: &mut Tx<'_>, queue: &Queue, n: u32, now: Timestamp) -> Result<Due> {
     let mut known: Option<Arc<Message>> = None;
-    let due = tx.list(&schema::DUE, params![now, n], |r| {
+    let mut read = |r: &Row<'_>, id: QueueId| {
         // Deliveries of one message are mostly due together: it is read once.
-        let id = QueueId::stored(r.int(7)?);
         let message = match &known {
             Some(message) if message.id == id => message.clone(),
             _ => Arc::new(read_message(r, 7)?),
         };
         known = Some(message.clone());
-        Ok((message, read_delivery(r, 0)?))
+        Ok::<_, Error>((message, read_delivery(r, 0)?))
+    };
+    let rows = tx.list(&schema::DUE, params![now, n], |r| {
+        let (id, number) = (QueueId::stored(r.int(7)?), r.int(0)? as u32);
+        Ok((id, number, read(r, id)))
     })?;
-    let mut claimed: BTreeMap<QueueId, Claimed> = BTreeMap::new();
-    for (message, delivery) in due {
-        if tx.execute(&schema::CLAIM, params![message.id, delivery.number, queue.epoch()])? == 1 {
-            let entry = claimed.entry(message.id).or_insert_with(|| Claimed { message, deliveries: Vec::new() });
-            entry.deliveries.push(delivery);
+    let (mut claimed, mut held) = (BTreeMap::<QueueId, Claimed>::new(), Vec::new());
+    for (id, number, read) in rows {
+        match read {
+            Ok((message, delivery)) => {
+                if tx.execute(&schema::CLAIM, params![id, number, queue.epoch()])? == 1 {
+                    let entry = claimed.entry(id).or_insert_with(|| Claimed { message, deliveries: Vec::new() });
+                    entry.deliveries.push(delivery);
+                }
+            }
+            Err(why) => {
+                tx.execute(&schema::HOLD, params![id, number, why.to_string().as_bytes(), Value::Bytes(b"")])?;
+                held.push(Held { message: id, number, why });
+            }
         }
     }
-    Ok(claimed.into_values().collect())
+    Ok(Due { claimed: claimed.into_values().collect(), held })
 }
 
 /// When the next delivery that waits is due.
@@ -71,6 +105,8 @@ pub enum Outcome {
     },
     /// For good.
     Failed,
+    /// Its time is over; what was said is the last answer.
+    Expired,
     /// Not now; the next attempt is due then.
     Deferred(Timestamp),
 }
@@ -92,7 +128,7 @@ impl Settled {
     fn owes(&self, now: Timestamp) -> Owed {
         let wanted = match self.outcome {
             Outcome::Delivered { reports } => Owed { success: !reports, ..Owed::NOTHING },
-            Outcome::Failed => Owed { failure: true, ..Owed::NOTHING },
+            Outcome::Failed | Outcome::Expired => Owed { failure: true, ..Owed::NOTHING },
             Outcome::Deferred(_) => {
                 let long = now.0 - self.message.created.0 >= WARNING.as_millis() as i64;
                 Owed { delay: long && !self.delivery.warned, ..Owed::NOTHING }
@@ -112,18 +148,16 @@ pub fn record(tx: &mut Tx<'_>, queue: &Queue, settled: &[Settled], now: Timestam
     for s in settled {
         let (id, owed) = (s.message.id, s.owes(now));
         let finished = owed.is_nothing() && !matches!(s.outcome, Outcome::Deferred(_));
-        let changed = if finished && s.message.total == 1 {
-            tx.execute(&schema::REMOVE_CLAIMED, params![id, s.delivery.number, queue.epoch()])?
+        let cancelled = if finished && s.message.total == 1 {
+            let removed = tx.execute(&schema::REMOVE_CLAIMED, params![id, s.delivery.number, queue.epoch()])?;
+            (removed == 1).then_some(false)
         } else {
-            settle(tx, queue, s, owed, now)?
+            settle(tx, queue, s, owed, now)?.map(|state| state == State::Cancelled)
         };
-        if changed == 0 {
-            continue;
-        }
-        if finished {
+        let Some(cancelled) = cancelled else { continue };
+        if finished || cancelled {
             *closed.entry(id).or_insert(0u32) += 1;
-        }
-        if !owed.is_nothing() && !owing.contains(&id) {
+        } else if !owed.is_nothing() && !owing.contains(&id) {
             owing.push(id);
         }
     }
@@ -133,14 +167,16 @@ pub fn record(tx: &mut Tx<'_>, queue: &Queue, settled: &[Settled], now: Timestam
     Ok(owing)
 }
 
-fn settle(tx: &mut Tx<'_>, queue: &Queue, s: &Settled, owed: Owed, now: Timestamp) -> Result<u64> {
+/// The state that the delivery has then; none when the claim was not the caller's.
+fn settle(tx: &mut Tx<'_>, queue: &Queue, s: &Settled, owed: Owed, now: Timestamp) -> Result<Option<State>> {
     let d = &s.delivery;
     let (state, due) = match s.outcome {
         Outcome::Delivered { .. } => (State::Delivered, now),
-        Outcome::Failed => (State::Failed, now),
+        Outcome::Failed | Outcome::Expired => (State::Failed, now),
         Outcome::Deferred(until) => (State::Waiting, until),
     };
-    tx.execute(
+    let status = if s.outcome == Outcome::Expired { EXPIRED } else { status(&s.said.reply) };
+    tx.row(
         &schema::SETTLE,
         params![
             s.message.id,
@@ -150,10 +186,11 @@ fn settle(tx: &mut Tx<'_>, queue: &Queue, s: &Settled, owed: Owed, now: Timestam
             due.min(d.expires),
             d.warned || owed.delay,
             owed.stored(),
-            status(&s.said.reply).to_string().as_str(),
+            status.to_string().as_str(),
             s.said.reply.to_string().as_bytes(),
             s.said.host.as_bytes()
         ],
+        |r| State::read(r.int(0)?),
     )
 }
 
@@ -184,9 +221,25 @@ pub struct Release {
 /// The store's.
 pub fn release(tx: &mut Tx<'_>, queue: &Queue, all: &[Release]) -> Result<()> {
     for r in all {
-        tx.execute(&schema::RELEASE, params![r.message, r.number, queue.epoch(), r.until])?;
+        let key = params![r.message, r.number, queue.epoch(), r.until];
+        if tx.row(&schema::RELEASE, key, |r| State::read(r.int(0)?))? == Some(State::Cancelled) {
+            close(tx, r.message, 1)?;
+        }
     }
     Ok(())
+}
+
+/// Takes back claims that were perhaps made: the answer to their commit never came. To be done before anything else is
+/// claimed; a claim that was not made is left as it is.
+///
+/// # Errors
+/// The store's: then it is to be done again.
+pub fn take_back(tx: &mut Tx<'_>, queue: &Queue, all: &[Release]) -> Result<()> {
+    for r in all {
+        // The commit may still be under way: after this it is over.
+        tx.execute(&schema::TOUCH, params![r.message, r.number])?;
+    }
+    release(tx, queue, all)
 }
 
 /// The enhanced code of a reply; the vaguest of its class when it has none (RFC 3463 §3.1 "other undefined").

@@ -71,9 +71,14 @@ pub enum State {
     Failed,
     /// Taken back by the administrator.
     Cancelled,
+    /// Set aside: it cannot be read. Nobody tries it until [`crate::retry`].
+    Held,
+    /// Somebody is at it, and the administrator wants it back: cancelled, unless it is delivered first.
+    Cancelling,
 }
 
-const STATES: [State; 5] = [State::Waiting, State::Claimed, State::Delivered, State::Failed, State::Cancelled];
+const STATES: [State; 7] =
+    [State::Waiting, State::Claimed, State::Delivered, State::Failed, State::Cancelled, State::Held, State::Cancelling];
 
 impl State {
     pub(crate) fn stored(self) -> i64 {
@@ -85,6 +90,11 @@ impl State {
         state.copied().ok_or_else(|| corrupt("state", value))
     }
 
+    /// An attempt may still come of it.
+    pub fn is_open(self) -> bool {
+        matches!(self, State::Waiting | State::Claimed | State::Held | State::Cancelling)
+    }
+
     /// In a word.
     pub fn word(self) -> &'static str {
         match self {
@@ -93,6 +103,8 @@ impl State {
             State::Delivered => "delivered",
             State::Failed => "failed",
             State::Cancelled => "cancelled",
+            State::Held => "held",
+            State::Cancelling => "to be cancelled",
         }
     }
 }
@@ -152,7 +164,7 @@ pub(crate) fn opt_text(bytes: Option<&[u8]>) -> Result<Option<String>> {
     bytes.map(text).transpose()
 }
 
-fn address(bytes: &[u8]) -> Result<Address> {
+pub(crate) fn address(bytes: &[u8]) -> Result<Address> {
     let text = text(bytes)?;
     Address::parse(&text).map_err(|e| corrupt(&format!("address {text:?}:"), e))
 }

@@ -23,9 +23,9 @@ mod open;
 mod schema;
 mod verify;
 
-pub use admin::{Cancelled, Report, Standing, cancel, owing, page, reported, retry, show};
+pub use admin::{Cancelled, Report, Standing, cancel, exists, owing, page, reported, retry, show};
 pub use blobs::{REFERENCES, blob, refers_between};
-pub use claim::{Claimed, Outcome, Release, Said, Settled, claim_due, next_due, record, release};
+pub use claim::{Claimed, Due, Held, Outcome, Release, Said, Settled, claim_due, next_due, record, release, take_back};
 pub use enqueue::{Fate, NewDelivery, NewMessage, enqueue};
 pub use entry::{Delivery, Message, Owed, State};
 pub use id::{BadQueueId, QueueId};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use base::Timestamp;
 use store::{Result, Store, Tx, params};
 
-use crate::{QueueId, schema};
+use crate::{QueueId, claim, schema};
 
 /// Told once it is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Event {
     Due,
     /// A message came that owes its sender a report.
     Owing(QueueId),
+    /// The administrator wants a message back of which deliveries are claimed.
+    Cancelling(QueueId),
 }
 
 /// The right to enqueue and to claim: one life of one node. Cheap to clone.
@@ -35,6 +37,9 @@ impl Queue {
         let begin = move |tx: &mut Tx<'_>| {
             let epoch = tx.one(&schema::NEXT_EPOCH, params![node, now], |r| r.int(0))?;
             let uncertain = tx.execute(&schema::RECOVER, params![node, epoch, now])?;
+            for id in tx.list(&schema::RECOVER_CANCELLED, params![node, epoch], |r| Ok(QueueId::stored(r.int(0)?)))? {
+                claim::close(tx, id, 1)?;
+            }
             tx.execute(&schema::FORGET_EPOCHS, params![node, epoch])?;
             Ok((epoch, uncertain))
         };

@@ -3,6 +3,7 @@
 use base::BlobId;
 use store::{Result, Tx, params};
 
+use crate::entry::address;
 use crate::{QueueId, schema};
 
 /// Lists what is wrong, in words for the administrator; nothing is changed. `blob_length` gives a blob's octets.
@@ -29,6 +30,14 @@ pub fn verify(tx: &mut Tx<'_>, blob_length: &dyn Fn(BlobId) -> Result<u64>) -> R
         }
         Ok(())
     })?;
+    for sql in [&schema::VERIFY_SENDERS, &schema::VERIFY_RECIPIENTS] {
+        tx.rows(sql, params![], |r| {
+            if let Err(e) = address(r.bytes(1)?) {
+                wrong.push(format!("queue: message {}: {e}", QueueId::stored(r.int(0)?)));
+            }
+            Ok(())
+        })?;
+    }
     tx.rows(&schema::VERIFY_STRAYS, params![], |r| {
         wrong.push(format!("queue: deliveries without their message {}", QueueId::stored(r.int(0)?)));
         Ok(())

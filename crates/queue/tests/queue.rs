@@ -8,7 +8,7 @@ use queue::{
     State, claim_due, record, reported, show,
 };
 use smtp::{BodyType, Notify, OriginalRecipient, Ret};
-use store::{Class, Lane, Store};
+use store::{Class, Lane, Sql, Store, Value, params};
 use testkit::{Bed, engines};
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -77,7 +77,7 @@ impl World {
 
     fn claim(&self, n: u32, now: Timestamp) -> Vec<Claimed> {
         let queue = self.queue.clone();
-        self.store.write_blocking(move |tx| claim_due(tx, &queue, n, now)).unwrap()
+        self.store.write_blocking(move |tx| claim_due(tx, &queue, n, now)).unwrap().claimed
     }
 
     fn record(&self, settled: Vec<Settled>, now: Timestamp) -> Vec<QueueId> {
@@ -380,7 +380,7 @@ fn trap_23_two_who_claim_at_once_share_and_do_not_double() {
         });
         let claims: Vec<_> = claims.collect();
         let mut got: Vec<QueueId> =
-            claims.into_iter().flat_map(|c| block_on(c).unwrap()).map(|c| c.message.id).collect();
+            claims.into_iter().flat_map(|c| block_on(c).unwrap().claimed).map(|c| c.message.id).collect();
         got.extend(w.claim(60, NOW).iter().map(|c| c.message.id));
         let n = got.len();
         got.sort();
@@ -414,12 +414,124 @@ fn retry_and_cancel() {
         let retried = w.store.write_blocking(move |tx| queue::retry(tx, id, later(1))).unwrap();
         assert_eq!((retried, w.claim(1, later(1)).len()), (2, 1));
         let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, id)).unwrap();
-        assert_eq!((cancelled.cancelled, cancelled.under_way), (1, 2));
+        assert_eq!((cancelled.cancelled, cancelled.under_way, cancelled.reports), (1, 2, 0));
         assert_eq!(w.show(id).iter().filter(|d| d.1 == State::Cancelled).count(), 1);
         w.check();
         let other = w.enqueue("me@a.test", &["x@b.test"]);
         let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, other)).unwrap();
         assert_eq!((cancelled.cancelled, w.show(other).len()), (1, 0));
+        w.check();
+    }
+}
+
+#[test]
+fn what_is_cancelled_while_it_is_claimed_is_not_tried_again() {
+    for w in worlds() {
+        let id = w.enqueue("me@a.test", &["w@b.test", "x@b.test", "y@b.test", "z@b.test"]);
+        let claimed = w.claim(9, NOW);
+        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, id)).unwrap();
+        assert_eq!((cancelled.cancelled, cancelled.under_way), (0, 4));
+        w.check();
+        // One arrives all the same, one fails, one would have to wait: nobody is told of either; one was not begun.
+        w.record(settled(&claimed, DELIVERED, yes())[..1].to_vec(), NOW);
+        assert!(w.record(settled(&claimed, Outcome::Failed, no())[1..2].to_vec(), NOW).is_empty());
+        let late = settled(&claimed, Outcome::Deferred(later(DAY)), later_please())[2..3].to_vec();
+        assert!(w.record(late, later(DAY)).is_empty());
+        let states: Vec<State> = w.show(id).iter().map(|d| d.1).collect();
+        assert_eq!(states, [State::Delivered, State::Cancelled, State::Cancelled, State::Cancelling]);
+        w.check();
+        let (queue, release) = (w.queue.clone(), Release { message: id, number: 3, until: NOW });
+        w.store.write_blocking(move |tx| queue::release(tx, &queue, &[release])).unwrap();
+        assert!(w.is_empty());
+        // Nor after a crash.
+        let id = w.enqueue("me@a.test", &["x@b.test", "y@b.test"]);
+        w.claim(1, NOW);
+        w.store.write_blocking(move |tx| queue::cancel(tx, id)).unwrap();
+        let w = w.killed();
+        assert!(w.is_empty());
+        w.check();
+    }
+}
+
+/// What nobody can read stops nobody.
+#[test]
+fn a_row_that_cannot_be_read_is_set_aside() {
+    const SPOIL: Sql =
+        Sql { name: "spoil", text: "UPDATE queue_delivery SET recipient = ?2 WHERE message = ?1 AND number = 0" };
+    const SENDER: Sql = Sql { name: "sender", text: "UPDATE queue_message SET sender = ?2 WHERE id = ?1" };
+    for w in worlds() {
+        let (bad, worse, good) = (
+            w.enqueue("me@a.test", &["x@b.test", "y@b.test"]),
+            w.enqueue("me@a.test", &["x@b.test"]),
+            w.enqueue("me@a.test", &["x@b.test"]),
+        );
+        w.store.write_blocking(move |tx| tx.execute(&SPOIL, params![bad, Value::Bytes(b"no address")])).unwrap();
+        w.store.write_blocking(move |tx| tx.execute(&SENDER, params![worse, Value::Bytes(b"\xff@x.test")])).unwrap();
+        let queue = w.queue.clone();
+        let due = w.store.write_blocking(move |tx| claim_due(tx, &queue, 9, NOW)).unwrap();
+        let claimed: Vec<_> =
+            due.claimed.iter().flat_map(|c| c.deliveries.iter().map(|d| (c.message.id, d.number))).collect();
+        assert_eq!((claimed, due.held.len()), (vec![(bad, 1), (good, 0)], 2), "{}", w.name);
+        assert!(w.claim(9, later(DAY)).is_empty());
+        let wrong = w.store.read_blocking(|tx| queue::verify(tx, &|_| Ok((BODY.len()) as u64))).unwrap();
+        assert_eq!(wrong.len(), 2, "{wrong:?}");
+        w.record(settled(&due.claimed, DELIVERED, yes()), NOW);
+        for id in [bad, worse] {
+            assert!(w.store.read_blocking(move |tx| show(tx, id)).is_err());
+            assert_eq!(w.store.write_blocking(move |tx| queue::retry(tx, id, NOW)).unwrap(), 1);
+            assert!(w.claim(9, NOW).is_empty());
+            assert_eq!(w.store.write_blocking(move |tx| queue::cancel(tx, id)).unwrap().cancelled, 1);
+        }
+        assert!(w.is_empty());
+        w.check();
+    }
+}
+
+#[test]
+fn a_message_that_owes_a_report_can_be_cancelled() {
+    for w in worlds() {
+        let id = w.enqueue("me@a.test", &["x@b.test", "y@b.test"]);
+        w.record(settled(&w.claim(1, NOW), Outcome::Failed, no()), NOW);
+        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, id)).unwrap();
+        assert_eq!((cancelled.cancelled, cancelled.reports), (1, 1));
+        assert!(w.is_empty());
+        w.check();
+    }
+}
+
+#[test]
+fn what_has_had_its_time_says_so_and_keeps_the_last_answer() {
+    for w in worlds() {
+        let id = w.enqueue("me@a.test", &["x@b.test"]);
+        assert_eq!(w.record(settled(&w.claim(1, NOW), Outcome::Expired, later_please()), NOW), [id]);
+        let shown = w.store.read_blocking(move |tx| show(tx, id)).unwrap().unwrap().1;
+        assert_eq!(
+            (shown[0].state, shown[0].status.as_str(), shown[0].reply.as_str()),
+            (State::Failed, "4.4.7", "451 busy")
+        );
+        w.check();
+    }
+}
+
+/// The answer to the commit of a claim is lost, and the commit itself comes late.
+#[test]
+fn a_claim_without_an_answer_is_taken_back() {
+    for w in worlds() {
+        let ids = [w.enqueue("me@a.test", &["x@b.test"]), w.enqueue("me@a.test", &["x@b.test"])];
+        let (queue, (began, begun)) = (w.queue.clone(), std::sync::mpsc::channel());
+        let claim = w.store.write_with(Lane::Interactive, Vec::new(), move |tx, _| {
+            let due = claim_due(tx, &queue, 1, NOW)?;
+            let _ = began.send(());
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            Ok(due)
+        });
+        begun.recv().unwrap();
+        let doubtful = ids.map(|message| Release { message, number: 0, until: NOW });
+        let queue = w.queue.clone();
+        w.store.write_blocking(move |tx| queue::take_back(tx, &queue, &doubtful)).unwrap();
+        assert_eq!(block_on(claim).unwrap().claimed.len(), 1);
+        assert!(ids.iter().all(|id| w.show(*id)[0].1 == State::Waiting), "{}", w.name);
+        assert_eq!(w.claim(9, NOW).len(), 2);
         w.check();
     }
 }

@@ -1,7 +1,10 @@
 //! Delivery status notifications on their way: to whom, how often, and never about one of their kind.
 
 use base::Clock;
+use queue::State;
 use smtp::{Mail, Notify, Ret};
+
+use store::{Sql, Value, params};
 
 use crate::peer::{Act, Character};
 use crate::world::{BODY, HOUR, NOW, Net, mail, rules};
@@ -134,4 +137,68 @@ async fn recipients_that_fail_together_are_one_report() {
     w.until_gone(id).await;
     let report = w.mail(1).await;
     assert_eq!((report.matches("Action: failed").count(), w.inbox().await.len()), (3, 1));
+}
+
+/// What is wrong with one message must not keep back the reports of all others.
+#[tokio::test(start_paused = true)]
+async fn a_debt_that_cannot_be_paid_blocks_no_other() {
+    const SPOIL: Sql = Sql { name: "spoil", text: "UPDATE queue_message SET sender = ?2 WHERE id = ?1" };
+    const LOSE: Sql = Sql { name: "lose", text: "UPDATE queue_message SET blob = ?2 WHERE id = ?1" };
+    let (net, _) = Net::default().host("b.test", 1, rules(&[("RCPT", Act::Stall)]));
+    let w = net.world().await;
+    let (bad, lost) = (w.send(&["bad@b.test"]).await, w.send(&["lost@b.test"]).await);
+    let claimed = async |id| w.show(id).await[0].state == State::Claimed;
+    w.until("both are under way", async || claimed(bad).await && claimed(lost).await).await;
+    w.store.write(move |tx| tx.execute(&SPOIL, params![bad, Value::Bytes(b"no address")])).await.unwrap();
+    w.store.write(move |tx| tx.execute(&LOSE, params![lost, 1i64 << 60])).await.unwrap();
+    let gone = w.enqueue("nobody@example.test", &["x@null.test"], None, BODY).await;
+    w.pass(6 * 24 * HOUR).await;
+    w.until("the first is over", async || w.show(lost).await.iter().all(|d| d.state == State::Failed)).await;
+    let good = w.send(&["x@missing.test"]).await;
+    w.until_gone(good).await;
+    assert!(w.mail(1).await.contains("Final-Recipient: rfc822;x@missing.test\r\n"));
+    w.until_gone(gone).await;
+    // The bytes may come back; after a minute the report goes without them.
+    w.until("the report that lacks the mail", async || {
+        w.pass(10).await;
+        w.show(lost).await.is_empty()
+    })
+    .await;
+    let report = w.mail(2).await;
+    assert!(report.contains("Final-Recipient: rfc822;lost@b.test\r\nAction: failed\r\nStatus: 4.4.7\r\n"), "{report}");
+    assert!(!report.contains("Content-Description: The mail"));
+    let cancelled = w.store.write(move |tx| queue::cancel(tx, bad)).await.unwrap();
+    assert_eq!(cancelled.reports, 1);
+}
+
+/// RFC 3461 §4.3: who only learns that all is well needs no copy.
+#[tokio::test(start_paused = true)]
+async fn the_whole_mail_comes_back_only_when_it_failed() {
+    let (net, _) = Net::default().host("b.test", 1, Character::default());
+    let w = net.world().await;
+    let told = Some(Notify::On { success: true, failure: true, delay: false });
+    let id = w.enqueue_as(Mail { ret: Some(Ret::Full), ..mail("me@example.test") }, &["j@b.test"], told, BODY).await;
+    w.until_gone(id).await;
+    let report = w.mail(1).await;
+    assert!(report.contains("Content-Type: text/rfc822-headers\r\n") && !report.contains("hello"), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn recipients_that_fail_at_several_hosts_are_one_report() {
+    let (net, _) = Net::default().host("b.test", 1, rules(&[NO]));
+    let (net, slow) = net.host("c.test", 2, rules(&[("RCPT", Act::Stall)]));
+    let (net, _) = net.host("d.test", 3, rules(&[NO]));
+    let w = net.world().await;
+    let id = w.send(&["a@b.test", "b@c.test", "c@d.test"]).await;
+    let states = async || w.show(id).await.iter().map(|d| d.state).collect::<Vec<_>>();
+    w.until("two failed", async || states().await == [State::Failed, State::Claimed, State::Failed]).await;
+    // The third may take its time, but not for ever.
+    tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::from_millis(200))).await.unwrap();
+    assert!(!slow.said().is_empty() && w.inbox().await.is_empty());
+    w.until("the report", async || {
+        w.pass(5).await;
+        !w.inbox().await.is_empty()
+    })
+    .await;
+    assert_eq!(w.mail(1).await.matches("Action: failed").count(), 2);
 }
