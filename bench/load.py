@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 PASSWORD = "pw"
@@ -27,6 +28,8 @@ class Side:
     name: str
     add: int
     roots: list[int] = field(default_factory=list)
+    # Ends the server and starts it on what it has; gives its processes. None: it cannot.
+    restart: Callable[[], list[int]] | None = None
     has_imap: bool = True
 
     def port(self, standard: int) -> int:
@@ -130,15 +133,19 @@ def await_count(side: Side, line: Line | None, number: int, count: int) -> None:
 def wipe(side: Side, users: int) -> None:
     for number in range(users):
         if side.has_imap:
-            with imap(side, number) as line:
-                if not re.search(rb"\* 0 EXISTS", line.imap("SELECT INBOX")):
-                    line.imap("STORE 1:* +FLAGS.SILENT (\\Deleted)")
-                line.imap("CLOSE")
+            wipe_one(side, number)
         else:
             with pop3(side, number) as line:
                 for at in range(1, int(line.pop3("STAT").split()[1]) + 1):
                     line.pop3(f"DELE {at}")
                 line.pop3("QUIT")
+
+
+def wipe_one(side: Side, number: int) -> None:
+    with imap(side, number) as line:
+        if not re.search(rb"\* 0 EXISTS", line.imap("SELECT INBOX")):
+            line.imap("STORE 1:* +FLAGS.SILENT (\\Deleted)")
+        line.imap("CLOSE")
 
 
 def source(side: Side, standard: int, to: str, count: int, size: int, sessions: int) -> subprocess.Popen:
@@ -276,15 +283,24 @@ def append(line: Line, mailbox: str, messages: list[bytes]) -> None:
                 raise RuntimeError(f"APPEND: {status.decode()}")
 
 
-def big_mailbox(side: Side, size: int = 10_000) -> dict[str, float]:
-    """Seconds that single commands take on a mailbox of `size`."""
-    messages = mails(1000)
-    times: dict[str, float] = {}
+class Times(dict[str, list[float]]):
+    """Seconds that single commands took, by name."""
 
-    def timed(line: Line, name: str, command: str) -> None:
-        began = time.perf_counter()
-        line.imap(command)
-        times[name] = time.perf_counter() - began
+    def of(self, line: Line, name: str, *commands: str) -> None:
+        for command in commands:
+            began = time.perf_counter()
+            line.imap(command)
+            self.setdefault(name, []).append(time.perf_counter() - began)
+
+
+# A command that changes nothing is timed so often in a run.
+OFTEN = 3
+
+
+def big_mailbox(side: Side, size: int = 10_000) -> Times:
+    """Single commands on a mailbox of `size`."""
+    messages = mails(1000)
+    times = Times()
 
     with imap(side, 0) as line:
         for mailbox in ("big", "copies"):
@@ -293,23 +309,73 @@ def big_mailbox(side: Side, size: int = 10_000) -> dict[str, float]:
             line.imap(f"CREATE {mailbox}")
         began = time.perf_counter()
         append(line, "big", [messages[n % 1000] for n in range(size)])
-        times["APPEND"] = time.perf_counter() - began
+        times["APPEND"] = [time.perf_counter() - began]
         line.imap("LOGOUT")
     with imap(side, 0) as line:
-        timed(line, "SELECT", "SELECT big")
-        timed(line, "FETCH FLAGS", "FETCH 1:* (FLAGS)")
-        line.imap("FETCH 1:* (ENVELOPE BODYSTRUCTURE RFC822.SIZE)")
-        timed(line, "FETCH ENVELOPE BODYSTRUCTURE, again", "FETCH 1:* (ENVELOPE BODYSTRUCTURE RFC822.SIZE)")
-        timed(line, "FETCH 1,000 bodies", "UID FETCH 1:1000 (BODY.PEEK[])")
-        timed(line, "STORE 1:*", "STORE 1:* +FLAGS (\\Seen)")
-        timed(line, "COPY 1,000", f"COPY 1:{min(size, 1000)} copies")
+        for _ in range(OFTEN):
+            times.of(line, "SELECT", "SELECT big")
+        times.of(line, "FETCH FLAGS", *["FETCH 1:* (FLAGS)"] * OFTEN)
+        structures = "FETCH 1:* (ENVELOPE BODYSTRUCTURE RFC822.SIZE)"
+        line.imap(structures)
+        times.of(line, "FETCH ENVELOPE BODYSTRUCTURE, again", *[structures] * OFTEN)
+        times.of(line, "FETCH 1,000 bodies", *["UID FETCH 1:1000 (BODY.PEEK[])"] * OFTEN)
+        times.of(line, "STORE 1:*", "STORE 1:* +FLAGS (\\Seen)", "STORE 1:* -FLAGS (\\Seen)", "STORE 1:* +FLAGS (\\Seen)")
+        times.of(line, "COPY 1,000", *[f"COPY 1:{min(size, 1000)} copies"] * OFTEN)
         line.imap(f"STORE 1:{size // 2} +FLAGS.SILENT (\\Deleted)")
-        timed(line, "EXPUNGE half", "EXPUNGE")
+        times.of(line, "EXPUNGE half", "EXPUNGE")
         line.imap("CLOSE")
         line.imap("DELETE big")
         line.imap("DELETE copies")
         line.imap("LOGOUT")
     return times
+
+
+def fill(side: Side, number: int, size: int) -> None:
+    """Makes the INBOX of a user hold `size` messages, if it does not: ten thousand, and copies of them."""
+    with imap(side, number) as line:
+        there = int(re.search(rb"MESSAGES (\d+)", line.imap("STATUS INBOX (MESSAGES)"))[1])
+        if there >= size:
+            return
+        line.imap("CREATE seed")
+        seed, messages = min(size, 10_000), mails(1000)
+        append(line, "seed", [messages[n % 1000] for n in range(seed)])
+        line.imap("SELECT seed")
+        for at in range(there, size, seed):
+            line.imap(f"COPY 1:{min(seed, size - at)} INBOX")
+        line.imap("CLOSE")
+        line.imap("DELETE seed")
+
+
+def huge_mailbox(side: Side, size: int = 500_000) -> Times:
+    """Single commands on a mailbox of `size`, of a server that has just begun and of one that knows it."""
+    fill(side, HUGE, size)
+    side.roots[:] = side.restart()
+    times = Times()
+    with imap(side, HUGE) as line:
+        times.of(line, "SELECT, cold", "SELECT INBOX")
+        times.of(line, "FETCH FLAGS", *["FETCH 1:* (FLAGS)"] * OFTEN)
+        times.of(line, "SELECT, warm", *["SELECT INBOX"] * OFTEN)
+        line.imap("LOGOUT")
+    return times
+
+
+HUGE, EMPTY = 98, 97
+
+
+def deliver_into_huge(side: Side, size: int, messages: int) -> float:
+    """How much longer delivery into a mailbox of `size` takes than into an empty one."""
+    fill(side, HUGE, size)
+    wipe_one(side, EMPTY)
+
+    def took(number: int) -> float:
+        with imap(side, number) as line:
+            there = int(re.search(rb"MESSAGES (\d+)", line.imap("STATUS INBOX (MESSAGES)"))[1])
+            began = time.monotonic()
+            finish(source(side, 25, user(number), messages, 4096, 20))
+            await_count(side, line, number, there + messages)
+            return time.monotonic() - began
+
+    return took(HUGE) / took(EMPTY)
 
 
 def fetch_by_pop3(side: Side, count: int = 1000) -> float:
