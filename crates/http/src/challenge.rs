@@ -40,6 +40,9 @@ fn answer(request: &Request<Incoming>, challenges: &Challenges) -> Response<Full
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::time::Instant;
+
     use super::*;
     use crate::tests::dialogue_with;
 
@@ -64,5 +67,25 @@ mod tests {
         assert!(ask(&format!("POST {path}")).await.starts_with("HTTP/1.1 405 "));
         drop(order);
         assert!(ask(&format!("GET {path}")).await.starts_with("HTTP/1.1 404 "));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn trap_20_who_says_nothing_or_never_ends_frees_its_slot() {
+        for (said, pause, least) in [("GET / HTTP/1.1\r\n", 3600, 10), ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 4, 28)] {
+            let (mut client, stream) = Stream::duplex(4096);
+            let began = Instant::now();
+            let serving = tokio::spawn(serve_challenges(stream, Challenges::default()));
+            let asking = async {
+                while client.write_all(said.as_bytes()).await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(pause)).await;
+                    let _ = client.try_read(&mut [0; 4096]);
+                }
+            };
+            tokio::select! {
+                ended = serving => ended.unwrap(),
+                () = asking => {}
+            }
+            let lasted = began.elapsed().as_secs();
+            assert!((least..=30).contains(&lasted), "{said:?}: {lasted} s");
+        }
     }
 }
