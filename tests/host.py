@@ -62,8 +62,8 @@ class Conversation(socketserver.StreamRequestHandler):
             self.server.said.append(line)
             verb, address = line.split(" ")[0].upper(), (re.search("<(.*?)>", line) or [None, ""])[1]
             if verb == "EHLO":
-                lines = ["mx.peer.test", *self.server.offers]
-                self.say(verb, "\r\n".join(f"250{' ' if n == len(lines) - 1 else '-'}{each}" for n, each in enumerate(lines)))
+                *some, last = ["mx.peer.test", *self.server.offers]
+                self.say(verb, "".join(f"250-{each}\r\n" for each in some) + f"250 {last}")
             elif verb == "MAIL":
                 sender, recipients = (address if self.say(verb, "250 2.1.0 OK") else None), []
             elif verb == "RCPT" and sender is None:

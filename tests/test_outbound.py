@@ -13,7 +13,7 @@ import pytest
 
 from host import PORT, Host
 from mail import message, pop3_all
-from postroom import PASSWORD, eventually, free_address, run
+from postroom import PASSWORD, eventually, run
 
 pytestmark = [pytest.mark.ours, pytest.mark.needs("relay")]
 

@@ -90,20 +90,27 @@ impl Store {
         let many = settled.iter().filter(|(_, octets)| is_small(*octets)).count() >= MANY;
         let (mut round, copier) =
             (Round { store: self, references, go_on, done: Compacted::default() }, &mut Copier { packs, open: None });
-        for (number, octets) in settled {
-            let outcome = match round.living(number, octets) {
-                Ok(living) if living > 0 && living * SPARSE >= octets && !(many && is_small(octets)) => continue,
-                Ok(0) => round.delete(number, octets),
-                Ok(_) => round.empty(number, copier).and_then(|()| round.delete(number, octets)),
-                Err(e) => Err(e),
-            };
-            match outcome {
-                // It was told to stop.
-                Err(Error::Closed) => break,
-                other => other?,
+        // Room first: what is dead goes before anything is copied.
+        let mut sparse = Vec::new();
+        let outcome = settled.into_iter().try_for_each(|(number, octets)| match round.living(number, octets)? {
+            0 => round.delete(number, octets),
+            living if living * SPARSE < octets || (many && is_small(octets)) => {
+                sparse.push((number, octets));
+                Ok(())
             }
+            _ => Ok(()),
+        });
+        let outcome = outcome.and_then(|()| {
+            sparse.iter().try_for_each(|(number, octets)| {
+                round.empty(*number, copier)?;
+                round.delete(*number, *octets)
+            })
+        });
+        match outcome {
+            // It was told to stop.
+            Ok(()) | Err(Error::Closed) => Ok(round.done),
+            Err(e) => Err(e),
         }
-        Ok(round.done)
     }
 }
 
