@@ -129,6 +129,13 @@ UPDATE mailbox SET folded = ?3 WHERE account = ?1 AND id = ?2;
 -- Flag entries are in the chunks now; expunges stay for QRESYNC.
 DELETE FROM mailbox_log WHERE account = ?1 AND mailbox = ?2 AND modseq <= ?3 AND kind = 1;
 
+-- name: next_unreaped
+-- Asked at start alone, of one mailbox after the other.
+SELECT account, id FROM mailbox WHERE (account, id) > (?1, ?2) AND EXISTS (SELECT 1 FROM mailbox_log
+    WHERE mailbox_log.account = mailbox.account AND mailbox_log.mailbox = mailbox.id
+        AND mailbox_log.modseq > mailbox.reaped AND kind = 2)
+ORDER BY account, id LIMIT 1;
+
 -- name: set_reaped
 UPDATE mailbox SET reaped = ?3 WHERE account = ?1 AND id = ?2;
 

@@ -86,6 +86,11 @@ pub(crate) fn reap(tx: &mut Tx<'_>, account: AccountId, mailbox: MailboxId) -> R
     Ok(false)
 }
 
+/// The next mailbox behind `after` with expunged places whose rows are still there.
+pub(crate) fn next_unreaped(tx: &mut Tx<'_>, after: (AccountId, MailboxId)) -> Result<Option<(AccountId, MailboxId)>> {
+    tx.row(&schema::NEXT_UNREAPED, params![after.0, after.1], |r| Ok((AccountId(r.int(0)?), MailboxId(r.int(1)?))))
+}
+
 /// Deletes up to `most` places of a range of UIDs; gives how many.
 fn delete_places(
     tx: &mut Tx<'_>,

@@ -228,12 +228,26 @@ impl Mailboxes {
         self.store.write(verb).await
     }
 
-    /// Takes away what deleted mailboxes left, in pieces, in the bulk lane. Called after a deletion and at start.
+    /// Takes away what deleted mailboxes left, in pieces, in the bulk lane. Called after a deletion.
     ///
     /// # Errors
     /// The store's.
     pub async fn purge(&self) -> Result<()> {
         while self.store.write_with(Lane::Bulk, Vec::new(), |tx, _| fold::purge(tx)).await? {}
+        Ok(())
+    }
+
+    /// Takes away what a stop left: of deleted mailboxes, and the rows of expunged places. Called at start.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn tidy_up(&self) -> Result<()> {
+        self.purge().await?;
+        let mut after = (AccountId(0), MailboxId(0));
+        while let Some(key) = self.store.read(move |tx| fold::next_unreaped(tx, after)).await? {
+            reap(&self.store, key).await?;
+            after = key;
+        }
         Ok(())
     }
 }
@@ -365,19 +379,21 @@ impl View {
         let (live, store) = (self.live.clone(), self.mailboxes.store.clone());
         tokio::spawn(async move {
             let key = (live.account, live.mailbox);
-            let mut outcome = Ok(true);
-            while let Ok(true) = outcome {
-                let work = move |tx: &mut Tx<'_>, _: &[_]| fold::reap(tx, key.0, key.1);
-                outcome = store.write_with(Lane::Bulk, Vec::new(), work).await;
-            }
+            let reaped = reap(&store, key).await;
             let work = move |tx: &mut Tx<'_>, _: &[_]| {
                 let known = live.state().index.clone();
                 fold::fold(tx, key.0, key.1, &known)
             };
             let folded = store.write_with(Lane::Bulk, Vec::new(), work).await;
-            if let Err(e) = outcome.and(folded) {
+            if let Err(e) = reaped.and(folded) {
                 tracing::warn!(account = %key.0, mailbox = %key.1, error = %e, "tidying a mailbox failed");
             }
         });
     }
+}
+
+/// Deletes the rows of expunged places, in pieces.
+async fn reap(store: &Store, (account, mailbox): Key) -> Result<()> {
+    while store.write_with(Lane::Bulk, Vec::new(), move |tx, _| fold::reap(tx, account, mailbox)).await? {}
+    Ok(())
 }

@@ -78,7 +78,8 @@ pub(crate) fn current(
         && known.modseq >= row.folded.max(row.floor)
         && known.modseq < row.modseq;
     let mut index = if usable { Index::clone(known) } else { Index::default() };
-    let (from_uid, after) = if usable { (index.max_uid() + 1, index.modseq) } else { (0, row.reaped.min(row.folded)) };
+    // From the UIDs that were given since: below them are rows of expunged places, whose log entries are behind `known`.
+    let (from_uid, after) = if usable { (index.uid_next, index.modseq) } else { (0, row.reaped.min(row.folded)) };
     places(tx, account, mailbox, from_uid, &mut index)?;
     if !usable {
         chunks(tx, account, mailbox, &mut index)?;

@@ -67,6 +67,7 @@ store::statements! { include_str!("../sql/mailbox.sql");
     PUT_CHUNK = "put_chunk",
     SET_FOLDED = "set_folded",
     DROP_FOLDED_LOG = "drop_folded_log",
+    NEXT_UNREAPED = "next_unreaped",
     SET_REAPED = "set_reaped",
     PLACE_EMAILS = "place_emails",
     DELETE_PLACE = "delete_place",

@@ -93,8 +93,8 @@ pub async fn run(config: Config) -> Result<(), String> {
     tasks.spawn(certificates.keep(hangup, stopped(stopping.clone())));
     let mailboxes = house.mailboxes.clone();
     tokio::spawn(async move {
-        if let Err(error) = mailboxes.purge().await {
-            tracing::warn!(%error, "what deleted mailboxes left could not be taken away");
+        if let Err(error) = mailboxes.tidy_up().await {
+            tracing::warn!(%error, "what deleted mailboxes and expunged mails left could not be taken away");
         }
     });
     tasks.spawn(outbox.run(stopped(stopping.clone())));
