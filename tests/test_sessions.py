@@ -107,3 +107,35 @@ def test_pipelined_behind_the_change_nothing_is_sent(server):
         eventually("the session ends", signed_out, 5)
         smtp.close()
     assert server.pop3(other).stat()[0] == 1
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("unnamed", [b"PROXY UNKNOWN\r\n", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"], ids=["UNKNOWN", "LOCAL"])
+def test_whom_a_proxy_does_not_name_has_none_of_its_trust(make_server, unnamed):
+    server = make_server(proxied=True, trusted=("127.0.0.0/8",), cleartext_login=True)
+    server.start()
+
+    def forwarded(port: str, header: bytes) -> Dialogue:
+        dialogue = server.connect(port)
+        dialogue.socket.sendall(header)
+        return dialogue
+
+    for header, trusted in [(b"PROXY TCP4 127.0.0.9 127.0.0.1 4000 25\r\n", True), (unnamed, False)]:
+        with forwarded("smtp", header) as smtp:
+            smtp.expect("220")
+            assert ("AUTH" in smtp.ask("EHLO client.test", "250")) == trusted
+            smtp.ask(f"MAIL FROM:<{STRANGER}>", "250")
+            smtp.ask("RCPT TO:<victim@elsewhere.test>", "250" if trusted else "550 5.7.1")
+        with forwarded("submission", header) as smtp:
+            smtp.expect("220")
+            smtp.ask("EHLO client.test", "250")
+            smtp.ask(f"MAIL FROM:<{STRANGER}>", "250" if trusted else "530 5.7.0")
+        with forwarded("imap", header) as imap:
+            assert ("LOGINDISABLED" in imap.line()) != trusted
+        with forwarded("pop3", header) as pop3:
+            pop3.line()
+            pop3.send("USER u0@example.test")
+            assert pop3.line().startswith("+OK" if trusted else "-ERR")
+    # Who delivers on this machine needs no header, though the balancer is on this machine too.
+    with server.connect("lmtp") as lmtp:
+        lmtp.expect("220")

@@ -72,10 +72,16 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Counts the connection for `ip`, once; false when that peer has its fill.
+    /// Counts the connection for `ip`, once, if that is capped; false when that peer has its fill.
     #[must_use]
     pub(crate) fn belongs_to(&mut self, ip: IpAddr) -> bool {
-        if self.peer.is_some() || self.shared.uncapped.iter().any(|net| net.contains(ip)) {
+        self.shared.uncapped.iter().any(|net| net.contains(ip)) || self.counts_for(ip)
+    }
+
+    /// The same, capped in any case.
+    #[must_use]
+    pub(crate) fn counts_for(&mut self, ip: IpAddr) -> bool {
+        if self.peer.is_some() {
             return true;
         }
         let peer = Cidr::of_peer(ip);

@@ -232,10 +232,13 @@ async fn unwrap_proxied(
     full: &'static [u8],
     deadline: Deadline,
 ) -> io::Result<Stream> {
-    if let Some(Endpoints { source, destination }) = read_header(&mut stream, deadline).await? {
-        stream = stream.with_addresses(source, destination);
+    match read_header(&mut stream, deadline).await? {
+        Some(Endpoints { source, destination }) => stream = stream.with_addresses(source, destination),
+        None => stream.veil(),
     }
-    if stream.peer().is_some_and(|peer| !slot.belongs_to(peer.ip())) {
+    let veiled = stream.is_veiled();
+    let fits = |ip| if veiled { slot.counts_for(ip) } else { slot.belongs_to(ip) };
+    if !stream.peer().map(|peer| peer.ip()).is_none_or(fits) {
         stream.try_write(full);
         return Err(io::Error::other("too many connections from one peer"));
     }
@@ -481,6 +484,31 @@ mod tests {
         let mut mute = door.connect(addr("10.0.0.1:4"), addr(LOCAL)).await.unwrap();
         mute.write_all(b"EHLO x.test\r\nEHLO").await.unwrap();
         assert_eq!(line(&mut mute).await, "");
+    }
+
+    #[tokio::test]
+    async fn whom_a_proxy_does_not_name_is_veiled_and_capped() {
+        let caps = Caps::new(100, 1, vec!["10.0.0.0/8".parse().unwrap()]);
+        let (listener, door) = Listener::memory(behind_proxy(&caps));
+        let (_stop, stopped) = oneshot::channel::<()>();
+        let say = async |mut stream: Stream| {
+            let veiled = format!("{}\n", stream.is_veiled());
+            stream.write_all(veiled.as_bytes()).await.unwrap();
+            session(stream).await;
+        };
+        tokio::spawn(listener.serve(async { drop(stopped.await) }, move |stream| Box::pin(say(stream))));
+        let mut named = door.connect(addr("10.0.0.1:1"), addr(LOCAL)).await.unwrap();
+        named.write_all(b"PROXY TCP4 203.0.113.9 192.0.2.25 40000 25\r\n").await.unwrap();
+        assert_eq!(line(&mut named).await, "false");
+        let v2_unspecified = b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0";
+        for (port, header) in [(2, &b"PROXY UNKNOWN\r\n"[..]), (3, v2_unspecified)] {
+            let mut unnamed = door.connect(addr(&format!("10.0.0.{port}:1")), addr(LOCAL)).await.unwrap();
+            unnamed.write_all(header).await.unwrap();
+            assert_eq!(line(&mut unnamed).await, "true");
+            let mut twin = door.connect(addr(&format!("10.0.0.{port}:2")), addr(LOCAL)).await.unwrap();
+            twin.write_all(header).await.unwrap();
+            assert_eq!(line(&mut twin).await, "421 full\r", "though the proxy's network is not capped");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,6 +26,7 @@ pub struct Stream {
     wire: Wire,
     peer: Option<SocketAddr>,
     local: Option<SocketAddr>,
+    veiled: bool,
 }
 
 /// TLS state is boxed: it is a kilobyte that a plain connection need not carry.
@@ -61,7 +62,7 @@ pub struct TlsFacts {
 
 impl Stream {
     fn plain(socket: Socket, peer: Option<SocketAddr>, local: Option<SocketAddr>) -> Self {
-        Stream { wire: Wire::Plain(socket), peer, local }
+        Stream { wire: Wire::Plain(socket), peer, local, veiled: false }
     }
 
     /// A TCP connection. Nagle's algorithm is switched off: replies are written whole.
@@ -94,6 +95,16 @@ impl Stream {
     /// The peer's address, behind a proxy the real one; None for a Unix socket.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// True for what a proxy forwards without saying for whom (PROXY `UNKNOWN`, `LOCAL`): the peer's address is then the
+    /// proxy's, and who speaks is none of those whom that address stands for. It deserves no trust.
+    pub fn is_veiled(&self) -> bool {
+        self.veiled
+    }
+
+    pub(crate) fn veil(&mut self) {
+        self.veiled = true;
     }
 
     /// The address the peer connected to; None for a Unix socket.
@@ -206,11 +217,12 @@ impl Stream {
     /// `InvalidData`: leftover plaintext, or what the peer says is not the TLS we speak; `TimedOut`; `InvalidInput`:
     /// TLS is on already. The connection is closed by any of them.
     pub async fn upgrade(self, tls: &Tls, leftover: &[u8], deadline: Deadline) -> io::Result<Stream> {
-        let (socket, peer, local) = self.into_plain(leftover)?;
+        let (peer, local, veiled) = (self.peer, self.local, self.veiled);
+        let socket = self.into_plain(leftover)?;
         // Boxed, so that the kilobytes of a handshake under way are not part of the session's task for ever.
         let handshake = Box::pin(TlsAcceptor::from(tls.config()).accept(socket));
         let stream = with_deadline(deadline, handshake).await?;
-        Ok(Stream { wire: Wire::TlsServer(Box::new(stream)), peer, local })
+        Ok(Stream { wire: Wire::TlsServer(Box::new(stream)), peer, local, veiled })
     }
 
     /// A handshake as the client of the server called `name` (an MX host, a smart host, or an IP address).
@@ -228,18 +240,19 @@ impl Stream {
         leftover: &[u8],
         deadline: Deadline,
     ) -> io::Result<Stream> {
-        let (socket, peer, local) = self.into_plain(leftover)?;
+        let (peer, local, veiled) = (self.peer, self.local, self.veiled);
+        let socket = self.into_plain(leftover)?;
         let (stream, trust) = with_deadline(deadline, Box::pin(tls.connect(name, socket))).await?;
-        Ok(Stream { wire: Wire::TlsClient(Box::new(stream), trust), peer, local })
+        Ok(Stream { wire: Wire::TlsClient(Box::new(stream), trust), peer, local, veiled })
     }
 
     /// The bare socket, fit for a handshake.
-    fn into_plain(self, leftover: &[u8]) -> io::Result<(Socket, Option<SocketAddr>, Option<SocketAddr>)> {
+    fn into_plain(self, leftover: &[u8]) -> io::Result<Socket> {
         if !leftover.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "plaintext was sent ahead of the TLS handshake"));
         }
         match self.wire {
-            Wire::Plain(socket) => Ok((socket, self.peer, self.local)),
+            Wire::Plain(socket) => Ok(socket),
             _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "TLS is already in use")),
         }
     }

@@ -201,12 +201,10 @@ fn options(config: &Config, caps: &Caps, behind: Behind) -> ListenOptions {
         Behind::Mail(Service::Imap, _) => b"* BYE [UNAVAILABLE] Too many connections, please try again later\r\n",
         Behind::Mail(Service::Pop3, _) => b"-ERR [SYS/TEMP] Too many connections, please try again later\r\n",
     };
-    ListenOptions {
-        caps: caps.clone(),
-        full,
-        proxies: cidrs(&config.network.proxy_protocol_from),
-        ..ListenOptions::default()
-    }
+    // Who delivers by LMTP sits on this machine, as a proxy may: it speaks for itself.
+    let lmtp = matches!(behind, Behind::Mail(Service::Smtp(Role::Lmtp), _));
+    let proxies = if lmtp { Vec::new() } else { cidrs(&config.network.proxy_protocol_from) };
+    ListenOptions { caps: caps.clone(), full, proxies, ..ListenOptions::default() }
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {

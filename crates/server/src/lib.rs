@@ -50,19 +50,25 @@ pub struct Services {
 }
 
 impl Services {
-    fn is_trusted(&self, ip: Option<IpAddr>) -> bool {
-        ip.is_some_and(|ip| self.trusted.iter().any(|net| net.contains(ip)))
+    fn is_trusted(&self, from: &Stream) -> bool {
+        known_ip(from).is_some_and(|ip| self.trusted.iter().any(|net| net.contains(ip)))
     }
 
     /// Who is no stranger: a trusted network, or this machine.
-    fn is_near(&self, ip: Option<IpAddr>) -> bool {
-        ip.is_none_or(|ip| ip.to_canonical().is_loopback()) || self.is_trusted(ip)
+    fn is_near(&self, from: &Stream) -> bool {
+        let local = |ip: IpAddr| ip.to_canonical().is_loopback();
+        from.peer().is_none() || known_ip(from).is_some_and(local) || self.is_trusted(from)
     }
 
     /// Passwords travel in the clear only within this machine, and only by setting.
-    fn clear_sign_in(&self, ip: Option<IpAddr>) -> bool {
-        self.clear_on_loopback && ip.is_some_and(|ip| ip.to_canonical().is_loopback())
+    fn clear_sign_in(&self, from: &Stream) -> bool {
+        self.clear_on_loopback && known_ip(from).is_some_and(|ip| ip.to_canonical().is_loopback())
     }
+}
+
+/// The peer's address, where that is its own: a proxy that does not say for whom it speaks lends nobody its trust.
+fn known_ip(stream: &Stream) -> Option<IpAddr> {
+    stream.peer().filter(|_| !stream.is_veiled()).map(|peer| peer.ip())
 }
 
 /// What a listener speaks.

@@ -32,7 +32,7 @@ pub(crate) async fn serve(services: Arc<Services>, stream: Stream) -> io::Result
     let machine = Server::new(Config {
         hostname: services.hostname.clone(),
         tls: if stream.is_tls() { Tls::On } else { Tls::Offered },
-        clear_sign_in: services.clear_sign_in(Some(ip)),
+        clear_sign_in: services.clear_sign_in(&stream),
         mechanisms: mechanisms(services.scram, true).to_vec(),
     });
     let binding = stream.channel_binding();

@@ -1,7 +1,6 @@
 //! An SMTP or LMTP session: the machine's questions answered out of the directory and ingress.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +34,7 @@ pub enum Role {
 }
 
 /// The machine's configuration for a session.
-fn config(services: &Services, role: Role, ip: Option<IpAddr>) -> Config {
+fn config(services: &Services, role: Role, from: &Stream) -> Config {
     let mut config = Config::new(services.hostname.clone());
     config.max_size = services.max_message;
     config.starttls = true;
@@ -43,12 +42,12 @@ fn config(services: &Services, role: Role, ip: Option<IpAddr>) -> Config {
     config.bare_line_ends = BareLineEnds::Reject;
     // Trap 19: a report of success goes to a sender nobody has proved. A host that is not offered DSN tells its user itself
     // that the mail was relayed (RFC 3461 §5.2.2).
-    config.dsn = role != Role::Mx || services.is_near(ip);
+    config.dsn = role != Role::Mx || services.is_near(from);
     match role {
         Role::Lmtp => config.protocol = Protocol::Lmtp,
         Role::Mx | Role::Submission => {
             config.auth = mechanisms(services.scram, true).to_vec();
-            if services.clear_sign_in(ip) {
+            if services.clear_sign_in(from) {
                 config.auth_in_clear = mechanisms(services.scram, false).to_vec();
             }
         }
@@ -58,13 +57,13 @@ fn config(services: &Services, role: Role, ip: Option<IpAddr>) -> Config {
 
 pub(crate) async fn serve(services: Arc<Services>, role: Role, stream: Stream) -> io::Result<()> {
     let ip = stream.peer().map(|p| p.ip());
-    let config = Arc::new(config(&services, role, ip));
+    let config = Arc::new(config(&services, role, &stream));
     let mut machine = Server::new(config);
     if stream.is_tls() {
         machine.tls_started();
     }
     machine.greet();
-    let (tls, binding) = (facts(&stream), stream.channel_binding());
+    let (tls, binding, trusted) = (facts(&stream), stream.channel_binding(), services.is_trusted(&stream));
     let conn = Conn::new(stream, services.stopping.clone());
     let origin = Origin {
         ip,
@@ -73,7 +72,7 @@ pub(crate) async fn serve(services: Arc<Services>, role: Role, stream: Stream) -
         tls,
         smtputf8: false,
         signed_in: None,
-        trusted: services.is_trusted(ip),
+        trusted,
         protocol: if role == Role::Lmtp { ingress::Protocol::Lmtp } else { ingress::Protocol::Smtp },
     };
     let (incoming, sign_in, pass) = (None, None, None);

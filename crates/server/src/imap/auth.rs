@@ -23,7 +23,7 @@ impl Session {
     }
 
     fn may_sign_in(&self) -> bool {
-        self.peer.tls || self.services.clear_sign_in(Some(self.peer.ip))
+        self.peer.tls || self.peer.clear_sign_in
     }
 
     fn mechanisms(&self) -> &'static [&'static str] {

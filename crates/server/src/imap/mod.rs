@@ -52,6 +52,7 @@ pub(crate) async fn serve(services: Arc<Services>, stream: Stream) -> io::Result
     let peer = Peer {
         ip: stream.peer().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |p| p.ip()),
         tls: stream.is_tls(),
+        clear_sign_in: services.clear_sign_in(&stream),
         binding: stream.channel_binding(),
     };
     let conn = Conn::new(stream, services.stopping.clone());
@@ -69,6 +70,8 @@ pub(crate) async fn serve(services: Arc<Services>, stream: Stream) -> io::Result
 struct Peer {
     ip: IpAddr,
     tls: bool,
+    /// May sign in without TLS.
+    clear_sign_in: bool,
     /// The TLS channel's binding (RFC 9266).
     binding: Option<[u8; 32]>,
 }
