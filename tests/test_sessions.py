@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import smtplib
+import ssl
 
 import pytest
 
@@ -139,3 +140,41 @@ def test_whom_a_proxy_does_not_name_has_none_of_its_trust(make_server, unnamed):
     # Who delivers on this machine needs no header, though the balancer is on this machine too.
     with server.connect("lmtp") as lmtp:
         lmtp.expect("220")
+
+
+@pytest.mark.ours
+def test_what_binds_to_the_channel_is_offered_where_it_can_be_bound_to(make_server):
+    server = make_server(extra="[sign_in]\nscram = true\n")
+    server.start()
+    for newest, bound in [(ssl.TLSVersion.TLSv1_2, False), (ssl.TLSVersion.TLSv1_3, True)]:
+        context = server.tls()
+        context.maximum_version = newest
+
+        def offered(port: str, ask: str, end: str, begin: str = "") -> str:
+            """What is offered under TLS, from the first octet or after `begin`."""
+            with server.connect(port) as dialogue:
+                if begin:
+                    dialogue.line()
+                    dialogue.send(begin)
+                    dialogue.line()
+                wrapped = context.wrap_socket(dialogue.socket, server_hostname=server.address)
+                dialogue.socket = wrapped
+                if not begin:
+                    dialogue.line()
+                dialogue.send(ask)
+                lines = []
+                while not lines or not lines[-1].startswith(end):
+                    lines.append(dialogue.line())
+                return "\n".join(lines)
+
+        for said in [
+            offered("submissions", "EHLO client.test", "250 "),
+            offered("pop3s", "CAPA", "."),
+            offered("pop3", "CAPA", ".", "STLS"),
+            offered("imaps", "a CAPABILITY", "a "),
+        ]:
+            assert "SCRAM-SHA-256" in said and ("SCRAM-SHA-256-PLUS" in said) == bound, said
+        with server.smtp("submission") as smtp:
+            smtp.starttls(context=context)
+            smtp.ehlo()
+            assert ("SCRAM-SHA-256-PLUS" in smtp.esmtp_features["auth"]) == bound

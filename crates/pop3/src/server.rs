@@ -251,6 +251,12 @@ impl Server {
         self.utf8 = false;
     }
 
+    /// To be told where TLS is up and its channel cannot be bound to (RFC 9266 §4.2: TLS 1.2): what binds to it, the
+    /// mechanisms that end in `-PLUS`, is not offered.
+    pub fn cannot_bind(&mut self) {
+        self.config.mechanisms.retain(|name| !name.ends_with("-PLUS"));
+    }
+
     /// `+OK` to the open event. Control characters in the text become spaces, and it is cut at 512 octets.
     pub fn ok(&mut self, text: impl fmt::Display) {
         self.state = match self.state {

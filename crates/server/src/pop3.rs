@@ -29,13 +29,16 @@ const PIECE: u64 = 128 * 1024;
 
 pub(crate) async fn serve(services: Arc<Services>, stream: Stream) -> io::Result<()> {
     let ip = stream.peer().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |p| p.ip());
-    let machine = Server::new(Config {
+    let mut machine = Server::new(Config {
         hostname: services.hostname.clone(),
         tls: if stream.is_tls() { Tls::On } else { Tls::Offered },
         clear_sign_in: services.clear_sign_in(&stream),
         mechanisms: mechanisms(services.scram, true).to_vec(),
     });
     let binding = stream.channel_binding();
+    if stream.is_tls() && binding.is_none() {
+        machine.cannot_bind();
+    }
     let conn = Conn::new(stream, services.stopping.clone());
     Session { services, machine, ip, sign_in: None, binding, drop: None, pass: None }.run(conn).await
 }
@@ -110,6 +113,9 @@ impl Session {
                 conn = conn.start_tls(&self.services.tls, HANDSHAKE).await?;
                 self.machine.tls_started();
                 self.binding = conn.stream().channel_binding();
+                if self.binding.is_none() {
+                    self.machine.cannot_bind();
+                }
                 continue;
             }
             match conn.read(Deadline::after(IDLE), self.pass.as_ref()).await? {

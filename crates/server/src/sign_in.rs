@@ -10,15 +10,15 @@ use crate::Services;
 
 /// The mechanisms offered, best first. SCRAM only where the administrator wants it: it knows app passwords alone (of an
 /// account's own password a hash is kept that SCRAM cannot use), and many programs take the strongest they are offered and
-/// then fail with the password their user chose. What binds to the TLS channel is not for connections without.
-pub(crate) fn mechanisms(scram: bool, tls: bool) -> &'static [&'static str] {
+/// then fail with the password their user chose. What binds to the TLS channel is for those only that can be bound to.
+pub(crate) fn mechanisms(scram: bool, bound: bool) -> &'static [&'static str] {
     const ALL: [&str; 4] = [
         Mechanism::ScramSha256Plus.name(),
         Mechanism::ScramSha256.name(),
         Mechanism::Plain.name(),
         Mechanism::Login.name(),
     ];
-    match (scram, tls) {
+    match (scram, bound) {
         (true, true) => &ALL,
         (true, false) => &ALL[1..],
         (false, _) => &ALL[2..],

@@ -60,7 +60,7 @@ pub(crate) async fn serve(services: Arc<Services>, role: Role, stream: Stream) -
     let config = Arc::new(config(&services, role, &stream));
     let mut machine = Server::new(config);
     if stream.is_tls() {
-        machine.tls_started();
+        tls_started(&mut machine, &stream);
     }
     machine.greet();
     let (tls, binding, trusted) = (facts(&stream), stream.channel_binding(), services.is_trusted(&stream));
@@ -77,6 +77,14 @@ pub(crate) async fn serve(services: Arc<Services>, role: Role, stream: Stream) -
     };
     let (incoming, sign_in, pass) = (None, None, None);
     Session { services, role, machine, origin, incoming, sign_in, pass, refused: 0, binding }.run(conn).await
+}
+
+/// The machine hears of TLS, and whether a sign-in can be bound to it.
+fn tls_started(machine: &mut Server, stream: &Stream) {
+    machine.tls_started();
+    if stream.channel_binding().is_none() {
+        machine.cannot_bind();
+    }
 }
 
 fn facts(stream: &Stream) -> Option<(&'static str, &'static str)> {
@@ -141,7 +149,7 @@ impl Session {
             }
             if matches!(next, Next::StartTls) {
                 conn = conn.start_tls(&self.services.tls, HANDSHAKE).await?;
-                self.machine.tls_started();
+                tls_started(&mut self.machine, conn.stream());
                 self.origin.tls = facts(conn.stream());
                 self.binding = conn.stream().channel_binding();
                 self.origin.signed_in = None;

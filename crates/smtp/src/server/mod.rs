@@ -295,6 +295,12 @@ impl Server {
         self.line = Vec::new();
     }
 
+    /// To be told at once after [`tls_started`](Self::tls_started), where the channel cannot be bound to (RFC 9266 §4.2:
+    /// TLS 1.2): what binds to it, the mechanisms that end in `-PLUS`, is not offered.
+    pub fn cannot_bind(&mut self) {
+        Arc::make_mut(&mut self.config).auth.retain(|name| !name.ends_with("-PLUS"));
+    }
+
     /// Says `reply` and stops: 554 instead of the greeting, 421 for a time-out or when we are stopping (RFC 5321 §3.8).
     /// An open question need not be answered any more.
     pub fn shut_down(&mut self, reply: &Reply) {
