@@ -1,10 +1,15 @@
 """Who may do what on the way in: strangers from elsewhere (a PROXY header says where from), users, trusted networks."""
 
+import smtplib
+
 import pytest
 
-from postroom import DOMAIN
+from mail import message
+from postroom import DOMAIN, PASSWORD
 
 pytestmark = pytest.mark.ours
+SERVER = {"accounts": 10}
+STRANGER = b"Stranger <stranger@elsewhere.test>"  # whom mail.message() is from
 
 
 def from_elsewhere(server, port: str = "smtp", address: str = "192.0.2.7"):
@@ -28,3 +33,15 @@ def test_trap_19_strangers_are_offered_no_reports(make_server):
     # Who signs in may ask for them.
     with from_elsewhere(server, "submission") as smtp:
         assert "DSN" in smtp.ask("EHLO client.test", "250")
+
+
+@pytest.mark.parametrize("author", [b"CEO <u1@example.test>", b"u0@example.test, u1@example.test", b"nobody@example.test"])
+def test_nobody_writes_in_another_users_name(server, author):
+    me = f"u0@{DOMAIN}"
+    with server.smtp("submissions") as client:
+        client.login(me, PASSWORD)
+        for sender in [me, ""]:
+            with pytest.raises(smtplib.SMTPDataError) as refused:
+                client.sendmail(sender, f"u2@{DOMAIN}", message().replace(STRANGER, author))
+            assert refused.value.smtp_code == 550 and refused.value.smtp_error.startswith(b"5.7.1 You may not write as ")
+        client.sendmail(me, f"u2@{DOMAIN}", message().replace(STRANGER, b"Me <u0+news@example.test>"))

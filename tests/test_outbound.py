@@ -100,7 +100,7 @@ def test_trap_31_a_report_is_whole_whatever_is_quoted(make_server):
     with Host(RCPT="\r\n".join(nasty)) as host:
         server = start(make_server, host, "out.test")
         user = server.user()
-        raw = (b"From: x@example.test\r\nSubject: =?utf-8?q?broken\r\nMessage-ID: <<twice@client.test>>\r\n"
+        raw = (b"From: " + user.encode() + b"\r\nSubject: =?utf-8?q?broken\r\nMessage-ID: <<twice@client.test>>\r\n"
                b"X-Long: " + b"y" * 990 + b"\r\nX-Eight: \xfc\r\n\r\nhello\r\n")  # fmt: skip
         submit(server, user, "ann@out.test", raw)
         mail, words, _, (recipient,), _ = report(mailbox(server, user)[0])

@@ -126,6 +126,23 @@ impl Directory {
         Ok(resolution)
     }
 
+    /// Whether a domain (in lower case) is one of ours.
+    ///
+    /// # Errors
+    /// 451 when the store does not answer.
+    pub async fn is_ours(&self, domain: &str) -> Result<bool> {
+        let (inner, now) = (&self.inner, self.moment());
+        if inner.foreign.get(domain, now).is_some() {
+            return Ok(false);
+        }
+        let asked = domain.to_owned();
+        let found = inner.store.read(move |tx| domain::domain_by_name(tx, &asked)).await?;
+        if found.is_none() {
+            inner.foreign.put(domain.into(), (), now);
+        }
+        Ok(found.is_some())
+    }
+
     /// What becomes of mail to a bare `<postmaster>` (RFC 5321 §4.5.1): it belongs to our oldest domain.
     ///
     /// # Errors

@@ -11,8 +11,9 @@ use store::{Class, Lane, Stager, Tx};
 use trust::Digest;
 
 use crate::header::{self, Gate};
+use crate::outgoing::Author;
 use crate::plan::{Copy, Leaving, Missed, Named, Plan};
-use crate::{Ingress, Origin, Protocol, outgoing, trace};
+use crate::{Ingress, Origin, Protocol, trace};
 
 impl Ingress {
     /// Begins a mail.
@@ -70,7 +71,7 @@ struct Body {
     indexer: Option<mime::Indexer>,
     /// For other hosts, where we vouch for it.
     digest: Option<Digest>,
-    author: Option<Address>,
+    author: Author,
     /// The addresses of ours that it was forwarded from already, as [`trace::mark`] writes them.
     passed: HashSet<String>,
     /// There are octets above 127.
@@ -162,7 +163,7 @@ impl Incoming {
             stager: self.ingress.mailboxes.store().stager(class),
             indexer: here.then(|| mime::Indexer::new(mime::Limits::default())),
             digest: (elsewhere && self.origin.may_relay()).then(Digest::new),
-            author: None,
+            author: Author::default(),
             passed: HashSet::new(),
             eight_bit: false,
             eight_bit_header: false,
@@ -173,13 +174,16 @@ impl Incoming {
     /// once all of it is on disk.
     ///
     /// # Errors
-    /// One reply for all: the body was refused, or nothing could be stored.
+    /// One reply for all: the body was refused, its author is not the user's (550 5.7.1), or nothing could be stored.
     pub async fn commit(mut self) -> Result<Vec<Result<()>>> {
         // A mail may be empty.
         self.push(b"")?;
         let refused = || Error::new(Reply::new(554, 6, 0, "The message was refused"));
         let State::Open(mut body) = std::mem::replace(&mut self.body, State::Refused) else { return Err(refused()) };
         body.end(&self.ingress, &self.origin)?;
+        if let Some(account) = self.origin.account() {
+            self.ingress.check_author(account, &body.author).await?;
+        }
         let now = self.ingress.now();
         let signatures = self.sign(&mut body, now).await?;
         let plan = self.plan(&body, &signatures, now)?;
@@ -207,7 +211,7 @@ impl Incoming {
     /// The signatures that go before a mail to other hosts.
     async fn sign(&self, body: &mut Body, now: Timestamp) -> Result<String> {
         let Some(digest) = body.digest.take() else { return Ok(String::new()) };
-        match self.ingress.signer(&self.origin, body.author.as_ref(), self.mail.from.as_ref()).await? {
+        match self.ingress.signer(&self.origin, &body.author, self.mail.from.as_ref()).await? {
             Some(domain) => self.ingress.keys.sign(&domain, digest, now).await,
             None => Ok(String::new()),
         }
@@ -319,8 +323,8 @@ impl Body {
         held.check_loops()?;
         self.passed = held.passed();
         self.eight_bit_header = !held.header().is_ascii();
-        if self.digest.is_some() {
-            self.author = outgoing::author(held.header());
+        if self.digest.is_some() || origin.account().is_some() {
+            self.author = Author::of(held.header());
         }
         if origin.is_submission() {
             let fixed = held.for_submission(ingress.now(), &ingress.hostname, self.gate.number());

@@ -1,5 +1,6 @@
 //! What leaves the house again: who vouches for it, and how much of it an account may send.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -39,40 +40,108 @@ impl Spent {
     }
 }
 
-/// Who the header says wrote the mail: the one address of its one From field.
-pub(crate) fn author(head: &[u8]) -> Option<Address> {
-    let mut from = header::fields(head).filter(|f| f.is(b"From"));
-    let (Some(field), None) = (from.next(), from.next()) else { return None };
-    let mut mailboxes = address::addresses(field.value).filter_map(|entry| match entry {
-        Entry::Mailbox(mailbox) => Some(mailbox),
+/// Who a header says wrote a mail, and sent it (RFC 5322 §3.6.2).
+#[derive(Default)]
+pub(crate) struct Author {
+    /// How many From fields there are. More than one, and each reader takes another.
+    fields: usize,
+    from: Vec<Named>,
+    sender: Vec<Named>,
+}
+
+/// An address in a header, as far as it is one.
+struct Named {
+    domain: String,
+    address: Option<Address>,
+}
+
+/// So many addresses of one field are looked at.
+const AUTHORS: usize = 20;
+
+impl Author {
+    pub(crate) fn of(head: &[u8]) -> Self {
+        let named = |name| header::fields(head).filter(move |f| f.is(name)).flat_map(|f| named(f.value));
+        Author {
+            fields: header::fields(head).filter(|f| f.is(b"From")).count(),
+            from: named(b"From").take(AUTHORS + 1).collect(),
+            sender: named(b"Sender").take(AUTHORS + 1).collect(),
+        }
+    }
+
+    /// The one address of the one From field.
+    fn only(&self) -> Option<&Address> {
+        match &self.from[..] {
+            [one] if self.fields == 1 => one.address.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+fn named(value: &[u8]) -> impl Iterator<Item = Named> {
+    address::addresses(value).filter_map(|entry| match entry {
+        Entry::Mailbox(mailbox) => {
+            let (local, domain) = (String::from_utf8_lossy(&mailbox.local), String::from_utf8_lossy(&mailbox.domain));
+            let domain = domain.trim_end_matches('.');
+            let address = Address::new(&local, domain).ok();
+            let domain = address.as_ref().map_or_else(|| domain.to_lowercase(), |a| a.domain().to_owned());
+            Some(Named { domain, address })
+        }
         Entry::GroupStart(_) | Entry::GroupEnd => None,
-    });
-    let (Some(one), None) = (mailboxes.next(), mailboxes.next()) else { return None };
-    Address::new(std::str::from_utf8(&one.local).ok()?, std::str::from_utf8(&one.domain).ok()?).ok()
+    })
+}
+
+fn not_yours(text: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(Reply::new(550, 7, 1, text))
 }
 
 impl Ingress {
-    /// The domain that signs for a mail: the author's, so that the signature counts for DMARC; but a user cannot have a mail
-    /// signed by somebody else's domain, so where the author is not the user's own address it is the envelope's sender,
-    /// which was checked.
+    /// A user writes in no other user's name: what From and Sender name in our domains must be the user's own. Addresses
+    /// elsewhere are their domains' business, which say by DMARC who may use them. Resent-From is not looked at: nobody is
+    /// shown it as the author, and who sends a mail on keeps those of the senders before.
+    ///
+    /// # Errors
+    /// 550 5.7.1 when it is not so; 451 when the directory does not answer.
+    pub(crate) async fn check_author(&self, account: AccountId, author: &Author) -> Result<()> {
+        if author.fields > 1 {
+            return Err(not_yours("The message has several From fields"));
+        }
+        if author.from.len().max(author.sender.len()) > AUTHORS {
+            return Err(not_yours("The message has too many authors"));
+        }
+        for named in author.from.iter().chain(&author.sender) {
+            let owned = match &named.address {
+                Some(address) => self.directory.owns(account, address).await?,
+                None => false,
+            };
+            if !owned && self.directory.is_ours(&named.domain).await? {
+                let who = named.address.as_ref().map_or_else(|| named.domain.clone(), Address::to_string);
+                return Err(not_yours(format!("You may not write as {who}: it is not an address of yours")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The domain that signs for a mail: its author's, so that the signature counts for DMARC. For a user's mail it is the
+    /// domain of an address of the user's, in From or else in the envelope: we answer for what our users send. A trusted
+    /// host says itself for whom it speaks. Domains that are not ours have no keys.
     ///
     /// # Errors
     /// 451 when the directory does not answer.
     pub(crate) async fn signer(
         &self,
         origin: &Origin,
-        author: Option<&Address>,
+        author: &Author,
         from: Option<&Address>,
     ) -> Result<Option<String>> {
         let Some(account) = origin.account() else {
-            // A trusted host, which says for whom it speaks. Domains that are not ours have no keys.
-            return Ok(author.or(from).map(|a| a.domain().to_owned()));
+            return Ok(author.only().or(from).map(|a| a.domain().to_owned()));
         };
-        if let Some(author) = author
-            && self.directory.owns(account, author).await?
-        {
-            return Ok(Some(author.domain().to_owned()));
+        for author in author.from.iter().filter_map(|named| named.address.as_ref()) {
+            if self.directory.owns(account, author).await? {
+                return Ok(Some(author.domain().to_owned()));
+            }
         }
+        // It was checked at MAIL.
         Ok(from.map(|from| from.domain().to_owned()))
     }
 }
@@ -83,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_author_is_one_or_nobody() {
-        let one = |header: &str| author(header.as_bytes()).map(|a| a.to_string());
+        let one = |header: &str| Author::of(header.as_bytes()).only().map(Address::to_string);
         for header in ["From: a@x.test\r\n", "Subject: x\r\nfrom: Joe <a@X.test>\r\n", "From: us: a@x.test;\r\n"] {
             assert_eq!(one(header).as_deref(), Some("a@x.test"), "{header}");
         }
@@ -91,6 +160,25 @@ mod tests {
             ["", "From: \r\n", "From: a@x.test, b@y.test\r\n", "From: a@x.test\r\nFrom: b@y.test\r\n", "From: joe\r\n"]
         {
             assert_eq!(one(header), None, "{header}");
+        }
+    }
+
+    #[test]
+    fn an_author_cannot_hide_in_its_spelling() {
+        for from in [
+            "From:ceo@x.test",
+            "FROM : CEO@X.test",
+            "From: ceo@x.test.",
+            "From: (me) ceo @ x.test (me)",
+            "From: \"me@y.test\" <ceo@x.test>",
+            "From: me@y.test,\r\n ceo@x.test",
+            "From: us: me@y.test, ceo@x.test;",
+            "From: <@y.test:ceo@x.test>",
+            "From: <ceo@x.test",
+            "Sender: ceo@x.test",
+        ] {
+            let author = Author::of(format!("{from}\r\n").as_bytes());
+            assert!(author.from.iter().chain(&author.sender).any(|n| n.domain == "x.test"), "{from}");
         }
     }
 

@@ -364,14 +364,59 @@ async fn a_user_cannot_have_a_mail_signed_by_somebody_elses_domain() {
     let w = World::new().await;
     let by = async |origin, envelope, author| signed_by(&w, origin, envelope, author).await;
     assert_eq!(by(w.signed_in(), "me@example.test", "Me <me@example.test>").await.as_deref(), Some("example.test"));
-    assert_eq!(by(w.signed_in(), "me@example.test", "boss@other.test").await.as_deref(), Some("example.test"));
+    assert_eq!(by(w.signed_in(), "me@example.test", "jane@b.test").await.as_deref(), Some("example.test"));
+    assert_eq!(by(w.signed_in(), "", "jane@b.test").await, None);
     assert_eq!(
-        by(w.signed_in(), "me@example.test", "me@example.test, boss@other.test").await.as_deref(),
+        by(w.signed_in(), "me@example.test", "jane@b.test, me@example.test").await.as_deref(),
         Some("example.test")
     );
     let trusted = || Origin { trusted: true, ..w.stranger() };
     assert_eq!(by(trusted(), "x@b.test", "boss@other.test").await.as_deref(), Some("other.test"));
     assert_eq!(by(trusted(), "boss@other.test", "x@b.test").await, None);
+}
+
+#[tokio::test]
+async fn nobody_writes_in_another_users_name() {
+    let w = World::new().await;
+    let try_ = async |origin: Origin, envelope: &str, fields: &str, rcpt: &str| {
+        let body = format!("{fields}\r\nSubject: hi\r\n\r\nhello\r\n");
+        w.send(origin, from(envelope), &[to(rcpt)], &body).await.1.remove(0)
+    };
+    let me = "me@example.test";
+    for fields in [
+        "From: boss@other.test",
+        "From: me@example.test, Boss <boss@other.test>",
+        "From: nobody@example.test",
+        "From: full+x@example.test",
+        "From: all@example.test",
+        "From: me@example.test\r\nFrom: me@example.test",
+        "From: me@example.test\r\nSender: boss@other.test",
+        "From: boss@other.test\r\nResent-From: me@example.test",
+        "From: second@example.test",
+        &format!("From: {}x@b.test", "x@b.test, ".repeat(20)),
+    ] {
+        for rcpt in ["jane@b.test", me] {
+            for envelope in [me, ""] {
+                let refused = try_(w.signed_in(), envelope, fields, rcpt).await;
+                assert!(refused.starts_with("550 5.7.1 "), "{fields}: {refused}");
+            }
+        }
+    }
+    assert_eq!((w.queue().await.len(), w.messages(w.me).await), (0, 0));
+    for fields in [
+        "From: Me <me+news@Example.test>",
+        "From: both@example.test",
+        "From: jane@b.test\r\nSender: me@example.test",
+        "From: jane@b.test\r\nResent-From: boss@other.test\r\nResent-From: me@example.test",
+        "From: Cron",
+        "X: no author",
+    ] {
+        assert_eq!(try_(w.signed_in(), me, fields, "jane@b.test").await, "OK", "{fields}");
+    }
+    // A trusted host speaks for whom it likes, and of strangers we expect no better.
+    let trusted = Origin { trusted: true, ..w.stranger() };
+    assert_eq!(try_(trusted, me, "From: boss@other.test", "jane@b.test").await, "OK");
+    assert_eq!(try_(w.stranger(), me, "From: boss@other.test", me).await, "OK");
 }
 
 #[tokio::test]
