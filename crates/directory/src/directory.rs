@@ -143,15 +143,14 @@ impl Directory {
         Ok(found.is_some())
     }
 
-    /// What becomes of mail to a bare `<postmaster>` (RFC 5321 §4.5.1): it belongs to our oldest domain.
+    /// The address that mail to `postmaster` or `abuse` goes to when it comes for this host and for no domain (RFC 5321
+    /// §4.5.1): that of our oldest domain. None while there is no domain.
     ///
     /// # Errors
-    /// As [`Directory::resolve`].
-    pub async fn resolve_postmaster(&self) -> Result<Resolution> {
-        let Some(domain) = self.inner.store.read(domain::first_domain).await? else {
-            return Ok(Resolution::Unknown);
-        };
-        self.resolve(&Address::new("postmaster", &domain.name).map_err(Error::internal)?).await
+    /// 451 when the store does not answer.
+    pub async fn role(&self, local: &str) -> Result<Option<Address>> {
+        let Some(domain) = self.inner.store.read(domain::first_domain).await? else { return Ok(None) };
+        Address::new(local, &domain.name).map(Some).map_err(Error::internal)
     }
 
     /// Whether `account` may send as `sender`: its own addresses and their sub-addresses, aliases that lead to it, groups

@@ -29,6 +29,26 @@ impl Ingress {
         }
         Ok(Incoming { ingress: self.clone(), origin, mail, recipients: Vec::new(), reach: 0, body: State::Awaited })
     }
+
+    /// A recipient's address, and where that leads. `<postmaster>`, and postmaster and abuse at our own host name, from
+    /// which our reports come, are those of our oldest domain (RFC 5321 §4.5.1, RFC 2142). None: there is no domain yet.
+    async fn resolve(&self, to: &smtp::Recipient) -> Result<Option<(Address, Resolution)>> {
+        let (address, role) = match to {
+            smtp::Recipient::Mailbox(address) => match (self.directory.resolve(address).await?, self.role(address)) {
+                (Resolution::NotOurs, Some(role)) => (Some(address), role),
+                (found, _) => return Ok(Some((address.clone(), found))),
+            },
+            smtp::Recipient::Postmaster => (None, "postmaster"),
+        };
+        let Some(role) = self.directory.role(role).await? else { return Ok(None) };
+        let found = self.directory.resolve(&role).await?;
+        Ok(Some((address.cloned().unwrap_or(role), found)))
+    }
+
+    fn role(&self, address: &Address) -> Option<&'static str> {
+        let here = address.domain().eq_ignore_ascii_case(&self.hostname);
+        ["postmaster", "abuse"].into_iter().find(|role| here && address.local().eq_ignore_ascii_case(role))
+    }
 }
 
 /// A mail on its way in. Dropping it leaves nothing behind.
@@ -87,27 +107,23 @@ impl Incoming {
     /// 550 5.1.1 nobody of that address; 550 5.7.1 not ours, and the sender has no right to relay; 451 4.7.1 the sender has
     /// written to too many others today; 452 4.2.2 no room; 452 4.5.3 too many; 451 when the directory does not answer.
     pub async fn recipient(&mut self, rcpt: &Rcpt) -> Result<()> {
-        let (directory, nobody) = (&self.ingress.directory, || Error::new(Reply::new(550, 1, 1, "No such user here")));
-        let (named, resolution) = match &rcpt.to {
-            smtp::Recipient::Mailbox(address) => (Some(address), directory.resolve(address).await?),
-            smtp::Recipient::Postmaster => (None, directory.resolve_postmaster().await?),
-        };
-        let (found, ours) = match (resolution, named) {
-            (Resolution::Deliver(found), _) => (found, true),
-            (Resolution::NotOurs, Some(named)) if self.origin.may_relay() => {
-                (Arc::new(Recipients { local: Vec::new(), remote: vec![named.clone()] }), false)
+        let nobody = || Error::new(Reply::new(550, 1, 1, "No such user here"));
+        let (address, resolution) = self.ingress.resolve(&rcpt.to).await?.ok_or_else(nobody)?;
+        let (found, ours) = match resolution {
+            Resolution::Deliver(found) => (found, true),
+            Resolution::NotOurs if self.origin.may_relay() => {
+                (Arc::new(Recipients { local: Vec::new(), remote: vec![address.clone()] }), false)
             }
-            (Resolution::NotOurs, _) => {
+            Resolution::NotOurs => {
                 return Err(Error::new(Reply::new(550, 7, 1, "Relaying denied: sign in to send to other hosts")));
             }
-            (Resolution::Unknown, _) => return Err(nobody()),
+            Resolution::Unknown => return Err(nobody()),
         };
         self.check_room(&found).await?;
         if let Some(account) = self.origin.account() {
             let now = self.ingress.now();
             found.remote.iter().try_for_each(|_| self.ingress.spent.one_more(account, now))?;
         }
-        let address = named.or(found.local.first().map(|t| &t.address)).cloned().ok_or_else(nobody)?;
         let reach = self.reach + found.local.len() + found.remote.len();
         if reach > REACH {
             return Err(Error::new(Reply::new(452, 5, 3, "Too many recipients: send the others another mail")));

@@ -258,6 +258,25 @@ async fn few_recipients_cannot_reach_everybody() {
 }
 
 #[tokio::test]
+async fn the_hosts_own_postmaster_and_abuse_exist() {
+    let w = World::new().await;
+    let list = Route::Alias(vec![at("me@example.test"), at("friend@elsewhere.test")]);
+    let define = move |tx: &mut Tx<'_>| directory::create_address(tx, &at("postmaster@example.test"), &list, NOW);
+    w.store.write(define).await.unwrap();
+    let bare = Rcpt { to: Recipient::Postmaster, notify: None, original: None };
+    for rcpt in [bare, to("PostMaster@MX.example.test")] {
+        for origin in [w.stranger(), w.signed_in()] {
+            assert_eq!(w.send(origin, from(""), std::slice::from_ref(&rcpt), "X: y\r\n\r\n").await.1, ["OK"]);
+        }
+    }
+    let queue = w.queue().await;
+    assert_eq!((w.messages(w.me).await, queue.len()), (4, 4));
+    assert!(queue.iter().all(|(_, d)| recipients(d) == [("friend@elsewhere.test".into(), State::Waiting)]));
+    let (named, _) = w.send(w.stranger(), from(""), &[to("joe@mx.example.test"), to("abuse@mx.other.test")], "").await;
+    assert!(named.iter().all(|reply| reply.starts_with("550 5.7.1 ")), "{named:?}");
+}
+
+#[tokio::test]
 async fn nobody_gets_a_mail_twice_by_two_names() {
     let w = World::new().await;
     let all = [to("both@example.test"), to("me@example.test"), to("friend@elsewhere.test")];
