@@ -4,7 +4,7 @@ import smtplib
 
 import pytest
 
-from mail import message
+from mail import header_fields, message, pop3_all
 from postroom import DOMAIN, PASSWORD
 
 pytestmark = pytest.mark.ours
@@ -45,3 +45,25 @@ def test_nobody_writes_in_another_users_name(server, author):
                 client.sendmail(sender, f"u2@{DOMAIN}", message().replace(STRANGER, author))
             assert refused.value.smtp_code == 550 and refused.value.smtp_error.startswith(b"5.7.1 You may not write as ")
         client.sendmail(me, f"u2@{DOMAIN}", message().replace(STRANGER, b"Me <u0+news@example.test>"))
+
+
+def stored(server, user: str) -> bytes:
+    client = server.pop3(user)
+    (found,) = pop3_all(client)
+    client.quit()
+    return found
+
+
+def test_a_trusted_program_is_served_like_a_user_where_programs_submit(make_server):
+    server = make_server(trusted=("127.0.0.0/8",))
+    server.start()
+    sent = b"From: app@elsewhere.test\r\nBcc: secret@example.test\r\nResent-Bcc: other@example.test\r\nSubject: x\r\n\r\nHi.\r\n"
+    submitted, relayed = server.user(), server.user()
+    for port, user in [("submission", submitted), ("smtp", relayed)]:
+        with server.smtp(port) as client:
+            client.sendmail("app@elsewhere.test", user, sent)
+    names = header_fields(stored(server, submitted))
+    assert {"Date", "Message-ID"} <= set(names) and not {"Bcc", "Resent-Bcc"} & set(names)
+    # Another server brings what is not its own.
+    assert stored(server, relayed).endswith(sent)
+

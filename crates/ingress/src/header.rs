@@ -96,13 +96,13 @@ impl Held {
         fields.filter_map(|f| std::str::from_utf8(f.value).ok().map(trace::mark_of)).collect()
     }
 
-    /// The same mail as its author's server sends it: Bcc removed, Date and Message-ID added where they lack (RFC 6409
+    /// The same mail as its author's server sends it: Bcc and Resent-Bcc removed, Date and Message-ID added where they lack (RFC 6409
     /// §8.1-8.2).
     pub(crate) fn for_submission(&self, now: Timestamp, hostname: &str, number: u64) -> Vec<u8> {
         let header = self.header();
         let mut out = Vec::with_capacity(self.bytes.len() + 128);
         let mut at = 0;
-        for field in mime::header::fields(header).filter(|f| f.is(b"Bcc")) {
+        for field in mime::header::fields(header).filter(|f| f.is(b"Bcc") || f.is(b"Resent-Bcc")) {
             out.extend_from_slice(&header[at..field.span.start]);
             at = field.span.end;
         }
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_submission_is_completed_and_bcc_is_removed() {
-        let text = "From: a@x.test\r\nBcc: b@x.test,\r\n c@x.test\r\nSubject: Bcc: no\r\n\r\nBcc: body\r\n";
+        let text = "From: a@x.test\r\nBcc: b@x.test,\r\n c@x.test\r\nresent-bcc: d@x.test\r\nSubject: Bcc: no\r\n\r\nBcc: body\r\n";
         for chunk in 1..text.len() {
             let out = through(text, chunk).for_submission(Timestamp(0), "mx.test", 7);
             let out = String::from_utf8(out).unwrap();

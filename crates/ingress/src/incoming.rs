@@ -168,6 +168,11 @@ impl Incoming {
         outcome
     }
 
+    /// It may be signed. A binary mail is sent as it is, with line ends that no signature survives (RFC 6376 §5.3).
+    fn vouched_for(&self) -> bool {
+        self.origin.may_relay() && self.mail.body != BodyType::BinaryMime
+    }
+
     /// All recipients are known: what is done with the bytes as they come.
     fn begin(&self) -> Body {
         let here = self.recipients.iter().any(|r| !r.found.local.is_empty());
@@ -178,7 +183,7 @@ impl Incoming {
             gate: Gate::new(self.origin.is_submission()),
             stager: self.ingress.mailboxes.store().stager(class),
             indexer: here.then(|| mime::Indexer::new(mime::Limits::default())),
-            digest: (elsewhere && self.origin.may_relay()).then(Digest::new),
+            digest: (elsewhere && self.vouched_for()).then(Digest::new),
             author: Author::default(),
             passed: HashSet::new(),
             eight_bit: false,
@@ -237,8 +242,13 @@ impl Incoming {
         let only = if let [one] = &self.recipients[..] { Some(&one.address) } else { None };
         let received = self.origin.received(&self.ingress.hostname, only, now);
         let octets = body.stager.len();
+        // Programs say SMTPUTF8 for mails that do not need it; the next host may not have it.
+        let smtputf8 = self.mail.smtputf8 && body.eight_bit_header;
+        // Without it no field of ours may have more than ASCII (RFC 6531 §3.1).
+        let told = only.filter(|to| smtputf8 || to.is_ascii());
+        let received_out = self.origin.received(&self.ingress.hostname, told, now);
         let leaving = |fields: &str| {
-            let prefix = format!("{signatures}{fields}{received}");
+            let prefix = format!("{signatures}{fields}{received_out}");
             Leaving { id: self.ingress.queue.next_id(), octets: octets + prefix.len() as u64, prefix: prefix.into() }
         };
         let mut plan = Plan {
@@ -249,12 +259,11 @@ impl Incoming {
                 _ if body.eight_bit => BodyType::EightBitMime,
                 _ => BodyType::SevenBit,
             },
-            // Programs say SMTPUTF8 for mails that do not need it; the next host may not have it.
-            smtputf8: self.mail.smtputf8 && body.eight_bit_header,
+            smtputf8,
             mail: self.mail.clone(),
             account: self.origin.account(),
             // LMTP says for each recipient what became of it.
-            one_answer: self.origin.protocol == Protocol::Smtp,
+            one_answer: self.origin.protocol != Protocol::Lmtp,
             recipients: Vec::with_capacity(self.recipients.len()),
         };
         let mut reached = Reached::default();

@@ -11,6 +11,8 @@ use base::{AccountId, Address, Timestamp};
 pub enum Protocol {
     /// RFC 5321
     Smtp,
+    /// RFC 6409
+    Submission,
     /// RFC 2033
     Lmtp,
 }
@@ -42,24 +44,26 @@ impl Origin {
         self.signed_in.as_ref().map(|(account, _)| *account)
     }
 
-    /// A user's program sends its own mail: we complete its header (RFC 6409 §8).
+    /// A program sends mail of its own: we complete its header (RFC 6409 §8). What a trusted host brings to the port where
+    /// servers bring mail passes as it is.
     pub fn is_submission(&self) -> bool {
-        self.signed_in.is_some()
+        self.signed_in.is_some() || self.protocol == Protocol::Submission
     }
 
     /// May send to hosts that are not ours. Everybody else must not, in any combination (no open relay).
     pub fn may_relay(&self) -> bool {
-        self.signed_in.is_some() || (self.trusted && self.protocol == Protocol::Smtp)
+        self.signed_in.is_some() || (self.trusted && self.protocol != Protocol::Lmtp)
     }
 
     /// The `Received` field (RFC 5321 §4.4). `to` only when there is one recipient: others' addresses are nobody's
-    /// business. A signed-in user's address is not given away either.
+    /// business. Of who signed in it says neither the address nor the name: programs put their address into EHLO too.
     pub(crate) fn received(&self, hostname: &str, to: Option<&Address>, now: Timestamp) -> String {
         let mut field = String::with_capacity(256);
         // Writing to a String does not fail.
-        let _ = write!(field, "Received: from {}", clean(&self.helo));
+        let from = if self.signed_in.is_some() { "authenticated".into() } else { clean(&self.helo) };
+        let _ = write!(field, "Received: from {from}");
         match self.ip {
-            Some(_) if self.is_submission() => {}
+            _ if self.signed_in.is_some() => {}
             Some(IpAddr::V4(ip)) => drop(write!(field, " ([{ip}])")),
             Some(IpAddr::V6(ip)) => drop(write!(field, " ([IPv6:{ip}])")),
             None => field.push_str(" (local)"),
@@ -78,9 +82,9 @@ impl Origin {
     /// The `with` keyword (RFC 3848), and its UTF-8 forms (RFC 6531 §4.3).
     fn with(&self) -> String {
         let name = match (self.protocol, self.extended, self.smtputf8) {
-            (Protocol::Smtp, false, _) => return "SMTP".into(),
-            (Protocol::Smtp, true, false) => "ESMTP",
-            (Protocol::Smtp, true, true) => "UTF8SMTP",
+            (Protocol::Smtp | Protocol::Submission, false, _) => return "SMTP".into(),
+            (Protocol::Smtp | Protocol::Submission, true, false) => "ESMTP",
+            (Protocol::Smtp | Protocol::Submission, true, true) => "UTF8SMTP",
             (Protocol::Lmtp, _, false) => "LMTP",
             (Protocol::Lmtp, _, true) => "UTF8LMTP",
         };
@@ -159,7 +163,9 @@ mod tests {
     #[test]
     fn a_signed_in_users_address_is_not_given_away() {
         let signed_in = Some((AccountId(1), Address::parse("jane@example.test").unwrap()));
-        let field = Origin { signed_in, tls: Some(("TLSv1.3", "X")), ..origin() }.received("mx", None, Timestamp(0));
+        let origin = Origin { signed_in, tls: Some(("TLSv1.3", "X")), helo: "[192.0.2.7]".into(), ..origin() };
+        let field = origin.received("mx", None, Timestamp(0));
+        assert!(field.starts_with("Received: from authenticated\r\n\tby mx "), "{field}");
         assert!(!field.contains("192.0.2.7") && field.contains("with ESMTPSA (TLSv1.3 X);"), "{field}");
     }
 

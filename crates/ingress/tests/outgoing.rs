@@ -166,7 +166,7 @@ async fn one_commit_has_the_copy_here_and_the_delivery_elsewhere() {
     );
     assert_eq!((m.account, m.body, m.created), (Some(w.me), BodyType::SevenBit, NOW));
     let prefix = std::str::from_utf8(&m.prefix).unwrap();
-    let (signatures, received) = prefix.split_once("Received: from client.test").unwrap();
+    let (signatures, received) = prefix.split_once("Received: from authenticated\r\n\t").unwrap();
     assert_eq!(signatures.matches("DKIM-Signature: v=1;").count(), 2);
     assert!(received.contains("by mx.example.test (Postroom) with ESMTPA") && !received.contains("for <"));
     w.check().await;
@@ -228,6 +228,27 @@ async fn trap_18_what_was_forwarded_and_comes_back_ends() {
     let (_, done) = w.send(w.stranger(), from("a@b.test"), &[to("me@example.test")], &resent).await;
     assert_eq!(done, ["OK"]);
     w.check().await;
+}
+
+#[tokio::test]
+async fn a_forward_that_is_ascii_stays_so() {
+    let w = World::new().await;
+    let define = |tx: &mut Tx<'_>| {
+        let forward = Route::Forward(vec![at("ann@elsewhere.test")]);
+        directory::create_address(tx, &at("b\u{fc}ro@example.test"), &forward, NOW)
+    };
+    w.store.write(define).await.unwrap();
+    let utf8 = Mail { smtputf8: true, ..from("a@b.test") };
+    for (subject, ascii) in [("hi", true), ("\u{fc}", false)] {
+        let body = format!("Subject: {subject}\r\n\r\n");
+        w.send(w.stranger(), utf8.clone(), &[to("b\u{fc}ro@example.test")], &body).await;
+        let (m, _) = w.queue().await.pop().unwrap();
+        assert_eq!((m.prefix.is_ascii(), m.smtputf8), (ascii, !ascii));
+    }
+    let (m, _) = w.queue().await.remove(0);
+    let back = format!("{}{BODY}", std::str::from_utf8(&m.prefix).unwrap());
+    let (_, done) = w.send(w.stranger(), utf8, &[to("b\u{fc}ro@example.test")], &back).await;
+    assert!(done[0].starts_with("554 5.4.6 "), "{done:?}");
 }
 
 #[tokio::test]
@@ -447,6 +468,7 @@ async fn what_the_bytes_are_is_seen_not_believed() {
     w.send(w.signed_in(), Mail { smtputf8: true, ..from("me@example.test") }, &[to("j@b.test")], header).await;
     let binary = Mail { body: BodyType::BinaryMime, ..from("me@example.test") };
     w.send(w.signed_in(), binary, &[to("j@b.test")], BODY).await;
+    assert!(!w.queue().await[2].0.prefix.starts_with(b"DKIM-Signature:"));
     let seen: Vec<_> = w.queue().await.iter().map(|(m, _)| (m.body, m.smtputf8)).collect();
     assert_eq!(seen, [(BodyType::EightBitMime, false), (BodyType::EightBitMime, true), (BodyType::BinaryMime, false)]);
 }

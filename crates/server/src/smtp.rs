@@ -73,7 +73,11 @@ pub(crate) async fn serve(services: Arc<Services>, role: Role, stream: Stream) -
         smtputf8: false,
         signed_in: None,
         trusted,
-        protocol: if role == Role::Lmtp { ingress::Protocol::Lmtp } else { ingress::Protocol::Smtp },
+        protocol: match role {
+            Role::Mx => ingress::Protocol::Smtp,
+            Role::Submission => ingress::Protocol::Submission,
+            Role::Lmtp => ingress::Protocol::Lmtp,
+        },
     };
     let (incoming, sign_in, pass) = (None, None, None);
     Session { services, role, machine, origin, incoming, sign_in, pass, refused: 0, binding }.run(conn).await
