@@ -54,6 +54,12 @@ impl Cidr {
         let prefix = if ip.is_ipv4() { 32 } else { 64 };
         Cidr { base: network(ip, prefix), prefix }
     }
+
+    /// The network of a whole site: an IPv6 /48, the most that one customer is given (RFC 6177 §2), or an IPv4 /24.
+    pub(crate) fn of_site(self) -> Self {
+        let prefix = if self.base.is_ipv4() { 24 } else { 48 };
+        Cidr { base: network(self.base, prefix), prefix }
+    }
 }
 
 impl FromStr for Cidr {

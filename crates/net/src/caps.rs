@@ -8,8 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::Cidr;
 
-/// A cap on open connections, in total and for one peer (an IPv4 address, or an IPv6 /64: one host commonly has a whole
-/// /64 to choose from). Clones share the count.
+/// What share of all connections the peers of one site may have together: one in so many.
+const SITE: usize = 8;
+
+/// A cap on open connections: in total, for one peer (an IPv4 address, or an IPv6 /64: one host commonly has a whole /64
+/// to choose from), and for one site (an IPv4 /24, or an IPv6 /48: one customer may have 65,536 /64s), which gets an
+/// eighth of the total, and at least what two peers get. Clones share the count.
 #[derive(Clone, Debug)]
 pub struct Caps(Arc<Shared>);
 
@@ -24,7 +28,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Open {
     total: usize,
-    by_peer: HashMap<Cidr, usize>,
+    /// Of peers and of their sites; the prefix tells which.
+    by_network: HashMap<Cidr, usize>,
 }
 
 impl Caps {
@@ -85,12 +90,15 @@ impl Slot {
             return true;
         }
         let peer = Cidr::of_peer(ip);
+        let per_site = (self.shared.total / SITE).max(2 * self.shared.per_ip);
         let mut open = self.shared.lock();
-        let count = open.by_peer.entry(peer).or_insert(0);
-        if *count >= self.shared.per_ip {
+        let caps = [(peer, self.shared.per_ip), (peer.of_site(), per_site)];
+        if caps.iter().any(|(network, cap)| open.by_network.get(network).is_some_and(|count| count >= cap)) {
             return false;
         }
-        *count += 1;
+        for (network, _) in caps {
+            *open.by_network.entry(network).or_insert(0) += 1;
+        }
         self.peer = Some(peer);
         true
     }
@@ -100,13 +108,13 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut open = self.shared.lock();
         open.total -= 1;
-        // Peers without connections are forgotten: the table is never larger than the total.
-        if let Some(peer) = self.peer
-            && let Entry::Occupied(mut count) = open.by_peer.entry(peer)
-        {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
+        // Networks without connections are forgotten: the table is never larger than twice the total.
+        for network in self.peer.iter().flat_map(|peer| [*peer, peer.of_site()]) {
+            if let Entry::Occupied(mut count) = open.by_network.entry(network) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
             }
         }
     }
@@ -115,6 +123,30 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_site_with_many_networks_leaves_room_for_others() {
+        let caps = Caps::new(800, 10, Vec::new());
+        let enter = |ip: String| {
+            let mut slot = caps.enter().unwrap();
+            slot.belongs_to(ip.parse().unwrap()).then_some(slot)
+        };
+        // Each address of another /64 of 2001:db8:1::/48.
+        let mut inside: Vec<_> = (0..500).filter_map(|n| enter(format!("2001:db8:1:{n:x}::1"))).collect();
+        assert_eq!(inside.len(), 100, "an eighth");
+        assert!(enter("2001:db8:2::1".into()).is_some(), "the next site");
+        inside.pop();
+        assert!(enter("2001:db8:1:ffff::1".into()).is_some(), "a place that is free again");
+        let office: Vec<_> = (0..256).filter_map(|n| enter(format!("192.0.2.{n}"))).collect();
+        assert_eq!(office.len(), 100);
+        drop((inside, office));
+        assert!(caps.0.lock().by_network.is_empty());
+        // However few there are, two peers are not in each other's way.
+        let few = Caps::new(20, 10, Vec::new());
+        let mut slots: Vec<_> = (0..20).filter_map(|_| few.enter()).collect();
+        let peer = |n: usize| format!("192.0.2.{}", n % 2).parse().unwrap();
+        assert!(slots.iter_mut().enumerate().all(|(n, slot)| slot.belongs_to(peer(n))));
+    }
 
     #[test]
     fn a_slot_is_given_back_when_dropped() {
@@ -132,7 +164,7 @@ mod tests {
         assert!(caps.enter().is_none());
         drop((b, c, d));
         assert_eq!(caps.open(), 0);
-        assert!(caps.0.lock().by_peer.is_empty());
+        assert!(caps.0.lock().by_network.is_empty());
 
         let mut inside = [caps.enter().unwrap(), caps.enter().unwrap()];
         assert!(inside.iter_mut().all(|slot| slot.belongs_to(ip("10.0.0.1"))));

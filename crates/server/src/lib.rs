@@ -7,6 +7,7 @@
 mod conn;
 mod counters;
 mod imap;
+mod patience;
 mod pop3;
 mod sign_in;
 mod smtp;

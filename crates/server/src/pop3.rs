@@ -14,11 +14,12 @@ use base64::engine::general_purpose::STANDARD;
 use directory::{Pass, SignedIn};
 use mailbox::verbs::{self, INBOX};
 use mailbox::{UidSet, View};
-use net::{Deadline, Stream};
+use net::Stream;
 use pop3::{Config, Event, Secret, Server, Tls};
 use store::{BlobReader, Tx};
 
 use crate::conn::{Conn, REVOKED, Read};
+use crate::patience::Patience;
 use crate::sign_in::{Progress, SignIn, mechanisms, password_sign_in};
 use crate::{HANDSHAKE, Services};
 
@@ -78,8 +79,10 @@ struct Sending {
 
 impl Session {
     async fn run(mut self, mut conn: Conn) -> io::Result<()> {
+        let mut patience = Patience::new(IDLE);
         loop {
             let mut input = conn.take_input();
+            let mut obeyed = false;
             let mut next = Next::Go;
             loop {
                 if self.is_revoked() {
@@ -88,6 +91,7 @@ impl Session {
                 }
                 let step = self.machine.step(input.rest());
                 let (consumed, idle) = (step.consumed, step.event.is_none());
+                obeyed |= consumed > 0;
                 if let Some(event) = step.event {
                     next = self.answer(event).await;
                 }
@@ -109,6 +113,9 @@ impl Session {
                 conn.close().await;
                 return Ok(());
             }
+            if obeyed {
+                patience.next_command(IDLE);
+            }
             if matches!(next, Next::StartTls) {
                 conn = conn.start_tls(&self.services.tls, HANDSHAKE).await?;
                 self.machine.tls_started();
@@ -118,7 +125,7 @@ impl Session {
                 }
                 continue;
             }
-            match conn.read(Deadline::after(IDLE), self.pass.as_ref()).await? {
+            match conn.read(patience.deadline(self.pass.is_some(), IDLE), self.pass.as_ref()).await? {
                 Read::More => {}
                 // Nothing is removed without QUIT (RFC 1939 §6).
                 Read::End | Read::Late | Read::Stopping => return Ok(()),

@@ -7,11 +7,12 @@ use std::time::Duration;
 use base::Reply;
 use directory::Pass;
 use ingress::{Incoming, Origin};
-use net::{Deadline, Stream};
+use net::Stream;
 use smtp::server::{BareLineEnds, Protocol};
 use smtp::{Config, Event, Mail, Rcpt, Server};
 
 use crate::conn::{Conn, REVOKED, Read};
+use crate::patience::Patience;
 use crate::sign_in::{Progress, SignIn, mechanisms};
 use crate::{HANDSHAKE, Services};
 
@@ -19,8 +20,8 @@ use crate::{HANDSHAKE, Services};
 const COMMAND: Duration = Duration::from_secs(300);
 /// So many refused sign-ins, and the connection is closed: who guesses must come again (trap 28).
 const GUESSES: u8 = 5;
-/// A peer in the middle of its body gets less.
-const BODY: Duration = Duration::from_secs(180);
+/// Within a mail: for a command, and for the next octets of a body.
+const WITHIN: Duration = Duration::from_secs(180);
 
 /// What a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +80,20 @@ pub(crate) async fn serve(services: Arc<Services>, role: Role, stream: Stream) -
             Role::Lmtp => ingress::Protocol::Lmtp,
         },
     };
-    let (incoming, sign_in, pass) = (None, None, None);
-    Session { services, role, machine, origin, incoming, sign_in, pass, refused: 0, binding }.run(conn).await
+    let session = Session {
+        services,
+        role,
+        machine,
+        origin,
+        patience: Patience::new(COMMAND),
+        sends: false,
+        incoming: None,
+        sign_in: None,
+        pass: None,
+        refused: 0,
+        binding,
+    };
+    session.run(conn).await
 }
 
 /// The machine hears of TLS, and whether a sign-in can be bound to it.
@@ -100,6 +113,10 @@ struct Session {
     role: Role,
     machine: Server,
     origin: Origin,
+    /// By when the peer must say more.
+    patience: Patience,
+    /// A mail was begun, so this is no mere listener.
+    sends: bool,
     /// The mail being taken.
     incoming: Option<Box<Taking>>,
     /// The sign-in under way.
@@ -116,6 +133,8 @@ struct Session {
 struct Taking {
     mail: Incoming,
     refusal: Option<Reply>,
+    /// Some of its body is here.
+    begun: bool,
 }
 
 /// What the connection has to do.
@@ -134,6 +153,7 @@ impl Session {
                     self.sign_out();
                     break;
                 }
+                let body = self.machine.in_body();
                 let step = self.machine.step(input.rest());
                 let consumed = step.consumed;
                 let idle = step.event.is_none();
@@ -141,11 +161,15 @@ impl Session {
                     next = self.answer(event).await;
                 }
                 input.consume(consumed);
+                if body || self.machine.in_body() {
+                    self.patience.body(consumed);
+                }
                 if matches!(next, Next::StartTls) || (idle && consumed == 0) || self.machine.is_closed() && idle {
                     break;
                 }
             }
             conn.put_back(input);
+            self.renew_patience();
             self.flush(&mut conn).await?;
             if self.machine.is_closed() {
                 conn.close().await;
@@ -161,14 +185,22 @@ impl Session {
                 self.incoming = None;
                 continue;
             }
-            let time = if self.incoming.is_some() { BODY } else { COMMAND };
-            match conn.read(Deadline::after(time), self.pass.as_ref()).await? {
+            let known = self.sends || self.pass.is_some() || self.origin.trusted || self.role == Role::Lmtp;
+            match conn.read(self.patience.deadline(known, WITHIN), self.pass.as_ref()).await? {
                 Read::More => {}
                 Read::End => return Ok(()),
                 Read::Late => self.machine.shut_down(&Reply::new(421, 4, 2, "You took too long")),
                 Read::Stopping => self.machine.shut_down(&Reply::new(421, 3, 2, "The server is stopping")),
                 Read::Revoked => self.sign_out(),
             }
+        }
+    }
+
+    /// Whatever was answered was a whole command. A body is one thing to its end, in however many chunks it comes.
+    fn renew_patience(&mut self) {
+        let chunks = self.incoming.as_ref().is_some_and(|taking| taking.begun);
+        if !self.machine.output().is_empty() && !self.machine.in_body() && !chunks {
+            self.patience.next_command(if self.incoming.is_some() { WITHIN } else { COMMAND });
         }
     }
 
@@ -220,10 +252,11 @@ impl Session {
             },
             Event::Data(ask) => ask.accept(&mut self.machine),
             Event::Body(bytes) => {
-                if let Some(taking) = &mut self.incoming
-                    && let Err(e) = taking.mail.push(bytes)
-                {
-                    taking.refusal.get_or_insert(public(e));
+                if let Some(taking) = &mut self.incoming {
+                    taking.begun = true;
+                    if let Err(e) = taking.mail.push(bytes) {
+                        taking.refusal.get_or_insert(public(e));
+                    }
                 }
             }
             Event::BodyEnd(ask) => {
@@ -279,7 +312,8 @@ impl Session {
         }
         self.origin.smtputf8 = mail.smtputf8;
         let incoming = self.services.ingress.start(Arc::new(self.origin.clone()), mail).await?;
-        self.incoming = Some(Box::new(Taking { mail: incoming, refusal: None }));
+        self.sends = true;
+        self.incoming = Some(Box::new(Taking { mail: incoming, refusal: None, begun: false }));
         Ok(())
     }
 

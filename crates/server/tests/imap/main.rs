@@ -8,6 +8,7 @@ mod folders;
 mod live;
 mod messages;
 mod model;
+mod patience;
 mod search;
 mod select;
 mod signing_in;

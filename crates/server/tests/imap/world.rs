@@ -92,9 +92,14 @@ impl World {
 
     /// A connection from this machine, before its greeting.
     pub fn connect(&self) -> Client {
+        self.connect_to(Service::Imap)
+    }
+
+    /// The same, to another service.
+    pub fn connect_to(&self, service: Service) -> Client {
         let (ours, theirs) = Stream::duplex(64 * 1024);
         let here = "127.0.0.1:1".parse().unwrap();
-        tokio::spawn(server::serve(self.services.clone(), Service::Imap, false, ours.with_addresses(here, here)));
+        tokio::spawn(server::serve(self.services.clone(), service, false, ours.with_addresses(here, here)));
         Client { stream: Some(theirs), held: Vec::new(), log: String::new() }
     }
 
@@ -287,6 +292,20 @@ impl Client {
                 panic!("neither C: nor S:: {line}");
             }
         }
+    }
+
+    /// Sends single octets, one every so many seconds, until the server says something; gives how many seconds that took.
+    pub async fn trickle(&mut self, octets: impl Iterator<Item = u8>, every: u64) -> u64 {
+        let (start, every) = (tokio::time::Instant::now(), Duration::from_secs(every));
+        for octet in octets {
+            self.stream().write_all(&[octet]).await.unwrap();
+            let mut piece = [0; 1024];
+            if let Ok(read) = tokio::time::timeout(every, self.stream().read(&mut piece)).await {
+                self.held.extend_from_slice(&piece[..read.unwrap()]);
+                break;
+            }
+        }
+        start.elapsed().as_secs_f64().round() as u64
     }
 
     /// The server has hung up.

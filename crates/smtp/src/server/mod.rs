@@ -333,6 +333,11 @@ impl Server {
         self.transaction.is_some()
     }
 
+    /// True while what comes is a body, of a mail or of a refused one.
+    pub fn in_body(&self) -> bool {
+        matches!(self.state, State::Data | State::Chunk { .. } | State::Skip { .. })
+    }
+
     /// Works on `input`, which is what follows the octets consumed so far, until something happens that the caller must
     /// know. Call it again after each event, even with no input left.
     ///
