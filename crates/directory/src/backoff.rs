@@ -1,11 +1,11 @@
 //! Patience with wrong passwords: who fails often waits longer and longer, and nobody waits for what others did.
 //!
-//! Failures are counted for the pair of network and login, and for the network. A network from which the account signed
+//! Failures are counted for the pair of network and login, for the network, and for its site. A network from which the account signed
 //! in lately is a friend of it: there the owner's own typing errors cost seconds, and the network's failures with other
 //! logins cost nothing. Failures with a login from everywhere make strangers' second tries dearer, never a first try: so
 //! an attack from ten thousand hosts is slowed, and the owner gets in from wherever they are.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use base::{AccountId, Timestamp};
 
@@ -37,6 +37,9 @@ const PAIR: Rule = Rule { free: 3, forgive: 600, longest: 900 };
 const PAIR_UNDER_ATTACK: Rule = Rule { free: 1, ..PAIR };
 const FRIEND: Rule = Rule { longest: 10, ..PAIR };
 const NETWORK: Rule = Rule { free: 20, forgive: 60, longest: 900 };
+/// A site keeps a core busy for a thirtieth of its time at most, once it has spent what is free: for who has 65,536
+/// networks to fail from. An honest stranger there waits seconds.
+const SITE: Rule = Rule { free: 400, forgive: 1, longest: 10 };
 const LOGIN: Rule = Rule { free: UNDER_ATTACK, forgive: 60, longest: 0 };
 
 /// What one party counts as: an IPv4 address, or the /64 that an IPv6 host has to itself (RFC 6177 §2).
@@ -48,6 +51,14 @@ impl Network {
         Network(match ip.to_canonical() {
             IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (!0 << 64)).into(),
             v4 => v4,
+        })
+    }
+
+    /// The site it belongs to: an IPv4 /24, or an IPv6 /48, the most that one customer is given.
+    pub(crate) fn site(self) -> Self {
+        Network(match self.0 {
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (!0 << 80)).into(),
+            IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & (!0 << 8)).into(),
         })
     }
 }
@@ -83,6 +94,7 @@ impl Tally {
 pub(crate) struct Backoff {
     pairs: Recent<(Network, Box<str>), Tally>,
     networks: Recent<Network, Tally>,
+    sites: Recent<Network, Tally>,
     logins: Recent<Box<str>, Tally>,
     /// Apart from the others, so that no flood of failures pushes it out.
     friends: Recent<(Network, AccountId), ()>,
@@ -97,6 +109,7 @@ impl Backoff {
         Backoff {
             pairs: Recent::new(KEPT, REMEMBERED),
             networks: Recent::new(KEPT, REMEMBERED),
+            sites: Recent::new(KEPT, REMEMBERED),
             logins: Recent::new(KEPT, REMEMBERED),
             friends: Recent::new(KEPT, FRIENDSHIP),
         }
@@ -105,13 +118,19 @@ impl Backoff {
     /// How many seconds this network must wait before it may try this login (canonical) again; 0: it may.
     pub(crate) fn wait(&self, from: Network, login: &str, account: Option<AccountId>, now: Timestamp) -> u32 {
         let pair = self.pairs.get(&(from, login.into()), at(now)).unwrap_or_default();
-        if account.is_some_and(|account| self.friends.get(&(from, account), at(now)).is_some()) {
+        if self.is_friend(from, account, now) {
             return pair.wait(&FRIEND, now);
         }
         let everywhere = self.logins.get(login, at(now)).unwrap_or_default();
         let rule = if everywhere.count(&LOGIN, now) >= LOGIN.free { &PAIR_UNDER_ATTACK } else { &PAIR };
         let network = self.networks.get(&from, at(now)).unwrap_or_default();
-        pair.wait(rule, now).max(network.wait(&NETWORK, now))
+        let site = self.sites.get(&from.site(), at(now)).unwrap_or_default();
+        pair.wait(rule, now).max(network.wait(&NETWORK, now)).max(site.wait(&SITE, now))
+    }
+
+    /// Whether the account signed in from here lately.
+    pub(crate) fn is_friend(&self, from: Network, account: Option<AccountId>, now: Timestamp) -> bool {
+        account.is_some_and(|account| self.friends.get(&(from, account), at(now)).is_some())
     }
 
     /// Counts a failure, of a login that exists or of one that does not.
@@ -119,6 +138,7 @@ impl Backoff {
         let more = |rule: &'static Rule| move |old: Option<Tally>| old.unwrap_or_default().one_more(rule, now);
         self.pairs.update((from, login.into()), at(now), more(&PAIR));
         self.networks.update(from, at(now), more(&NETWORK));
+        self.sites.update(from.site(), at(now), more(&SITE));
         self.logins.update(login.into(), at(now), more(&LOGIN));
     }
 
@@ -187,6 +207,27 @@ mod tests {
         assert!((20..40).contains(&tried), "{tried}");
         assert_eq!(b.wait(network("2001:db8:0:1::1"), JANE.0, JANE.1, secs(600)), 0, "another /64");
         assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+    }
+
+    #[test]
+    fn trap_28_a_site_with_many_networks_is_slowed_as_a_whole() {
+        let b = Backoff::new();
+        let mut allowed = 0;
+        // 50 tries a second for an hour, each from another /64 of one /48, each with another login.
+        for n in 0..50 * 3600i64 {
+            let (ip, login) = (network(&format!("2001:db8:7:{:x}::1", n % 65_536)), format!("u{n}@x.test"));
+            if b.wait(ip, &login, None, secs(n / 50)) == 0 {
+                b.failed(ip, &login, secs(n / 50));
+                allowed += 1;
+            }
+        }
+        assert!((400..400 + 3600 + 10).contains(&allowed), "{allowed}");
+        let there = b.wait(network("2001:db8:7:abcd::2"), JANE.0, JANE.1, secs(3600));
+        assert!(there <= 10, "an honest stranger there waits {there} s");
+        assert_eq!(b.wait(network("2001:db8:8::1"), JANE.0, JANE.1, secs(3600)), 0, "another site");
+        b.succeeded(network("2001:db8:7:1::9"), JANE.0, AccountId(1), secs(3600));
+        b.failed(network("2001:db8:7:2::9"), "x", secs(3600));
+        assert_eq!(b.wait(network("2001:db8:7:1::9"), JANE.0, JANE.1, secs(3600)), 0, "a friend there");
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! What is remembered between sign-ins: accounts, proofs, failures.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base::{AccountId, Address, Timestamp};
 use store::{Result, Store, Tx, params};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::address::stored;
 use crate::backoff::Backoff;
@@ -15,7 +13,8 @@ use crate::credential::{CredentialId, Secrets, secrets};
 use crate::sasl::ScramUser;
 use crate::scram::salt_for;
 use crate::sql::credential as sql;
-use crate::{AuthFailure, OrganisationId, Random, canonical};
+use crate::turns::Turns;
+use crate::{OrganisationId, Random, canonical};
 
 /// How long a proven password is remembered, in seconds.
 const PROVEN: i64 = 600;
@@ -28,9 +27,6 @@ const USED: i64 = 3600;
 
 /// Entries that each half of a table may hold.
 const KEPT: usize = 20_000;
-
-/// How long somebody may wait for a turn to have a password hashed.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What sign-in needs to know of an account.
 pub(crate) struct Record {
@@ -78,7 +74,7 @@ pub(crate) struct Gate {
     /// Of the store: what salts are made with, those of logins that do not exist too.
     salts: Vec<u8>,
     /// Who may hash; a few at once, because each needs a core and 19 MiB.
-    turns: Arc<Semaphore>,
+    pub(crate) turns: Turns,
 }
 
 impl Gate {
@@ -95,7 +91,7 @@ impl Gate {
             backoff: Backoff::new(),
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             salts,
-            turns: Arc::new(Semaphore::new(turns)),
+            turns: Turns::new(turns),
         })
     }
 
@@ -139,15 +135,6 @@ impl Gate {
     pub(crate) fn scram_user(&self, known: &Known) -> ScramUser {
         let apps = known.record.as_ref().map(|r| r.secrets.apps.clone()).unwrap_or_default();
         ScramUser::with(apps).unwrap_or_else(|| ScramUser::nobody(self.salt(&known.login)))
-    }
-
-    /// A turn to hash, or word that there is too much to do.
-    pub(crate) async fn turn(&self) -> std::result::Result<OwnedSemaphorePermit, AuthFailure> {
-        match tokio::time::timeout(PATIENCE, self.turns.clone().acquire_owned()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) => Err(AuthFailure::Unavailable),
-            Err(_) => Err(AuthFailure::TryLater { seconds: PATIENCE.as_secs() as u32 }),
-        }
     }
 }
 

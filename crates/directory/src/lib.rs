@@ -59,6 +59,7 @@ mod secret;
 mod sign_in;
 mod sql;
 mod tables;
+mod turns;
 mod verify;
 
 pub use account::{

@@ -16,6 +16,7 @@ use crate::credential::{self, CredentialId};
 use crate::gate::{self, Known, Record};
 use crate::password::{MAX_PASSWORD, PasswordHash};
 use crate::scram::{AppPassword, ITERATIONS, ScramKeys};
+use crate::turns::Asker;
 use crate::{Directory, OrganisationId, Pass, Secret};
 
 /// The longest login, in octets: RFC 5321 §4.5.3.1 allows 64 + `@` + 255.
@@ -89,7 +90,8 @@ impl Directory {
             return self.admit(&known, credential).await;
         }
         self.may_try(from, &known)?;
-        let turn = gate.turn().await?;
+        let friend = gate.backoff.is_friend(from, known.account(), self.inner.clock.now());
+        let turn = gate.turns.turn(if friend { Asker::Friend } else { Asker::Stranger(from.site()) }).await?;
         // Of many sessions of one program that begin together, the first had it hashed while the others waited; of many
         // guesses that begin together, the first few were counted.
         if let Some(credential) = self.remembered(&known, &attempt) {
@@ -112,10 +114,10 @@ impl Directory {
         self.slowly(move || PasswordHash::new(password.expose(), random)).await?
     }
 
-    /// Runs work that takes milliseconds of a core, in its turn, off this thread.
+    /// Runs work of an administrator's that takes milliseconds of a core, in its turn, off this thread.
     pub(crate) async fn slowly<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> base::Result<T> {
         let busy = |_| base::Error::new(base::Reply::new(451, 3, 2, "Too busy, please try again later"));
-        let turn = self.inner.gate.turn().await.map_err(busy)?;
+        let turn = self.inner.gate.turns.turn(Asker::Friend).await.map_err(busy)?;
         tokio::task::spawn_blocking(move || {
             let _turn = turn;
             work()
