@@ -2,6 +2,8 @@
 
 import base64
 import contextlib
+import json
+import poplib
 import smtplib
 import ssl
 
@@ -178,3 +180,25 @@ def test_what_binds_to_the_channel_is_offered_where_it_can_be_bound_to(make_serv
             smtp.starttls(context=context)
             smtp.ehlo()
             assert ("SCRAM-SHA-256-PLUS" in smtp.esmtp_features["auth"]) == bound
+
+
+@pytest.mark.ours
+def test_the_log_says_who_signed_in_and_who_did_not(server):
+    user, since = server.user(), server.log.stat().st_size
+    for _ in range(3):
+        server.pop3(user).quit()
+    with server.smtp("submission") as smtp, pytest.raises(smtplib.SMTPAuthenticationError):
+        smtp.login(user, "hunter2secret")
+    with pytest.raises(poplib.error_proto):
+        server.pop3("nobody@example.test", "hunter2secret")
+    text = server.tail(since, lines=1000)
+    lines = [json.loads(line) for line in text.splitlines() if "sign" in line]
+    said = [each["fields"] | {"level": each["level"]} for each in lines]
+    keys = ("level", "message", "login", "service", "by")
+    assert [tuple(each.get(key) for key in keys) for each in said] == [
+        ("INFO", "signed in", user, "pop3", "password"),
+        *[("INFO", "sign-in refused", user, "smtp", None)] * 2,  # smtplib tries PLAIN, then LOGIN
+        ("INFO", "sign-in refused", "nobody@example.test", "pop3", None),
+    ]
+    assert all(each["peer"].startswith("127.") for each in said)
+    assert "hunter2" not in text and base64.b64encode(b"hunter2secret").decode() not in text

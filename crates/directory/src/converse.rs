@@ -69,7 +69,7 @@ impl Directory {
             }
             (Ok(Step::Lookup { login }), _) => self.offer_keys(with, &login).await,
             (Ok(Step::Proven { credential, last }), Some(known)) => {
-                let admitted = self.conclude(known, Some(credential), Network::of(with.ip), with.service).await?;
+                let admitted = self.conclude(known, Some(credential), with.ip, with.service).await?;
                 with.admitted = Some(admitted);
                 Ok(Turn::Challenge(last))
             }
@@ -79,7 +79,7 @@ impl Directory {
             },
             // A proof that proves nothing is a failure of whoever claimed to be there.
             (Err(AuthFailure::Invalid), Some(known)) => {
-                self.conclude(known, None, Network::of(with.ip), with.service).await.map(Turn::SignedIn)
+                self.conclude(known, None, with.ip, with.service).await.map(Turn::SignedIn)
             }
             (Ok(Step::Proven { .. }), None) => Err(AuthFailure::Malformed),
             (Err(e), _) => Err(e),

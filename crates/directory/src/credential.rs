@@ -39,6 +39,14 @@ impl Kind {
         }
     }
 
+    /// For the log.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Password => "password",
+            Kind::AppPassword => "app password",
+        }
+    }
+
     pub(crate) fn read(kind: i64) -> Result<Self> {
         match kind {
             1 => Ok(Kind::Password),
@@ -107,9 +115,11 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    /// Whether one of them is the credential of this number.
-    pub(crate) fn has(&self, id: CredentialId) -> bool {
-        self.password.iter().map(|(own, _)| own).chain(self.apps.iter().map(|(own, _)| own)).any(|own| *own == id)
+    /// What the credential of this number is; None: it is none of them.
+    pub(crate) fn kind(&self, id: CredentialId) -> Option<Kind> {
+        let password = self.password.iter().map(|(own, _)| (own, Kind::Password));
+        let mut all = password.chain(self.apps.iter().map(|(own, _)| (own, Kind::AppPassword)));
+        all.find(|(own, _)| **own == id).map(|(_, kind)| kind)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::address::stored;
 use crate::backoff::Backoff;
 use crate::cache::{Moment, Recent};
 use crate::credential::{CredentialId, Secrets, secrets};
+use crate::refusals::Refusals;
 use crate::sasl::ScramUser;
 use crate::scram::salt_for;
 use crate::sql::credential as sql;
@@ -75,6 +76,7 @@ pub(crate) struct Gate {
     salts: Vec<u8>,
     /// Who may hash; a few at once, because each needs a core and 19 MiB.
     pub(crate) turns: Turns,
+    pub(crate) refusals: Refusals,
 }
 
 impl Gate {
@@ -92,6 +94,7 @@ impl Gate {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             salts,
             turns: Turns::new(turns),
+            refusals: Refusals::default(),
         })
     }
 

@@ -52,6 +52,7 @@ mod gate;
 mod organisation;
 mod pass;
 mod password;
+mod refusals;
 mod resolve;
 pub mod sasl;
 mod scram;

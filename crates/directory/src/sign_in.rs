@@ -12,7 +12,7 @@ use store::Lane;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::backoff::Network;
-use crate::credential::{self, CredentialId};
+use crate::credential::{self, CredentialId, Kind};
 use crate::gate::{self, Known, Record};
 use crate::password::{MAX_PASSWORD, PasswordHash};
 use crate::scram::{AppPassword, ITERATIONS, ScramKeys};
@@ -102,7 +102,7 @@ impl Directory {
         if let (Some(record), Some(credential)) = (&known.record, credential) {
             gate.prove(record, attempt.password, credential, self.inner.clock.now());
         }
-        self.conclude(&known, credential, from, attempt.service).await
+        self.conclude(&known, credential, attempt.ip, attempt.service).await
     }
 
     /// Hashes a password for [`crate::set_password`], off this thread.
@@ -187,18 +187,27 @@ impl Directory {
         &self,
         known: &Known,
         credential: Option<CredentialId>,
-        from: Network,
+        peer: IpAddr,
         service: &'static str,
     ) -> Result<SignedIn, AuthFailure> {
-        let (backoff, now) = (&self.inner.gate.backoff, self.inner.clock.now());
+        let (gate, from, now) = (&self.inner.gate, Network::of(peer), self.inner.clock.now());
+        let login = &*known.login;
         match (&known.record, credential) {
             (Some(record), Some(credential)) => {
-                backoff.succeeded(from, &known.login, record.account, now);
-                self.admit(known, credential).await
+                gate.backoff.succeeded(from, login, record.account, now);
+                let admitted = self.admit(known, credential).await;
+                let by = record.secrets.kind(credential).map(Kind::name);
+                match &admitted {
+                    Ok(who) => tracing::info!(account = %who.account, login, service, %peer, by, "signed in"),
+                    Err(why) => tracing::info!(login, service, %peer, by, ?why, "sign-in refused"),
+                }
+                admitted
             }
             _ => {
-                tracing::info!(login = %known.login, ?from, service, "sign-in refused");
-                backoff.failed(from, &known.login, now);
+                if let Some(left_out) = gate.refusals.one_more(now) {
+                    tracing::info!(login, service, %peer, left_out, "sign-in refused");
+                }
+                gate.backoff.failed(from, login, now);
                 Err(AuthFailure::Invalid)
             }
         }
@@ -210,7 +219,8 @@ impl Directory {
         // First the pass, then the look: a change that the look does not see, the pass will tell of.
         let pass = self.inner.passes.issue(account, credential);
         let now = self.known(proven.login.as_bytes()).await?;
-        let Some(record) = now.record.filter(|now| now.account == account && now.secrets.has(credential)) else {
+        let Some(record) = now.record.filter(|now| now.account == account && now.secrets.kind(credential).is_some())
+        else {
             return Err(AuthFailure::Invalid);
         };
         if record.disabled {
