@@ -13,7 +13,7 @@ use crate::content::Encoding;
 use crate::part::{Index, Kind, Part};
 
 /// Changes with the layout and with the meaning of what is in it; a record of another version is no record.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEAD: usize = 17;
 /// header, body, end: u64; next, names' place, media type's length, charset's length: u32; kind, encoding: u8.
 const ROW: usize = 42;

@@ -139,6 +139,18 @@ impl Content {
         (self.main, self.sub, self.params) = (other.main, other.sub, other.params);
     }
 
+    /// The fields it is read from.
+    pub(crate) const FIELDS: [&[u8]; 8] = [
+        b"Content-Type",
+        b"Content-Transfer-Encoding",
+        b"Content-Disposition",
+        b"Content-ID",
+        b"Content-Description",
+        b"Content-MD5",
+        b"Content-Language",
+        b"Content-Location",
+    ];
+
     /// Reads the fields of a header. Of a field that occurs twice the first counts. `default` is the type of a part that
     /// names none; no field has more than `max_params` parameters, what follows is dropped.
     pub(crate) fn read(fields: &[Field<'_>], default: Content, max_params: usize) -> Content {

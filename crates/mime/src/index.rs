@@ -23,9 +23,10 @@ pub struct Limits {
     pub parts: usize,
     /// Parts around a part. A multipart or message this deep is a leaf.
     pub depth: usize,
-    /// Bytes kept of the fields of one header that matter here. The header itself may be longer.
+    /// Bytes kept of the recipients (To, Cc, Bcc) of one header; of each other field that matters here an eighth of it.
+    /// The header itself may be longer.
     pub header: usize,
-    /// The same over all headers of a message.
+    /// Bytes kept over all headers of a message: of the fields of ENVELOPEs, and as many of `Content-` fields.
     pub headers: usize,
     /// Parameters of a field.
     pub params: usize,
@@ -64,6 +65,63 @@ struct Open {
     line_feeds: u64,
 }
 
+/// A field that matters for ENVELOPE or BODYSTRUCTURE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// To, Cc or Bcc.
+    Recipients,
+    /// The one of this number in an ENVELOPE.
+    InEnvelope(usize),
+    /// The `Content-` field of this number.
+    Content(usize),
+}
+
+/// How much may still be kept. Each field has room of its own, so that a long one hides no other: where all recipients
+/// stand before `Content-Type`, a thousand of them would take the mail's structure away.
+#[derive(Debug)]
+struct Room {
+    /// Of the header at hand.
+    recipients: usize,
+    in_envelope: [usize; render::ENVELOPE_FIELDS.len()],
+    content: [usize; Content::FIELDS.len()],
+    /// Of all headers.
+    envelopes: usize,
+    contents: usize,
+}
+
+impl Room {
+    fn new(limits: Limits) -> Self {
+        let mut room = Room {
+            recipients: 0,
+            in_envelope: [0; _],
+            content: [0; _],
+            envelopes: limits.headers,
+            contents: limits.headers,
+        };
+        room.next_header(limits);
+        room
+    }
+
+    fn next_header(&mut self, limits: Limits) {
+        self.recipients = limits.header;
+        self.in_envelope.fill(limits.header / 8);
+        self.content.fill(limits.header / 8);
+    }
+
+    /// Takes up to `wanted` bytes for a field; gives how many.
+    fn take(&mut self, field: Wanted, wanted: usize) -> usize {
+        let (one, all) = match field {
+            Wanted::Recipients => (&mut self.recipients, &mut self.envelopes),
+            Wanted::InEnvelope(number) => (&mut self.in_envelope[number], &mut self.envelopes),
+            Wanted::Content(number) => (&mut self.content[number], &mut self.contents),
+        };
+        let taken = wanted.min(*one).min(*all);
+        *one -= taken;
+        *all -= taken;
+        taken
+    }
+}
+
 /// Reads a message in chunks of any size; how it is cut makes no difference.
 #[derive(Debug)]
 pub struct Indexer {
@@ -77,11 +135,10 @@ pub struct Indexer {
     in_header: bool,
     line: Line,
     head: Vec<u8>,
-    /// What is kept of the header at hand, and whether the field at hand is.
+    /// What is kept of the header at hand, and which field is at hand if it matters.
     header: Vec<u8>,
-    keeping: bool,
-    /// What may still be kept of all headers.
-    headers_left: usize,
+    keeping: Option<Wanted>,
+    room: Room,
     /// Bytes and line feeds seen.
     at: u64,
     line_feeds: u64,
@@ -105,8 +162,8 @@ impl Indexer {
             line: Line::Start,
             head: Vec::new(),
             header: Vec::with_capacity(1024),
-            keeping: false,
-            headers_left: limits.headers,
+            keeping: None,
+            room: Room::new(limits),
             at: 0,
             line_feeds: 0,
             line_start: 0,
@@ -191,6 +248,10 @@ impl Indexer {
             // RFC 5322 §2.2.3: after white space the field before goes on.
             if !matches!(head.first(), Some(b' ' | b'\t')) {
                 self.keeping = self.wants(name_of_line(head));
+                // The field before may have been cut.
+                if self.keeping.is_some() && self.header.last().is_some_and(|last| *last != b'\n') {
+                    self.header.push(b'\n');
+                }
             }
             self.line = Line::Header;
         }
@@ -274,18 +335,21 @@ impl Indexer {
     }
 
     /// Whether a field matters for ENVELOPE or BODYSTRUCTURE.
-    fn wants(&self, name: &[u8]) -> bool {
-        name.get(..8).is_some_and(|n| n.eq_ignore_ascii_case(b"Content-"))
-            || (self.top().envelope.is_some() && render::in_envelope(name))
+    fn wants(&self, name: &[u8]) -> Option<Wanted> {
+        let number = |among: &[&[u8]]| among.iter().position(|n| n.eq_ignore_ascii_case(name));
+        if let Some(number) = number(&Content::FIELDS) {
+            return Some(Wanted::Content(number));
+        }
+        self.top().envelope.as_ref()?;
+        let recipients = number(&render::RECIPIENTS).map(|_| Wanted::Recipients);
+        recipients.or_else(|| number(&render::ENVELOPE_FIELDS).map(Wanted::InEnvelope))
     }
 
     /// Keeps the bytes of a header line, if its field matters and as far as the limits allow.
     fn keep(&mut self, bytes: &[u8]) {
-        if self.line == Line::Header && self.keeping {
-            let room = self.limits.header.saturating_sub(self.header.len()).min(self.headers_left);
-            let kept = &bytes[..bytes.len().min(room)];
-            self.header.extend_from_slice(kept);
-            self.headers_left -= kept.len();
+        if let (Line::Header, Some(field)) = (self.line, self.keeping) {
+            let kept = self.room.take(field, bytes.len());
+            self.header.extend_from_slice(&bytes[..kept]);
         }
     }
 
@@ -300,7 +364,8 @@ impl Indexer {
         self.open.push(Open { part: self.parts.len(), boundary: None, line_feeds: self.line_feeds });
         self.parts.push(Part { kind: Kind::Leaf, header: at, body: at, end: at, lines: 0, next: 0, content, envelope });
         self.in_header = true;
-        self.keeping = false;
+        self.keeping = None;
+        self.room.next_header(self.limits);
     }
 
     /// Behind a boundary: a part begins. The last one the limits allow takes all the rest: trap 6.

@@ -11,11 +11,12 @@ use crate::part::{Kind, Part};
 /// The address fields, in the order of an ENVELOPE.
 const ADDRESS_FIELDS: [&[u8]; 6] = [b"From", b"Sender", b"Reply-To", b"To", b"Cc", b"Bcc"];
 
-/// Whether an ENVELOPE needs the field of this name.
-pub(crate) fn in_envelope(name: &[u8]) -> bool {
-    let texts: [&[u8]; 4] = [b"Date", b"Subject", b"In-Reply-To", b"Message-ID"];
-    ADDRESS_FIELDS.iter().chain(&texts).any(|n| n.eq_ignore_ascii_case(name))
-}
+/// Fields of an ENVELOPE that are long by right.
+pub(crate) const RECIPIENTS: [&[u8]; 3] = [b"To", b"Cc", b"Bcc"];
+
+/// Its other fields.
+pub(crate) const ENVELOPE_FIELDS: [&[u8]; 7] =
+    [b"From", b"Sender", b"Reply-To", b"Date", b"Subject", b"In-Reply-To", b"Message-ID"];
 
 /// Appends an ENVELOPE; no address list in it has more than `max` entries.
 pub(crate) fn envelope(fields: &[Field<'_>], max: usize, out: &mut Vec<u8>) {

@@ -89,12 +89,32 @@ fn trap_06_thousands_of_addresses_and_address_fields() {
     assert!(index.envelope().ends_with(br#"(NIL NIL "a" "b")(NIL NIL NIL NIL)) NIL NIL NIL NIL)"#));
 }
 
+/// A mail to a whole company, as Exchange writes it: the recipients stand before all that shows the mail.
+#[test]
+fn trap_06_a_long_field_hides_no_other() {
+    let many =
+        |name: &str| format!("{name}: {}x@y.test\r\n", "\"Doe, Jane\" <jane.doe@example.test>,\r\n ".repeat(3000));
+    let long = format!("References: {0}\r\nIn-Reply-To: {0}\r\n", "<1@x.test> ".repeat(10_000));
+    let rest = "Subject: all hands\r\nDate: Mon, 1 Jan 2024 10:00:00 +0000\r\nMessage-ID: <1@x.test>\r\n\
+                Content-Description: described\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n\
+                --b\r\n\r\none\r\n--b\r\nContent-Type: image/png\r\n\r\ntwo\r\n--b--\r\n";
+    let message = format!("From: a@b.test\r\n{}{}{long}{rest}", many("To"), many("Cc"));
+    let index = index(message.as_bytes());
+    let envelope = String::from_utf8_lossy(index.envelope()).into_owned();
+    assert!(envelope.starts_with(r#"("Mon, 1 Jan 2024 10:00:00 +0000" "all hands" ((NIL NIL "a" "b.test")) "#));
+    assert!(envelope.ends_with(r#" "<1@x.test>")"#) && envelope.contains(r#"("Doe, Jane" NIL "jane.doe""#));
+    assert_eq!(index.parts().len(), 3);
+    assert!(index.parts()[2].content.is("image", "png"));
+    // Of what is long there is a bounded part.
+    assert!(record(message.as_bytes(), Limits::default()).len() < 3 * Limits::default().header);
+}
+
 #[test]
 fn trap_06_thousands_of_parameters() {
     let params: String = (0..10_000).map(|n| format!(";a{n}=x")).collect();
     let index = index(format!("Content-Type: text/plain{params}").as_bytes());
     assert!(index.parts()[0].content.params.len() <= Limits::default().params);
-    let limits = Limits { params: 100_000, ..Limits::default() };
+    let limits = Limits { params: 100_000, header: 1 << 20, ..Limits::default() };
     let params: String = (0..5_000).rev().map(|n| format!(";a*{n}=x")).collect();
     let mut indexer = Indexer::new(limits);
     indexer.push(format!("Content-Type: text/plain{params}").as_bytes());
