@@ -96,6 +96,8 @@ struct Session {
     append: Option<Box<Append>>,
     /// Those whose commit is awaited.
     appends: Appends,
+    /// The command at hand, or the last one, is a UID command.
+    by_uid: bool,
     /// Wrong commands in a row.
     faults: u32,
     /// The last word was said.
@@ -130,6 +132,7 @@ impl Session {
             idling: None,
             append: None,
             appends: Appends::default(),
+            by_uid: false,
             faults: 0,
             ended: false,
         }
@@ -251,6 +254,7 @@ impl Session {
     async fn command(&mut self, tag: Tag, command: Command) -> Result<Next, No> {
         // Answers come in the order of the commands.
         self.settle_appends().await?;
+        self.by_uid = is_by_uid(&command);
         let starts_tls = matches!(command, Command::StartTls);
         match self.carry_out(&tag, command).await {
             Ok(()) if starts_tls => return Ok(Next::StartTls),
@@ -351,6 +355,19 @@ impl Session {
 
     async fn flush_if_full(&mut self) -> io::Result<()> {
         if self.machine.output().len() >= PIECE { self.flush().await } else { Ok(()) }
+    }
+}
+
+/// RFC 9051 §6.4.9
+fn is_by_uid(command: &Command) -> bool {
+    match command {
+        Command::Search { uid, .. }
+        | Command::Fetch { uid, .. }
+        | Command::Store { uid, .. }
+        | Command::Copy { uid, .. }
+        | Command::Move { uid, .. } => *uid,
+        Command::UidExpunge(_) => true,
+        _ => false,
     }
 }
 

@@ -100,15 +100,21 @@ impl Session {
         }
     }
 
+    /// Is the UID part of what is told of a message? Of all that a UID command leads to (RFC 9051 §6.4.9); with QRESYNC
+    /// always (RFC 7162 §3.2.3), and RFC 9051 §7.5.2 likes it too.
+    pub(super) fn tells_uids(&self) -> bool {
+        self.by_uid || self.enabled.qresync || self.enabled.rev2
+    }
+
     fn tell_changed(&mut self, seq: u32, now: &Entry, keywords: &Keywords, mention: Mention) {
         let condstore = self.enabled.condstore;
         if mention == Mention::Nothing || (mention == Mention::ModSeq && !condstore) {
             return;
         }
+        let with_uid = self.tells_uids();
         let mut writer = self.machine.writer();
         let mut fetch = writer.fetch(seq);
-        // RFC 7162 §3.2.3, and RFC 9051 §7.5.2 likes it too.
-        if self.enabled.qresync || self.enabled.rev2 {
+        if with_uid {
             fetch = fetch.uid(now.uid);
         }
         if mention == Mention::Flags {

@@ -102,7 +102,7 @@ async fn reading_a_body_marks_it_seen_and_says_so() {
         S: f OK …
         C: g UID FETCH 3 RFC822
         S: * 3 FETCH (FLAGS (\Seen) UID 3 RFC822 {20}␍Subject: x␍␍body␍)
-        S: * 3 FETCH (FLAGS (\Seen) MODSEQ (…))
+        S: * 3 FETCH (UID 3 FLAGS (\Seen) MODSEQ (…))
         S: g OK FETCH completed
         "#,
     )
