@@ -348,16 +348,13 @@ impl View {
     /// COPY, or MOVE when the originals are to go.
     ///
     /// # Errors
-    /// Those of [`verbs::copy`].
+    /// Those of [`verbs::copy`] and [`verbs::move_places`].
     pub async fn copy(&self, uids: UidSet, to: MailboxId, and_remove: bool) -> Result<Copied> {
         let (live, key, now) = (self.live.clone(), self.key(), self.mailboxes.clock.now());
         let copied = self.write(move |tx| {
             let known = live.state().index.clone();
-            let copied = verbs::copy(tx, key.0, (key.1, &known), to, &uids, now)?;
-            if and_remove && !copied.from.is_empty() {
-                verbs::expunge_moved(tx, key.0, (key.1, &known), &copied)?;
-            }
-            Ok(copied)
+            let verb = if and_remove { verbs::move_places } else { verbs::copy };
+            verb(tx, key.0, (key.1, &known), to, &uids, now)
         });
         let copied = copied.await?;
         if and_remove {

@@ -10,6 +10,8 @@ pub enum Refusal {
     NoAccount,
     /// There is no such mailbox.
     NoMailbox,
+    /// There is no such mailbox for mails to be copied to.
+    NoDestination,
     /// A mailbox of that name exists, or one that would have to move to an existing name.
     Exists,
     /// A name that no mailbox can have.
@@ -33,9 +35,10 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Refusal; 12] = [
+    const ALL: [Refusal; 13] = [
         Refusal::NoAccount,
         Refusal::NoMailbox,
+        Refusal::NoDestination,
         Refusal::Exists,
         Refusal::BadName,
         Refusal::UseTaken,
@@ -53,6 +56,7 @@ impl Refusal {
         let (code, subject, detail, text) = match self {
             Refusal::NoAccount => (550, 1, 1, "No such account"),
             Refusal::NoMailbox => (550, 1, 1, "No such mailbox"),
+            Refusal::NoDestination => (550, 1, 1, "There is no mailbox of that name to copy to"),
             Refusal::Exists => (550, 2, 0, "A mailbox of that name exists already"),
             Refusal::BadName => {
                 (553, 2, 0, "That is no valid mailbox name: 1 to 1000 octets, levels separated by /, no * or %")

@@ -202,8 +202,8 @@ impl Verb {
             Verb::Expunge(at, known, uids) => verbs::expunge(tx, ME, BOTH[*at], known, Some(uids), true).map(drop),
             Verb::Copy { from, known, to, uids, and_remove } => {
                 let from = (BOTH[*from], known);
-                let copied = verbs::copy(tx, ME, from, BOTH[*to], uids, NOW)?;
-                if *and_remove { verbs::expunge_moved(tx, ME, from, &copied) } else { Ok(()) }
+                let verb = if *and_remove { verbs::move_places } else { verbs::copy };
+                verb(tx, ME, from, BOTH[*to], uids, NOW).map(drop)
             }
         }
     }
@@ -439,6 +439,43 @@ fn over_quota_is_refused_and_changes_nothing() {
         let copied = view.copy(UidSet::from_ranges([(1, 1)]), MailboxId(2), false).await;
         assert_eq!(copied.unwrap_err().refusal().unwrap().reply().code, 452);
         check(&m).await;
+    });
+}
+
+/// RFC 6851 §4.1: nothing grows, and moving to Trash is how programs delete.
+#[test]
+fn mail_of_a_full_account_can_be_moved() {
+    on_each_engine(async |bed| {
+        let m = open(bed);
+        m.write(|tx| verbs::create_account(tx, ME, 10, NOW)).await.unwrap();
+        deliver(&m, INBOX, b"12345", Flags::default()).await;
+        m.write(|tx| verbs::set_quota(tx, ME, 4)).await.unwrap();
+        let view = m.open(ME, INBOX).await.unwrap().unwrap();
+        let moved = view.copy(UidSet::from_ranges([(1, 1)]), MailboxId(2), true).await.unwrap();
+        assert_eq!((moved.from, moved.to), (vec![1], vec![1]));
+        assert_eq!(view.latest().await.unwrap().len(), 0);
+        check(&m).await;
+        let room = m.store().read(|tx| verbs::room(tx, ME)).await.unwrap();
+        assert_eq!(room, (8, 4));
+    });
+}
+
+#[test]
+fn a_copy_says_which_mailbox_is_missing() {
+    on_each_engine(async |bed| {
+        let m = open(bed);
+        account(&m).await;
+        let (one, nowhere) = (UidSet::from_ranges([(1, 1)]), MailboxId(99));
+        for and_remove in [false, true] {
+            let work = m.write(|tx| verbs::create(tx, ME, "Work", None, NOW)).await.unwrap();
+            deliver(&m, work, b"12345", Flags::default()).await;
+            let view = m.open(ME, work).await.unwrap().unwrap();
+            let to_nowhere = view.copy(one.clone(), nowhere, and_remove).await.unwrap_err();
+            m.write(|tx| verbs::delete(tx, ME, "Work")).await.unwrap();
+            let from_nowhere = view.copy(one.clone(), INBOX, and_remove).await.unwrap_err();
+            let refusals = [to_nowhere, from_nowhere].map(|e| mailbox::Refusal::of(e.refusal().unwrap().reply()));
+            assert_eq!(refusals, [Some(mailbox::Refusal::NoDestination), Some(mailbox::Refusal::NoMailbox)]);
+        }
     });
 }
 

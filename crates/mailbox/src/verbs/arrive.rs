@@ -69,7 +69,8 @@ pub fn deliver(
     let (bits, keywords) = keyword_bits(tx, account, mailbox, new.keywords)?;
     let flags = new.flags.with(bits);
     let (unseen, deleted) = tally(flags);
-    let (before, uid, uid_validity) = arrive(tx, account, mailbox, modseq, 1, (unseen, deleted, octets))?;
+    let arrived = arrive(tx, account, mailbox, modseq, 1, (unseen, deleted, octets))?;
+    let (before, uid, uid_validity) = arrived.ok_or(Refusal::NoMailbox)?;
     let row = params![email_key(account, email), new.blob, octets, new.received, new.prefix, new.index];
     tx.execute(&schema::INSERT_EMAIL, row)?;
     let entry = Entry { uid, octets: new.octets, email, flags, modseq };
@@ -79,7 +80,8 @@ pub fn deliver(
     Ok(Arrival { uid_validity, uid, email })
 }
 
-/// Counts `n` arrivals in: gives the MODSEQ before, the first UID, and the UIDVALIDITY.
+/// Counts `n` arrivals in: gives the MODSEQ before, the first UID, and the UIDVALIDITY; `None` when there is no such
+/// mailbox.
 fn arrive(
     tx: &mut Tx<'_>,
     account: AccountId,
@@ -87,14 +89,13 @@ fn arrive(
     modseq: ModSeq,
     n: i64,
     (unseen, deleted, octets): (i64, i64, i64),
-) -> Result<(ModSeq, Uid, UidValidity)> {
+) -> Result<Option<(ModSeq, Uid, UidValidity)>> {
     let found = tx.row(&schema::ARRIVE, params![account, mailbox, modseq, n, unseen, deleted, octets], |r| {
         let uid = u32::try_from(r.int(1)?).ok().filter(|uid| u64::from(*uid) + n as u64 <= u64::from(u32::MAX));
         Ok((ModSeq(r.int(0)? as u64), uid, UidValidity(r.int(2)? as u32)))
     })?;
-    let (before, uid, validity) = found.ok_or(Refusal::NoMailbox)?;
-    let uid = uid.ok_or(Refusal::NoUidsLeft)?;
-    Ok((before, Uid(uid), validity))
+    let Some((before, uid, validity)) = found else { return Ok(None) };
+    Ok(Some((before, Uid(uid.ok_or(Refusal::NoUidsLeft)?), validity)))
 }
 
 fn place(tx: &mut Tx<'_>, account: AccountId, mailbox: MailboxId, e: &Entry, now: Timestamp) -> Result<()> {
@@ -116,8 +117,45 @@ pub struct Copied {
 /// Copies places into another mailbox (or the same one) with their flags. `known` is the caller's index of the source.
 ///
 /// # Errors
-/// Refused: no such mailbox, over quota, too many keywords.
+/// Refused: no such mailbox, no such destination, over quota.
 pub fn copy(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+    from: (MailboxId, &Arc<Index>),
+    to: MailboxId,
+    uids: &UidSet,
+    now: Timestamp,
+) -> Result<Copied> {
+    let copied = copy_places(tx, account, from, to, uids, now)?;
+    let (used, quota) = super::room(tx, account)?;
+    if quota > 0 && used > quota && !copied.from.is_empty() {
+        return Err(Refusal::OverQuota.into());
+    }
+    Ok(copied)
+}
+
+/// MOVE (RFC 6851): copies, and takes the originals away. No quota is in its way, as nothing grows: it is how people make
+/// room.
+///
+/// # Errors
+/// Refused: no such mailbox, no such destination.
+pub fn move_places(
+    tx: &mut Tx<'_>,
+    account: AccountId,
+    (from, known): (MailboxId, &Arc<Index>),
+    to: MailboxId,
+    uids: &UidSet,
+    now: Timestamp,
+) -> Result<Copied> {
+    let copied = copy_places(tx, account, (from, known), to, uids, now)?;
+    let modseq = next_modseq(tx, account)?;
+    let (row, index) = load::current(tx, account, from, known)?.ok_or(Refusal::NoMailbox)?;
+    let gone = copied.from.iter().copied().collect();
+    modify::remove(tx, account, from, &row, &index, modseq, gone)?;
+    Ok(copied)
+}
+
+fn copy_places(
     tx: &mut Tx<'_>,
     account: AccountId,
     (from, known): (MailboxId, &Arc<Index>),
@@ -129,20 +167,17 @@ pub fn copy(
     let (_, source) = load::current(tx, account, from, known)?.ok_or(Refusal::NoMailbox)?;
     let originals: Vec<Entry> = source.within(uids).map(|(_, e)| *e).collect();
     if originals.is_empty() {
-        let row = load::MailboxRow::read(tx, account, to)?.ok_or(Refusal::NoMailbox)?;
+        let row = load::MailboxRow::read(tx, account, to)?.ok_or(Refusal::NoDestination)?;
         return Ok(Copied { uid_validity: row.uid_validity, ..Copied::default() });
     }
     let octets = originals.iter().map(|e| i64::from(e.octets)).sum();
     tx.execute(&schema::CHANGE_USE, params![account, octets])?;
-    let (used, quota) = super::room(tx, account)?;
-    if quota > 0 && used > quota {
-        return Err(Refusal::OverQuota.into());
-    }
     let (translate, keywords) = translation(tx, account, (from, &source), to, &originals)?;
     let mut entries: Vec<Entry> = originals.iter().map(|e| Entry { flags: translate(e.flags), modseq, ..*e }).collect();
     let (unseen, deleted) = entries.iter().map(|e| tally(e.flags)).fold((0, 0), |(u, d), (eu, ed)| (u + eu, d + ed));
     let n = entries.len() as i64;
-    let (before, first, uid_validity) = arrive(tx, account, to, modseq, n, (unseen, deleted, octets))?;
+    let arrived = arrive(tx, account, to, modseq, n, (unseen, deleted, octets))?;
+    let (before, first, uid_validity) = arrived.ok_or(Refusal::NoDestination)?;
     for (e, uid) in entries.iter_mut().zip(first.0..) {
         e.uid = Uid(uid);
         place(tx, account, to, e, now)?;
@@ -188,22 +223,6 @@ fn translation(
         pairs.iter().filter(|(here, _)| flags.has(*here)).fold(system, |all, (_, there)| all.with(*there))
     };
     Ok((translate, grown))
-}
-
-/// The second half of MOVE (RFC 6851): takes away from the source what was copied, in the same transaction.
-///
-/// # Errors
-/// Refused: no such mailbox.
-pub fn expunge_moved(
-    tx: &mut Tx<'_>,
-    account: AccountId,
-    (from, known): (MailboxId, &Arc<Index>),
-    copied: &Copied,
-) -> Result<()> {
-    let modseq = next_modseq(tx, account)?;
-    let (row, index) = load::current(tx, account, from, known)?.ok_or(Refusal::NoMailbox)?;
-    let uids = copied.from.iter().copied().collect();
-    modify::remove(tx, account, from, &row, &index, modseq, uids)
 }
 
 /// Writes a log entry.

@@ -6,7 +6,7 @@ mod folder;
 mod modify;
 mod read;
 
-pub use arrive::{Arrival, Copied, NewEmail, copy, deliver, expunge_moved};
+pub use arrive::{Arrival, Copied, NewEmail, copy, deliver, move_places};
 pub use folder::{
     FolderInfo, INBOX, create, create_account, delete, find, folder, folders, remove_account, rename, room, set_quota,
     subscribe, subscriptions,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base::MailboxId;
 use imap::{Code, Flag, MailboxName, Ranges, SequenceSet, Status, Store, StoreAction, Tag};
 use mailbox::verbs::{Copied, StoreRequest, Stored};
-use mailbox::{Entry, FlagOp, Flags, Index, UidSet};
+use mailbox::{Entry, FlagOp, Flags, Index, Refusal, UidSet};
 
 use super::select::{Selected, entries};
 use super::tell::{Mention, names};
@@ -51,6 +51,11 @@ impl Selected {
     fn check_writable(&self) -> Result<(), No> {
         if self.read_only { Err(No::refused(Code::ReadOnly, "The mailbox is open read-only")) } else { Ok(()) }
     }
+}
+
+/// What COPYUID tells (RFC 4315 §3).
+fn copied_ranges(copied: &Copied) -> (Ranges, Ranges) {
+    (copied.from.iter().copied().collect(), copied.to.iter().copied().collect())
 }
 
 /// A STORE that was carried out.
@@ -146,16 +151,20 @@ impl Session {
             }
         };
         self.tell_but(uid, mention).await?;
+        if self.ended {
+            // The mailbox was deleted: nothing was stored.
+            return Err(No::nonexistent());
+        }
         if change.silent && !change.conditional {
             return Ok(());
         }
-        self.tell_flags(uid, change).await
+        self.tell_flags(change).await
     }
 
     /// The flags (or with a conditional silent STORE the MODSEQs, RFC 7162 §3.1.3) of the messages of a STORE. Where the
     /// view had to stay behind there are no MODSEQs to be told.
-    async fn tell_flags(&mut self, uid: bool, change: &Change) -> Result<(), No> {
-        let (condstore, with_uid) = (self.enabled.condstore, uid || self.enabled.qresync || self.enabled.rev2);
+    async fn tell_flags(&mut self, change: &Change) -> Result<(), No> {
+        let (condstore, with_uid) = (self.enabled.condstore, self.tells_uids());
         let Some(selected) = &self.selected else { return Ok(()) };
         let index = selected.view.index().clone();
         let newest: Arc<Index> = selected.ahead.clone().unwrap_or_else(|| index.clone());
@@ -219,30 +228,47 @@ impl Session {
         }
         let numbers = selected.numbers(uid, set)?;
         let index = selected.view.index().clone();
-        let from = selected.view.mailbox();
-        let to = self.find(&to).await?.ok_or_else(|| No::nonexistent().or_try_create())?;
-        if and_remove && to == from {
-            // Trap 11: what is moved onto itself gets new UIDs, is seen as new, and is moved again by the client.
-            return Err(No::refused(Code::Cannot, "The messages are in that mailbox already"));
+        let to = self.find(&to).await?.ok_or(Refusal::NoDestination)?;
+        let (copied, failed) = self.copy_in_pieces(&index, &numbers, to, and_remove).await;
+        if and_remove {
+            self.tell_moved(&copied);
         }
-        let copied = self.copy_in_pieces(&index, &numbers, to, and_remove).await.map_err(No::or_try_create)?;
-        self.end_copy(tag, &copied, and_remove).await
+        if let Some(no) = failed {
+            self.tell(true).await?;
+            return Err(no);
+        }
+        if and_remove {
+            return self.done_with_mod_seq(tag, "MOVE completed").await;
+        }
+        let (from, to) = copied_ranges(&copied);
+        let code = (!from.is_empty()).then_some(Code::CopyUid(copied.uid_validity, &from, &to));
+        self.done(tag, code, "COPY completed").await
+    }
+
+    /// RFC 6851 §4.3: the COPYUID of MOVE comes before the expunges; also where only some of the messages were moved.
+    fn tell_moved(&mut self, copied: &Copied) {
+        let (from, to) = copied_ranges(copied);
+        if !from.is_empty() {
+            let code = Some(Code::CopyUid(copied.uid_validity, &from, &to));
+            self.machine.writer().untagged(Status::Ok, code, "Moved");
+        }
     }
 
     /// Each piece is one job, so that nobody waits long behind it. A COPY that fails takes back what it did (RFC 9051
-    /// §6.4.7); a MOVE that fails leaves each message in one of the mailboxes (RFC 6851 §4.2).
+    /// §6.4.7); a MOVE that fails leaves each message in one of the mailboxes (RFC 6851 §4.2): what it moved is given,
+    /// too. Into the mailbox they are in, messages get new UIDs (§3.3); what came so is not moved again (trap 11).
     async fn copy_in_pieces(
         &mut self,
         index: &Index,
         numbers: &UidSet,
         to: MailboxId,
         and_remove: bool,
-    ) -> Result<Copied, No> {
+    ) -> (Copied, Option<No>) {
         let mut all = Copied::default();
         let uids: Vec<u32> = entries(index, numbers, 1).map(|(_, entry)| entry.uid.0).collect();
         for piece in uids.chunks(COPIED_AT_ONCE) {
-            let uids = piece.iter().copied().collect();
-            match self.selected()?.view.copy(uids, to, and_remove).await {
+            let Some(selected) = &self.selected else { break };
+            match selected.view.copy(piece.iter().copied().collect(), to, and_remove).await {
                 Ok(copied) => {
                     all.uid_validity = copied.uid_validity;
                     all.from.extend(copied.from);
@@ -252,11 +278,11 @@ impl Session {
                     if !and_remove {
                         self.take_back(to, &all).await;
                     }
-                    return Err(error.into());
+                    return (all, Some(error.into()));
                 }
             }
         }
-        Ok(all)
+        (all, None)
     }
 
     async fn take_back(&mut self, to: MailboxId, copied: &Copied) {
@@ -270,18 +296,5 @@ impl Session {
         if let Err(error) = outcome {
             tracing::warn!(%error, "half a COPY could not be taken back");
         }
-    }
-
-    /// RFC 4315 §3; RFC 6851 §4.3: the COPYUID of MOVE comes before the expunges.
-    async fn end_copy(&mut self, tag: &Tag, copied: &Copied, and_remove: bool) -> Result<(), No> {
-        let (from, to): (Ranges, Ranges) = (copied.from.iter().copied().collect(), copied.to.iter().copied().collect());
-        let code = (!copied.from.is_empty()).then_some(Code::CopyUid(copied.uid_validity, &from, &to));
-        if !and_remove {
-            return self.done(tag, code, "COPY completed").await;
-        }
-        if code.is_some() {
-            self.machine.writer().untagged(Status::Ok, code, "Moved");
-        }
-        self.done_with_mod_seq(tag, "MOVE completed").await
     }
 }

@@ -50,6 +50,7 @@ impl From<Refusal> for No {
         let code = match refusal {
             Refusal::NoAccount => Code::ContactAdmin,
             Refusal::NoMailbox => Code::NonExistent,
+            Refusal::NoDestination => Code::TryCreate,
             Refusal::Exists => Code::AlreadyExists,
             Refusal::UseTaken => Code::UseAttr,
             Refusal::BadName | Refusal::Inbox | Refusal::BelowItself => Code::Cannot,

@@ -232,7 +232,7 @@ async fn copy_and_move() {
         S: * FLAGS …
         S: a OK STORE completed
         C: b COPY 1 there
-        S: b NO [TRYCREATE] No such mailbox
+        S: b NO [TRYCREATE] …
         C: c CREATE there
         S: c OK [MAILBOXID (F…)] CREATE completed
         C: d COPY 1:2 there
@@ -271,13 +271,117 @@ async fn trap_11_copy_and_move_onto_itself_end() {
     c.play(
         r#"
         C: a UID MOVE 1:* INBOX
-        S: a NO [CANNOT] The messages are in that mailbox already
+        S: * OK [COPYUID … 1:2 3:4] Moved
+        S: * 2 EXPUNGE
+        S: * 1 EXPUNGE
+        S: * 2 EXISTS
+        S: a OK MOVE completed
         C: b UID COPY 1:* INBOX
         S: * 4 EXISTS
-        S: b OK [COPYUID … 1:2 3:4] COPY completed
+        S: b OK [COPYUID … 3:4 5:6] COPY completed
+        C: c UID FETCH 1:* EMAILID
+        S: * 1 FETCH (UID 3 EMAILID (M1))
+        S: * 2 FETCH (UID 4 EMAILID (M2))
+        S: * 3 FETCH (UID 5 EMAILID (M1))
+        S: * 4 FETCH (UID 6 EMAILID (M2))
+        S: c OK FETCH completed
         "#,
     )
     .await;
+    world.verify().await;
+}
+
+/// RFC 3501 §6.4.8, RFC 9051 §6.4.9
+#[tokio::test]
+async fn what_a_uid_command_leads_to_has_the_uid() {
+    let world = filled(4).await;
+    let mut c = world.inbox().await;
+    c.ask("STORE 1 +FLAGS.SILENT (\\Deleted)").await;
+    c.ask("EXPUNGE").await;
+    c.ask("SELECT INBOX (CONDSTORE)").await;
+    c.play(
+        r#"
+        C: a UID STORE 3 +FLAGS.SILENT (\Seen)
+        S: * 2 FETCH (UID 3 MODSEQ (…))
+        S: a OK STORE completed
+        C: b UID FETCH 4 BODY[TEXT]
+        S: * 3 FETCH (FLAGS (\Seen) UID 4 BODY[TEXT] {6}␍body␍)
+        S: * 3 FETCH (UID 4 FLAGS (\Seen) MODSEQ (…))
+        S: b OK FETCH completed
+        C: c STORE 1 +FLAGS.SILENT (\Seen)
+        S: * 1 FETCH (MODSEQ (…))
+        S: c OK STORE completed
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_is_stored_in_or_copied_from_a_mailbox_that_was_deleted() {
+    for (command, end) in [("STORE 1 +FLAGS (\\Flagged)", "S: a NO …"), ("UID COPY 1 INBOX", "S: a NO [NONEXISTENT] …")]
+    {
+        let world = filled(1).await;
+        let (mut c, mut other) = (world.inbox().await, world.client().await);
+        c.ask("CREATE Work").await;
+        c.ask("COPY 1 Work").await;
+        c.ask("SELECT Work").await;
+        other.ask("DELETE Work").await;
+        c.play(&format!("C: a {command}\nS: * BYE The mailbox was deleted by another session\n{end}")).await;
+        c.ended().await;
+    }
+}
+
+/// RFC 6851 §4.3: what was moved is told, though the rest could not be.
+#[tokio::test]
+async fn a_move_that_fails_half_way_tells_what_it_moved() {
+    let world = filled(1).await;
+    let mut c = world.inbox().await;
+    for _ in 0..11 {
+        c.ask("COPY 1:* INBOX").await;
+    }
+    // 2,048 messages, and UIDs for 2,000: the third piece fails.
+    let id: i64 =
+        c.ask("CREATE there").await[0].split("(F").nth(1).unwrap().split(')').next().unwrap().parse().unwrap();
+    world.use_up_uids(id, 2000).await;
+    c.send(b"a UID MOVE 1:* there\r\n").await;
+    c.play("S: * OK [COPYUID … 1:2000 …] Moved\nS: * 2000 EXPUNGE").await;
+    c.play("…\nS: * 1 EXPUNGE\nS: a NO [LIMIT] …\nC: b STATUS there (MESSAGES)\nS: * STATUS there (MESSAGES 2000)")
+        .await;
+    world.verify().await;
+}
+
+#[tokio::test]
+async fn mail_of_a_full_account_is_moved_and_inbox_renamed() {
+    let world = World::with(3 * MAIL.len() as u64, true).await;
+    let mut c = world.inbox().await;
+    for _ in 0..3 {
+        c.append("", MAIL).await;
+    }
+    c.play(
+        r#"
+        C: a COPY 1 Trash
+        S: a NO [OVERQUOTA] The mailbox is full
+        C: b MOVE 1 Trash
+        S: * OK [COPYUID … 1 1] Moved
+        S: * 1 EXPUNGE
+        S: b OK MOVE completed
+        "#,
+    )
+    .await;
+    world.set_quota(1).await;
+    c.play(
+        r#"
+        C: a MOVE 1 Trash
+        S: * OK [COPYUID … 2 2] Moved
+        S: * 1 EXPUNGE
+        S: a OK MOVE completed
+        C: b RENAME INBOX old
+        S: * 1 EXPUNGE
+        S: b OK RENAME completed
+        "#,
+    )
+    .await;
+    world.verify().await;
 }
 
 #[tokio::test]

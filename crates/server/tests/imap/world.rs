@@ -16,7 +16,7 @@ use mailbox::verbs::{self, NewEmail};
 use mailbox::{Flags, Mailboxes};
 use net::{CertFiles, ClientTls, Deadline, Roots, Stream, Tls, self_signed};
 use server::{Service, Services};
-use store::{Class, Lane, Options, Store};
+use store::{Class, Lane, Options, Sql, Store, params};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
@@ -147,6 +147,28 @@ impl World {
         let account = self.accounts[0];
         let work = move |tx: &mut store::Tx<'_>| verbs::email(tx, account, EmailId(id));
         self.services.mailboxes.store().read(work).await.unwrap().is_some()
+    }
+
+    pub async fn set_quota(&self, octets: u64) {
+        let account = self.accounts[0];
+        self.services.mailboxes.write(move |tx| verbs::set_quota(tx, account, octets)).await.unwrap();
+    }
+
+    /// The first user's mailbox has no more than `left` UIDs to give.
+    pub async fn use_up_uids(&self, mailbox: i64, left: u32) {
+        const SQL: Sql =
+            Sql { name: "use_up", text: "UPDATE mailbox SET uid_next = ?3 WHERE account = ?1 AND id = ?2" };
+        let (account, next) = (self.accounts[0], i64::from(u32::MAX - left));
+        self.services.mailboxes.write(move |tx| tx.execute(&SQL, params![account, mailbox, next])).await.unwrap();
+    }
+
+    /// Loses the last octets of the packs.
+    pub fn cut_packs(&self, octets: u64) {
+        for pack in std::fs::read_dir(self.dir.join("packs")).unwrap() {
+            let file = std::fs::File::options().write(true).open(pack.unwrap().path()).unwrap();
+            let length = file.metadata().unwrap().len();
+            file.set_len(length.saturating_sub(octets)).unwrap();
+        }
     }
 
     /// The tables are consistent.
