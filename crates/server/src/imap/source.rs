@@ -7,7 +7,7 @@ use mailbox::verbs::EmailRow;
 use memchr::memmem;
 use mime::transfer::Decoder;
 use mime::{Cached, Encoding, Indexer, Limits};
-use store::{BlobReader, Result, Store};
+use store::{BlobReader, Error, Result, Store};
 
 /// What is read at once.
 pub(super) const PIECE: u64 = 64 * 1024;
@@ -25,8 +25,10 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// # Errors
+    /// [`Error::Corrupt`] when this mail cannot be read; others may be.
     pub fn open(store: &Store, row: EmailRow) -> Result<Self> {
-        Ok(Source { blob: store.blob(row.blob)?, prefix: row.prefix })
+        Ok(Source { blob: store.blob(row.blob).map_err(of_this_mail)?, prefix: row.prefix })
     }
 
     /// Octets.
@@ -40,6 +42,9 @@ impl Source {
     }
 
     /// Appends the octets of a span, cut at the end.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when this mail cannot be read; others may be.
     pub fn read(&self, span: Range<u64>, out: &mut Vec<u8>) -> Result<()> {
         let split = self.prefix_len();
         if span.start < split {
@@ -47,7 +52,7 @@ impl Source {
             out.extend_from_slice(self.prefix.get(of_prefix).unwrap_or_default());
         }
         if span.end > split {
-            self.blob.read(span.start.saturating_sub(split), span.end - split, out)?;
+            self.blob.read(span.start.saturating_sub(split), span.end - split, out).map_err(of_this_mail)?;
         }
         Ok(())
     }
@@ -101,7 +106,15 @@ impl Source {
             return Ok(cached);
         }
         *again = self.index_anew()?;
-        Cached::new(again).ok_or_else(|| store::Error::Corrupt("a mail's index cannot be made".into()))
+        Cached::new(again).ok_or_else(|| Error::Corrupt("a mail's index cannot be made".into()))
+    }
+}
+
+/// A bad sector or a pack that was cut off is the trouble of one mail, not of the store.
+fn of_this_mail(error: Error) -> Error {
+    match error {
+        Error::Io(error) => Error::Corrupt(error),
+        other => other,
     }
 }
 

@@ -1,5 +1,7 @@
 //! FETCH: sections, partial ones, decoded ones; `\Seen`; large bodies; what is gone.
 
+use store::Lane;
+
 use crate::world::World;
 
 const PARTS: &str = "From: \"Smith, Ann\" <ann@elsewhere.test>\r\nTo: u0@x.test\r\nSubject: two parts\r\n\
@@ -202,6 +204,62 @@ async fn what_is_gone_cannot_be_read() {
         C: b NOOP
         S: * 2 EXPUNGE
         S: b OK Done
+        "#,
+    )
+    .await;
+}
+
+/// RFC 9051 §6.4.5: `\Seen` is what reading leads to, not what it needs.
+#[tokio::test]
+async fn a_mail_is_read_though_it_cannot_be_marked_as_seen() {
+    let world = World::new().await;
+    let mut c = world.inbox().await;
+    c.append("", "Subject: x\r\n\r\nbody\r\n").await;
+    let store = world.services.mailboxes.store();
+    // The writer has too much to do.
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let busy = store.write_with(Lane::Interactive, Vec::new(), move |_, _| {
+        wait.lock().unwrap().recv().ok();
+        Ok(())
+    });
+    let waiting: Vec<_> = (0..20_001).map(|_| store.write_with(Lane::Interactive, Vec::new(), |_, _| Ok(()))).collect();
+    c.play(
+        r#"
+        C: a FETCH 1 (FLAGS BODY[TEXT])
+        S: * 1 FETCH (FLAGS () BODY[TEXT] {6}␍body␍)
+        S: a OK FETCH completed
+        "#,
+    )
+    .await;
+    drop((go_on, waiting));
+    busy.await.unwrap();
+    let lines = c.ask("FETCH 1 (FLAGS BODY[TEXT])").await;
+    assert_eq!(lines[0], "* 1 FETCH (FLAGS (\\Seen) BODY[TEXT] {6}␍body␍)");
+}
+
+/// A disk with a bad sector, or a pack that was cut off: the others can be read.
+#[tokio::test]
+async fn a_mail_that_cannot_be_read_does_not_hide_the_others() {
+    let world = World::new().await;
+    let mut c = world.inbox().await;
+    c.append("", "Subject: first\r\n\r\nneedle\r\n").await;
+    let large = format!("Subject: second\r\n\r\n{}", "needle and hay\r\n".repeat(150_000));
+    c.append("", &large).await;
+    c.append("", "Subject: third\r\n\r\nneedle\r\n").await;
+    world.cut_packs(large.len() as u64 / 2);
+    c.play(
+        r#"
+        C: a FETCH 1:3 BODY.PEEK[HEADER]
+        S: * 1 FETCH (BODY[HEADER] {18}␍Subject: first␍␍)
+        S: * 2 FETCH (BODY[HEADER] {19}␍Subject: second␍␍)
+        S: a NO [CORRUPTION] Some of the messages cannot be read
+        C: b SEARCH BODY needle
+        S: * SEARCH 1 2
+        S: b OK SEARCH completed
+        C: c SEARCH BODY nothing
+        S: * SEARCH
+        S: c OK SEARCH completed
         "#,
     )
     .await;

@@ -162,28 +162,27 @@ impl Session {
             wanted.from = last.seq + 1;
         }
         if marks {
-            self.mark_seen(&mut items, &mut wanted.marked).await?;
+            self.mark_seen(&mut items, &mut wanted.marked).await;
         }
         Ok(Arc::new(items))
     }
 
-    async fn mark_seen(&mut self, items: &mut [Item], marked: &mut Vec<u32>) -> Result<(), No> {
-        let unseen = items.iter_mut().filter(|item| !item.entry.flags.has(Flags::SEEN));
-        let uids: UidSet = unseen
-            .map(|item| {
-                item.marked = true;
-                item.entry.flags = item.entry.flags.with(Flags::SEEN);
-                item.entry.uid.0
-            })
-            .collect();
-        if uids.is_empty() {
-            return Ok(());
+    /// Where that fails (the disk is full, say) the messages can be read all the same, and stay unseen.
+    async fn mark_seen(&mut self, items: &mut [Item], marked: &mut Vec<u32>) {
+        let unseen = |item: &&mut Item| !item.entry.flags.has(Flags::SEEN);
+        let uids: UidSet = items.iter_mut().filter(unseen).map(|item| item.entry.uid.0).collect();
+        let Some(selected) = self.selected.as_ref().filter(|_| !uids.is_empty()) else { return };
+        let (op, flags) = (FlagOp::Add, Flags::SEEN);
+        let request = StoreRequest { uids: uids.clone(), op, flags, keywords: Vec::new(), unchanged_since: None };
+        if let Err(error) = selected.view.store_flags(request).await {
+            tracing::warn!(%error, "messages that are read could not be marked as seen");
+            return;
+        }
+        for item in items.iter_mut().filter(unseen) {
+            item.marked = true;
+            item.entry.flags = item.entry.flags.with(Flags::SEEN);
         }
         marked.extend(uids.iter());
-        let (op, flags) = (FlagOp::Add, Flags::SEEN);
-        let request = StoreRequest { uids, op, flags, keywords: Vec::new(), unchanged_since: None };
-        self.selected()?.view.store_flags(request).await?;
-        Ok(())
     }
 
     /// Reads the next batch of a chunk; nothing for one that is empty.

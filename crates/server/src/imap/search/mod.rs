@@ -23,6 +23,14 @@ const CHUNK: usize = 2000;
 /// What was found: message numbers, rising.
 type Found = Vec<u32>;
 
+/// Does a large mail match? Others get their turn between its pieces.
+async fn search_large(mut large: Box<reader::Large>, program: &Program) -> store::Result<bool> {
+    while large.step(program)? {
+        tokio::task::yield_now().await;
+    }
+    Ok(large.matches(program))
+}
+
 impl Session {
     pub(super) async fn search(&mut self, tag: &Tag, uid: bool, search: Search) -> Result<(), No> {
         let with_mod_seq = search.program.keys().any(|key| matches!(key, SearchKey::ModSeq(_)));
@@ -88,12 +96,13 @@ impl Session {
             let read = self.store_below().read(move |tx| reader.read(tx, &rest[from..])).await?;
             found.extend(read.found);
             from += read.done;
-            let Some(mut large) = read.large else { continue };
-            while large.step(program)? {
-                tokio::task::yield_now().await;
-            }
+            let Some(large) = read.large else { continue };
             let seq = large.seq;
-            found.extend(large.matches(program).then_some(seq));
+            match search_large(large, program).await {
+                Ok(matches) => found.extend(matches.then_some(seq)),
+                // One mail that cannot be read does not hide the others.
+                Err(error) => tracing::error!(seq, %error, "a mail cannot be read"),
+            }
         }
         Ok(())
     }
