@@ -113,6 +113,8 @@ class Server:
         self.process: subprocess.Popen | None = None
         # What its processes have in their environment beside ours.
         self.env: dict[str, str] = {}
+        # A command that runs `postroom serve` in its own place: ["prlimit", …].
+        self.through: list[str] = []
         self._next = 0
         self.certificate: Path | None = None
         listen = "\n".join(f'{name} = "{self.address}:{port}"' for name, port in self.ports.items())
@@ -136,7 +138,8 @@ class Server:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([BINARY, "serve", "--config", self.config], stdin=subprocess.DEVNULL,
+            command = [*self.through, BINARY, "serve", "--config", self.config]
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
                                             stdout=subprocess.PIPE, stderr=log, env={**os.environ, **self.env})  # fmt: skip
         os.set_blocking(self.process.stdout.fileno(), False)
         seen = b""

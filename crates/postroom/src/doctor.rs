@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::admin::{Answer, Request};
 use crate::cli::CliError;
 use crate::config::Config;
-use crate::{acme, certificates, cli, control};
+use crate::{acme, certificates, cli, control, descriptors};
 
 /// How long a look-up may take.
 const DNS: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ enum Finding {
 /// # Errors
 /// When the runtime cannot be started.
 pub fn run(config: &Config, offline: bool) -> Result<Answer, CliError> {
-    let mut findings = vec![data_directory(config), server(config)];
+    let mut findings = vec![data_directory(config), server(config), open_files()];
     findings.extend(config.tls.0.iter().map(|tls| key_file(&tls.key)));
     findings.extend(certificates(config));
     if !offline {
@@ -50,6 +50,15 @@ fn data_directory(config: &Config) -> Finding {
             Finding::Doubt(format!("data directory {dir} can be read by others: chmod 700 {dir}"))
         }
         Ok(_) => Finding::Good(format!("data directory {dir} is private")),
+    }
+}
+
+/// A server that is started as we were may have as many.
+fn open_files() -> Finding {
+    let descriptors = descriptors::raise();
+    match descriptors::few(descriptors) {
+        Some(few) => Finding::Doubt(few),
+        None => Finding::Good(format!("{descriptors} open files make room for the connections")),
     }
 }
 

@@ -13,6 +13,7 @@ mod compact;
 mod config;
 mod control;
 mod credential;
+mod descriptors;
 mod doctor;
 mod guide;
 mod house;

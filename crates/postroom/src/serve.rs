@@ -20,12 +20,10 @@ use crate::compact;
 use crate::config::{Config, SmarthostConfig};
 use crate::house::House;
 use crate::watch::Watch;
-use crate::{control, privileges};
+use crate::{control, descriptors, privileges};
 
 /// Our number among the servers of one store: so far there is one.
 const NODE: u32 = 1;
-/// Connections in all; one that idles costs little.
-const CONNECTIONS: usize = 50_000;
 /// Connections from one peer that is neither of this machine nor trusted.
 const PER_PEER: usize = 100;
 /// How long sessions get to end by themselves.
@@ -36,8 +34,12 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// # Errors
 /// In words for the administrator: what could not be opened, and why.
 pub async fn run(config: Config) -> Result<(), String> {
+    let descriptors = descriptors::raise();
+    if let Some(few) = descriptors::few(descriptors) {
+        tracing::warn!("{few}");
+    }
     // Ports below 1024 are root's, and nothing else is done as root. Who connects from now on waits for us.
-    let caps = caps(&config);
+    let caps = caps(&config, descriptors::connections(descriptors));
     let mut doors = doors(&config, &caps, |addr| matches!(addr, ListenAddr::Tcp(_)))?;
     privileges::give_up(&config)?;
     doors.extend(self::doors(&config, &caps, |addr| matches!(addr, ListenAddr::Unix(_)))?);
@@ -187,10 +189,10 @@ fn addresses(config: &Config) -> impl Iterator<Item = (&ListenAddr, Behind)> {
 }
 
 /// One count for all listeners: descriptors are the process's.
-fn caps(config: &Config) -> Caps {
+fn caps(config: &Config, connections: usize) -> Caps {
     let mut uncapped = cidrs(&config.network.trusted);
     uncapped.extend(["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse::<Cidr>().ok()));
-    Caps::new(CONNECTIONS, PER_PEER, uncapped)
+    Caps::new(connections, PER_PEER, uncapped)
 }
 
 fn options(config: &Config, caps: &Caps, behind: Behind) -> ListenOptions {
