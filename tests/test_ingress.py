@@ -21,6 +21,16 @@ def from_elsewhere(server, port: str = "smtp", address: str = "192.0.2.7"):
     return smtp
 
 
+def test_a_stranger_is_told_how_much_a_connection_takes(server, make_server):
+    with server.connect("smtp") as smtp:
+        smtp.reply()
+        assert "MAILMAX" not in smtp.ask("EHLO client.test", "250")
+    proxied = make_server(proxied=True)
+    proxied.start()
+    with from_elsewhere(proxied) as smtp:
+        assert "LIMITS RCPTMAX=1000 MAILMAX=1000" in smtp.ask("EHLO client.test", "250")
+
+
 def test_trap_19_strangers_are_offered_no_reports(make_server):
     server = make_server(proxied=True)
     server.start()

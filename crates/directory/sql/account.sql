@@ -35,3 +35,22 @@ UPDATE account SET credential_version = credential_version + 1 WHERE id = ?1 RET
 -- in; failing that a disabled one; failing that an administrator of another organisation, because somebody has to.
 SELECT id, quota FROM account WHERE administrator <> 0
 ORDER BY organisation <> ?1, disabled, id LIMIT 1;
+
+-- name: sent_since
+-- What an account has sent in the day that is not over; ?2 is a day ago, ?3 now.
+SELECT recipients FROM account_sent WHERE account = ?1 AND since > ?2 AND since <= ?3;
+
+-- name: sent_add
+-- A new day begins with the first mail after the last is over (or lies in the future: the clock was wrong). ?2 recipients
+-- more, ?3 now, ?4 a day ago. The row is locked, so mails of several sessions count one after another.
+INSERT INTO account_sent (account, since, recipients) VALUES (?1, ?3, ?2)
+ON CONFLICT (account) DO UPDATE SET
+    recipients = excluded.recipients
+        + CASE WHEN account_sent.since > ?4 AND account_sent.since <= excluded.since THEN account_sent.recipients ELSE 0 END,
+    since = CASE WHEN account_sent.since > ?4 AND account_sent.since <= excluded.since THEN account_sent.since
+        ELSE excluded.since END
+RETURNING recipients;
+
+-- name: sent_remove
+-- With its account.
+DELETE FROM account_sent WHERE account = ?1;

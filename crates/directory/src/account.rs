@@ -159,6 +159,7 @@ pub fn remove_account(tx: &mut Tx<'_>, id: AccountId) -> Result<()> {
         address::remove_row(tx, &own)?;
     }
     credential::remove_all(tx, id)?;
+    tx.execute(&sql::SENT_REMOVE, params![id])?;
     tx.execute(&sql::REMOVE, params![id])?;
     Changed::Account(id).publish(tx);
     Ok(())

@@ -40,6 +40,7 @@
 
 mod account;
 mod address;
+mod allowance;
 mod app_password;
 mod backoff;
 mod cache;
@@ -68,6 +69,7 @@ pub use account::{
     remove_account,
 };
 pub use address::{AddressEntry, Route, address, addresses, canonical, change_address, create_address, remove_address};
+pub use allowance::{DAILY, allowance, spend, spent};
 pub use changed::Changed;
 pub use converse::{Channel, Conversation, Turn};
 pub use credential::{

@@ -36,6 +36,9 @@ pub(crate) mod account {
         REMOVE = "account_remove",
         NEXT_VERSION = "account_next_version",
         POSTMASTER = "account_postmaster",
+        SENT_SINCE = "sent_since",
+        SENT_ADD = "sent_add",
+        SENT_REMOVE = "sent_remove",
     }
 }
 

@@ -6,7 +6,7 @@ use store::Migrations;
 ///
 /// Ids come from `directory_counter`, inside the transaction that uses them, so that both engines number alike and no
 /// id is ever given twice. Addresses are kept as [`crate::canonical`] writes them.
-pub const MIGRATIONS: Migrations = Migrations { owner: "directory", steps: &[FIRST] };
+pub const MIGRATIONS: Migrations = Migrations { owner: "directory", steps: &[FIRST, ALLOWANCE] };
 
 const FIRST: &str = "
 CREATE TABLE directory_counter (name {text} PRIMARY KEY, last {int} NOT NULL) {table};
@@ -77,4 +77,13 @@ CREATE TABLE credential (
     last_used {int},
     PRIMARY KEY (account, id)
 ) {clustered};
+";
+
+/// A row an account that ever wrote to other hosts; written with each such mail, so it is narrow and apart.
+const ALLOWANCE: &str = "
+CREATE TABLE account_sent (
+    account {int} PRIMARY KEY,
+    since {int} NOT NULL,
+    recipients {int} NOT NULL
+) {table};
 ";

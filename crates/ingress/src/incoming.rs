@@ -27,7 +27,15 @@ impl Ingress {
             let text = format!("You may not send as {from}: it is not an address of yours");
             return Err(Error::new(Reply::new(553, 7, 1, text)));
         }
-        Ok(Incoming { ingress: self.clone(), origin, mail, recipients: Vec::new(), reach: 0, body: State::Awaited })
+        Ok(Incoming {
+            ingress: self.clone(),
+            origin,
+            mail,
+            recipients: Vec::new(),
+            reach: 0,
+            allowance: None,
+            body: State::Awaited,
+        })
     }
 
     /// A recipient's address, and where that leads. `<postmaster>`, and postmaster and abuse at our own host name, from
@@ -59,6 +67,8 @@ pub struct Incoming {
     recipients: Vec<Recipient>,
     /// How many accounts and addresses elsewhere they lead to.
     reach: usize,
+    /// How many more on other hosts the account may write to today, once that was asked.
+    allowance: Option<u32>,
     body: State,
 }
 
@@ -104,9 +114,12 @@ impl Incoming {
     /// One recipient more.
     ///
     /// # Errors
-    /// 550 5.1.1 nobody of that address; 550 5.7.1 not ours, and the sender has no right to relay; 451 4.7.1 the sender has
-    /// written to too many others today; 452 4.2.2 no room; 452 4.5.3 too many; 451 when the directory does not answer.
+    /// 550 5.1.1 nobody of that address; 550 5.7.1 not ours, and the sender has no right to relay; 451 4.7.1 the account has
+    /// written to too many others today, or the stranger's network to too many of ours within the hour; 452 4.2.2 no room; 452 4.5.3 too many; 451 when the directory does not answer.
     pub async fn recipient(&mut self, rcpt: &Rcpt) -> Result<()> {
+        if let Some(ip) = self.origin.stranger() {
+            self.ingress.pace.one_more(ip, self.ingress.now())?;
+        }
         let nobody = || Error::new(Reply::new(550, 1, 1, "No such user here"));
         let (address, resolution) = self.ingress.resolve(&rcpt.to).await?.ok_or_else(nobody)?;
         let (found, ours) = match resolution {
@@ -120,10 +133,7 @@ impl Incoming {
             Resolution::Unknown => return Err(nobody()),
         };
         self.check_room(&found).await?;
-        if let Some(account) = self.origin.account() {
-            let now = self.ingress.now();
-            found.remote.iter().try_for_each(|_| self.ingress.spent.one_more(account, now))?;
-        }
+        self.check_allowance(found.remote.len()).await?;
         let reach = self.reach + found.local.len() + found.remote.len();
         if reach > REACH {
             return Err(Error::new(Reply::new(452, 5, 3, "Too many recipients: send the others another mail")));
@@ -131,6 +141,21 @@ impl Incoming {
         self.reach = reach;
         let (notify, original) = (rcpt.notify, rcpt.original.clone());
         self.recipients.push(Recipient { address, notify, original, found, ours });
+        Ok(())
+    }
+
+    /// Whether the account may write to so many more on other hosts. They are counted when the mail is accepted.
+    async fn check_allowance(&mut self, elsewhere: usize) -> Result<()> {
+        let (Some(account), 1..) = (self.origin.account(), elsewhere) else { return Ok(()) };
+        let left = match self.allowance {
+            Some(left) => left,
+            None => {
+                let now = self.ingress.now();
+                self.ingress.directory.store().read(move |tx| directory::allowance(tx, account, now)).await?
+            }
+        };
+        let wanted = u32::try_from(elsewhere).unwrap_or(u32::MAX);
+        self.allowance = Some(left.checked_sub(wanted).ok_or_else(directory::spent)?);
         Ok(())
     }
 
@@ -218,6 +243,7 @@ impl Incoming {
         let staged = vec![body.stager.finish()?];
         let work = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
             let blob = *blobs.first().ok_or(store::Error::Closed)?;
+            plan.spend(tx, now)?;
             let kept = plan.deliver(tx, blob, &index, now)?;
             plan.enqueue(tx, blob, &kept, now)?;
             Ok(kept)

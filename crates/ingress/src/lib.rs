@@ -10,6 +10,7 @@ mod append;
 mod header;
 mod incoming;
 mod outgoing;
+mod pace;
 mod plan;
 mod trace;
 
@@ -23,8 +24,7 @@ use trust::Keys;
 
 pub use append::{Appended, Appending};
 pub use incoming::Incoming;
-pub use outgoing::DAILY;
-use outgoing::Spent;
+use pace::Pace;
 pub use trace::{Origin, Protocol};
 
 /// The way in. Cheap to clone.
@@ -35,13 +35,13 @@ pub struct Ingress {
     queue: Queue,
     keys: Keys,
     hostname: Arc<str>,
-    spent: Arc<Spent>,
+    pace: Arc<Pace>,
 }
 
 impl Ingress {
     /// `hostname` is our name in `Received` and in the Message-IDs we make.
     pub fn new(directory: Directory, mailboxes: Mailboxes, queue: Queue, keys: Keys, hostname: &str) -> Self {
-        Ingress { directory, mailboxes, queue, keys, hostname: hostname.into(), spent: Arc::default() }
+        Ingress { directory, mailboxes, queue, keys, hostname: hostname.into(), pace: Arc::default() }
     }
 
     /// The clock.

@@ -1,44 +1,12 @@
-//! What leaves the house again: who vouches for it, and how much of it an account may send.
+//! What leaves the house again: in whose name, and who vouches for it.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
-use base::{AccountId, Address, Error, Reply, Result, Timestamp};
+use base::{AccountId, Address, Error, Reply, Result};
 use mime::address::{self, Entry};
 use mime::header;
 
 use crate::{Ingress, Origin};
-
-/// Recipients on other hosts that an account may write to within a day. People need far less; who has stolen a password
-/// wants far more.
-pub const DAILY: u32 = 2000;
-const DAY: i64 = 24 * 3600 * 1000;
-
-/// What each account has spent of its day.
-#[derive(Default)]
-pub(crate) struct Spent(Mutex<HashMap<AccountId, (Timestamp, u32)>>);
-
-impl Spent {
-    /// Counts a recipient more.
-    ///
-    /// # Errors
-    /// 451 4.7.1 when the day's are spent.
-    pub(crate) fn one_more(&self, account: AccountId, now: Timestamp) -> Result<()> {
-        let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, n) = spent.entry(account).or_insert((now, 0));
-        if now.0 - since.0 >= DAY {
-            (*since, *n) = (now, 0);
-        }
-        if *n >= DAILY {
-            let text =
-                format!("This account has written to {DAILY} recipients elsewhere within a day, and may do no more");
-            return Err(Error::new(Reply::new(451, 7, 1, text)));
-        }
-        *n += 1;
-        Ok(())
-    }
-}
 
 /// Who a header says wrote a mail, and sent it (RFC 5322 §3.6.2).
 #[derive(Default)]
@@ -180,17 +148,5 @@ mod tests {
             let author = Author::of(format!("{from}\r\n").as_bytes());
             assert!(author.from.iter().chain(&author.sender).any(|n| n.domain == "x.test"), "{from}");
         }
-    }
-
-    #[test]
-    fn a_stolen_password_is_good_for_so_many_mails_a_day() {
-        let (spent, me, now) = (Spent::default(), AccountId(1), Timestamp(0));
-        for _ in 0..DAILY {
-            spent.one_more(me, now).unwrap();
-        }
-        let refused = spent.one_more(me, Timestamp(DAY - 1)).unwrap_err();
-        assert_eq!(refused.reply().to_string()[..9], *"451 4.7.1");
-        spent.one_more(AccountId(2), now).unwrap();
-        spent.one_more(me, Timestamp(DAY)).unwrap();
     }
 }

@@ -102,6 +102,16 @@ impl Plan {
         self.recipients.iter().all(|r| r.refusal.is_some()).then(refusals)
     }
 
+    /// Counts what the account writes to other hosts.
+    ///
+    /// # Errors
+    /// 451 4.7.1 when that is more than a day's.
+    pub(crate) fn spend(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
+        let elsewhere: usize = self.recipients.iter().map(|r| r.remote.len()).sum();
+        let (Some(account), 1..) = (self.account, elsewhere) else { return Ok(()) };
+        directory::spend(tx, account, u32::try_from(elsewhere).unwrap_or(u32::MAX), now)
+    }
+
     /// Puts the copies into mailboxes.
     pub(crate) fn deliver(&self, tx: &mut Tx<'_>, blob: BlobId, index: &[u8], now: Timestamp) -> Result<Kept> {
         let one = |tx: &mut Tx<'_>, c: &Copy| {

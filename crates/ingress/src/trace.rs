@@ -55,6 +55,12 @@ impl Origin {
         self.signed_in.is_some() || (self.trusted && self.protocol != Protocol::Lmtp)
     }
 
+    /// The address of a peer who has no right but to bring mail for us, and is not on this machine.
+    pub(crate) fn stranger(&self) -> Option<IpAddr> {
+        let near = self.may_relay() || self.protocol == Protocol::Lmtp;
+        self.ip.filter(|ip| !near && !ip.to_canonical().is_loopback())
+    }
+
     /// The `Received` field (RFC 5321 §4.4). `to` only when there is one recipient: others' addresses are nobody's
     /// business. Of who signed in it says neither the address nor the name: programs put their address into EHLO too.
     pub(crate) fn received(&self, hostname: &str, to: Option<&Address>, now: Timestamp) -> String {

@@ -476,12 +476,61 @@ async fn what_the_bytes_are_is_seen_not_believed() {
 #[tokio::test]
 async fn a_days_fill_of_recipients_elsewhere() {
     let w = World::new().await;
-    let mut incoming = w.ingress.start(Arc::new(w.signed_in()), from("me@example.test")).await.unwrap();
-    for n in 0..ingress::DAILY {
-        incoming.recipient(&to(&format!("u{n}@b.test"))).await.unwrap();
+    let others = |n| (0..n).map(|n| to(&format!("u{n}@b.test"))).collect::<Vec<_>>();
+    // What was not accepted does not count.
+    for _ in 0..3 {
+        let mut gone = w.ingress.start(Arc::new(w.signed_in()), from("me@example.test")).await.unwrap();
+        for rcpt in others(1000) {
+            gone.recipient(&rcpt).await.unwrap();
+        }
     }
+    // Two sessions at once: each may name them, and only one mail is accepted.
+    let mut racing = w.ingress.start(Arc::new(w.signed_in()), from("me@example.test")).await.unwrap();
+    racing.recipient(&to("late@b.test")).await.unwrap();
+    w.send(w.signed_in(), from("me@example.test"), &others(1000), BODY).await;
+    w.send(w.signed_in(), from("me@example.test"), &others(1000), BODY).await;
+    let refused = racing.commit().await.unwrap_err();
+    assert!(refused.reply().to_string().starts_with("451 4.7.1 This account has written to 2000"));
+    assert_eq!(w.queue().await.len(), 2);
+    // Who comes after knows at RCPT, also after a restart; mail at home goes on.
+    let again = Directory::open(w.store.clone(), Arc::new(Still), system_random).await.unwrap();
+    let mailboxes = Mailboxes::new(w.store.clone(), Arc::new(Still));
+    let queue = Queue::open(&w.store, 1, NOW).await.unwrap();
+    let ingress = Ingress::new(again, mailboxes, queue, Keys::new(w.store.clone()), "mx.example.test");
+    let mut incoming = ingress.start(Arc::new(w.signed_in()), from("me@example.test")).await.unwrap();
     let refused = incoming.recipient(&to("one@b.test")).await.unwrap_err();
     assert!(refused.reply().to_string().starts_with("451 4.7.1 This account has written to 2000"));
-    // Mail at home goes on.
     incoming.recipient(&to("boss@other.test")).await.unwrap();
+    // Tomorrow is another day, and so is a day that has not come yet.
+    let (me, day) = (w.me, 24 * 3600 * 1000);
+    for later in [NOW.0 + day, NOW.0 - 1] {
+        let spend = move |tx: &mut Tx<'_>| {
+            assert_eq!(directory::allowance(tx, me, Timestamp(later))?, directory::DAILY);
+            directory::spend(tx, me, 5, Timestamp(later))?;
+            directory::allowance(tx, me, Timestamp(later + day - 1))
+        };
+        assert_eq!(w.store.write(spend).await.unwrap(), directory::DAILY - 5);
+    }
+}
+
+#[tokio::test]
+async fn strangers_of_one_network_name_so_many_an_hour() {
+    let w = World::new().await;
+    let named = async |origin: Origin| {
+        let mut incoming = w.ingress.start(Arc::new(origin), from("a@b.test")).await.unwrap();
+        incoming.recipient(&to("nobody@example.test")).await.unwrap_err().reply().to_string()
+    };
+    for _ in 0..10_000 {
+        assert!(named(w.stranger()).await.starts_with("550 5.1.1 "));
+    }
+    assert!(named(w.stranger()).await.starts_with("451 4.7.1 Your network "));
+    let ip = Some([127, 0, 0, 1].into());
+    let lmtp = Protocol::Lmtp;
+    for other in [
+        Origin { trusted: true, ..w.stranger() },
+        Origin { protocol: lmtp, ..w.stranger() },
+        Origin { ip, ..w.stranger() },
+    ] {
+        assert!(named(other).await.starts_with("550 5.1.1 "));
+    }
 }

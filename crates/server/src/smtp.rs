@@ -20,6 +20,8 @@ use crate::{HANDSHAKE, Services};
 const COMMAND: Duration = Duration::from_secs(300);
 /// So many refused sign-ins, and the connection is closed: who guesses must come again (trap 28).
 const GUESSES: u8 = 5;
+/// Mails in one connection of somebody who is neither on this machine nor trusted; the next hears 421 and connects again.
+const MAILS: u32 = 1000;
 /// Within a mail: for a command, and for the next octets of a body.
 const WITHIN: Duration = Duration::from_secs(180);
 
@@ -41,6 +43,7 @@ fn config(services: &Services, role: Role, from: &Stream) -> Config {
     config.starttls = true;
     config.requiretls = true;
     config.bare_line_ends = BareLineEnds::Reject;
+    config.max_messages = if services.is_near(from) { None } else { Some(MAILS) };
     // Trap 19: a report of success goes to a sender nobody has proved. A host that is not offered DSN tells its user itself
     // that the mail was relayed (RFC 3461 §5.2.2).
     config.dsn = role != Role::Mx || services.is_near(from);

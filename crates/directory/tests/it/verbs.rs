@@ -175,3 +175,22 @@ async fn changes_made_at_once_do_not_contradict_each_other() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_day_of_sending_begins_with_its_first_mail() {
+    for w in World::each().await {
+        let (jane, day) = (w.account("jane@x.test").await, 24 * 3600 * 1000);
+        let work = move |tx: &mut store::Tx<'_>| {
+            let left = |tx: &mut store::Tx<'_>, at| directory::allowance(tx, jane, base::Timestamp(at));
+            directory::spend(tx, jane, 10, base::Timestamp(1))?;
+            directory::spend(tx, jane, 5, base::Timestamp(day))?;
+            assert_eq!((left(tx, day)?, left(tx, day + 1)?, left(tx, 0)?), (DAILY - 15, DAILY, DAILY));
+            directory::spend(tx, jane, 1, base::Timestamp(day + 1))?;
+            assert_eq!(left(tx, day + 1)?, DAILY - 1);
+            directory::remove_account(tx, jane)?;
+            assert_eq!(left(tx, day + 1)?, DAILY);
+            Ok(())
+        };
+        w.store.write(work).await.unwrap();
+    }
+}
