@@ -1,11 +1,12 @@
 //! One connection to a next hop: the wire machine bound to a socket. Called by the workers of [`crate::worker`]; it knows
-//! nothing of the queue. Every step has its deadline, so that a dead peer frees its slot (trap 20).
+//! nothing of the queue but how it is told. Every step has its deadline, so that a dead peer frees its slot (trap 20).
 
 use std::io;
 use std::time::Duration;
 
 use base::Reply;
 use net::{ClientTls, Deadline, Dialer, Stream, with_deadline};
+use queue::Said;
 use smtp::client::{Client, Config, End, Event, Stage, Unable, Verdict};
 use smtp::{Mail, Rcpt};
 use store::BlobReader;
@@ -17,6 +18,11 @@ use crate::route::Target;
 const CONNECT: Duration = Duration::from_secs(30);
 const HANDSHAKE: Duration = Duration::from_secs(60);
 const CLOSE: Duration = Duration::from_secs(2);
+/// For all answers of a mail but the last, whose time is its own; each has time besides (RFC 5321 §4.5.3.2), but not as
+/// often as there are recipients.
+const TRANSACTION: Duration = Duration::from_secs(30 * 60);
+/// Octets of a body that a peer takes in a second, at least.
+const PACE: u64 = 500;
 /// After a write failed: how long to look for a word that explains it.
 const LAST_WORD: Duration = Duration::from_secs(1);
 /// Octets of a body that are on their way at once.
@@ -34,6 +40,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) login: Option<(&'a str, &'a str)>,
     /// A host of that name is this server (trap 18).
     pub(crate) not_ourselves: bool,
+    /// For all of the way.
+    pub(crate) deadline: Deadline,
 }
 
 /// TLS on a connection.
@@ -53,9 +61,9 @@ pub(crate) enum Tls<'a> {
 #[derive(Debug)]
 pub(crate) enum NoWay {
     /// What all mail for this host is answered.
-    Refused(Reply),
+    Refused(Said),
     /// The host offers TLS and fails at it: it may be had without.
-    TlsFailed(Reply),
+    TlsFailed(Said),
     /// The host is this server.
     Ourselves,
 }
@@ -69,6 +77,8 @@ pub(crate) struct Connection {
     used: usize,
     host: String,
     mails: u32,
+    /// The end of what is being done: of the way here, then of a mail.
+    budget: Deadline,
 }
 
 /// A mail to be sent: envelope and bytes.
@@ -93,8 +103,8 @@ impl Connection {
     /// Connects, introduces itself, starts TLS and signs in as `terms` say.
     pub(crate) async fn open(dialer: &Dialer, target: &Target, terms: &Terms<'_>) -> Result<Self, NoWay> {
         let to = (target.ip, target.port).into();
-        let dialled = dialer.dial(to, None, Deadline::after(CONNECT)).await;
-        let mut stream = dialled.map_err(|e| NoWay::Refused(unreachable(target, &e)))?;
+        let dialled = dialer.dial(to, None, Deadline::after(CONNECT).min(terms.deadline)).await;
+        let mut stream = dialled.map_err(|e| NoWay::Refused(ours(unreachable(target, &e))))?;
         if terms.not_ourselves && stream.local().is_some_and(|local| local.ip() == target.ip) {
             return Err(NoWay::Ourselves);
         }
@@ -105,14 +115,17 @@ impl Connection {
         };
         let mut client = Client::new(config);
         if let Tls::First(tls) = terms.tls {
-            let handshake = stream.upgrade_client(tls, &target.host, b"", Deadline::after(HANDSHAKE)).await;
-            stream = handshake.map_err(|e| NoWay::Refused(no_tls(target, &e)))?;
+            let handshake =
+                stream.upgrade_client(tls, &target.host, b"", Deadline::after(HANDSHAKE).min(terms.deadline)).await;
+            stream = handshake.map_err(|e| NoWay::Refused(ours(no_tls(target, &e))))?;
             client.tls_started();
         }
-        let host = target.host.clone();
-        let mut connection = Connection { stream, client, input: Vec::new(), used: 0, host, mails: 0 };
+        let (host, budget) = (target.host.clone(), terms.deadline);
+        let mut connection = Connection { stream, client, input: Vec::new(), used: 0, host, mails: 0, budget };
         connection.expect_ready().await?;
-        if terms.not_ourselves && connection.client.peer().name.eq_ignore_ascii_case(terms.hostname) {
+        // A name without a dot, like `localhost`, is anybody's.
+        let same = connection.client.peer().name.eq_ignore_ascii_case(terms.hostname) && terms.hostname.contains('.');
+        if terms.not_ourselves && same {
             connection.close().await;
             return Err(NoWay::Ourselves);
         }
@@ -151,32 +164,35 @@ impl Connection {
             Tls::IfOffered(tls) => (tls, false),
             Tls::Demanded(tls) => (tls, true),
         };
-        let failed = |reply| if demanded { NoWay::Refused(reply) } else { NoWay::TlsFailed(reply) };
+        let failed = |said| if demanded { NoWay::Refused(said) } else { NoWay::TlsFailed(said) };
         if self.client.starttls().is_err() {
             let reply = if terms.require_tls { Unable::RequireTls.reply() } else { passing(Unable::StartTls) };
-            return Err(NoWay::Refused(reply));
+            return Err(NoWay::Refused(ours(reply)));
         }
         match self.event().await {
             Event::StartTls => {}
             Event::TlsRefused(_) if !demanded => return Ok(self),
-            Event::TlsRefused(reply) => return Err(NoWay::Refused(later(&self.host, "refuses TLS", &reply))),
+            Event::TlsRefused(reply) => return Err(NoWay::Refused(ours(later(&self.host, "refuses TLS", &reply)))),
             event => return Err(failed(ended(&self.host, event))),
         }
-        let Connection { stream, mut client, host, .. } = self;
-        let stream = stream.upgrade_client(tls, &target.host, b"", Deadline::after(HANDSHAKE)).await;
-        let stream = stream.map_err(|e| failed(no_tls(target, &e)))?;
+        let Connection { stream, mut client, host, budget, .. } = self;
+        let stream =
+            stream.upgrade_client(tls, &target.host, b"", Deadline::after(HANDSHAKE).min(terms.deadline)).await;
+        let stream = stream.map_err(|e| failed(ours(no_tls(target, &e))))?;
         client.tls_started();
-        let mut connection = Connection { stream, client, input: Vec::new(), used: 0, host, mails: 0 };
+        let mut connection = Connection { stream, client, input: Vec::new(), used: 0, host, mails: 0, budget };
         connection.expect_ready().await?;
         Ok(connection)
     }
 
     async fn sign_in(&mut self, user: &str, password: &str) -> Result<(), NoWay> {
-        self.client.sign_in(user, password).map_err(|unable| NoWay::Refused(passing(unable)))?;
+        self.client.sign_in(user, password).map_err(|unable| NoWay::Refused(ours(passing(unable))))?;
         match self.event().await {
             Event::Authenticated => Ok(()),
             // Our setting, not the mail, is at fault: it stays in the queue until the administrator sees to it.
-            Event::AuthRefused(reply) => Err(NoWay::Refused(later(&self.host, "does not let us sign in", &reply))),
+            Event::AuthRefused(reply) => {
+                Err(NoWay::Refused(ours(later(&self.host, "does not let us sign in", &reply))))
+            }
             event => Err(NoWay::Refused(ended(&self.host, event))),
         }
     }
@@ -193,7 +209,8 @@ impl Connection {
     /// # Errors
     /// [`Unable`] names what the peer lacks for it; the connection is as good as before.
     pub(crate) async fn send(&mut self, letter: Letter<'_>) -> Result<Sent, Unable> {
-        let reused = self.mails > 0;
+        let (reused, body) = (self.mails > 0, Duration::from_secs(letter.mail.size.unwrap_or(0) / PACE));
+        self.budget = Deadline::after(TRANSACTION + body);
         self.client.send(letter.mail, letter.rcpts)?;
         self.mails += 1;
         let mut unreadable = None;
@@ -247,6 +264,7 @@ impl Connection {
     /// Says goodbye.
     pub(crate) async fn close(mut self) {
         self.client.quit();
+        self.budget = Deadline::after(Stage::Quit.timeout());
         if self.client.stage() == Stage::Quit {
             while !matches!(self.event().await, Event::Closed(_)) {}
         }
@@ -255,21 +273,37 @@ impl Connection {
 
     /// Sends what is to be sent and reads until something happens.
     async fn event(&mut self) -> Event {
+        // Trap 20: for a whole reply, however many pieces it comes in.
+        let mut deadline = None;
         loop {
+            let before = self.client.replies();
             let step = self.client.step(&self.input[self.used..]);
             self.used += step.consumed;
             if let Some(event) = step.event {
                 return event;
             }
+            if self.client.replies() > before {
+                deadline = None;
+            }
             if !self.flush_or_abandon().await {
                 continue;
             }
-            let deadline = Deadline::after(self.client.stage().timeout());
-            match self.read(deadline).await {
+            match self.read(*deadline.get_or_insert(self.deadline())).await {
                 Ok(0) => self.lost("it closed the connection"),
                 Ok(_) => {}
                 Err(e) => self.lost(&e.to_string()),
             }
+        }
+    }
+
+    /// For what is being waited for now.
+    fn deadline(&self) -> Deadline {
+        let stage = self.client.stage();
+        let own = Deadline::after(stage.timeout());
+        match stage {
+            // Who gives up here has the mail sent twice.
+            Stage::DataEnd => own,
+            _ => own.min(self.budget),
         }
     }
 
@@ -303,7 +337,7 @@ impl Connection {
         if n == 0 {
             return true;
         }
-        let deadline = Deadline::after(self.client.stage().timeout());
+        let deadline = self.deadline();
         let write = async {
             self.stream.write_all(self.client.output()).await?;
             self.stream.flush().await
@@ -326,14 +360,20 @@ impl Connection {
 }
 
 /// What the end of a connection says about all mail for the host.
-fn ended(host: &str, event: Event) -> Reply {
+fn ended(host: &str, event: Event) -> Said {
     match event {
-        Event::Closed(End::Refused(_, reply) | End::Abandoned(_, reply)) => reply,
+        Event::Closed(End::Refused(_, reply)) => Said { reply, host: host.to_owned() },
+        Event::Closed(End::Abandoned(_, reply)) => ours(reply),
         Event::Closed(End::Nonsense(_, why)) => {
-            Reply::new(451, 5, 0, format!("{host} does not follow the protocol: {why}"))
+            ours(Reply::new(451, 5, 0, format!("{host} does not follow the protocol: {why}")))
         }
-        _ => Reply::new(451, 4, 2, format!("{host} closed the connection")),
+        _ => ours(Reply::new(451, 4, 2, format!("{host} closed the connection"))),
     }
+}
+
+/// The words are not the host's.
+pub(crate) fn ours(reply: Reply) -> Said {
+    Said { reply, host: String::new() }
 }
 
 fn unreachable(target: &Target, e: &io::Error) -> Reply {

@@ -2,23 +2,36 @@
 //! connections and gains one with each success, up to twenty, so that a host that is slow or strict is not overrun. All of
 //! it is in memory: the truth is in the queue's tables.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use queue::{Delivery, Message};
+use queue::{Delivery, Message, QueueId};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::route::Hop;
 
 /// Deliveries in hand: claimed, and not yet settled on disk.
 pub(crate) const IN_HAND: usize = 4000;
-/// Of these one hop may have half, so that mail to a host that is slow does not keep back all other.
+/// Of these one hop may have half in line, so that mail to a host that is slow does not keep back all other; once half of
+/// all is in lines, only a tenth.
 const OF_ONE_HOP: usize = IN_HAND / 2;
+const OF_ONE_HOP_OF_MANY: usize = IN_HAND / 10;
 /// Connections in all.
 const CONNECTIONS: usize = 200;
 /// Connections to one hop: at first, and at most.
 const FIRST: usize = 2;
 const MOST: usize = 20;
+/// Connections to one network (a /24, or a /48 of IPv6), whatever the names of its hosts: who holds one does not hold all.
+const OF_ONE_NETWORK: usize = CONNECTIONS / 4;
+/// How long work waits for which its line has no place: as long as the line takes to empty, between these two.
+const WAIT: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(600)];
+/// And before the pace of a line is known, which is measured over as long.
+const PACE: Duration = Duration::from_secs(10);
+const UNKNOWN: Duration = Duration::from_secs(30);
 
 /// Deliveries of one message to one hop: a transaction to be.
 #[derive(Clone, Debug)]
@@ -39,7 +52,10 @@ pub(crate) struct Hops {
 struct State {
     lines: HashMap<Hop, Line>,
     connections: usize,
+    networks: HashMap<IpAddr, usize>,
     in_hand: usize,
+    /// Deliveries in lines.
+    in_line: usize,
     /// Hops with work and no connection, as there were too many in all.
     starved: VecDeque<Hop>,
 }
@@ -55,6 +71,11 @@ struct Line {
     /// Those that wait for work.
     idle: usize,
     limit: usize,
+    /// Deliveries that were taken from it, and what that was when its pace was measured last.
+    taken: usize,
+    measured: (Instant, usize),
+    /// So long waits what it has no place for.
+    wait: Duration,
     /// It stands among the starved.
     starved: bool,
     bell: Arc<Notify>,
@@ -70,14 +91,27 @@ impl Line {
             connected: 0,
             idle: 0,
             limit: FIRST,
+            taken: 0,
+            measured: (Instant::now(), 0),
+            wait: UNKNOWN,
             starved: false,
             bell,
         }
     }
 
-    fn push_front(&mut self, work: Work) {
-        self.deliveries += work.deliveries.len();
-        self.ready.push_front(work);
+    /// Measures how long it will take to empty.
+    fn pace(&mut self) -> Duration {
+        let (since, before) = self.measured;
+        let (elapsed, taken) = (since.elapsed(), self.taken - before);
+        if elapsed >= PACE {
+            self.wait = match taken {
+                0 => self.wait * 2,
+                n => elapsed.mul_f64(self.deliveries as f64 / n as f64),
+            };
+            self.wait = self.wait.clamp(WAIT[0], WAIT[1]);
+            self.measured = (Instant::now(), self.taken);
+        }
+        self.wait
     }
 
     /// A worker more would find something to do.
@@ -93,8 +127,8 @@ pub(crate) enum Added {
     InLine,
     /// It is in line, and a worker for this hop is to be started.
     Start,
-    /// The line is too long.
-    Full(Work),
+    /// The line is too long: not before this time has passed.
+    Full(Work, Duration),
 }
 
 impl Hops {
@@ -122,15 +156,19 @@ impl Hops {
     /// Puts work in line.
     pub(crate) fn add(&self, hop: &Hop, work: Work) -> Added {
         let mut state = self.lock();
+        let share = if state.in_line >= IN_HAND / 2 { OF_ONE_HOP_OF_MANY } else { OF_ONE_HOP };
         let line = state.lines.entry(hop.clone()).or_insert_with(Line::new);
-        if line.deliveries >= OF_ONE_HOP {
-            return Added::Full(work);
+        if line.deliveries >= share {
+            let wait = line.pace();
+            return Added::Full(work, wait);
         }
-        line.deliveries += work.deliveries.len();
+        let n = work.deliveries.len();
+        line.deliveries += n;
         line.ready.push_back(work);
         if line.idle > 0 {
             line.bell.notify_one();
         }
+        state.in_line += n;
         if state.start(hop) { Added::Start } else { Added::InLine }
     }
 
@@ -143,11 +181,14 @@ impl Hops {
             line.idle += 1;
             return Err(line.bell.clone());
         };
-        line.deliveries -= work.deliveries.len();
         if work.deliveries.len() > recipients {
             let rest = work.deliveries.split_off(recipients);
-            line.push_front(Work { deliveries: rest, ..work.clone() });
+            line.ready.push_front(Work { deliveries: rest, ..work.clone() });
         }
+        let n = work.deliveries.len();
+        line.deliveries -= n;
+        line.taken += n;
+        state.in_line -= n;
         Ok(work)
     }
 
@@ -160,7 +201,49 @@ impl Hops {
 
     /// Work that was not begun.
     pub(crate) fn give_back(&self, hop: &Hop, work: Work) {
-        self.lock().lines.entry(hop.clone()).or_insert_with(Line::new).push_front(Work { again: true, ..work });
+        let (mut state, n) = (self.lock(), work.deliveries.len());
+        state.in_line += n;
+        let line = state.lines.entry(hop.clone()).or_insert_with(Line::new);
+        line.deliveries += n;
+        line.ready.push_front(Work { again: true, ..work });
+    }
+
+    /// Takes the work of one message out of all lines.
+    pub(crate) fn take_out(&self, id: QueueId) -> Vec<Work> {
+        let (mut state, mut all) = (self.lock(), Vec::new());
+        for line in state.lines.values_mut() {
+            let (out, rest): (Vec<_>, Vec<_>) = line.ready.drain(..).partition(|w| w.message.id == id);
+            line.ready = rest.into();
+            line.deliveries -= out.iter().map(|w| w.deliveries.len()).sum::<usize>();
+            all.extend(out);
+        }
+        state.in_line -= all.iter().map(|w| w.deliveries.len()).sum::<usize>();
+        all
+    }
+
+    /// A connection to an address is about to be made; false when its network has its share.
+    pub(crate) fn enter(&self, ip: IpAddr) -> bool {
+        let mut state = self.lock();
+        let n = state.networks.entry(network(ip)).or_default();
+        let enters = *n < OF_ONE_NETWORK;
+        *n += usize::from(enters);
+        enters
+    }
+
+    /// It has ended.
+    pub(crate) fn exit(&self, ip: IpAddr) {
+        let mut state = self.lock();
+        if let Entry::Occupied(mut n) = state.networks.entry(network(ip)) {
+            *n.get_mut() -= 1;
+            if *n.get() == 0 {
+                n.remove();
+            }
+        }
+    }
+
+    /// Somebody waits for a connection who has none.
+    pub(crate) fn is_crowded(&self) -> bool {
+        !self.lock().starved.is_empty()
     }
 
     /// A worker is connected.
@@ -179,18 +262,19 @@ impl Hops {
         state.start(hop)
     }
 
-    /// A worker found no connection. While others have one, it was one too many for the host; else nobody is to be had
-    /// there, and all that is in line is given up for now.
+    /// A worker found no connection. While others have one, or still try, it was one too many for the host; else nobody is
+    /// to be had there, and all that is in line is given up for now.
     pub(crate) fn unreachable(&self, hop: &Hop) -> Vec<Work> {
         let mut state = self.lock();
         let Some(line) = state.lines.get_mut(hop) else { return Vec::new() };
-        if line.connected > 0 {
-            line.limit = line.connected;
+        if line.connected > 0 || line.workers > 1 {
+            line.limit = line.connected.max(line.workers - 1).max(1);
             return Vec::new();
         }
         line.limit = FIRST;
-        line.deliveries = 0;
-        line.ready.drain(..).collect()
+        let (all, n) = (line.ready.drain(..).collect(), std::mem::take(&mut line.deliveries));
+        state.in_line -= n;
+        all
     }
 
     /// A worker ends. Gives the hops for which one is to be started in its place.
@@ -198,15 +282,16 @@ impl Hops {
         let mut state = self.lock();
         state.connections -= 1;
         let mut start = Vec::new();
+        let mut goes_on = false;
         if let Some(line) = state.lines.get_mut(hop) {
             line.workers -= 1;
             line.connected -= usize::from(was_connected);
-            if line.ready.is_empty() && line.workers == 0 {
-                state.lines.remove(hop);
-            } else if state.start(hop) {
-                start.push(hop.clone());
-            }
+            goes_on = !line.ready.is_empty() || line.workers > 0;
         }
+        if !goes_on {
+            state.lines.remove(hop);
+        }
+        // Who has none first.
         while state.connections < CONNECTIONS
             && let Some(starved) = state.starved.pop_front()
         {
@@ -216,6 +301,9 @@ impl Hops {
             if state.start(&starved) {
                 start.push(starved);
             }
+        }
+        if goes_on && state.start(hop) {
+            start.push(hop.clone());
         }
         start
     }
@@ -229,6 +317,7 @@ impl Hops {
     pub(crate) fn drain(&self) -> Vec<Work> {
         let mut state = self.lock();
         state.starved.clear();
+        state.in_line = 0;
         let mut all = Vec::new();
         for line in state.lines.values_mut() {
             (line.deliveries, line.starved) = (0, false);
@@ -251,6 +340,14 @@ impl State {
         line.workers += 1;
         self.connections += 1;
         true
+    }
+}
+
+/// RFC 6177 §2: a site has a /48 at most.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & !0xff).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !(u128::MAX >> 48)).into(),
     }
 }
 
@@ -333,7 +430,7 @@ mod tests {
     fn one_hop_does_not_keep_back_all_others() {
         let (hops, a, b) = (Hops::default(), hop("a"), hop("b"));
         (0..OF_ONE_HOP).for_each(|_| drop(hops.add(&a, work(1))));
-        assert!(matches!(hops.add(&a, work(1)), Added::Full(_)));
+        assert!(matches!(hops.add(&a, work(1)), Added::Full(_, UNKNOWN)));
         assert!(matches!(hops.add(&b, work(1)), Added::Start));
     }
 
@@ -365,5 +462,94 @@ mod tests {
         }
         assert_eq!(got.len(), 50);
         assert!(all[100..].iter().all(|h| got.contains(h)));
+    }
+
+    #[test]
+    fn who_is_turned_away_while_another_still_tries_gives_nothing_up() {
+        let (hops, a) = (Hops::default(), hop("a"));
+        assert_eq!(starts(&hops, &a, 5), 2);
+        // The host takes one at a time, and the one has not said EHLO yet.
+        assert!(hops.unreachable(&a).is_empty());
+        assert!(hops.leave(&a, false).is_empty(), "one is enough");
+        assert_eq!(hops.unreachable(&a).len(), 5);
+    }
+
+    #[test]
+    fn two_slow_hops_do_not_keep_back_all_others() {
+        let hops = Hops::default();
+        for name in ["a", "b"] {
+            for _ in 0..IN_HAND {
+                if matches!(hops.add(&hop(name), work(1)), Added::Full(..)) {
+                    break;
+                }
+            }
+        }
+        let in_line = hops.lock().in_line;
+        assert_eq!(in_line, OF_ONE_HOP + OF_ONE_HOP_OF_MANY);
+        assert!(in_line < IN_HAND * 2 / 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_no_place_waits_as_long_as_the_line_takes() {
+        let (hops, a) = (Hops::default(), hop("a"));
+        let wait = || match hops.add(&a, work(1)) {
+            Added::Full(_, wait) => wait.as_secs(),
+            _ => 0,
+        };
+        (0..OF_ONE_HOP).for_each(|_| drop(hops.add(&a, work(1))));
+        assert_eq!(wait(), 30);
+        // Nothing moves: longer and longer, to ten minutes.
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            tokio::time::advance(PACE).await;
+            waits.push(wait());
+        }
+        assert_eq!(waits, [60, 120, 240, 480, 600, 600]);
+        // Ten in ten seconds, of two thousand; then a thousand.
+        for (taken, expected) in [(10, 600), (1000, 10)] {
+            for _ in 0..taken {
+                let work = hops.take_or_rest(&a, 1).unwrap();
+                hops.give_back(&a, work);
+            }
+            tokio::time::advance(PACE).await;
+            assert_eq!(wait() / 10 * 10, expected / 10 * 10 * if taken == 10 { 1 } else { 2 });
+        }
+    }
+
+    #[test]
+    fn one_network_does_not_get_all_connections() {
+        let hops = Hops::default();
+        let ip = |s: &str| s.parse::<IpAddr>().unwrap();
+        for n in 0..OF_ONE_NETWORK {
+            assert!(hops.enter(ip(&format!("192.0.2.{n}"))) && hops.enter(ip(&format!("2001:db8:0:{n}::1"))));
+        }
+        assert!(!hops.enter(ip("192.0.2.250")) && !hops.enter(ip("2001:db8:0:ffff::1")));
+        assert!(!hops.enter(ip("::ffff:192.0.2.250")));
+        assert!(hops.enter(ip("192.0.3.1")) && hops.enter(ip("2001:db8:1::1")));
+        hops.exit(ip("192.0.2.3"));
+        assert!(hops.enter(ip("192.0.2.250")));
+    }
+
+    #[test]
+    fn who_has_no_connection_comes_before_who_had_one() {
+        let hops = Hops::default();
+        let all: Vec<Hop> = (0..=CONNECTIONS).map(|n| hop(&n.to_string())).collect();
+        all.iter().for_each(|h| drop(hops.add(h, work(1))));
+        assert!(hops.is_crowded());
+        assert_eq!(hops.leave(&all[0], false), [all[CONNECTIONS].clone()]);
+        // Now that one waits.
+        assert_eq!(hops.leave(&all[1], false), [all[0].clone()]);
+    }
+
+    #[test]
+    fn a_message_is_taken_out_of_all_lines() {
+        let (hops, a, b) = (Hops::default(), hop("a"), hop("b"));
+        let other = Message { id: "1-2".parse().unwrap(), ..(*work(1).message).clone() };
+        hops.add(&a, work(2));
+        hops.add(&a, Work { message: Arc::new(other), ..work(1) });
+        hops.add(&b, work(1));
+        assert_eq!(hops.take_out("1-1".parse().unwrap()).len(), 2);
+        let in_line = hops.lock().in_line;
+        assert_eq!((in_line, hops.take_or_rest(&a, 9).unwrap().message.id.to_string()), (1, "1-2".into()));
     }
 }

@@ -12,6 +12,7 @@ use store::{Store, Tx};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+use crate::connection::ours;
 use crate::hops::{Added, Hops, Work};
 use crate::recorder::{self, Done};
 use crate::route::{Hop, Routes};
@@ -23,8 +24,6 @@ const BATCH: usize = 256;
 const LOOK: Duration = Duration::from_secs(60);
 /// How long to wait after the store failed.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
-/// How long work waits whose hop has more than its share; milliseconds.
-const SHARE: i64 = 30_000;
 /// How long connections get to end what they are at, when the server stops.
 const DRAIN: Duration = Duration::from_secs(15);
 /// How often packs are looked for that nothing refers to any more.
@@ -100,15 +99,10 @@ impl Outbox {
         let ((done, recorder), owing) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let ((stop, stopping), due) = (watch::channel(false), Arc::new(Notify::new()));
         let (bell, debts) = (due.clone(), owing.0.clone());
-        parts.store.subscribe(Box::new(move |event| match event.downcast_ref() {
-            Some(Event::Due) => bell.notify_one(),
-            Some(Event::Owing(id)) => drop(debts.send(*id)),
-            Some(Event::Cancelling(_)) | None => {}
-        }));
         let inner = Inner {
             opportunistic: ClientTls::opportunistic(&parts.roots)?,
             verified: ClientTls::verified(&parts.roots)?,
-            store: parts.store,
+            store: parts.store.clone(),
             queue: parts.queue,
             directory: parts.directory,
             clock: parts.clock,
@@ -125,7 +119,15 @@ impl Outbox {
             done,
             stopping,
         };
-        Ok(Outbox { inner: Arc::new(inner), done: recorder, owing, stop, due })
+        let (inner, store) = (Arc::new(inner), parts.store);
+        let lines = Arc::downgrade(&inner);
+        store.subscribe(Box::new(move |event| match event.downcast_ref() {
+            Some(Event::Due) => bell.notify_one(),
+            Some(Event::Owing(id)) => drop(debts.send(*id)),
+            Some(Event::Cancelling(id)) => drop(lines.upgrade().map(|inner| cancelled(&inner, *id))),
+            None => {}
+        }));
+        Ok(Outbox { inner, done: recorder, owing, stop, due })
     }
 
     /// Sends until `stop` is done. Then connections end what they are at, what was not begun is given back, and the last
@@ -260,23 +262,29 @@ fn hand_out(inner: &Arc<Inner>, claimed: Claimed) {
         match inner.hops.add(&hop, Work { message: message.clone(), deliveries, again: false }) {
             Added::InLine => {}
             Added::Start => worker::start(inner, hop),
-            Added::Full(work) => too_many(inner, work),
+            Added::Full(work, wait) => too_many(inner, work, wait),
         }
     }
 }
 
-/// More than the hop's share: it comes again later, unless its time is over (trap 20).
-fn too_many(inner: &Inner, work: Work) {
+/// More than the hop's or the network's share: it comes again later, unless its time is over (trap 20).
+pub(crate) fn too_many(inner: &Inner, work: Work, wait: Duration) {
     let now = inner.clock.now();
     for d in work.deliveries {
         if now >= d.expires {
-            let reply =
-                Reply::new(451, 4, 7, "Given up after five days without an attempt: too much mail for that host");
-            let said = Said { reply, host: String::new() };
-            inner.settle(&work.message, d, Outcome::Failed, said);
+            let said = ours(Reply::new(451, 4, 5, "No attempt was made: there is too much mail for that host"));
+            inner.settle(&work.message, d, Outcome::Expired, said);
         } else {
-            inner.release(work.message.id, d.number, Timestamp(now.0 + SHARE));
+            inner.release(work.message.id, d.number, Timestamp(now.0 + wait.as_millis() as i64));
         }
+    }
+}
+
+/// The administrator wants a message back: what is in line is not begun any more.
+fn cancelled(inner: &Inner, id: QueueId) {
+    let now = inner.clock.now();
+    for work in inner.hops.take_out(id) {
+        work.deliveries.iter().for_each(|d| inner.release(id, d.number, now));
     }
 }
 

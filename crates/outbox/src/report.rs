@@ -5,6 +5,7 @@
 //! none begins a field of their making, and what must be ASCII is (traps 27, 31).
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use base::{Address, Timestamp};
 use mime::header;
@@ -51,6 +52,8 @@ impl Original<'_> {
     }
 }
 
+/// RFC 3463 §3.5: delivery time expired.
+const EXPIRED: &str = "4.4.7";
 const EIGHT_BIT: &str = "Content-Transfer-Encoding: 8bit\r\n";
 
 /// RFC 3464 §2.3.3
@@ -87,13 +90,18 @@ impl Report<'_> {
     /// The whole notification.
     pub(crate) fn write(&self, original: &Original<'_>) -> Vec<u8> {
         let boundary = format!("=_{:016x}", self.random);
-        let mut out = self.header(original, &boundary);
         let text = self.text();
+        // RFC 2045 §6.4: the whole is no less than its parts.
+        let encoding = if text.is_ascii() && original.bytes().is_ascii() { "" } else { EIGHT_BIT };
+        let mut out = self.header(original, &boundary, encoding);
         self.part(&mut out, &boundary, "Notification", &content_type("text/plain", &text));
         out.push_str(&text);
         self.part(&mut out, &boundary, "Delivery report", "Content-Type: message/delivery-status\r\n");
         out.push_str(&self.status());
         let returned = match original {
+            // RFC 6533 §3: with UTF-8 in the header, they are of another type.
+            Original::Whole(bytes) if self.message.smtputf8 => Some(("message/global", bytes)),
+            Original::Header(bytes) if self.message.smtputf8 => Some(("message/global-headers", bytes)),
             Original::Whole(bytes) => Some(("message/rfc822", bytes)),
             Original::Header(bytes) => Some(("text/rfc822-headers", bytes)),
             // RFC 6522 §3: the third part may be missing.
@@ -116,7 +124,7 @@ impl Report<'_> {
         let _ = write!(out, "\r\n--{boundary}\r\nContent-Description: {description}\r\n{content}\r\n");
     }
 
-    fn header(&self, original: &Original<'_>, boundary: &str) -> String {
+    fn header(&self, original: &Original<'_>, boundary: &str, encoding: &str) -> String {
         let (domain, date) = (self.domain, self.now.rfc5322());
         let mut out = format!("From: Mail Delivery System <postmaster@{domain}>\r\nTo: <{}>\r\n", self.to);
         let _ = write!(out, "Subject: {}\r\nDate: {date}\r\n", self.subject());
@@ -134,7 +142,7 @@ impl Report<'_> {
         out.push_str("Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n");
         let _ = write!(
             out,
-            "Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"{boundary}\"\r\n\r\n\
+            "Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"{boundary}\"\r\n{encoding}\r\n\
              This is a delivery status notification in MIME format.\r\n"
         );
         out
@@ -188,6 +196,9 @@ impl Report<'_> {
         }
         if matches!(action, Action::Failed | Action::Delayed) && !s.reply.is_empty() {
             let reply = visible(&s.reply, QUOTED);
+            if s.status == EXPIRED {
+                wrap(out, "    ", "Given up, as it took too long. The last that happened:");
+            }
             match s.host.as_str() {
                 "" => wrap(out, "    ", &reply),
                 host => wrap(out, "    ", &format!("{} answered: {reply}", visible(host, 255))),
@@ -210,14 +221,15 @@ impl Report<'_> {
             let (action, d) = (Action::of(s), &s.delivery);
             out.push_str("\r\n");
             if let Some(OriginalRecipient { kind, address }) = &d.original {
-                field(&mut out, "Original-Recipient", &format!("{kind};{}", xtext(address)));
+                field(&mut out, "Original-Recipient", &typed(kind, address));
             }
             let kind = if d.to.is_ascii() { "rfc822" } else { "utf-8" };
-            field(&mut out, "Final-Recipient", &format!("{kind};{}", xtext(&d.to.to_string())));
+            field(&mut out, "Final-Recipient", &typed(kind, &d.to.to_string()));
             field(&mut out, "Action", action.word());
-            field(&mut out, "Status", status_code(s, action));
+            field(&mut out, "Status", &status_code(s, action));
+            // Only what the host did say (RFC 3464 §2.3.5, §2.3.6).
             if !s.host.is_empty() {
-                field(&mut out, "Remote-MTA", &format!("dns; {}", s.host));
+                field(&mut out, "Remote-MTA", &format!("dns; {}", mta(&s.host)));
                 field(&mut out, "Diagnostic-Code", &format!("smtp; {}", s.reply));
             }
             if action == Action::Delayed {
@@ -228,11 +240,27 @@ impl Report<'_> {
     }
 }
 
-fn status_code(s: &Standing, action: Action) -> &str {
+fn status_code(s: &Standing, action: Action) -> String {
     match action {
-        Action::Delivered | Action::Relayed if !s.status.starts_with('2') => "2.0.0",
-        _ => &s.status,
+        Action::Delivered | Action::Relayed if !s.status.starts_with('2') => "2.0.0".into(),
+        // 552 at RCPT is to be tried again, whatever its class says.
+        Action::Delayed if s.status.starts_with('5') => format!("4{}", &s.status[1..]),
+        _ => s.status.clone(),
     }
+}
+
+/// An address literal stands in brackets.
+fn mta(host: &str) -> String {
+    match host.parse() {
+        Ok(IpAddr::V4(ip)) => format!("[{ip}]"),
+        Ok(IpAddr::V6(ip)) => format!("[IPv6:{ip}]"),
+        Err(_) => host.to_owned(),
+    }
+}
+
+/// An address with its type; only `utf-8` knows how to write what is not ASCII.
+fn typed(kind: &str, address: &str) -> String {
+    if kind.eq_ignore_ascii_case("utf-8") { format!("{kind};{}", xtext(address)) } else { format!("{kind};{address}") }
 }
 
 /// UTF-8 on one line, and not for ever.
@@ -474,8 +502,32 @@ mod tests {
             "Final-Recipient: utf-8;\\x{7528}\\x{6237}@xn--fsqu00a.test\r\n",
             "Diagnostic-Code: smtp; 550 5.1.1 ?no!\r\n",
             "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\nSubject: ü\r\n\r\nhello\r\n\r\n--",
+            "\tboundary=\"=_0000000000000abc\"\r\nContent-Transfer-Encoding: 8bit\r\n\r\nThis is",
         ] {
             assert!(text.contains(part), "{part}\n---\n{text}");
         }
+    }
+
+    #[test]
+    fn words_of_ours_are_not_the_hosts_and_fields_are_of_their_type() {
+        let mut expired =
+            standing("\"a\\\\b\"@b.test", State::Failed, "4.4.7", "451 4.4.1 No connection to mx.b.test", "");
+        expired.delivery.original = Some(OriginalRecipient { kind: "rfc822".into(), address: "a\\b@x.test".into() });
+        let about = [
+            expired,
+            standing("b@b.test", State::Failed, "5.1.1", "550 5.1.1 No", "127.0.0.1"),
+            standing("c@b.test", State::Waiting, "5.5.3", "552 5.5.3 Too many", "2001:db8::1"),
+        ];
+        let text = written(&Message { smtputf8: true, ..message(None) }, &about, &HEADER);
+        for part in [
+            "    Given up, as it took too long. The last that happened:\r\n    451 4.4.1 No connection to mx.b.test\r\n",
+            "Original-Recipient: rfc822;a\\b@x.test\r\nFinal-Recipient: rfc822;\"a\\\\b\"@b.test\r\nAction: failed\r\nStatus: 4.4.7\r\n\r\n",
+            "Remote-MTA: dns; [127.0.0.1]\r\nDiagnostic-Code: smtp; 550 5.1.1 No\r\n",
+            "Action: delayed\r\nStatus: 4.5.3\r\nRemote-MTA: dns; [IPv6:2001:db8::1]\r\n",
+            "Content-Type: message/global-headers\r\n",
+        ] {
+            assert!(text.contains(part), "{part}\n---\n{text}");
+        }
+        assert_eq!(text.matches("Diagnostic-Code").count(), 2);
     }
 }

@@ -12,8 +12,11 @@ use net::{Deadline, DnsError, MailHost, MailHosts, Resolver, is_special};
 
 /// How long the DNS may take for one name.
 const DNS: Duration = Duration::from_secs(30);
-/// So many addresses of a hop are tried for one connection.
-const ADDRESSES: usize = 10;
+/// And for all names of a hop.
+const DNS_IN_ALL: Duration = Duration::from_secs(60);
+/// So many addresses of a hop are tried for one connection, and so many of one host: the next host is to have its turn.
+const ADDRESSES: usize = 20;
+const OF_ONE_HOST: usize = 5;
 /// RFC 5321 §4.5.4.2
 const SMTP: u16 = 25;
 
@@ -155,8 +158,9 @@ pub(crate) async fn targets(
         (To::Smarthost, None) => return Err(Reply::new(451, 3, 5, "There is no smart host any more")),
         (To::Domain(domain), _) => return of_domain(domain, hop.require_tls, resolver, ours, random).await,
     };
-    let addresses = addresses(&to.host, resolver).await?;
-    Ok(addresses.into_iter().map(|ip| Target { host: to.host.clone(), ip, port: to.port }).take(ADDRESSES).collect())
+    let addresses = addresses(&to.host, resolver, Deadline::after(DNS)).await?;
+    let addresses = in_turn(addresses).into_iter().take(OF_ONE_HOST);
+    Ok(addresses.map(|ip| Target { host: to.host.clone(), ip, port: to.port }).collect())
 }
 
 async fn of_domain(
@@ -166,11 +170,13 @@ async fn of_domain(
     ours: &str,
     random: impl FnMut() -> u64,
 ) -> Result<Vec<Target>, Reply> {
+    let in_all = Deadline::after(DNS_IN_ALL);
+    let soon = || Deadline::after(DNS).min(in_all);
     // RFC 5321 §4.1.3: an address literal is its own host.
     let hosts = match domain.strip_prefix('[').and_then(|d| d.strip_suffix(']')) {
         Some(literal) => vec![literal.trim_start_matches("IPv6:").trim_start_matches("ipv6:").to_owned()],
         None => {
-            match resolver.mail_hosts(domain, random, Deadline::after(DNS)).await.map_err(|e| unknown(domain, &e))? {
+            match resolver.mail_hosts(domain, random, soon()).await.map_err(|e| unknown(domain, &e))? {
                 // RFC 8689 §4.2.1: else a forged answer would lead to a host whose certificate is good for its own name.
                 MailHosts::Mx(answer) if require_tls && !answer.secure => {
                     let text =
@@ -187,15 +193,12 @@ async fn of_domain(
     };
     let (mut targets, mut special, mut failure) = (Vec::new(), false, None);
     for host in hosts {
-        match addresses(&host, resolver).await {
+        match addresses(&host, resolver, soon()).await {
             Ok(addresses) => {
-                for ip in addresses {
-                    // Trap 18: a stranger's DNS must not lead us into our own network, nor to ourselves.
-                    special |= is_special(ip);
-                    if !is_special(ip) {
-                        targets.push(Target { host: host.clone(), ip, port: SMTP });
-                    }
-                }
+                // Trap 18: a stranger's DNS must not lead us into our own network, nor to ourselves.
+                special |= addresses.iter().any(|ip| is_special(*ip));
+                let public = in_turn(addresses).into_iter().filter(|ip| !is_special(*ip)).take(OF_ONE_HOST);
+                targets.extend(public.map(|ip| Target { host: host.clone(), ip, port: SMTP }));
             }
             // Of several reasons one that may pass counts.
             Err(reply) if failure.as_ref().is_none_or(|f: &Reply| !f.is_transient()) => failure = Some(reply),
@@ -226,11 +229,26 @@ pub(crate) fn to_ourselves() -> Reply {
     Reply::new(550, 4, 6, "Mail for this domain would come back to this server, which does not know the domain")
 }
 
-async fn addresses(host: &str, resolver: &Resolver) -> Result<Vec<IpAddr>, Reply> {
+/// One family after the other in turn, beginning with IPv6: where one of them leads nowhere, as in many an office, the
+/// other is not left out.
+fn in_turn(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let (v6, v4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
+    let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
+    let mut all = Vec::new();
+    loop {
+        let pair = [v6.next(), v4.next()];
+        if pair == [None, None] {
+            return all;
+        }
+        all.extend(pair.into_iter().flatten());
+    }
+}
+
+async fn addresses(host: &str, resolver: &Resolver, deadline: Deadline) -> Result<Vec<IpAddr>, Reply> {
     if let Ok(ip) = host.parse() {
         return Ok(vec![ip]);
     }
-    match resolver.addresses(host, Deadline::after(DNS)).await {
+    match resolver.addresses(host, deadline).await {
         Ok(answer) => Ok(answer.records),
         Err(error) => Err(unknown(host, &error)),
     }
@@ -315,6 +333,33 @@ mod tests {
         ] {
             assert_eq!(way(domain).await, Err(reply[..9].into()), "{domain}");
         }
+    }
+
+    #[tokio::test]
+    async fn no_host_and_no_family_of_addresses_has_all_the_turns() {
+        let ip = |s: String| s.parse().unwrap();
+        let mut zone = Zone::default().mx("big.test", 10, "a.big.test").mx("big.test", 20, "b.big.test");
+        for n in 1..=10 {
+            zone = zone.ip("a.big.test", ip(format!("2001:db8::{n}"))).ip("a.big.test", ip(format!("192.0.2.{n}")));
+        }
+        let dns = Resolver::memory(zone.ip("b.big.test", ip("192.0.2.99".into())));
+        let routes = Routes::default();
+        let found = targets(&routes, &routes.hop("big.test", false), &dns, "mx.ours.test", || 0).await.unwrap();
+        let v6 = found.iter().filter(|t| t.ip.is_ipv6()).count();
+        assert_eq!((found.len(), v6, found[0].ip.is_ipv6(), found[1].ip.is_ipv4()), (6, 3, true, true), "{found:?}");
+        assert_eq!(found[5].host, "b.big.test");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trap_20_silent_names_do_not_take_all_day() {
+        let mut zone = Zone::default().mx("slow.test", 1, "good.slow.test").ip("good.slow.test", [192, 0, 2, 1].into());
+        let names: Vec<String> = (0..15).map(|n| format!("h{n}.slow.test")).collect();
+        for name in &names {
+            zone = zone.mx("slow.test", 10, name).silent(name);
+        }
+        let (dns, routes, start) = (Resolver::memory(zone), Routes::default(), tokio::time::Instant::now());
+        let found = targets(&routes, &routes.hop("slow.test", false), &dns, "mx.ours.test", || 0).await.unwrap();
+        assert_eq!((found.len(), start.elapsed()), (1, DNS_IN_ALL));
     }
 
     #[tokio::test]

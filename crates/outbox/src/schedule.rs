@@ -1,6 +1,6 @@
 //! When a delivery is tried again.
 
-use base::{Reply, Timestamp};
+use base::Timestamp;
 use queue::{Delivery, Outcome, Said};
 
 /// Minutes to the second attempt, the third, and so on; the last for all that follow (RFC 5321 §4.5.4.1: at least half
@@ -20,18 +20,14 @@ pub(crate) fn interval(attempts: u32, random: u64) -> i64 {
 pub(crate) fn judge(d: &Delivery, said: Said, transient: bool, now: Timestamp, random: u64) -> (Outcome, Said) {
     match transient {
         false => (Outcome::Failed, said),
-        // RFC 3463 §3.5: X.4.7, delivery time expired.
-        true if now >= d.expires => {
-            let text = format!("Given up after five days; the last answer was: {}", said.reply);
-            (Outcome::Failed, Said { reply: Reply::new(451, 4, 7, text), ..said })
-        }
+        true if now >= d.expires => (Outcome::Expired, said),
         true => (Outcome::Deferred(Timestamp(now.0 + interval(d.attempts, random))), said),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use base::Address;
+    use base::{Address, Reply};
 
     use super::*;
 
@@ -60,8 +56,7 @@ mod tests {
         let (outcome, _) = judge(&d(1_000_001), said(), true, now, 0);
         assert_eq!(outcome, Outcome::Deferred(Timestamp(1_270_000)));
         let (outcome, why) = judge(&d(1_000_000), said(), true, now, 0);
-        assert_eq!(outcome, Outcome::Failed);
-        assert_eq!(why.reply.to_string(), "451 4.4.7 Given up after five days; the last answer was: 421 busy");
+        assert_eq!((outcome, why), (Outcome::Expired, said()));
         assert_eq!(judge(&d(9_000_000), said(), false, now, 0).0, Outcome::Failed);
     }
 }

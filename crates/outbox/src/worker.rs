@@ -1,108 +1,208 @@
 //! Workers: each connects to one hop and sends what stands in its line, one mail after another, until there is no more for
 //! a while. A worker never waits for the store to write: what came of a mail goes to the recorder.
 
+use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::Reply;
+use base::{Reply, Timestamp};
+use net::Deadline;
 use queue::{Message, Outcome, Said};
+use smtp::client::Stage;
 use smtp::{Mail, Rcpt, Recipient};
 use store::BlobReader;
 
-use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls};
+use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls, ours};
 use crate::hops::Work;
-use crate::outbox::Inner;
+use crate::outbox::{Inner, too_many};
 use crate::route::{self, Hop, Target, To};
 
 /// How long a connection is kept for the next mail.
 const IDLE: Duration = Duration::from_secs(5);
+/// For connecting to all hosts of a hop, one after another, until one is ready for mail.
+const IN_ALL: Duration = Duration::from_secs(600);
+/// Mails that a worker sends while others wait for a connection.
+const TURN: u32 = 20;
+/// How long mail waits for a network that has all the connections it may have.
+const CROWDED: Duration = Duration::from_secs(30);
+/// And after a panic; milliseconds.
+const AFTER_PANIC: i64 = 300_000;
 /// RFC 8314 §3.3
 const SUBMISSIONS: u16 = 465;
 
 /// Starts a worker for a hop; it has been counted already.
 pub(crate) fn start(inner: &Arc<Inner>, hop: Hop) {
     let inner = inner.clone();
-    tokio::spawn(async move {
-        let connected = work(&inner, &hop).await;
-        for next in inner.hops.leave(&hop, connected) {
-            start(&inner, next);
-        }
-        inner.left.notify_one();
-    });
+    tokio::spawn(async move { work(Slot { inner, hop, connected: false }).await });
 }
 
-/// Gives whether there was a connection.
-async fn work(inner: &Arc<Inner>, hop: &Hop) -> bool {
-    match connect(inner, hop).await {
-        Ok(connection) => {
+/// A worker's place. It is given back however the worker ends, a panic included.
+struct Slot {
+    inner: Arc<Inner>,
+    hop: Hop,
+    connected: bool,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(hop = %self.hop, "a worker panicked");
+        }
+        let next = self.inner.hops.leave(&self.hop, self.connected);
+        // What is in line is given back by who stops.
+        if !self.inner.is_stopping() {
+            next.into_iter().for_each(|hop| start(&self.inner, hop));
+        }
+        self.inner.left.notify_one();
+    }
+}
+
+/// A mail that is being tried: when the worker panics, it waits like any that failed.
+struct InHand<'a> {
+    inner: &'a Inner,
+    work: Option<Work>,
+}
+
+impl InHand<'_> {
+    fn done(mut self) -> Option<Work> {
+        self.work.take()
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        let Some(work) = self.work.take() else { return };
+        let (now, said) =
+            (self.inner.clock.now(), ours(Reply::new(451, 3, 0, "This server failed while it sent the mail")));
+        for d in work.deliveries {
+            let outcome =
+                if now >= d.expires { Outcome::Expired } else { Outcome::Deferred(Timestamp(now.0 + AFTER_PANIC)) };
+            self.inner.settle(&work.message, d, outcome, said.clone());
+        }
+    }
+}
+
+/// A connection counts in its network as long as this lives.
+struct Place {
+    inner: Arc<Inner>,
+    ip: Option<IpAddr>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.ip.iter().for_each(|ip| self.inner.hops.exit(*ip));
+    }
+}
+
+/// Why there is no connection.
+enum NoneFound {
+    /// What all mail for the hop is answered, for now or for good.
+    Said(Said),
+    /// Other hops have all connections to its network.
+    Crowded,
+    Stopping,
+}
+
+async fn work(mut slot: Slot) {
+    let (inner, hop) = (slot.inner.clone(), slot.hop.clone());
+    let (inner, hop) = (&inner, &hop);
+    let mut way = VecDeque::new();
+    match connect(inner, hop, &mut way).await {
+        Ok((connection, place)) => {
             inner.hops.connected(hop);
-            serve(inner, hop, connection).await;
-            true
+            slot.connected = true;
+            serve(inner, hop, connection, place, way).await;
         }
         // What stands in line is given back by who stops.
-        Err(_) if inner.is_stopping() => false,
-        Err(said) => {
+        Err(NoneFound::Stopping) => {}
+        Err(NoneFound::Crowded) => {
+            inner.hops.unreachable(hop).into_iter().for_each(|work| too_many(inner, work, CROWDED));
+        }
+        Err(NoneFound::Said(said)) => {
             tracing::info!(%hop, host = said.host, reply = %said.reply, "no connection");
             for work in inner.hops.unreachable(hop) {
                 inner.settle_all(work, &said);
             }
-            false
         }
     }
 }
 
-/// A connection to the first host of the hop that gives one.
-///
-/// # Errors
-/// What all mail for the hop is answered, for now or for good.
-async fn connect(inner: &Inner, hop: &Hop) -> Result<Connection, Said> {
-    let ours = |reply| Said { reply, host: String::new() };
-    let random = || inner.random();
+/// Looks for the way there, and connects to the first host that takes it; what is left of the way is in `way`.
+async fn connect(inner: &Arc<Inner>, hop: &Hop, way: &mut VecDeque<Target>) -> Result<(Connection, Place), NoneFound> {
     let resolver = if hop.require_tls { &inner.validating } else { &inner.resolver };
-    let targets = route::targets(&inner.routes, hop, resolver, &inner.hostname, random).await.map_err(ours)?;
-    let mut failure: Option<Said> = None;
-    for target in &targets {
-        if inner.is_stopping() {
-            return Err(ours(Reply::new(451, 3, 2, "The server is stopping")));
+    let random = || inner.random();
+    let found = async {
+        let found = route::targets(&inner.routes, hop, resolver, &inner.hostname, random).await;
+        way.extend(found.map_err(|reply| NoneFound::Said(softened(hop, ours(reply))))?);
+        follow(inner, hop, way).await
+    };
+    tokio::select! {
+        found = found => found,
+        () = inner.stopped() => Err(NoneFound::Stopping),
+    }
+}
+
+/// A connection to the first host of `way` that gives one.
+async fn follow(inner: &Arc<Inner>, hop: &Hop, way: &mut VecDeque<Target>) -> Result<(Connection, Place), NoneFound> {
+    let deadline = Deadline::after(IN_ALL);
+    let (mut failure, mut crowded): (Option<Said>, bool) = (None, false);
+    while let Some(target) = way.pop_front() {
+        if deadline.left().is_zero() {
+            break;
         }
-        let reply = match open(inner, hop, target).await {
-            Ok(connection) => return Ok(connection),
-            Err(reply) => reply,
+        // Where the administrator says so, all go to one network.
+        let ip = matches!(hop.to, To::Domain(_)).then_some(target.ip);
+        if !ip.is_none_or(|ip| inner.hops.enter(ip)) {
+            crowded = true;
+            continue;
+        }
+        let place = Place { inner: inner.clone(), ip };
+        let said = match open(inner, hop, &target, deadline).await {
+            Ok(connection) => return Ok((connection, place)),
+            Err(said) => said,
         };
         // Of several hosts, one that may take it later counts.
         if failure.as_ref().is_none_or(|f| !f.reply.is_transient()) {
-            failure = Some(Said { reply, host: target.host.clone() });
+            failure = Some(said);
         }
     }
-    let nobody = || ours(Reply::new(451, 4, 4, "There is no host to connect to"));
-    let mut said = failure.unwrap_or_else(nobody);
-    if !said.reply.is_transient() && !matches!(hop.to, To::Domain(_)) {
-        // The administrator chose this way: what is wrong with it is not the mail's fault.
-        said.reply = Reply::new(451, 7, 0, format!("{} answers: {}", said.host, said.reply));
+    if crowded {
+        return Err(NoneFound::Crowded);
     }
-    Err(said)
+    let nobody = || ours(Reply::new(451, 4, 4, "There is no host to connect to"));
+    Err(NoneFound::Said(softened(hop, failure.unwrap_or_else(nobody))))
 }
 
-async fn open(inner: &Inner, hop: &Hop, target: &Target) -> Result<Connection, Reply> {
-    let terms = terms(inner, hop);
+/// The administrator chose this way: what is wrong with it is not the mail's fault.
+fn softened(hop: &Hop, said: Said) -> Said {
+    if said.reply.is_transient() || matches!(hop.to, To::Domain(_)) {
+        return said;
+    }
+    let who = if said.host.is_empty() { hop.to_string() } else { said.host };
+    ours(Reply::new(451, 7, 0, format!("{who}: {}", said.reply)))
+}
+
+async fn open(inner: &Inner, hop: &Hop, target: &Target, deadline: Deadline) -> Result<Connection, Said> {
+    let terms = terms(inner, hop, deadline);
     match Connection::open(&inner.dialer, target, &terms).await {
         Ok(connection) => Ok(connection),
-        Err(NoWay::Refused(reply)) => Err(reply),
-        Err(NoWay::Ourselves) => Err(route::to_ourselves()),
-        Err(NoWay::TlsFailed(reply)) => {
+        Err(NoWay::Refused(said)) => Err(said),
+        Err(NoWay::Ourselves) => Err(ours(route::to_ourselves())),
+        Err(NoWay::TlsFailed(said)) => {
             // RFC 7435 §3: no TLS is no worse than what we would have done without the offer; on a new connection, as this
             // one is in an unknown state.
-            tracing::info!(%hop, host = target.host, %reply, "trying without TLS");
+            tracing::info!(%hop, host = target.host, reply = %said.reply, "trying without TLS");
             match Connection::open(&inner.dialer, target, &Terms { tls: Tls::Never, ..terms }).await {
                 Ok(connection) => Ok(connection),
-                Err(NoWay::Refused(reply) | NoWay::TlsFailed(reply)) => Err(reply),
-                Err(NoWay::Ourselves) => Err(route::to_ourselves()),
+                Err(NoWay::Refused(said) | NoWay::TlsFailed(said)) => Err(said),
+                Err(NoWay::Ourselves) => Err(ours(route::to_ourselves())),
             }
         }
     }
 }
 
-fn terms<'a>(inner: &'a Inner, hop: &Hop) -> Terms<'a> {
+fn terms<'a>(inner: &'a Inner, hop: &Hop, deadline: Deadline) -> Terms<'a> {
     let hostname = &inner.hostname;
     let smarthost = inner.routes.smarthost.as_ref().filter(|_| hop.to == To::Smarthost);
     let login = smarthost.and_then(|s| s.login.as_ref());
@@ -120,22 +220,48 @@ fn terms<'a>(inner: &'a Inner, hop: &Hop) -> Terms<'a> {
         _ => Tls::IfOffered(&inner.opportunistic),
     };
     let login = login.map(|(user, password)| (user.as_str(), password.as_str()));
-    Terms { hostname, tls, require_tls: hop.require_tls, login, not_ourselves: matches!(hop.to, To::Domain(_)) }
+    let not_ourselves = matches!(hop.to, To::Domain(_));
+    Terms { hostname, tls, require_tls: hop.require_tls, login, not_ourselves, deadline }
 }
 
-async fn serve(inner: &Arc<Inner>, hop: &Hop, mut connection: Connection) {
-    while let Some(work) = next(inner, hop, &mut connection).await {
-        attempt(inner, hop, &mut connection, work).await;
+/// `way` leads to further hosts. When the first mail finds no mercy with a host, the next is tried, once (RFC 5321 §5.1: a
+/// backup is of use also when the first host is up and unwell).
+async fn serve(inner: &Arc<Inner>, hop: &Hop, mut connection: Connection, mut place: Place, mut way: VecDeque<Target>) {
+    let mut sent = 0;
+    while let Some(work) = next(inner, hop, &mut connection, sent).await {
+        sent += 1;
+        let before = connection.host().to_owned();
+        way.retain(|target| target.host != before);
+        let again = attempt(inner, hop, &mut connection, work, sent == 1 && !way.is_empty()).await;
+        let Some((work, said)) = again else { continue };
+        let in_hand = InHand { inner, work: Some(work) };
+        connection.close().await;
+        drop(place);
+        let found = tokio::select! {
+            found = follow(inner, hop, &mut way) => found,
+            () = inner.stopped() => Err(NoneFound::Stopping),
+        };
+        let Some(work) = in_hand.done() else { return };
+        match found {
+            Ok(found) => (connection, place) = found,
+            Err(_) => {
+                let each = work.deliveries.into_iter().zip(said);
+                each.for_each(|(d, said)| inner.settle_failure(&work.message, d, said, true));
+                return;
+            }
+        }
+        tracing::info!(%hop, before, host = connection.host(), "trying the next host");
+        attempt(inner, hop, &mut connection, work, false).await;
     }
     connection.close().await;
 }
 
 /// The next mail for this connection; waits a little for one.
-async fn next(inner: &Inner, hop: &Hop, connection: &mut Connection) -> Option<Work> {
+async fn next(inner: &Inner, hop: &Hop, connection: &mut Connection, sent: u32) -> Option<Work> {
     loop {
         // Trap 21: while outcomes cannot be written, nothing more is sent.
         inner.until_not_held().await;
-        if inner.is_stopping() || connection.is_spent() {
+        if inner.is_stopping() || connection.is_spent() || sent >= TURN && inner.hops.is_crowded() {
             return None;
         }
         let bell = match inner.hops.take_or_rest(hop, connection.max_recipients()) {
@@ -167,14 +293,34 @@ async fn bytes(inner: &Inner, m: &Message) -> store::Result<BlobReader> {
     }
 }
 
-async fn attempt(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, work: Work) {
+/// Tries a mail. With `next`, gives what another host may be tried with at once, and what this one said to each.
+async fn attempt(
+    inner: &Arc<Inner>,
+    hop: &Hop,
+    connection: &mut Connection,
+    work: Work,
+    next: bool,
+) -> Option<(Work, Vec<Said>)> {
+    let in_hand = InHand { inner, work: Some(work.clone()) };
+    let again = send(inner, hop, connection, work, next).await;
+    in_hand.done();
+    again
+}
+
+async fn send(
+    inner: &Arc<Inner>,
+    hop: &Hop,
+    connection: &mut Connection,
+    work: Work,
+    next: bool,
+) -> Option<(Work, Vec<Said>)> {
     let m = &work.message;
     let blob = match bytes(inner, m).await {
         Ok(blob) => blob,
         Err(error) => {
             tracing::error!(queue = %m.id, %error, "a message in the queue cannot be read");
-            let reply = Reply::new(451, 3, 0, "Our store did not give the message");
-            return inner.settle_all(work, &Said { reply, host: String::new() });
+            inner.settle_all(work, &ours(Reply::new(451, 3, 0, "Our store did not give the message")));
+            return None;
         }
     };
     let mail = Mail {
@@ -195,23 +341,44 @@ async fn attempt(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, wor
     let rcpts = work.deliveries.iter().map(rcpt).collect();
     match connection.send(Letter { mail, rcpts, prefix: &m.prefix, blob: &blob }).await {
         // Trap 30: what the host lacks is not left out of the mail.
-        Err(unable) => inner.settle_all(work, &Said { reply: unable.reply(), host: connection.host().to_owned() }),
-        Ok(sent) if sent.untouched && !work.again => inner.hops.give_back(hop, work),
-        Ok(sent) => settle(inner, hop, connection, work, sent),
+        Err(unable) => {
+            let reply = unable.reply();
+            let text = format!("{}: {}", connection.host(), reply.text);
+            inner.settle_all(work, &ours(Reply { text: text.into(), ..reply }));
+            None
+        }
+        Ok(sent) if sent.untouched && !work.again => {
+            inner.hops.give_back(hop, work);
+            None
+        }
+        Ok(sent) => settle(inner, hop, connection, work, sent, next),
     }
 }
 
-fn settle(inner: &Arc<Inner>, hop: &Hop, connection: &Connection, work: Work, sent: Sent) {
-    if let Some(error) = sent.unreadable {
+fn settle(
+    inner: &Arc<Inner>,
+    hop: &Hop,
+    connection: &Connection,
+    work: Work,
+    sent: Sent,
+    next: bool,
+) -> Option<(Work, Vec<Said>)> {
+    if let Some(error) = &sent.unreadable {
         tracing::error!(queue = %work.message.id, %error, "a message in the queue cannot be read");
     }
-    let mut delivered = false;
+    let (mut delivered, mut again) = (false, (Vec::new(), Vec::new()));
     for (delivery, verdict) in work.deliveries.into_iter().zip(sent.verdicts) {
         let (yes, transient) = (verdict.is_delivered(), verdict.is_transient());
-        let said = Said { reply: verdict.reply, host: connection.host().to_owned() };
+        // After the final dot the host may have the mail, whatever is heard of it.
+        let untaken = transient && verdict.stage != Stage::DataEnd && sent.unreadable.is_none();
+        let host = if verdict.by_peer { connection.host().to_owned() } else { String::new() };
+        let said = Said { reply: verdict.reply, host };
         if yes {
             delivered = true;
             inner.settle(&work.message, delivery, Outcome::Delivered { reports: connection.reports() }, said);
+        } else if next && untaken {
+            again.0.push(delivery);
+            again.1.push(said);
         } else {
             inner.settle_failure(&work.message, delivery, said, transient);
         }
@@ -219,4 +386,6 @@ fn settle(inner: &Arc<Inner>, hop: &Hop, connection: &Connection, work: Work, se
     if delivered && inner.hops.succeeded(hop) {
         start(inner, hop.clone());
     }
+    let (deliveries, said) = again;
+    (!deliveries.is_empty()).then_some((Work { deliveries, message: work.message, again: work.again }, said))
 }

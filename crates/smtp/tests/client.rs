@@ -540,7 +540,7 @@ fn trap_30_what_the_peer_lacks_is_named_and_nothing_is_sent() {
 
 #[test]
 fn trap_30_552_to_a_recipient_is_transient() {
-    let verdict = |stage, code| Verdict { stage, reply: Reply::plain(code, "x") }.is_transient();
+    let verdict = |stage, code| Verdict { stage, reply: Reply::plain(code, "x"), by_peer: true }.is_transient();
     assert!(verdict(Stage::Rcpt, 552) && verdict(Stage::Rcpt, 452) && verdict(Stage::Mail, 421));
     assert!(!verdict(Stage::DataEnd, 552) && !verdict(Stage::Mail, 552) && !verdict(Stage::Rcpt, 550));
 }

@@ -1,10 +1,11 @@
 //! Hosts that refuse, break off, fall silent; what is tried again, when, and what is not.
 
+use outbox::Smarthost;
 use queue::State;
 use store::Sql;
 
 use crate::peer::{Act, Character};
-use crate::world::{HOUR, MINUTE, NOW, Net, rules};
+use crate::world::{HOUR, MINUTE, NOW, Net, panic_in_random, rules};
 
 #[tokio::test(start_paused = true)]
 async fn each_recipient_has_its_own_fate() {
@@ -158,7 +159,8 @@ async fn trap_20_after_five_days_a_mail_is_given_up() {
     assert_eq!(peer.all_said().iter().filter(|l| l.starts_with("MAIL")).count(), 2);
     let report = w.mail(1).await;
     assert!(report.contains("Action: failed\r\nStatus: 4.4.7\r\n"), "{report}");
-    assert!(report.replace("\r\n    ", " ").contains("the last answer was: 450 4.3.0 Later"), "{report}");
+    assert!(report.contains("Diagnostic-Code: smtp; 450 4.3.0 Later\r\n"), "{report}");
+    assert!(report.contains("mx.b.test answered: 450 4.3.0 Later\r\n"), "{report}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,4 +203,156 @@ async fn trap_21_a_sick_store_stops_sending_and_nothing_is_sent_twice() {
     to.dedup();
     assert_eq!((n, to.len()), (20, 20));
     w.check().await;
+}
+
+/// RFC 5321 §5.1: a first host that is up and unwell does not keep the mail from its backup.
+#[tokio::test(start_paused = true)]
+async fn the_backup_gets_what_the_first_host_puts_off() {
+    let unwell = [
+        rules(&[("MAIL", Act::Say("451 4.3.0 Database down"))]),
+        rules(&[("RCPT", Act::Say("451 4.7.1 Greylisted"))]),
+        rules(&[("DATA", Act::Drop)]),
+    ];
+    for character in unwell {
+        let (net, first) = Net::default().mx("b.test", 10, "a.b.test", 1, character);
+        let (net, second) = net.mx("b.test", 20, "b.b.test", 2, rules(&[("RCPT TO:<no@", Act::Say("550 5.1.1 No"))]));
+        let w = net.world().await;
+        let id = w.send(&["yes@b.test", "no@b.test"]).await;
+        w.until_gone(id).await;
+        assert_eq!((first.taken().len(), second.taken()[0].to.clone()), (0, vec!["yes@b.test".to_owned()]));
+        assert!(w.mail(1).await.contains("Remote-MTA: dns; b.b.test\r\n"));
+        w.check().await;
+    }
+    // After the final dot nobody knows who has it; and what is refused for good is.
+    for (when, what) in [(".", Act::Say("451 4.3.0 Disk full")), ("RCPT", Act::Say("550 5.1.1 No such user"))] {
+        let (net, _) = Net::default().mx("b.test", 10, "a.b.test", 1, rules(&[(when, what)]));
+        let (net, second) = net.mx("b.test", 20, "b.b.test", 2, Character::default());
+        let w = net.world().await;
+        let id = w.send(&["yes@b.test"]).await;
+        match when {
+            "." => drop(w.until_deferred(id, 1).await),
+            _ => w.until_gone(id).await,
+        }
+        assert!(second.said().is_empty(), "{when}");
+    }
+    // Nor is there a third.
+    let busy = || rules(&[("MAIL", Act::Say("451 4.3.0 Later"))]);
+    let (net, _) = Net::default().mx("b.test", 10, "a.b.test", 1, busy());
+    let (net, _) = net.mx("b.test", 20, "b.b.test", 2, busy());
+    let (net, third) = net.mx("b.test", 30, "c.b.test", 3, Character::default());
+    let w = net.world().await;
+    let id = w.send(&["x@b.test"]).await;
+    assert_eq!(w.until_deferred(id, 1).await.host, "b.b.test");
+    assert!(third.said().is_empty());
+}
+
+/// The administrator's own way may be mistyped, or its DNS down: the mail waits for him.
+#[tokio::test(start_paused = true)]
+async fn a_smart_host_or_a_route_that_has_no_name_costs_no_mail() {
+    let net = Net::default().routes(|r| {
+        r.smarthost = Some(Smarthost { address: "mial.provider.test:587".parse().unwrap(), login: None });
+        r.fixed.insert("b.test".into(), "gone.inside.test:25".parse().unwrap());
+    });
+    let w = net.world().await;
+    for to in ["x@b.test", "x@c.test"] {
+        let id = w.send(&[to]).await;
+        let d = w.until_deferred(id, 1).await;
+        assert!(d.reply.contains("there is no such name in the DNS") && d.host.is_empty(), "{}", d.reply);
+    }
+    assert!(w.inbox().await.is_empty());
+}
+
+/// No reply, and always a bit more of it.
+#[tokio::test(start_paused = true)]
+async fn trap_20_a_host_that_trickles_has_no_more_time_than_a_silent_one() {
+    for (stage, minutes) in [("greeting", 5), ("EHLO", 5), ("MAIL", 5)] {
+        let (net, peer) = Net::default().host("b.test", 1, rules(&[(stage, Act::Trickle)]));
+        let w = net.world().await;
+        let id = w.send(&["jane@b.test"]).await;
+        w.until(stage, async || !peer.said().is_empty()).await;
+        for _ in 0..minutes * 2 {
+            tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::from_millis(20))).await.unwrap();
+            assert_eq!(w.show(id).await[0].state, State::Claimed, "{stage}");
+            w.pass(30).await;
+        }
+        let d = w.until_deferred(id, 1).await;
+        assert!(d.reply.contains("did not answer in time"), "{stage}: {}", d.reply);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_20_a_hundred_slow_answers_are_not_waited_for_one_by_one() {
+    let (net, peer) = Net::default().host("b.test", 1, rules(&[("RCPT", Act::Slow(280))]));
+    let w = net.world().await;
+    let to: Vec<String> = (0..50).map(|n| format!("u{n}@b.test")).collect();
+    let id = w.send(&to.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    w.until("RCPT", async || peer.all_said().iter().any(|l| l.starts_with("RCPT"))).await;
+    let mut minutes = 0;
+    w.until("it is given up", async || {
+        w.pass(60).await;
+        minutes += 1;
+        w.show(id).await[49].state == State::Waiting
+    })
+    .await;
+    assert!((28..40).contains(&minutes), "{minutes}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_host_forbids_itself_is_not_tried_for_ever() {
+    let (net, peer) = Net::default().host(
+        "b.test",
+        1,
+        Character { offers: vec!["LIMITS MAILMAX=0 RCPTMAX=0"], ..Character::default() },
+    );
+    let w = net.world().await;
+    let id = w.send(&["x@b.test"]).await;
+    w.until_gone(id).await;
+    assert_eq!((peer.said().len(), peer.taken().len()), (1, 1));
+}
+
+/// Whatever a worker trips over, its mail, its place and the mails behind it come to no harm.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_panics_gives_everything_back() {
+    let (net, peer) = Net::default().host("b.test", 1, rules(&[("RCPT", Act::Say("451 4.7.1 Later"))]));
+    let mut w = net.world().await;
+    panic_in_random(true);
+    let id = w.send(&["x@b.test"]).await;
+    let d = w.until_deferred(id, 1).await;
+    panic_in_random(false);
+    assert_eq!(d.reply, "451 4.3.0 This server failed while it sent the mail");
+    peer.becomes(Character::default());
+    let other = w.send(&["y@b.test"]).await;
+    w.until_gone(other).await;
+    w.pass(6 * MINUTE).await;
+    w.until_gone(id).await;
+    w.check().await;
+    // No worker that is counted and not there.
+    w.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_cancelled_leaves_the_line_at_once() {
+    let (net, peer) = Net::default().host("b.test", 1, rules(&[("greeting", Act::Stall)]));
+    let w = net.world().await;
+    let (id, other) = (w.send(&["x@b.test", "y@b.test"]).await, w.send(&["z@b.test"]).await);
+    w.until("connections", async || peer.said().len() == 2).await;
+    let cancelled = w.store.write(move |tx| queue::cancel(tx, id)).await.unwrap();
+    assert_eq!(cancelled.under_way, 2);
+    w.until_gone(id).await;
+    assert_eq!(w.show(other).await[0].state, State::Claimed);
+    w.check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_words_of_a_report_are_whose_they_are() {
+    let (net, _) = Net::default().host("b.test", 1, rules(&[("MAIL", Act::Drop)]));
+    let w = net
+        .dns(|zone| zone.mx("away.test", 10, "mx.away.test").ip("mx.away.test", [192, 0, 2, 7].into()))
+        .world()
+        .await;
+    for to in ["x@b.test", "x@away.test"] {
+        let id = w.send(&[to]).await;
+        let d = w.until_deferred(id, 1).await;
+        assert_eq!((d.host.as_str(), d.status.starts_with("4.4.")), ("", true), "{}", d.reply);
+    }
 }

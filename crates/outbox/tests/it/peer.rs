@@ -1,6 +1,7 @@
 //! A host that takes mail as its character has it: SMTP by hand, so that it can be as wrong as real hosts are.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use net::{Deadline, Stream, Tls};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -14,6 +15,10 @@ pub enum Act {
     Drop,
     /// Says nothing more, and keeps the connection.
     Stall,
+    /// Begins a reply, and goes on with it for ever: an octet each half minute.
+    Trickle,
+    /// Answers well, after so many seconds.
+    Slow(u64),
 }
 
 /// How a host behaves. Whatever no rule speaks of is answered as a good host does.
@@ -120,7 +125,7 @@ impl Session {
             if !self.act(&line, &good).await? {
                 return Ok(());
             }
-            let refused = self.rule(&line).is_some();
+            let refused = !matches!(self.rule(&line), None | Some(Act::Slow(_)));
             match verb.as_str() {
                 "STARTTLS" if !refused => {
                     if self.peer.character().broken_tls {
@@ -187,6 +192,15 @@ impl Session {
             }
             Some(Act::Drop) => return Ok(false),
             Some(Act::Stall) => std::future::pending::<()>().await,
+            Some(Act::Trickle) => loop {
+                self.io.get_mut().write_all(b"2").await?;
+                self.io.get_mut().flush().await?;
+                tokio::time::sleep(Duration::from_secs(30)).await;
+            },
+            Some(Act::Slow(seconds)) => {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                self.say(good).await?;
+            }
         }
         Ok(true)
     }

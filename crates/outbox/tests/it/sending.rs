@@ -184,12 +184,11 @@ async fn a_mail_whose_bytes_are_moved_while_it_stands_in_line_is_sent() {
     let (net, slow) = Net::default().mx("b.test", 10, "a.b.test", 1, rules(&[("greeting", Act::Stall)]));
     let (net, host) = net.mx("b.test", 20, "b.b.test", 2, Character::default());
     let w = net.world().await;
-    // So large that it has a pack of its own.
     let body = format!("{BODY}{}", "moved\r\n".repeat(50_000));
     let id = w.enqueue("me@example.test", &["jane@b.test"], None, &body).await;
     w.until("it stands in line", async || !slow.said().is_empty()).await;
     w.moved(id, &body).await;
-    w.pass(10 * MINUTE).await;
+    w.pass(6 * MINUTE).await;
     w.until_gone(id).await;
     assert!(host.taken()[0].body == format!("{PREFIX}{body}"));
     w.check().await;

@@ -1,5 +1,6 @@
 //! A small internet in memory, and a server in it: `example.test` with the account `me@example.test`.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -224,6 +225,10 @@ impl World {
 
     /// The bytes of a message are copied elsewhere, and the pack they were in is deleted.
     pub async fn moved(&self, id: QueueId, body: &str) {
+        // So much that the pack is full and another begins.
+        let mut filler = self.store.stager(Class::Transit);
+        (0..64).for_each(|_| filler.push(&vec![0; 1 << 20]).unwrap());
+        self.store.write_with(Lane::Interactive, vec![filler.finish().unwrap()], |_, _| Ok(())).await.unwrap();
         let mut stager = self.store.stager(Class::Transit);
         stager.push(body.as_bytes()).unwrap();
         let work = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
@@ -231,7 +236,8 @@ impl World {
             (queue::REFERENCES.repoint)(tx, old, blobs[0], 10)
         };
         let moved = self.store.write_with(Lane::Interactive, vec![stager.finish().unwrap()], work).await.unwrap();
-        assert_eq!((moved, self.store.sweep_transit(queue::refers_between).await.unwrap()), (1, 1));
+        let swept = self.store.sweep_transit(queue::refers_between).await.unwrap();
+        assert!(moved == 1 && swept >= 1, "{moved} moved, {swept} packs deleted");
     }
 
     /// The deliveries of a message; none when it is finished.
@@ -301,8 +307,18 @@ fn people(tx: &mut Tx<'_>) -> store::Result<AccountId> {
     Ok(me)
 }
 
+thread_local! {
+    static PANICS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on, on this thread.
+pub fn panic_in_random(yes: bool) {
+    PANICS.set(yes);
+}
+
 /// Unlike numbers, the same in every run.
 fn counted(bytes: &mut [u8]) -> base::Result<()> {
+    assert!(!PANICS.get(), "a panic that was asked for");
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let n = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
     bytes.iter_mut().zip(n.iter().cycle()).for_each(|(b, n)| *b = *n);

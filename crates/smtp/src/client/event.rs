@@ -45,6 +45,8 @@ pub struct Verdict {
     pub stage: Stage,
     /// The peer's words, lines separated by `\n`; or ours, when it had none (connection lost, nonsense).
     pub reply: Reply,
+    /// The words are the peer's.
+    pub by_peer: bool,
 }
 
 impl Verdict {

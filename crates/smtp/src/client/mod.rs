@@ -105,6 +105,8 @@ pub struct Client {
     /// The peer may still be in a transaction that came to nothing: RSET goes before the next.
     stale: bool,
     reader: Reader,
+    /// Replies that have come whole.
+    replies: u64,
     /// What the caller has not been told yet.
     events: VecDeque<Event>,
     out: Vec<u8>,
@@ -140,6 +142,7 @@ impl Client {
             tls: false,
             stale: false,
             reader: Reader::default(),
+            replies: 0,
             events: VecDeque::new(),
             out: Vec::new(),
         }
@@ -162,6 +165,12 @@ impl Client {
     /// What the peer can, from [`Event::Ready`] on.
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// How many replies have come whole. [`Stage::timeout`] is the time for one of them: a part of one gains no time
+    /// (RFC 5321 §4.5.3.2).
+    pub fn replies(&self) -> u64 {
+        self.replies
     }
 
     /// What is to be sent.
@@ -340,6 +349,7 @@ impl Client {
 
     /// A reply; `more` input stands behind it.
     fn take(&mut self, reply: Reply, more: bool) {
+        self.replies += 1;
         if reply.code == 421 && !matches!(self.state, State::Quit) {
             // RFC 5321 §3.8: at any time, and the connection is gone.
             return self.end(End::Refused(self.stage(), reply.clone()), reply);
@@ -437,7 +447,7 @@ impl Client {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Closed => return,
             State::Transaction(mut transaction) => {
-                transaction.fail(&reply);
+                transaction.fail(&reply, matches!(end, End::Refused(..)));
                 self.events.push_back(Event::Done(transaction.verdicts()));
             }
             _ => {}

@@ -62,10 +62,12 @@ impl Peer {
     }
 
     fn limits(&mut self, line: &str) {
+        // RFC 9422 §3: a value begins with another digit than 0. A host that takes no mails at all would not say so here.
+        let value = |n: &str| n.parse().ok().filter(|n| *n > 0);
         for limit in line.split(' ') {
             match limit.split_once('=') {
-                Some((name, n)) if name.eq_ignore_ascii_case("RCPTMAX") => self.max_recipients = n.parse().ok(),
-                Some((name, n)) if name.eq_ignore_ascii_case("MAILMAX") => self.max_mails = n.parse().ok(),
+                Some((name, n)) if name.eq_ignore_ascii_case("RCPTMAX") => self.max_recipients = value(n),
+                Some((name, n)) if name.eq_ignore_ascii_case("MAILMAX") => self.max_mails = value(n),
                 _ => {}
             }
         }
@@ -86,5 +88,7 @@ mod tests {
         assert_eq!((peer.max_recipients, peer.max_mails), (Some(20), Some(5)));
         assert_eq!((peer.dsn, peer.chunking, peer.smtputf8), (false, false, false));
         assert_eq!(Peer::parse(&Reply::plain(250, "mx")).name, "mx");
+        let nothing = Peer::parse(&Reply::plain(250, "mx\nLIMITS RCPTMAX=0 MAILMAX=0"));
+        assert_eq!((nothing.max_recipients, nothing.max_mails), (None, None));
     }
 }

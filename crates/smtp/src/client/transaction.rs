@@ -136,19 +136,27 @@ impl Transaction {
 
     /// One for each recipient.
     pub(super) fn verdicts(self) -> Vec<Verdict> {
-        let lost = || Verdict { stage: Stage::DataEnd, reply: Reply::new(451, 5, 0, "No answer for this recipient") };
+        let lost = || Verdict {
+            stage: Stage::DataEnd,
+            reply: Reply::new(451, 5, 0, "No answer for this recipient"),
+            by_peer: false,
+        };
         let verdict = |fate| if let Fate::Decided(verdict) = fate { verdict } else { lost() };
         self.fates.into_iter().map(verdict).collect()
     }
 
     /// `reply` is the verdict for all that have none.
-    pub(super) fn fail(&mut self, reply: &Reply) {
-        self.decide_rest(self.stage(), reply);
+    pub(super) fn fail(&mut self, reply: &Reply, by_peer: bool) {
+        self.verdict_for_rest(self.stage(), reply, by_peer);
     }
 
     fn decide_rest(&mut self, stage: Stage, reply: &Reply) {
+        self.verdict_for_rest(stage, reply, true);
+    }
+
+    fn verdict_for_rest(&mut self, stage: Stage, reply: &Reply, by_peer: bool) {
         for fate in self.fates.iter_mut().filter(|f| !matches!(f, Fate::Decided(_))) {
-            *fate = Fate::Decided(Verdict { stage, reply: reply.clone() });
+            *fate = Fate::Decided(Verdict { stage, reply: reply.clone(), by_peer });
         }
     }
 
@@ -320,8 +328,11 @@ impl Transaction {
             }
             Some(Awaited::Rcpt(n)) => {
                 if let Fate::Unknown = self.fates[n] {
-                    self.fates[n] =
-                        if accepted { Fate::Taken } else { Fate::Decided(Verdict { stage, reply: refusal(reply) }) };
+                    self.fates[n] = if accepted {
+                        Fate::Taken
+                    } else {
+                        Fate::Decided(Verdict { stage, reply: refusal(reply), by_peer: true })
+                    };
                 }
             }
             Some(Awaited::Data) if reply.code == 354 => return self.begin_data(out),
@@ -345,7 +356,7 @@ impl Transaction {
                 self.complete = true;
                 let reply = if accepted { reply } else { refusal(reply) };
                 if let Fate::Taken = self.fates[n] {
-                    self.fates[n] = Fate::Decided(Verdict { stage, reply });
+                    self.fates[n] = Fate::Decided(Verdict { stage, reply, by_peer: true });
                 }
             }
             Some(Awaited::EndOfNothing) => self.complete = true,
