@@ -6,6 +6,7 @@ import json
 import poplib
 import resource
 import smtplib
+import socket
 import ssl
 import subprocess
 
@@ -224,3 +225,20 @@ def test_the_limit_of_open_files_is_raised_and_a_low_one_is_warned_of(make_serve
     server.start()
     assert resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE) == (1024, 1024)
     assert "1024 open files make room for 768 connections only" in server.tail()
+
+
+@pytest.mark.ours
+def test_the_lmtp_socket_has_its_mode_and_goes_with_the_server(make_server):
+    server = make_server()
+    text = server.config.read_text()
+    tcp = f'lmtp = "{server.address}:{server.ports["lmtp"]}"'
+    path = server.directory / "lmtp"
+    assert tcp in text
+    server.config.write_text(text.replace(tcp, f'lmtp = "unix:{path}"\nlmtp_mode = 0o660'))
+    server.start()
+    assert path.stat().st_mode & 0o777 == 0o660
+    with socket.socket(socket.AF_UNIX) as lmtp:
+        lmtp.connect(str(path))
+        assert lmtp.recv(100).startswith(b"220 ")
+    server.stop()
+    assert not path.exists()

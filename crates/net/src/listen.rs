@@ -160,9 +160,9 @@ impl Listener {
         }
     }
 
-    /// Accepts connections, each handled in a task of its own, until `stop` is done; then closes the socket and returns
-    /// when the last of these tasks has ended. Telling them to end is the caller's part, and so is losing patience:
-    /// dropping the future leaves the tasks running and counted.
+    /// Accepts connections, each handled in a task of its own, until `stop` is done; then closes the socket (a Unix
+    /// socket's file goes) and returns when the last of these tasks has ended. Telling them to end is the caller's part,
+    /// and so is losing patience: dropping the future leaves the tasks running and counted.
     pub async fn serve<H, F>(mut self, stop: impl Future<Output = ()>, handler: H)
     where
         H: Fn(Stream) -> F + Clone + Send + 'static,
@@ -193,6 +193,10 @@ impl Listener {
                     }
                 }
             }
+        }
+        if let Source::Unix(_, path) = &self.source {
+            // Nobody is to find a socket behind which nobody listens. Who cannot remove it leaves it to the next start.
+            let _ = std::fs::remove_file(path);
         }
         drop((self, alive));
         let _ = all_gone.recv().await;

@@ -67,6 +67,8 @@ pub struct Listen {
     pub submissions: Many<Parsed<ListenAddr>>,
     /// Local delivery: loopback or a Unix socket only.
     pub lmtp: Many<Parsed<ListenAddr>>,
+    /// The mode of LMTP's Unix socket, `0o660`; None: for our user only.
+    pub lmtp_mode: Option<u32>,
     /// 143.
     pub imap: Many<Parsed<ListenAddr>>,
     /// 993.
@@ -314,6 +316,9 @@ impl Config {
             return Err(format!(
                 "[listen] lmtp = \"{addr}\": LMTP trusts its peer, so it listens on loopback or a Unix socket only"
             ));
+        }
+        if let Some(mode) = self.listen.lmtp_mode.filter(|mode| *mode > 0o777) {
+            return Err(format!("[listen] lmtp_mode = 0o{mode:o}: a mode is 0o777 at most, and begins with 0o"));
         }
         if let Some(addr) = self.listen.http.iter().find(|a| !local(a)) {
             return Err(format!(

@@ -206,7 +206,8 @@ fn options(config: &Config, caps: &Caps, behind: Behind) -> ListenOptions {
     // Who delivers by LMTP sits on this machine, as a proxy may: it speaks for itself.
     let lmtp = matches!(behind, Behind::Mail(Service::Smtp(Role::Lmtp), _));
     let proxies = if lmtp { Vec::new() } else { cidrs(&config.network.proxy_protocol_from) };
-    ListenOptions { caps: caps.clone(), full, proxies, ..ListenOptions::default() }
+    let unix_mode = config.listen.lmtp_mode.filter(|_| lmtp).unwrap_or(0o600);
+    ListenOptions { caps: caps.clone(), full, proxies, unix_mode, ..ListenOptions::default() }
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
