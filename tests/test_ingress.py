@@ -1,5 +1,6 @@
 """Who may do what on the way in: strangers from elsewhere (a PROXY header says where from), users, trusted networks."""
 
+import json
 import smtplib
 
 import pytest
@@ -77,3 +78,18 @@ def test_a_trusted_program_is_served_like_a_user_where_programs_submit(make_serv
     # Another server brings what is not its own.
     assert stored(server, relayed).endswith(sent)
 
+
+
+def test_a_mail_is_found_in_the_log(server):
+    me, sent = f"u5@{DOMAIN}", message("in the log")
+    before = server.log.stat().st_size
+    server.deliver(me, sent)
+    with server.smtp("submissions") as client:
+        client.login(me, PASSWORD)
+        with pytest.raises(smtplib.SMTPDataError):
+            client.sendmail(me, me, sent.replace(STRANGER, b"u1@example.test"))
+    lines = [json.loads(line) for line in server.log.read_bytes()[before:].splitlines()]
+    kept, refused = [line["fields"] for line in lines if line["fields"].get("message") == "mail"]
+    assert (kept["peer"], kept["from"], kept["accepted"], kept["octets"]) == \
+        ("127.0.0.1", "stranger@elsewhere.test", 1, len(sent))  # fmt: skip
+    assert refused["accepted"] == 0 and refused["refusal"].startswith("550 5.7.1") and "account" in refused

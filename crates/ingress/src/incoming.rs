@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base::{AccountId, Address, BlobId, Error, Reply, Result, Timestamp};
 use directory::{Recipients, Resolution};
 use mailbox::verbs;
+use queue::QueueId;
 use smtp::{BodyType, Mail, Notify, OriginalRecipient, Rcpt};
 use store::{Class, Lane, Stager, Tx};
 use trust::Digest;
@@ -35,6 +36,8 @@ impl Ingress {
             reach: 0,
             allowance: None,
             body: State::Awaited,
+            octets: 0,
+            queued: None,
         })
     }
 
@@ -70,6 +73,9 @@ pub struct Incoming {
     /// How many more on other hosts the account may write to today, once that was asked.
     allowance: Option<u32>,
     body: State,
+    /// For the log: how large it is, and its first number in the queue.
+    octets: u64,
+    queued: Option<QueueId>,
 }
 
 /// What the sender named, and who gets it.
@@ -222,6 +228,33 @@ impl Incoming {
     /// # Errors
     /// One reply for all: the body was refused, its author is not the user's (550 5.7.1), or nothing could be stored.
     pub async fn commit(mut self) -> Result<Vec<Result<()>>> {
+        let outcome = self.keep().await;
+        self.log(&outcome);
+        outcome
+    }
+
+    /// A line for each mail, so that it can be found again by who sent it, and by the queue's number where it goes on.
+    fn log(&self, outcome: &Result<Vec<Result<()>>>) {
+        let (accepted, refusal) = match outcome {
+            Ok(each) => (each.iter().filter(|one| one.is_ok()).count(), each.iter().find_map(|one| one.as_ref().err())),
+            Err(e) => (0, Some(e)),
+        };
+        let origin = &self.origin;
+        tracing::info!(
+            peer = origin.ip.map(display),
+            helo = ?origin.helo,
+            account = origin.account().map(|account| account.0),
+            from = self.mail.from.as_ref().map(display),
+            recipients = self.recipients.len(),
+            accepted,
+            octets = self.octets,
+            queue = self.queued.map(display),
+            refusal = refusal.map(|e| display(e.reply())),
+            "mail"
+        );
+    }
+
+    async fn keep(&mut self) -> Result<Vec<Result<()>>> {
         // A mail may be empty.
         self.push(b"")?;
         let refused = || Error::new(Reply::new(554, 6, 0, "The message was refused"));
@@ -231,8 +264,10 @@ impl Incoming {
             self.ingress.check_author(account, &body.author).await?;
         }
         let now = self.ingress.now();
+        self.octets = body.stager.len();
         let signatures = self.sign(&mut body, now).await?;
         let plan = self.plan(&body, &signatures, now)?;
+        self.queued = plan.goes_on();
         if let Some(refusals) = plan.all_refused() {
             return Ok(told(refusals));
         }

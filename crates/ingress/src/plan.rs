@@ -102,6 +102,12 @@ impl Plan {
         self.recipients.iter().all(|r| r.refusal.is_some()).then(refusals)
     }
 
+    /// The number in the queue of the first that goes to another host.
+    pub(crate) fn goes_on(&self) -> Option<QueueId> {
+        let first = self.recipients.iter().find(|r| !r.remote.is_empty())?;
+        self.leaving.get(first.leaving).map(|mail| mail.id)
+    }
+
     /// Counts what the account writes to other hosts.
     ///
     /// # Errors
