@@ -122,15 +122,18 @@ fn unknown_outcome() {
     let bed = Bed::sqlite();
     let store = bed.open(&[TABLES]);
     let sweep = |store: &Store| block_on(store.sweep_transit(|_, _, _| Ok(false))).unwrap();
-    let mut stager = store.stager(Class::Transit);
-    // So large that it has a pack of its own.
-    stager.push(&[1; 300_000]).unwrap();
-    let staged = vec![stager.finish().unwrap()];
+    let stage = |octets: usize| {
+        let mut stager = store.stager(Class::Transit);
+        (0..octets / 1000).for_each(|_| stager.push(&[1; 1000]).unwrap());
+        vec![stager.finish().unwrap()]
+    };
     limit("200000");
-    let job = store.write_with(Lane::Interactive, staged, |tx, _| tx.execute(&ADD, params![1, &[1; 1_000_000][..]]));
-    assert!(matches!(block_on(job), Err(Error::Io(_))));
-    assert_eq!(sweep(&store), 0, "the commit may yet be found on the disk after a crash");
+    let add = |tx: &mut store::Tx<'_>, _: &[BlobId]| tx.execute(&ADD, params![1, &[1; 1_000_000][..]]);
+    assert!(matches!(block_on(store.write_with(Lane::Interactive, stage(1000), add)), Err(Error::Io(_))));
     limit("unlimited");
+    // With this the pack is full, and nobody writes to it any more.
+    block_on(store.write_with(Lane::Interactive, stage(64 << 20), |_, _| Ok(()))).unwrap();
+    assert_eq!(sweep(&store), 0, "the commit may yet be found on the disk after a crash");
     drop(store);
     assert_eq!(sweep(&bed.open(&[TABLES])), 1);
 }
@@ -168,7 +171,7 @@ fn full_compaction() {
     };
     // A pack that is sparse, and behind it one that is dead.
     (0..8).map(|_| write(50_000)).skip(1).for_each(forget);
-    forget(write(300_000));
+    forget(write(400_000));
     limit("20000");
     assert!(matches!(store.compact(REFERENCES, &mut || true), Err(Error::Io(_))));
     let packs = || store.scan_packs(|_, _, _| {}).unwrap().iter().filter(|p| p.octets > 200_000).count();
