@@ -78,7 +78,7 @@ def test_a_failure_is_reported_so_that_programs_can_read_it(make_server):
     assert [each["Final-Recipient"] for each in recipients] == ["rfc822;ann@out.test", "rfc822;bob@out.test"]
     for each in recipients:
         assert (each["Action"], each["Status"]) == ("failed", "5.1.1")
-        assert each["Remote-MTA"] == f"dns; {host.address}" and each["Original-Recipient"] == "rfc822;Ann@out.test"
+        assert each["Remote-MTA"] == f"dns; [{host.address}]" and each["Original-Recipient"] == "rfc822;Ann@out.test"
         assert each["Diagnostic-Code"] == "smtp; 550 5.1.1 There is no such user"
     assert returned.get_content_type() == "text/rfc822-headers"
     assert "Subject: lost" in returned.get_content() and "The body." not in returned.get_content()
@@ -114,10 +114,9 @@ def test_success_is_reported_when_asked_for(make_server):
         user, other = server.user(), server.user()
         submit(server, user, ["ann@out.test", other], message(), (), ["NOTIFY=SUCCESS,FAILURE"])
         host.has()
-        actions = {}
-        for raw in mailbox(server, user, 2):
-            *_, recipients, _ = report(raw)
-            actions |= {each["Final-Recipient"]: (each["Action"], each["Status"]) for each in recipients}
+        # One report tells of both.
+        *_, recipients, _ = report(mailbox(server, user)[0])
+        actions = {each["Final-Recipient"]: (each["Action"], each["Status"]) for each in recipients}
     # Their host knows no DSN: ours is the last word. The other one is at home.
     assert actions == {"rfc822;ann@out.test": ("relayed", "2.0.0"), f"rfc822;{other}": ("delivered", "2.0.0")}
 
