@@ -100,6 +100,23 @@ def test_uidl_is_stable_and_unique(server):
         assert listing(pop3, "UIDL")[:3] == before
 
 
+@pytest.mark.ours
+def test_the_id_of_a_copy_stays_when_the_other_goes(server):
+    user, _ = filled(server, 1)
+    imap = server.connect("imap")
+    imap.line()
+    imap.tagged("a", f'LOGIN "{user}" "{PASSWORD}"')
+    imap.tagged("b", "SELECT INBOX")
+    imap.tagged("c", "COPY 1 INBOX")
+    with opened(server, user) as pop3:
+        first, second = [line.split(" ")[1] for line in listing(pop3, "UIDL")]
+        assert first != second
+        ask(pop3, "DELE 1")
+        ask(pop3, "QUIT")
+    with opened(server, user) as pop3:
+        assert listing(pop3, "UIDL") == [f"1 {second}"]
+
+
 def test_deletion_happens_at_quit(server):
     user, _ = filled(server, 4)
     with opened(server, user) as pop3:

@@ -461,22 +461,19 @@ impl Server {
         }
     }
 
-    /// RFC 2449 §5, §6; RFC 3206 §6; RFC 6856 §2, §3. The list after a sign-in is the same but for what no longer
-    /// applies.
+    /// RFC 2449 §5, §6; RFC 2595 §4; RFC 3206 §6; RFC 6856 §2, §3. The list after a sign-in is the same.
     fn capabilities(&mut self) -> Option<Event<'static>> {
         self.say("Capabilities follow");
         let mut list = String::from("TOP\r\nUIDL\r\nPIPELINING\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n");
-        if matches!(self.state, State::Authorization(_)) {
-            if self.may_sign_in() {
-                list.push_str("USER\r\n");
-            }
-            let mechanisms: Vec<_> = self.mechanisms().collect();
-            if !mechanisms.is_empty() {
-                list.extend(["SASL ", &mechanisms.join(" "), "\r\n"]);
-            }
-            if self.config.tls == Tls::Offered {
-                list.push_str("STLS\r\n");
-            }
+        if self.may_sign_in() {
+            list.push_str("USER\r\n");
+        }
+        let mechanisms: Vec<_> = self.mechanisms().collect();
+        if !mechanisms.is_empty() {
+            list.extend(["SASL ", &mechanisms.join(" "), "\r\n"]);
+        }
+        if self.config.tls == Tls::Offered {
+            list.push_str("STLS\r\n");
         }
         list.push_str("EXPIRE NEVER\r\nUTF8 USER\r\nLANG\r\nIMPLEMENTATION Postroom\r\n.\r\n");
         self.out.extend_from_slice(list.as_bytes());

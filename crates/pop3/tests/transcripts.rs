@@ -278,6 +278,8 @@ fn capabilities() {
         S: PIPELINING
         S: RESP-CODES
         S: AUTH-RESP-CODE
+        S: USER
+        S: SASL SCRAM-SHA-256-PLUS PLAIN LOGIN
         S: EXPIRE NEVER
         S: UTF8 USER
         S: LANG

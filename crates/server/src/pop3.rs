@@ -347,12 +347,9 @@ impl Maildrop {
         self.view.index().get(seq).map(|e| e.email)
     }
 
-    /// The mail's own number: it survives restarts, moves and restores (RFC 1939 §7 UIDL). A second copy of one mail in
-    /// INBOX gets its UID behind it, for the ids must differ.
+    /// RFC 1939 §7: the mail's own number, which survives restarts and restores, and its UID, for one mail may stand in
+    /// INBOX twice. Neither depends on what else is there, which may be gone in the next session.
     fn unique_id(&self, seq: u32) -> String {
-        let index = self.view.index();
-        let Some(e) = index.get(seq) else { return String::new() };
-        let copy = index.iter().any(|(s, other)| s < seq && other.email == e.email);
-        if copy { format!("{}.{}", e.email, e.uid) } else { e.email.to_string() }
+        self.view.index().get(seq).map_or_else(String::new, |e| format!("{}.{}", e.email, e.uid))
     }
 }
