@@ -27,6 +27,14 @@ pub struct Appended {
     pub keywords: Vec<String>,
 }
 
+impl Appended {
+    /// Octets of memory it may hold until it is committed: a message of a thousand empty parts is small, and its record
+    /// is not (trap 6).
+    pub fn weight(&self) -> u64 {
+        u64::from(self.octets) + self.index.len() as u64
+    }
+}
+
 impl Appending {
     /// The next bytes.
     ///

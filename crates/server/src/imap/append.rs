@@ -16,9 +16,9 @@ use mailbox::verbs::{self, Arrival};
 use super::change::split;
 use super::{No, Session};
 
-/// APPENDs whose commits may be awaited at a time, and octets of their messages.
+/// APPENDs whose commits may be awaited at a time, and octets that their messages hold.
 const UNDER_WAY: (usize, u64) = (64, 16 << 20);
-/// Messages of one APPEND, and octets of all but the last: they are committed together.
+/// Messages of one APPEND, and octets that all but the last hold: they are committed together.
 const TOGETHER: (usize, u64) = (100, 32 << 20);
 
 /// An APPEND on its way in.
@@ -30,7 +30,10 @@ pub(super) struct Append {
     /// The message on its way in.
     message: Option<(AppendMessage, Appending)>,
     complete: Vec<Appended>,
+    /// Of the messages.
     octets: u64,
+    /// What they hold.
+    weight: u64,
 }
 
 /// `Sync`, because a session is shared with its own reads.
@@ -40,7 +43,7 @@ type Commit = Pin<Box<dyn Future<Output = Result<Vec<Arrival>, No>> + Send + Syn
 struct UnderWay {
     tag: Tag,
     stage: Stage,
-    octets: u64,
+    weight: u64,
 }
 
 enum Stage {
@@ -60,7 +63,7 @@ pub(super) struct Outcome {
 #[derive(Default)]
 pub(super) struct Appends {
     queue: VecDeque<UnderWay>,
-    octets: u64,
+    weight: u64,
     /// So many at the end are not being committed yet.
     waiting: usize,
     /// The mailbox of the last one: clients append many in a row, and its name is not looked up for each.
@@ -73,7 +76,7 @@ impl Appends {
     }
 
     fn is_full(&self) -> bool {
-        self.queue.len() >= UNDER_WAY.0 || (self.octets >= UNDER_WAY.1 && self.is_under_way())
+        self.queue.len() >= UNDER_WAY.0 || (self.weight >= UNDER_WAY.1 && self.is_under_way())
     }
 
     /// Some of them are not being committed yet.
@@ -81,10 +84,10 @@ impl Appends {
         self.waiting > 0
     }
 
-    fn push(&mut self, tag: Tag, octets: u64, stage: Stage) {
-        self.octets += octets;
+    fn push(&mut self, tag: Tag, weight: u64, stage: Stage) {
+        self.weight += weight;
         self.waiting += 1;
-        self.queue.push_back(UnderWay { tag, stage, octets });
+        self.queue.push_back(UnderWay { tag, stage, weight });
     }
 
     fn refuse(&mut self, tag: Tag, no: No) {
@@ -97,8 +100,8 @@ impl Appends {
             return pending().await;
         };
         let result = commit.as_mut().await;
-        let Some(UnderWay { tag, octets, .. }) = self.queue.pop_front() else { return pending().await };
-        self.octets -= octets;
+        let Some(UnderWay { tag, weight, .. }) = self.queue.pop_front() else { return pending().await };
+        self.weight -= weight;
         if self.queue.is_empty() {
             *self = Appends::default();
         }
@@ -116,7 +119,7 @@ impl Session {
         match self.find_for_append(&name).await {
             Ok((mailbox, room)) => {
                 let mailbox = (name, mailbox);
-                let append = Append { tag, mailbox, room, message: None, complete: Vec::new(), octets: 0 };
+                let append = Append { tag, mailbox, room, message: None, complete: Vec::new(), octets: 0, weight: 0 };
                 self.append = Some(Box::new(append));
             }
             Err(no) => {
@@ -165,7 +168,7 @@ impl Session {
         if message.utf8 && !(self.enabled.utf8 || self.enabled.rev2) {
             return Err(No::refused(Code::Cannot, "ENABLE UTF8=ACCEPT first"));
         }
-        if append.complete.len() >= TOGETHER.0 || append.octets >= TOGETHER.1 {
+        if append.complete.len() >= TOGETHER.0 || append.weight >= TOGETHER.1 {
             return Err(No::refused(Code::Limit, "These are too many messages to be appended together"));
         }
         Ok(())
@@ -193,8 +196,9 @@ impl Session {
         let (flags, keywords) = split(&message.flags);
         match appending.finish(message.date.unwrap_or(now), flags, keywords) {
             Ok(complete) => {
-                append.complete.push(complete);
                 append.octets += message.size;
+                append.weight += complete.weight();
+                append.complete.push(complete);
             }
             Err(error) => self.give_up_append(error.into()),
         }
@@ -202,8 +206,8 @@ impl Session {
 
     pub(super) fn append_end(&mut self) {
         let Some(append) = self.append.take() else { return };
-        let Append { tag, mailbox, complete, octets, .. } = *append;
-        self.appends.push(tag, octets, Stage::Complete(mailbox.1, complete));
+        let Append { tag, mailbox, complete, weight, .. } = *append;
+        self.appends.push(tag, weight, Stage::Complete(mailbox.1, complete));
         self.appends.last = Some(mailbox);
     }
 

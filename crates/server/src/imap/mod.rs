@@ -177,7 +177,11 @@ impl Session {
             let view = selected.as_mut().filter(|_| self.idling.is_some()).map(|selected| &mut selected.view);
             match conn.read_or(deadline, pass.as_ref(), stirred(appends, view)).await? {
                 Woken::Read(Read::More) => return Ok(()),
-                Woken::Read(Read::End) => self.ended = true,
+                Woken::Read(Read::End) => {
+                    // A client that half closes may still read: it hears that its messages came.
+                    self.settle_appends().await?;
+                    self.ended = true;
+                }
                 Woken::Read(Read::Late) => self.bye(None, "You were silent for too long"),
                 Woken::Read(Read::Stopping) => {
                     self.settle_appends().await?;

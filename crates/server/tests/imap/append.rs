@@ -115,3 +115,25 @@ async fn what_a_client_appended_before_it_left_is_there() {
     let mut c = world.inbox().await;
     c.play("C: a STATUS INBOX (MESSAGES)\nS: * STATUS INBOX (MESSAGES 40)\nS: a OK …").await;
 }
+
+/// A small message may have a large record, which waits with it.
+#[tokio::test]
+async fn trap_06_what_waits_is_counted_with_its_record() {
+    let world = World::new().await;
+    let bomb = format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{}", "--b\n\n".repeat(1000));
+    let mut appending = world.services.ingress.append();
+    appending.push(bomb.as_bytes()).unwrap();
+    let appended = appending.finish(base::Timestamp(0), mailbox::Flags::default(), Vec::new()).unwrap();
+    assert!(appended.weight() > 20 * bomb.len() as u64);
+}
+
+#[tokio::test]
+async fn who_half_closes_hears_that_its_message_came() {
+    let world = World::new().await;
+    for _ in 0..10 {
+        let mut c = world.client().await;
+        c.send(format!("a APPEND INBOX {{20+}}\r\n{MAIL}\r\n").as_bytes()).await;
+        c.half_close().await;
+        c.play("S: a OK [APPENDUID …] APPEND completed").await;
+    }
+}

@@ -330,6 +330,11 @@ impl Client {
         start.elapsed().as_secs_f64().round() as u64
     }
 
+    /// Nothing more is sent; answers are still read.
+    pub async fn half_close(&mut self) {
+        self.stream().shutdown().await.unwrap();
+    }
+
     /// The server has hung up.
     pub async fn ended(&mut self) {
         let more = self.line().await;
