@@ -119,11 +119,15 @@ pub enum Select {
 /// Writes the chosen fields of `block` as they stand, in their order, and the blank line if the block has one: RFC 9051
 /// §6.4.5.1, a subset of the fields always includes it, except where the message has none.
 ///
-/// Costs fields × names; the caller bounds the names it takes from a command.
+/// Costs fields × log names; the caller bounds the names it takes from a command.
 pub fn select(block: &[u8], which: Select, names: &[&[u8]], out: &mut Vec<u8>) {
+    let lower = |name: &[u8]| name.iter().map(u8::to_ascii_lowercase).collect::<Vec<_>>();
+    let mut sorted: Vec<_> = names.iter().map(|name| lower(name)).collect();
+    sorted.sort_unstable();
+    let compare = |wanted: &Vec<u8>, name: &[u8]| wanted.iter().copied().cmp(name.iter().map(u8::to_ascii_lowercase));
     let mut all = fields(block);
     for field in all.by_ref() {
-        let named = names.iter().any(|n| field.is(n));
+        let named = sorted.binary_search_by(|wanted| compare(wanted, field.name)).is_ok();
         if named == (which == Select::Named) {
             out.extend_from_slice(&block[field.span]);
         }

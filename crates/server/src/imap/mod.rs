@@ -45,6 +45,8 @@ const BEFORE_LOGIN: Duration = Duration::from_secs(180);
 const APPENDING: Duration = Duration::from_secs(180);
 /// Octets that are sent at once, and about as many are prepared meanwhile.
 const PIECE: usize = 256 * 1024;
+/// A reader thread of the store is given back after this time: others wait for it.
+const TURN: Duration = Duration::from_millis(40);
 /// Wrong commands in a row: from a stranger, and from a user.
 const FAULTS: (u32, u32) = (10, 100);
 

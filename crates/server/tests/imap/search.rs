@@ -175,3 +175,42 @@ async fn many_messages_are_searched_in_turns() {
     let lines = c.ask("SEARCH RETURN (COUNT MIN MAX) BODY needle UNSEEN").await;
     assert_eq!(lines[0], "* ESEARCH (TAG \"t\") MIN 1 MAX 4095 COUNT 2048");
 }
+
+/// RFC 9051 §6.4.4: the ENVELOPE's field is meant, and comments are no part of an address there.
+#[tokio::test]
+async fn an_address_is_found_through_its_comments() {
+    let world = World::new().await;
+    let mut c = world.inbox().await;
+    c.append("", "From: <user-from (comment)@ (comment) domain.org>\r\nTo: \"a b\" <\"u.to\"@x.test>\r\n\r\n").await;
+    for (keys, expected) in [
+        ("FROM user-from@domain.org", "1"),
+        ("FROM USER-FROM@", "1"),
+        ("FROM comment", "1"),
+        ("TO u.to@x.test", "1"),
+        ("TO \"a b\"", "1"),
+        ("HEADER From @domain.org", "1"),
+        ("FROM u.to@x.test", ""),
+        ("TO domain.org", ""),
+        ("SUBJECT user", ""),
+    ] {
+        assert_eq!(found(&mut c, keys).await, expected, "{keys}");
+    }
+}
+
+/// Work is counted by fields and keys together; a field is decoded once.
+#[tokio::test]
+async fn trap_06_thousands_of_fields_and_of_keys() {
+    let world = World::new().await;
+    let mut c = world.inbox().await;
+    c.append("", &format!("{}\r\n", "Subject: =?utf-8?q?a=C3=A9?=\r\n".repeat(8000))).await;
+    let keys: Vec<String> = (0..1900).map(|n| format!("SUBJECT b{n}")).collect();
+    assert_eq!(found(&mut c, &format!("NOT OR {} SUBJECT x", keys[0])).await, "1");
+    assert_eq!(found(&mut c, &keys.join(" ")).await, "");
+    assert_eq!(found(&mut c, "SUBJECT a").await, "1");
+    // As many names in FETCH.
+    let names: Vec<String> = (0..255u32).map(|n| format!("{n:x}")).collect();
+    let items: Vec<String> = (0..60).map(|n| format!("BODY.PEEK[HEADER.FIELDS ({} y{n})]", names.join(" "))).collect();
+    c.ask(&format!("FETCH 1 ({})", items.join(" "))).await;
+    // What is asked for twice is told once.
+    assert_eq!(c.ask("FETCH 1 (UID UID BINARY.SIZE[1] BINARY.SIZE[1])").await[0], "* 1 FETCH (UID 1 BINARY.SIZE[1] 0)");
+}

@@ -2,6 +2,7 @@
 //! a literal is large, the batch only says which octets follow.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use base::{AccountId, MailboxId, Timestamp};
 use imap::{Code, FetchAttr, Section, SectionText};
@@ -14,9 +15,9 @@ use super::binary;
 use super::output::{Output, Piece};
 use super::plan::{Plan, write_index_item};
 use super::section::{self, Form};
-use crate::imap::PIECE;
 use crate::imap::no::No;
 use crate::imap::source::Source;
+use crate::imap::{PIECE, TURN};
 
 /// A message to be fetched.
 #[derive(Clone, Copy, Debug)]
@@ -76,12 +77,12 @@ pub(super) struct Mail<'a> {
 }
 
 impl Reader {
-    /// Makes responses until there are octets enough.
+    /// Makes responses until there are octets enough, or the turn is over; one at least.
     pub fn read(&self, tx: &mut Tx<'_>, items: &[Item]) -> Result<Batch> {
         let mut out = Output::new(self.plan.utf8);
-        let mut batch = Batch::default();
+        let (began, mut batch) = (Instant::now(), Batch::default());
         for item in items {
-            if out.weight() >= PIECE as u64 {
+            if out.weight() >= PIECE as u64 || (batch.done > 0 && began.elapsed() >= TURN) {
                 break;
             }
             let before = out.mark();

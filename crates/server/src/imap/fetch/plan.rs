@@ -29,7 +29,13 @@ pub(super) struct Plan {
 
 impl Plan {
     pub fn new(fetch: &Fetch, uid: bool, utf8: bool) -> Self {
-        let mut items = fetch.attrs.clone();
+        let mut items: Vec<FetchAttr> = Vec::with_capacity(fetch.attrs.len());
+        for item in &fetch.attrs {
+            // What is asked for twice is told once.
+            if !items.contains(item) {
+                items.push(item.clone());
+            }
+        }
         let uses_mod_seqs = fetch.changed_since.is_some() || items.contains(&FetchAttr::ModSeq);
         // RFC 9051 §6.4.9: every response of a UID command has the UID.
         if uid && !items.contains(&FetchAttr::Uid) {

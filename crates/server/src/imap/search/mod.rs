@@ -2,6 +2,7 @@
 //! are read in bounded pieces.
 
 mod body;
+mod header;
 mod question;
 mod reader;
 mod text;

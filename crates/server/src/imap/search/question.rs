@@ -4,6 +4,7 @@ use base::{EmailId, ModSeq, Timestamp};
 use imap::{Day, Flag, SearchKey, SearchOp, SearchProgram};
 use mailbox::{Entry, Flags, UidSet};
 
+use super::header::Names;
 use super::text::Needle;
 use super::truth::{Op, Truth, decide};
 use crate::imap::select::Selected;
@@ -154,6 +155,8 @@ impl Question {
 #[derive(Debug)]
 pub(super) struct Program {
     pub questions: Vec<Question>,
+    /// The header fields they are about.
+    pub names: Names,
     ops: Vec<Op>,
 }
 
@@ -172,7 +175,7 @@ impl Program {
                 SearchOp::Not { end } => Op::Not(*end),
             });
         }
-        Program { questions, ops }
+        Program { names: Names::new(&questions), questions, ops }
     }
 
     /// The text a question looks for.
@@ -186,7 +189,8 @@ impl Program {
     /// For tests of what looks for texts.
     #[cfg(test)]
     pub fn of_texts(texts: &[&str]) -> Self {
-        Program { questions: texts.iter().map(|text| Question::Body(Needle::new(text))).collect(), ops: Vec::new() }
+        let questions = texts.iter().map(|text| Question::Body(Needle::new(text))).collect();
+        Program { questions, names: Names::default(), ops: Vec::new() }
     }
 
     /// Does the message match, as far as the mailbox's index knows?

@@ -1,23 +1,25 @@
 //! Mails read for a search, by a reader thread of the store: no more of each than its answer takes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use base::{AccountId, MailboxId, Timestamp};
 use mailbox::Entry;
 use mailbox::verbs;
-use mime::header::{fields, find};
-use mime::{date, words};
+use mime::date;
+use mime::header::find;
 use store::{Error, Result, Store, Tx};
 
 use super::body::{BodyScan, header_text};
 use super::question::{Cost, Program, Question};
-use super::text::{Scan, fold};
+use super::text::Scan;
 use super::truth::Truth;
+use crate::imap::TURN;
 use crate::imap::source::{LARGE, Source};
 
-/// A reader thread is given back after this time: others wait for it.
-const TURN: Duration = Duration::from_millis(40);
+/// Octets of a mail times texts that are looked for in it: more than this is not done by a reader thread either.
+const MUCH: u64 = 16 * LARGE;
+
 pub(super) struct Reader {
     pub store: Store,
     pub account: AccountId,
@@ -164,16 +166,13 @@ impl Reader {
     fn ask_header(&self, mail: &Mail<'_>, known: &mut [Truth]) -> Result<()> {
         let Some(source) = &mail.source else { return Ok(()) };
         let head = source.head()?;
-        for (question, known) in self.program.questions.iter().zip(known) {
+        for (question, known) in self.program.questions.iter().zip(&mut *known) {
             *known = match question {
                 Question::Sent(when) => sent(&head).is_some_and(|(at, offset)| when.holds(at, offset)).into(),
-                Question::Field(name, needle) => {
-                    let mut named = fields(&head).filter(|field| field.is(name.as_bytes()));
-                    named.any(|field| needle.is_in(&folded_value(field.value))).into()
-                }
                 _ => continue,
             };
         }
+        self.program.names.ask(&head, &self.program.questions, known);
         Ok(())
     }
 
@@ -202,7 +201,7 @@ impl Reader {
         let body = BodyScan::new(&source.index(&kept, &mut again)?, &source, wanted);
         in_body.iter().for_each(|number| known[*number] = Truth::No);
         let mut large = Large { seq: mail.seq, known, source, body };
-        if large.source.len() > LARGE {
+        if large.source.len() > LARGE || large.source.len() * in_body.len() as u64 > MUCH {
             return Ok(Answer::Large(Box::new(large)));
         }
         while large.body.step(&large.source, &self.program)? {}
@@ -213,10 +212,4 @@ impl Reader {
 /// The `Date` field.
 fn sent(head: &[u8]) -> Option<(Timestamp, i32)> {
     date::parse_date(find(head, b"Date")?.value)
-}
-
-fn folded_value(value: &[u8]) -> Vec<u8> {
-    let mut folded = Vec::new();
-    fold(&words::decode(value), &mut folded);
-    folded
 }
