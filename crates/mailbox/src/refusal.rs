@@ -67,9 +67,7 @@ impl Refusal {
             Refusal::OverQuota => (452, 2, 2, "The mailbox is full"),
             Refusal::TooManyMailboxes => (452, 2, 4, "The account has its limit of 10,000 mailboxes"),
             Refusal::TooManySubscriptions => (452, 2, 4, "The account has its limit of 20,000 subscriptions"),
-            Refusal::TooManyKeywords => {
-                (452, 2, 4, "This mailbox has its limit of 56 different keywords; remove one first")
-            }
+            Refusal::TooManyKeywords => (452, 2, 4, "This mailbox has its limit of 56 different keywords"),
             Refusal::NoUidsLeft => (452, 2, 4, "The mailbox has used up its UIDs"),
         };
         Reply::new(code, subject, detail, text)

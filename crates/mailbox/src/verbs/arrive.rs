@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base::{AccountId, BlobId, EmailId, MailboxId, ModSeq, Timestamp, Uid, UidValidity};
 use store::{Result, Tx, params};
 
-use super::{email_key, keyword_bits, next_modseq};
+use super::{NoRoom, email_key, keyword_bits, next_modseq};
 use crate::load;
 use crate::log::LogEntry;
 use crate::verbs::modify;
@@ -66,7 +66,7 @@ pub fn deliver(
     if quota > 0 && used > quota {
         return Err(Refusal::OverQuota.into());
     }
-    let (bits, keywords) = keyword_bits(tx, account, mailbox, new.keywords)?;
+    let (bits, keywords) = keyword_bits(tx, account, mailbox, new.keywords, NoRoom::Drop)?;
     let flags = new.flags.with(bits);
     let (unseen, deleted) = tally(flags);
     let arrived = arrive(tx, account, mailbox, modseq, 1, (unseen, deleted, octets))?;
@@ -205,7 +205,7 @@ fn translation(
     let names: Vec<String> = source.keywords.of(used).map(str::to_owned).collect();
     let (mut pairs, mut grown) = (Vec::new(), None);
     if from != to {
-        grown = keyword_bits(tx, account, to, &names)?.1;
+        grown = keyword_bits(tx, account, to, &names, NoRoom::Drop)?.1;
         let there = match &grown {
             Some(k) => k.clone(),
             None => load::keywords(tx, account, to)?,

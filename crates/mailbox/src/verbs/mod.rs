@@ -31,15 +31,25 @@ pub(crate) fn next_modseq(tx: &mut Tx<'_>, account: AccountId) -> Result<ModSeq>
     found.ok_or(Refusal::NoAccount.into())
 }
 
+/// What becomes of a keyword for which a mailbox has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoRoom {
+    /// It is all that was asked for: the verb refuses.
+    Refuse,
+    /// A mail comes, and comes without it.
+    Drop,
+}
+
 /// The bits of these keywords in this mailbox; unknown ones are added to its table. Gives the new table when it grew.
 ///
 /// # Errors
-/// Refused when the mailbox has its fill of keywords ([`Keywords::MOST`]).
+/// Refused, if asked to, when the mailbox has its fill of keywords ([`Keywords::MOST`]).
 pub(crate) fn keyword_bits(
     tx: &mut Tx<'_>,
     account: AccountId,
     mailbox: MailboxId,
     names: &[String],
+    no_room: NoRoom,
 ) -> Result<(Flags, Option<Keywords>)> {
     if names.is_empty() {
         return Ok((Flags::default(), None));
@@ -47,7 +57,11 @@ pub(crate) fn keyword_bits(
     let (mut known, mut bits, mut grown) = (load::keywords(tx, account, mailbox)?, Flags::default(), false);
     for name in names {
         let bit = known.names().len();
-        bits = bits.with(known.add(name).ok_or(Refusal::TooManyKeywords)?);
+        match known.add(name) {
+            Some(one) => bits = bits.with(one),
+            None if no_room == NoRoom::Drop => continue,
+            None => return Err(Refusal::TooManyKeywords.into()),
+        }
         if known.names().len() > bit {
             tx.execute(&schema::INSERT_KEYWORD, params![account, mailbox, bit as i64, name.as_str()])?;
             grown = true;

@@ -6,10 +6,10 @@ use base::{AccountId, MailboxId, ModSeq};
 use store::{Result, Tx, params};
 
 use super::arrive::{log, tally};
-use super::{keyword_bits, next_modseq};
+use super::{NoRoom, keyword_bits, next_modseq};
 use crate::load::{self, MailboxRow};
 use crate::log::LogEntry;
-use crate::{Change, FlagOp, Flags, Index, Refusal, UidSet, What, schema};
+use crate::{Change, Entry, FlagOp, Flags, Index, Refusal, UidSet, What, schema};
 
 /// A STORE (RFC 9051 §6.4.6).
 #[derive(Clone, Debug)]
@@ -24,6 +24,13 @@ pub struct StoreRequest {
     pub keywords: Vec<String>,
     /// UNCHANGEDSINCE (RFC 7162 §3.1.3).
     pub unchanged_since: Option<ModSeq>,
+}
+
+impl StoreRequest {
+    /// False where UNCHANGEDSINCE leaves the place alone.
+    fn concerns(&self, entry: &Entry) -> bool {
+        self.unchanged_since.is_none_or(|since| entry.modseq <= since)
+    }
 }
 
 /// What a STORE did.
@@ -54,12 +61,16 @@ pub fn store_flags(
             let known = request.keywords.iter().filter_map(|k| index.keywords.get(k));
             (known.fold(Flags::default(), Flags::with), None)
         }
-        FlagOp::Add | FlagOp::Replace => keyword_bits(tx, account, mailbox, &request.keywords)?,
+        // Nor does giving one to nobody.
+        FlagOp::Add | FlagOp::Replace if !index.within(&request.uids).any(|(_, e)| request.concerns(e)) => {
+            (Flags::default(), None)
+        }
+        FlagOp::Add | FlagOp::Replace => keyword_bits(tx, account, mailbox, &request.keywords, NoRoom::Refuse)?,
     };
     let (flags, op) = (request.flags.with(bits), request.op);
     let (mut out, mut unseen, mut deleted) = (Stored::default(), 0, 0);
     for (_, e) in index.within(&request.uids) {
-        if request.unchanged_since.is_some_and(|since| e.modseq > since) {
+        if !request.concerns(e) {
             out.modified.push(e.uid.0);
             continue;
         }

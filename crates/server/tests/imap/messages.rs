@@ -415,4 +415,21 @@ async fn keywords_have_a_limit() {
     let many: Vec<String> = (0..56).map(|n| format!("k{n}")).collect();
     c.ask(&format!("STORE 1 FLAGS.SILENT ({})", many.join(" "))).await;
     c.play("C: a STORE 1 +FLAGS (one-more)\nS: a NO [LIMIT] …\nC: b STORE 1 -FLAGS.SILENT (k3)\nS: b OK …").await;
+    // A mail comes without what has no room; nothing is the matter with it.
+    c.append("(\\Seen one-more k3) ", MAIL).await;
+    c.play("C: c FETCH 2 FLAGS\nS: * 2 FETCH (FLAGS (\\Seen k3))\nS: c OK …\nC: d CREATE there\nS: d OK …").await;
+    c.play("C: e SELECT there\n…\nS: e OK …").await;
+    // What nobody has takes no room.
+    for n in 0..60 {
+        c.ask(&format!("UID STORE 400 +FLAGS (n{n})")).await;
+    }
+    c.play("C: f APPEND there (own other) {20+}").await;
+    c.send(format!("{MAIL}\r\n").as_bytes()).await;
+    c.play(
+        "…\nS: f OK …\nC: g SELECT INBOX\n…\nS: g OK …\nC: h COPY 1 there\nS: h OK …\nC: i SELECT there\n…\nS: i OK …",
+    )
+    .await;
+    let flags = c.ask("FETCH 1:2 FLAGS").await;
+    assert!(flags[0].contains("(own other)") && flags[1].contains(" k54") && !flags[1].contains("k55"), "{flags:?}");
+    world.verify().await;
 }
