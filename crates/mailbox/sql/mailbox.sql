@@ -49,6 +49,15 @@ VALUES (?1, ?2, ?3, ?4, 1, ?5, ?5, ?5, ?5, ?5, 0, 0, 0, 0, ?6);
 -- name: mailbox_by_name
 SELECT id FROM mailbox WHERE account = ?1 AND name = ?2;
 
+-- name: mailbox_by_use
+SELECT id FROM mailbox WHERE account = ?1 AND special_use = ?2 LIMIT 1;
+
+-- name: count_mailboxes
+SELECT count(*) FROM mailbox WHERE account = ?1;
+
+-- name: mailboxes_between
+SELECT id, name FROM mailbox WHERE account = ?1 AND name >= ?2 AND name < ?3 ORDER BY name;
+
 -- name: mailbox_row
 SELECT uid_validity, uid_next, modseq, folded, reaped, floor, messages, unseen, deleted, octets, name, special_use
 FROM mailbox WHERE account = ?1 AND id = ?2;

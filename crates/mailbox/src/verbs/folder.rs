@@ -17,7 +17,7 @@ const NAME: usize = 1000;
 /// Levels in a mailbox's name, at most.
 const LEVELS: usize = 32;
 /// Mailboxes in an account, at most.
-const MAILBOXES: usize = 10_000;
+const MAILBOXES: i64 = 10_000;
 /// Names an account may subscribe to, at most.
 const SUBSCRIPTIONS: i64 = 20_000;
 
@@ -175,20 +175,26 @@ pub fn create(
     let name = canonical(name.strip_suffix('/').unwrap_or(name));
     check_name(&name)?;
     next_modseq(tx, account)?;
-    let all = folders(tx, account)?;
-    if all.iter().any(|f| f.name == name) {
+    if find(tx, account, &name)?.is_some() {
         return Err(Refusal::Exists.into());
     }
-    if all.len() >= MAILBOXES {
+    let mut missing = Vec::new();
+    for (end, _) in name.match_indices('/') {
+        if find(tx, account, &name[..end])?.is_none() {
+            missing.push(&name[..end]);
+        }
+    }
+    let there = tx.one(&schema::COUNT_MAILBOXES, params![account], |r| r.int(0))?;
+    if there + missing.len() as i64 >= MAILBOXES {
         return Err(Refusal::TooManyMailboxes.into());
     }
-    if special_use.is_some() && all.iter().any(|f| f.special_use.as_deref() == special_use) {
+    if let Some(special_use) = special_use
+        && tx.row(&schema::MAILBOX_BY_USE, params![account, special_use], |r| r.int(0))?.is_some()
+    {
         return Err(Refusal::UseTaken.into());
     }
-    for (end, _) in name.match_indices('/') {
-        if !all.iter().any(|f| f.name == name[..end]) {
-            insert(tx, account, &name[..end], "", now)?;
-        }
+    for level in missing {
+        insert(tx, account, level, "", now)?;
     }
     insert(tx, account, &name, special_use.unwrap_or(""), now)
 }
@@ -243,16 +249,19 @@ pub fn rename(tx: &mut Tx<'_>, account: AccountId, from: &str, to: &str, now: Ti
     {
         create(tx, account, parent, None, now)?;
     }
-    for f in folders(tx, account)? {
-        let below = f.name.strip_prefix(from.as_str()).filter(|rest| rest.is_empty() || rest.starts_with('/'));
-        if let Some(rest) = below {
-            let name = format!("{to}{rest}");
-            check_name(&name)?;
-            if !rest.is_empty() && find(tx, account, &name)?.is_some() {
-                return Err(Refusal::Exists.into());
-            }
-            tx.execute(&schema::RENAME_MAILBOX, params![account, f.id, name.as_str()])?;
+    tx.execute(&schema::RENAME_MAILBOX, params![account, id, to.as_str()])?;
+    // `0` follows `/`.
+    let (first, end) = (format!("{from}/"), format!("{from}0"));
+    let below = tx.list(&schema::MAILBOXES_BETWEEN, params![account, first.as_str(), end.as_str()], |r| {
+        Ok((MailboxId(r.int(0)?), r.text(1)?.to_owned()))
+    })?;
+    for (id, old) in below {
+        let name = format!("{to}{}", &old[from.len()..]);
+        check_name(&name)?;
+        if find(tx, account, &name)?.is_some() {
+            return Err(Refusal::Exists.into());
         }
+        tx.execute(&schema::RENAME_MAILBOX, params![account, id, name.as_str()])?;
     }
     Ok(true)
 }
