@@ -51,6 +51,11 @@ impl Pattern {
         Pattern { steps, literals, delimiter }
     }
 
+    /// What it takes at most to hold `name` against it, in comparisons: for whoever bounds the work a client may ask for.
+    pub fn cost(&self, name: &str) -> usize {
+        if self.literals > name.len() { 1 } else { 1 + self.steps.len() * name.len() }
+    }
+
     /// Is `name` one of those meant? INBOX, alone or as the first level, has no case (RFC 9051 §5.1).
     pub fn matches(&self, name: &str) -> bool {
         // A long pattern is not worth a look, and keeps the work below the square of the name's length.
@@ -124,6 +129,12 @@ mod tests {
         }
         assert!(Pattern::new("Mail/", "%", Some('/')).matches("Mail/x"));
         assert!(Pattern::new("", "%", None).matches("a/b"), "without hierarchy all is one level");
+    }
+
+    #[test]
+    fn the_cost_is_the_product_of_the_lengths() {
+        let pattern = Pattern::new("", &"%a".repeat(100), Some('/'));
+        assert_eq!((pattern.cost(&"b".repeat(1000)), pattern.cost("b")), (200_001, 1));
     }
 
     #[test]

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use imap::{List, ListAttribute, ListEntry, MailboxName, Pattern, SpecialUse, StatusItem, Tag};
+use imap::{Code, List, ListAttribute, ListEntry, MailboxName, Pattern, SpecialUse, StatusItem, Tag};
 use mailbox::verbs::{self, FolderInfo};
 
 use super::{No, Session};
 
-/// Names that are held against the patterns before others get a turn.
-const AT_ONCE: usize = 64;
+/// Comparisons of names with patterns before others get a turn: a fraction of a millisecond.
+const AT_ONCE: usize = 100_000;
+/// Comparisons of one command: thousands of mailboxes take some millions. Patterns can be made to take more.
+const MOST: usize = 50_000_000;
 
 /// A name there is something to say of: a mailbox, a level above one, a subscription.
 #[derive(Clone, Copy, Default)]
@@ -80,18 +82,34 @@ struct Match<'a> {
 }
 
 /// What matches, in order. Matching takes its time with patterns made for that, so others get their turn.
-async fn matches<'a>(tree: &Tree<'a>, list: &List) -> Vec<Match<'a>> {
+///
+/// # Errors
+/// NO when it would take too much.
+async fn matches<'a>(tree: &Tree<'a>, list: &List) -> Result<Vec<Match<'a>>, No> {
     let patterns: Vec<Pattern> =
         list.patterns.iter().map(|pattern| Pattern::new(&list.reference, pattern, Some('/'))).collect();
     let mut found = Vec::new();
     // Those that are selected, and that no pattern matched.
     let mut hidden = Vec::new();
-    for (i, (name, node)) in tree.iter().enumerate() {
-        if i % AT_ONCE == AT_ONCE - 1 {
-            tokio::task::yield_now().await;
-        }
+    let (mut spent, mut pause_at) = (0, AT_ONCE);
+    for (name, node) in tree {
         let selected = node.is_selected(list);
-        if patterns.iter().any(|pattern| pattern.matches(name)) {
+        let mut matched = false;
+        for pattern in &patterns {
+            spent += pattern.cost(name);
+            if spent > MOST {
+                return Err(No::refused(Code::Limit, "These patterns take too long"));
+            }
+            if spent >= pause_at {
+                tokio::task::yield_now().await;
+                pause_at = spent + AT_ONCE;
+            }
+            matched = pattern.matches(name);
+            if matched {
+                break;
+            }
+        }
+        if matched {
             if selected || list.recursive_match {
                 found.push((Match { name, node: *node, child_selected: false }, selected));
             }
@@ -104,7 +122,7 @@ async fn matches<'a>(tree: &Tree<'a>, list: &List) -> Vec<Match<'a>> {
         let first = hidden.partition_point(|name| **name < *below);
         one.child_selected = hidden.get(first).is_some_and(|name| name.starts_with(&below));
     }
-    found.into_iter().filter(|(one, selected)| *selected || one.child_selected).map(|(one, _)| one).collect()
+    Ok(found.into_iter().filter(|(one, selected)| *selected || one.child_selected).map(|(one, _)| one).collect())
 }
 
 impl Session {
@@ -125,7 +143,7 @@ impl Session {
         }
         let (folders, subscriptions) = self.folders_and_subscriptions().await?;
         let tree = tree(&folders, &subscriptions);
-        for one in matches(&tree, &list).await {
+        for one in matches(&tree, &list).await? {
             let Some(name) = MailboxName::new(one.name) else { continue };
             let attributes = one.node.attributes(&list);
             self.machine.writer().list(&ListEntry {
@@ -163,7 +181,7 @@ impl Session {
             patterns: vec![pattern.into()],
             ..List::default()
         };
-        for one in matches(&tree, &list).await {
+        for one in matches(&tree, &list).await? {
             let Some(name) = MailboxName::new(one.name) else { continue };
             let attributes: &[ListAttribute] = if one.node.subscribed { &[] } else { &[ListAttribute::NoSelect] };
             let entry =

@@ -183,3 +183,16 @@ async fn a_mailbox_deleted_under_a_session() {
     idle.ended().await;
     other.play("C: a NOOP\nS: * BYE The mailbox was deleted by another session").await;
 }
+
+/// A pattern costs its length times the name's: that is counted.
+#[tokio::test]
+async fn trap_05_patterns_that_take_too_long_are_refused() {
+    let world = World::new().await;
+    let mut c = world.client().await;
+    for n in 0..24 {
+        c.ask(&format!("CREATE {}{n:02}", "a".repeat(990))).await;
+    }
+    let patterns: Vec<String> = (0..32).map(|n| format!("{}{n}", "%a".repeat(480))).collect();
+    c.play(&format!("C: a LIST \"\" ({})\nS: a NO [LIMIT] …", patterns.join(" "))).await;
+    assert_eq!(c.ask("LIST \"\" (a* %)").await.len(), 31);
+}
