@@ -277,8 +277,9 @@ impl Hops {
         all
     }
 
-    /// A worker ends. Gives the hops for which one is to be started in its place.
-    pub(crate) fn leave(&self, hop: &Hop, was_connected: bool) -> Vec<Hop> {
+    /// A worker ends. Gives the hops for which one is to be started in its place: none when we are `stopping`, as each is
+    /// counted and waited for.
+    pub(crate) fn leave(&self, hop: &Hop, was_connected: bool, stopping: bool) -> Vec<Hop> {
         let mut state = self.lock();
         state.connections -= 1;
         let mut start = Vec::new();
@@ -290,6 +291,9 @@ impl Hops {
         }
         if !goes_on {
             state.lines.remove(hop);
+        }
+        if stopping {
+            return start;
         }
         // Who has none first.
         while state.connections < CONNECTIONS
@@ -404,7 +408,7 @@ mod tests {
         }
         assert!(!hops.succeeded(&a), "twenty are enough");
         // One ends: another takes its place, as long as there is work.
-        assert_eq!(hops.leave(&a, false), [a]);
+        assert_eq!(hops.leave(&a, false, false), [a]);
     }
 
     #[test]
@@ -440,10 +444,10 @@ mod tests {
         assert_eq!(starts(&hops, &a, 5), 2);
         hops.connected(&a);
         assert!(hops.unreachable(&a).is_empty());
-        assert!(hops.leave(&a, false).is_empty(), "no more connections than the host takes");
-        assert_eq!(hops.leave(&a, true), std::slice::from_ref(&a));
+        assert!(hops.leave(&a, false, false).is_empty(), "no more connections than the host takes");
+        assert_eq!(hops.leave(&a, true, false), std::slice::from_ref(&a));
         assert_eq!(hops.unreachable(&a).len(), 5);
-        assert!(hops.leave(&a, false).is_empty());
+        assert!(hops.leave(&a, false, false).is_empty());
         assert_eq!((hops.workers(), hops.lock().lines.len()), (0, 0));
     }
 
@@ -458,7 +462,7 @@ mod tests {
         for h in &all[..100] {
             while hops.take_or_rest(h, 1).is_ok() {}
             hops.wake(h);
-            got.extend(hops.leave(h, false));
+            got.extend(hops.leave(h, false, false));
         }
         assert_eq!(got.len(), 50);
         assert!(all[100..].iter().all(|h| got.contains(h)));
@@ -470,7 +474,7 @@ mod tests {
         assert_eq!(starts(&hops, &a, 5), 2);
         // The host takes one at a time, and the one has not said EHLO yet.
         assert!(hops.unreachable(&a).is_empty());
-        assert!(hops.leave(&a, false).is_empty(), "one is enough");
+        assert!(hops.leave(&a, false, false).is_empty(), "one is enough");
         assert_eq!(hops.unreachable(&a).len(), 5);
     }
 
@@ -536,9 +540,9 @@ mod tests {
         let all: Vec<Hop> = (0..=CONNECTIONS).map(|n| hop(&n.to_string())).collect();
         all.iter().for_each(|h| drop(hops.add(h, work(1))));
         assert!(hops.is_crowded());
-        assert_eq!(hops.leave(&all[0], false), [all[CONNECTIONS].clone()]);
+        assert_eq!(hops.leave(&all[0], false, false), [all[CONNECTIONS].clone()]);
         // Now that one waits.
-        assert_eq!(hops.leave(&all[1], false), [all[0].clone()]);
+        assert_eq!(hops.leave(&all[1], false, false), [all[0].clone()]);
     }
 
     #[test]
@@ -551,5 +555,16 @@ mod tests {
         assert_eq!(hops.take_out("1-1".parse().unwrap()).len(), 2);
         let in_line = hops.lock().in_line;
         assert_eq!((in_line, hops.take_or_rest(&a, 9).unwrap().message.id.to_string()), (1, "1-2".into()));
+    }
+
+    #[test]
+    fn at_a_stop_nobody_is_counted_who_is_not_started() {
+        let (hops, a) = (Hops::default(), hop("a"));
+        assert_eq!(starts(&hops, &a, 5), 2);
+        for left in [1, 0] {
+            assert!(hops.leave(&a, false, true).is_empty());
+            assert_eq!(hops.workers(), left);
+        }
+        assert_eq!(hops.drain().len(), 5);
     }
 }

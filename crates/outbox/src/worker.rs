@@ -49,11 +49,9 @@ impl Drop for Slot {
         if std::thread::panicking() {
             tracing::error!(hop = %self.hop, "a worker panicked");
         }
-        let next = self.inner.hops.leave(&self.hop, self.connected);
-        // What is in line is given back by who stops.
-        if !self.inner.is_stopping() {
-            next.into_iter().for_each(|hop| start(&self.inner, hop));
-        }
+        // What is in line at a stop is given back by who stops.
+        let next = self.inner.hops.leave(&self.hop, self.connected, self.inner.is_stopping());
+        next.into_iter().for_each(|hop| start(&self.inner, hop));
         self.inner.left.notify_one();
     }
 }
