@@ -30,6 +30,9 @@ const FRESH: i64 = 60;
 /// Entries that each half of a cache may hold.
 const KEPT: usize = 20_000;
 
+/// An address that leads to more than this is looked up each time.
+const FEW: usize = 16;
+
 /// Who is who, with a memory. Cheap to clone.
 #[derive(Clone)]
 pub struct Directory {
@@ -121,6 +124,8 @@ impl Directory {
         match &resolution {
             Resolution::NotOurs => inner.foreign.put(address.domain().into(), (), now),
             Resolution::Unknown => inner.unknown.put(address.clone(), (), now),
+            // A name can be spelt in many ways, and each is an entry of its own: long lists would fill the memory.
+            Resolution::Deliver(recipients) if recipients.len() > FEW => {}
             Resolution::Deliver(recipients) => inner.known.put(address.clone(), recipients.clone(), now),
         }
         Ok(resolution)

@@ -245,6 +245,11 @@ pub(crate) fn owns(tx: &mut Tx<'_>, account: AccountId, address: &Address) -> Re
 }
 
 impl Recipients {
+    /// How many get it.
+    pub fn len(&self) -> usize {
+        self.local.len() + self.remote.len()
+    }
+
     /// Nobody gets it.
     pub fn is_empty(&self) -> bool {
         self.local.is_empty() && self.remote.is_empty()
