@@ -48,12 +48,12 @@ impl Appending {
     /// The mail is complete.
     ///
     /// # Errors
-    /// 552 5.3.4 over 4 GiB; 451 when the disk does not take it.
+    /// 552 5.3.4 over 4 GiB.
     pub fn finish(self, received: Timestamp, flags: Flags, keywords: Vec<String>) -> Result<Appended> {
         let octets = u32::try_from(self.stager.len()).map_err(|_| too_big())?;
         let mut index = Vec::new();
         self.indexer.finish().encode(&mut index);
-        Ok(Appended { staged: self.stager.finish()?, octets, index, received, flags, keywords })
+        Ok(Appended { staged: self.stager.finish(), octets, index, received, flags, keywords })
     }
 }
 

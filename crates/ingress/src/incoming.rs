@@ -275,7 +275,7 @@ impl Incoming {
         if let Some(indexer) = body.indexer {
             indexer.finish().encode(&mut index);
         }
-        let staged = vec![body.stager.finish()?];
+        let staged = vec![body.stager.finish()];
         let work = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
             let blob = *blobs.first().ok_or(store::Error::Closed)?;
             plan.spend(tx, now)?;

@@ -46,7 +46,7 @@ async fn deliver(m: &Mailboxes, mailbox: MailboxId, body: &[u8], flags: Flags) -
     let mut stager = m.store().stager(Class::Lasting);
     stager.push(body).unwrap();
     let octets = body.len() as u32 + 3;
-    let staged = vec![stager.finish().unwrap()];
+    let staged = vec![stager.finish()];
     let work = move |tx: &mut store::Tx<'_>, blobs: &[BlobId]| {
         let (prefix, index, keywords) = (b"P: " as &[u8], b"" as &[u8], &[][..]);
         let new = NewEmail { blob: blobs[0], octets, received: NOW, prefix, index, flags, keywords };
@@ -244,7 +244,7 @@ fn what_was_expunged_stays_away_however_old_the_index_that_a_job_knows() {
         account(&m).await;
         let mut stager = m.store().stager(Class::Lasting);
         stager.push(b"x").unwrap();
-        let staged = vec![stager.finish().unwrap()];
+        let staged = vec![stager.finish()];
         let blob = m.store().write_with(Lane::Interactive, staged, |_, blobs| Ok(blobs[0])).await.unwrap();
         let (mut model, mut next_email) = (Model { next: [1, 1], ..Model::default() }, 1);
         for seed in 0..6 {

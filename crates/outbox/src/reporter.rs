@@ -247,5 +247,5 @@ async fn send(
         let paid = |s: &Standing| queue::Report { number: s.delivery.number, owed: s.owed, state: s.state };
         queue::reported(tx, about_id, &about.iter().map(paid).collect::<Vec<_>>())
     };
-    Ok(inner.store.write_with(Lane::Interactive, vec![stager.finish()?], job).await?)
+    Ok(inner.store.write_with(Lane::Interactive, vec![stager.finish()], job).await?)
 }

@@ -71,7 +71,7 @@ impl World {
             };
             queue::enqueue(tx, &new, &deliveries)
         };
-        block_on(self.store.write_with(Lane::Interactive, vec![stager.finish().unwrap()], work)).unwrap();
+        block_on(self.store.write_with(Lane::Interactive, vec![stager.finish()], work)).unwrap();
         id
     }
 

@@ -102,13 +102,10 @@ impl Stager {
     }
 
     /// The blob is complete.
-    ///
-    /// # Errors
-    /// [`Error::Io`] as for [`Stager::push`].
-    pub fn finish(self) -> Result<Staged> {
+    pub fn finish(self) -> Staged {
         let header = Header { length: self.length, checksum: *self.hasher.finalize().as_bytes() };
         let place = self.spool.map_or(Place::Memory(self.memory), Place::Spool);
-        Ok(Staged { class: self.class, header, place })
+        Staged { class: self.class, header, place }
     }
 }
 

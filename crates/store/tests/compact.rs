@@ -79,7 +79,7 @@ fn keep(store: &Store, name: i64) -> Result<BlobId> {
         tx.execute(&KEEP, params![name, blobs[0], body.len() as i64])?;
         Ok(blobs[0])
     };
-    block_on(store.write_with(Lane::Interactive, vec![stager.finish()?], work))
+    block_on(store.write_with(Lane::Interactive, vec![stager.finish()], work))
 }
 
 fn keep_all(store: &Store, names: std::ops::Range<i64>) {
@@ -370,7 +370,7 @@ fn tiny_mails_side_by_side_are_not_sparse() {
             let mut stager = store.stager(Class::Lasting);
             stager.push(b"tiny").unwrap();
             let work = move |tx: &mut Tx<'_>, blobs: &[BlobId]| tx.execute(&KEEP, params![name, blobs[0], 4]);
-            store.write_with(Lane::Interactive, vec![stager.finish().unwrap()], work)
+            store.write_with(Lane::Interactive, vec![stager.finish()], work)
         });
         let jobs: Vec<_> = each.collect();
         assert!(jobs.into_iter().all(|job| block_on(job).is_ok()));
@@ -388,7 +388,7 @@ fn many_small_packs_become_few() {
         let mut stager = store.stager(Class::Lasting);
         stager.push(&vec![name as u8; 300_000]).unwrap();
         let work = move |tx: &mut Tx<'_>, blobs: &[BlobId]| tx.execute(&KEEP, params![name, blobs[0], 300_000]);
-        block_on(store.write_with(Lane::Interactive, vec![stager.finish().unwrap()], work)).unwrap();
+        block_on(store.write_with(Lane::Interactive, vec![stager.finish()], work)).unwrap();
     };
     (0..60).for_each(large);
     assert_eq!(compact(&bed.open(&[TABLES])), Compacted::default());

@@ -91,7 +91,7 @@ fn full_packs() {
     let store = bed.open(&[TABLES]);
     let write = |k: i64, size: usize| {
         let mut stager = store.stager(Class::Lasting);
-        stager.push(&vec![k as u8; size]).and_then(|()| stager.finish()).and_then(|staged| {
+        stager.push(&vec![k as u8; size]).map(|()| stager.finish()).and_then(|staged| {
             block_on(store.write_with(Lane::Interactive, vec![staged], move |tx, ids| {
                 tx.execute(&ADD, params![k, None::<&[u8]>])?;
                 Ok(ids[0])
@@ -125,7 +125,7 @@ fn unknown_outcome() {
     let stage = |octets: usize| {
         let mut stager = store.stager(Class::Transit);
         (0..octets / 1000).for_each(|_| stager.push(&[1; 1000]).unwrap());
-        vec![stager.finish().unwrap()]
+        vec![stager.finish()]
     };
     limit("200000");
     let add = |tx: &mut store::Tx<'_>, _: &[BlobId]| tx.execute(&ADD, params![1, &[1; 1_000_000][..]]);
@@ -164,7 +164,7 @@ fn full_compaction() {
             tx.execute(&ADD, params![ids[0], None::<&[u8]>])?;
             Ok(ids[0])
         };
-        block_on(store.write_with(Lane::Interactive, vec![stager.finish().unwrap()], work)).unwrap()
+        block_on(store.write_with(Lane::Interactive, vec![stager.finish()], work)).unwrap()
     };
     let forget = |id: BlobId| {
         store.write_blocking(move |tx| tx.execute(&DROP, params![id])).unwrap();

@@ -22,7 +22,7 @@ fn keep(store: &Store, class: Class, name: i64, byte: u8, octets: usize) -> Blob
         tx.execute(&KEEP, params![name, blobs[0]])?;
         Ok(blobs[0])
     };
-    block_on(store.write_with(Lane::Interactive, vec![stager.finish().unwrap()], work)).unwrap()
+    block_on(store.write_with(Lane::Interactive, vec![stager.finish()], work)).unwrap()
 }
 
 /// The files of packs, by number.

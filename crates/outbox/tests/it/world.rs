@@ -219,7 +219,7 @@ impl World {
             };
             queue::enqueue(tx, &new, &deliveries)
         };
-        self.store.write_with(Lane::Interactive, vec![stager.finish().unwrap()], work).await.unwrap();
+        self.store.write_with(Lane::Interactive, vec![stager.finish()], work).await.unwrap();
         id
     }
 
@@ -228,14 +228,14 @@ impl World {
         // So much that the pack is full and another begins.
         let mut filler = self.store.stager(Class::Transit);
         (0..64).for_each(|_| filler.push(&vec![0; 1 << 20]).unwrap());
-        self.store.write_with(Lane::Interactive, vec![filler.finish().unwrap()], |_, _| Ok(())).await.unwrap();
+        self.store.write_with(Lane::Interactive, vec![filler.finish()], |_, _| Ok(())).await.unwrap();
         let mut stager = self.store.stager(Class::Transit);
         stager.push(body.as_bytes()).unwrap();
         let work = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
             let old = queue::blob(tx, id)?.expect("a message");
             (queue::REFERENCES.repoint)(tx, old, blobs[0], 10)
         };
-        let moved = self.store.write_with(Lane::Interactive, vec![stager.finish().unwrap()], work).await.unwrap();
+        let moved = self.store.write_with(Lane::Interactive, vec![stager.finish()], work).await.unwrap();
         let swept = self.store.sweep_transit(queue::refers_between).await.unwrap();
         assert!(moved == 1 && swept >= 1, "{moved} moved, {swept} packs deleted");
     }

@@ -139,7 +139,7 @@ impl World {
             };
             verbs::deliver(tx, account, MailboxId(1), &new, now)
         };
-        store.write_with(Lane::Interactive, vec![stager.finish().unwrap()], work).await.unwrap();
+        store.write_with(Lane::Interactive, vec![stager.finish()], work).await.unwrap();
     }
 
     /// The first user's mail of this number has not been taken away yet.
