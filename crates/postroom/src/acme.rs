@@ -14,7 +14,7 @@ use net::{CertFacts, CertFiles, Deadline, Dialer, Https, Resolver, Roots, write_
 use tokio::sync::Notify;
 
 use crate::certificates::directory;
-use crate::config::{AcmeConfig, Config};
+use crate::config::Config;
 
 /// A certificate is renewed so long before its end, or when a third of its life is left, whichever is later.
 const BEFORE_THE_END: Duration = Duration::from_secs(30 * 86_400);
@@ -61,8 +61,11 @@ impl Renewal {
     /// In words for the administrator.
     pub fn new(config: &Config) -> Result<Option<Self>, String> {
         let Some(acme) = &config.acme else { return Ok(None) };
-        let authority = authority(acme).map_err(|e| format!("[acme] {e}"))?;
-        let contact = acme.contact.as_deref().map(Address::parse).transpose().map_err(|e| format!("[acme] {e}"))?;
+        let wrong = |key: &str, e: &dyn std::fmt::Display| config.at(&["acme", key], format!("[acme] {e}"));
+        let roots = Roots::new(acme.ca_file.as_slice()).map_err(|e| wrong("ca_file", &e))?;
+        let https = https(&roots).map_err(|e| wrong("directory", &e))?;
+        let authority = Authority::new(&acme.directory, https).map_err(|e| wrong("directory", &e))?;
+        let contact = acme.contact.as_deref().map(Address::parse).transpose().map_err(|e| wrong("contact", &e))?;
         let names = if acme.names.is_empty() { std::slice::from_ref(&config.hostname) } else { &acme.names[..] };
         Ok(Some(Renewal {
             authority,
@@ -174,11 +177,9 @@ impl Renewal {
     }
 }
 
-fn authority(acme: &AcmeConfig) -> Result<Authority, String> {
-    let roots = Roots::new(acme.ca_file.as_slice()).map_err(|e| e.to_string())?;
+fn https(roots: &Roots) -> Result<Https, String> {
     let resolver = Resolver::system(false).map_err(|e| e.to_string())?;
-    let https = Https::new(Dialer::tcp(), resolver, &roots).map_err(|e| e.to_string())?;
-    Authority::new(&acme.directory, https).map_err(|e| e.to_string())
+    Https::new(Dialer::tcp(), resolver, roots).map_err(|e| e.to_string())
 }
 
 /// How long a certificate will do.

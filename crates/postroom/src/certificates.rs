@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use net::acme::Challenges;
-use net::{CertFiles, Tls};
+use net::{CertFiles, Tls, TlsError};
 use tokio::signal::unix::Signal;
 use tokio::sync::Notify;
 
@@ -107,10 +107,14 @@ impl Certificates {
 /// As for [`Certificates::open`].
 pub fn check(config: &Config) -> Result<(), String> {
     Renewal::new(config)?;
-    match configured(config) {
-        files if files.is_empty() => Ok(()),
-        files => Tls::load(files).map(drop).map_err(|e| format!("[tls] {e}")),
+    for (n, files) in configured(config).into_iter().enumerate() {
+        let chain = files.chain.clone();
+        Tls::load(vec![files]).map_err(|e| {
+            let key = if matches!(&e, TlsError::File { path, .. } if *path != chain) { "key" } else { "certificate" };
+            config.at(&["tls", &n.to_string(), key], format!("[tls] {e}"))
+        })?;
     }
+    Ok(())
 }
 
 /// The files of the certificates that a server with this configuration shows. The configured ones come first: who asks

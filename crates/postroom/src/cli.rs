@@ -337,7 +337,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
             return if answer.good { Ok(()) } else { Err(CliError::Failed("problems were found".into())) };
         }
         Command::Serve { check: true } => {
-            certificates::check(&config).map_err(|e| CliError::Usage(format!("{}: {e}", cli.config.display())))?;
+            privileges::user(&config).and_then(|_| certificates::check(&config)).map_err(CliError::Usage)?;
             println!("{}: no mistakes found", cli.config.display());
             return Ok(());
         }

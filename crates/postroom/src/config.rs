@@ -1,6 +1,6 @@
 //! `postroom.toml`: where to listen, where the data is, who is trusted. Everything else lives in the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -11,6 +11,7 @@ use outbox::{HostPort, Smarthost};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use toml::de::{DeArray, DeTable};
 
 /// The file.
 #[derive(Debug, Deserialize)]
@@ -47,6 +48,9 @@ pub struct Config {
     /// The largest mail, in octets.
     #[serde(default = "max_message")]
     pub max_message: u64,
+    /// The file itself, and what it says: mistakes are told by their line.
+    #[serde(skip)]
+    file: (PathBuf, String),
 }
 
 fn max_message() -> u64 {
@@ -81,6 +85,26 @@ pub struct Listen {
     pub http: Many<Parsed<ListenAddr>>,
     /// What the authority of `[acme]` asks: 80.
     pub acme_http: Many<Parsed<ListenAddr>>,
+}
+
+impl Listen {
+    /// Every address, with its key and its place in that key's list.
+    fn all(&self) -> impl Iterator<Item = (&'static str, usize, &ListenAddr)> {
+        let keys = [
+            ("smtp", &self.smtp),
+            ("alternative", &self.alternative),
+            ("submission", &self.submission),
+            ("submissions", &self.submissions),
+            ("lmtp", &self.lmtp),
+            ("imap", &self.imap),
+            ("imaps", &self.imaps),
+            ("pop3", &self.pop3),
+            ("pop3s", &self.pop3s),
+            ("http", &self.http),
+            ("acme_http", &self.acme_http),
+        ];
+        keys.into_iter().flat_map(|(key, list)| list.iter().enumerate().map(move |(n, addr)| (key, n, addr)))
+    }
 }
 
 /// Who is trusted; nobody by default.
@@ -119,15 +143,19 @@ impl SmarthostConfig {
     /// Reads the password.
     ///
     /// # Errors
-    /// In words for the administrator.
-    pub fn open(&self) -> Result<Smarthost, String> {
+    /// The key that is wrong, and why, in words for the administrator.
+    fn open(&self) -> Result<Smarthost, (&'static str, String)> {
         let login = match (&self.user, &self.password_file) {
             (None, None) => None,
             (Some(user), Some(file)) => {
-                let text = std::fs::read_to_string(file).map_err(|e| format!("[smarthost] {}: {e}", file.display()))?;
+                let text = std::fs::read_to_string(file);
+                let text = text.map_err(|e| ("password_file", format!("[smarthost] {}: {e}", file.display())))?;
                 Some((user.clone(), text.lines().next().unwrap_or("").to_owned()))
             }
-            _ => return Err("[smarthost]: user and password_file go together".into()),
+            (user, _) => {
+                let key = if user.is_some() { "user" } else { "password_file" };
+                return Err((key, "[smarthost]: user and password_file go together".into()));
+            }
         };
         Ok(Smarthost { address: self.address.0.clone(), login })
     }
@@ -199,20 +227,25 @@ fn lets_encrypt() -> String {
 const MOST_NAMES: usize = 100;
 
 impl AcmeConfig {
-    /// What types cannot say.
-    fn check(&self) -> Result<(), String> {
+    /// What types cannot say: where in `[acme]` it is, and what.
+    fn check(&self) -> Result<(), (Vec<String>, String)> {
+        let at = |key: &str| vec![key.to_owned()];
         if !self.agree_to_terms {
-            return Err("read the terms of service of the authority, then say agree_to_terms = true".into());
+            let why = "read the terms of service of the authority, then say agree_to_terms = true";
+            return Err((at("agree_to_terms"), why.into()));
         }
         if let Some(contact) = &self.contact {
-            Address::parse(contact).map_err(|e| format!("contact = {contact:?}: {e}"))?;
+            Address::parse(contact).map_err(|e| (at("contact"), format!("contact = {contact:?}: {e}")))?;
         }
         // HTTP-01 proves no wildcards (RFC 8555 §8.3), and authorities know no names without a dot.
-        if let Some(name) = self.names.iter().find(|name| !is_host_name(name) || !name.contains('.')) {
-            return Err(format!("names: {name:?} is no host name like mail.example.org"));
+        if let Some((n, name)) =
+            self.names.iter().enumerate().find(|(_, name)| !is_host_name(name) || !name.contains('.'))
+        {
+            let why = format!("names: {name:?} is no host name like mail.example.org");
+            return Err((vec!["names".into(), n.to_string()], why));
         }
         if self.names.len() > MOST_NAMES {
-            return Err(format!("names: more than {MOST_NAMES}"));
+            return Err((at("names"), format!("names: more than {MOST_NAMES}")));
         }
         Ok(())
     }
@@ -288,8 +321,13 @@ impl Config {
     /// In words for the administrator, with the line.
     pub fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let mut config: Config =
+        Self::parse(path, text)
+    }
+
+    fn parse(path: &Path, text: String) -> Result<Self, String> {
+        let config: Config =
             toml::from_str(&text).map_err(|e| format!("{}: {}", path.display(), e.to_string().trim_end()))?;
+        let mut config = Config { file: (path.into(), text), ..config };
         let base = path.parent().unwrap_or(Path::new("."));
         config.data = base.join(&config.data);
         for tls in &mut config.tls.0 {
@@ -302,57 +340,142 @@ impl Config {
         if let Some(file) = config.smarthost.as_mut().and_then(|s| s.password_file.as_mut()) {
             *file = base.join(&file);
         }
-        config.check().map_err(|e| format!("{}: {e}", path.display()))?;
+        config.check()?;
         Ok(config)
+    }
+
+    /// Says where a mistake is: `key` is the path to it, of names, and of numbers (from 0) in lists.
+    pub fn at(&self, key: &[&str], why: impl fmt::Display) -> String {
+        let (path, text) = &self.file;
+        match line(text, key) {
+            Some(line) => format!("{}: line {line}: {why}", path.display()),
+            None => format!("{}: {why}", path.display()),
+        }
+    }
+
+    /// The next hops of domains that have a fixed one.
+    ///
+    /// # Errors
+    /// In words for the administrator: what is no domain.
+    pub fn fixed_routes(&self) -> Result<BTreeMap<String, HostPort>, String> {
+        let route = |(domain, to): (&String, &Parsed<HostPort>)| {
+            let name = base::domain(domain);
+            let name = name.map_err(|e| self.at(&["routes", domain], format!("[routes]: {domain}: {e}")))?;
+            Ok((name, to.0.clone()))
+        };
+        self.routes.iter().map(route).collect()
+    }
+
+    /// The smart host, with its password.
+    ///
+    /// # Errors
+    /// In words for the administrator: that its file cannot be read, or half of a login is missing.
+    pub fn smarthost(&self) -> Result<Option<Smarthost>, String> {
+        let opened = self.smarthost.as_ref().map(SmarthostConfig::open).transpose();
+        opened.map_err(|(key, why)| self.at(&["smarthost", key], why))
     }
 
     /// What types cannot say.
     fn check(&self) -> Result<(), String> {
-        let local = |addr: &ListenAddr| match addr {
-            ListenAddr::Unix(_) => true,
-            ListenAddr::Tcp(addr) => addr.ip().is_loopback(),
-        };
-        if let Some(addr) = self.listen.lmtp.iter().find(|a| !local(a)) {
-            return Err(format!(
-                "[listen] lmtp = \"{addr}\": LMTP trusts its peer, so it listens on loopback or a Unix socket only"
-            ));
-        }
-        if let Some(mode) = self.listen.lmtp_mode.filter(|mode| *mode > 0o777) {
-            return Err(format!("[listen] lmtp_mode = 0o{mode:o}: a mode is 0o777 at most, and begins with 0o"));
-        }
-        if let Some(addr) = self.listen.http.iter().find(|a| !local(a)) {
-            return Err(format!(
-                "[listen] http = \"{addr}\": health and metrics are for this machine, so it listens on loopback only"
-            ));
-        }
         if !is_host_name(&self.hostname) {
-            return Err(format!("hostname = {:?}: a host name has letters, digits, hyphens and dots", self.hostname));
+            let why = format!("hostname = {:?}: a host name has letters, digits, hyphens and dots", self.hostname);
+            return Err(self.at(&["hostname"], why));
         }
         if self.max_message < 64 * 1024 {
-            return Err(format!("max_message = {}: at least 65536 octets (RFC 5321 §4.5.3.1.7)", self.max_message));
+            let why = format!("max_message = {}: at least 65536 octets (RFC 5321 §4.5.3.1.7)", self.max_message);
+            return Err(self.at(&["max_message"], why));
         }
-        if let Some(smarthost) = &self.smarthost {
-            smarthost.open()?;
-        }
-        match (&self.acme, self.listen.acme_http.iter().next()) {
-            (Some(acme), Some(_)) => acme.check().map_err(|e| format!("[acme] {e}"))?,
-            (Some(_), None) => {
-                return Err("[acme]: the authority asks port 80: say [listen] acme_http = \"0.0.0.0:80\"".into());
+        self.check_listen()?;
+        self.check_acme()?;
+        self.check_store()?;
+        self.fixed_routes()?;
+        self.smarthost()?;
+        Ok(())
+    }
+
+    fn check_listen(&self) -> Result<(), String> {
+        let mut taken = HashMap::new();
+        for (key, n, addr) in self.listen.all() {
+            let wrong =
+                |why: String| self.at(&["listen", key, &n.to_string()], format!("[listen] {key} = \"{addr}\": {why}"));
+            let local = match addr {
+                ListenAddr::Unix(_) => true,
+                ListenAddr::Tcp(addr) => addr.ip().is_loopback(),
+            };
+            match key {
+                "lmtp" if !local => {
+                    return Err(wrong("LMTP trusts its peer, so it listens on loopback or a Unix socket only".into()));
+                }
+                "http" if !local => {
+                    let why = "health and metrics are for this machine, so it listens on loopback only";
+                    return Err(wrong(why.into()));
+                }
+                _ => {}
             }
-            (None, Some(_)) => return Err("[listen] acme_http: there is no [acme] that needs it".into()),
-            (None, None) => {}
+            // Each listener on port 0 gets a free port of its own.
+            let shared = matches!(addr, ListenAddr::Tcp(addr) if addr.port() == 0);
+            if let Some(other) = taken.insert(addr.to_string(), key).filter(|_| !shared) {
+                return Err(wrong(format!("that is where {other} listens")));
+            }
         }
-        if self.store.url != "sqlite" && !self.store.url.starts_with("postgres") {
-            return Err("[store] url: \"sqlite\", or \"postgres://user@host/database\"".into());
-        }
-        if !(64 << 10..16 << 30).contains(&self.store.pack_octets) {
-            return Err(format!("[store] pack_octets = {}: from 65536 up to 16 GiB", self.store.pack_octets));
-        }
-        if self.store.compact_seconds == 0 {
-            return Err("[store] compact_seconds = 0: at least 1".into());
+        if let Some(mode) = self.listen.lmtp_mode.filter(|mode| *mode > 0o777) {
+            let why = format!("[listen] lmtp_mode = 0o{mode:o}: a mode is 0o777 at most, and begins with 0o");
+            return Err(self.at(&["listen", "lmtp_mode"], why));
         }
         Ok(())
     }
+
+    fn check_acme(&self) -> Result<(), String> {
+        match (&self.acme, self.listen.acme_http.iter().next()) {
+            (Some(acme), Some(_)) => acme.check().map_err(|(key, why)| {
+                let key: Vec<&str> = std::iter::once("acme").chain(key.iter().map(String::as_str)).collect();
+                self.at(&key, format!("[acme] {why}"))
+            }),
+            (Some(_), None) => {
+                let why = "[acme]: the authority asks port 80: say [listen] acme_http = \"0.0.0.0:80\"";
+                Err(self.at(&["acme"], why))
+            }
+            (None, Some(_)) => {
+                Err(self.at(&["listen", "acme_http"], "[listen] acme_http: there is no [acme] that needs it"))
+            }
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn check_store(&self) -> Result<(), String> {
+        let store = &self.store;
+        let scheme = store.url.split_once("://").map(|(scheme, _)| scheme);
+        if store.url != "sqlite" && !matches!(scheme, Some("postgres" | "postgresql")) {
+            return Err(self.at(&["store", "url"], "[store] url: \"sqlite\", or \"postgres://user@host/database\""));
+        }
+        if !(64 << 10..16 << 30).contains(&store.pack_octets) {
+            let why = format!("[store] pack_octets = {}: from 65536 up to 16 GiB", store.pack_octets);
+            return Err(self.at(&["store", "pack_octets"], why));
+        }
+        if store.compact_seconds == 0 {
+            return Err(self.at(&["store", "compact_seconds"], "[store] compact_seconds = 0: at least 1"));
+        }
+        Ok(())
+    }
+}
+
+/// The line, from 1, of what `key` leads to. A step that leads nowhere is passed over: a key that is missing is told by the
+/// line of its table, and one value may stand for a list of one.
+fn line(text: &str, key: &[&str]) -> Option<usize> {
+    let document = DeTable::parse(text).ok()?;
+    let (mut table, mut list, mut found) = (Some(document.get_ref()), None::<&DeArray<'_>>, None);
+    for &step in key {
+        let named = table.and_then(|table| table.iter().find(|(name, _)| name.get_ref() == step));
+        let numbered = step.parse().ok().and_then(|n: usize| list?.get(n));
+        let (span, value) = match (named, numbered) {
+            (Some((name, value)), _) => (name.span(), value),
+            (None, Some(value)) => (value.span(), value),
+            (None, None) => continue,
+        };
+        found = Some(span.start);
+        (table, list) = (value.get_ref().as_table(), value.get_ref().as_array());
+    }
+    Some(1 + text.get(..found?)?.matches('\n').count())
 }
 
 #[cfg(test)]
@@ -360,9 +483,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Config, String> {
-        let config: Config = toml::from_str(text).map_err(|e| e.to_string())?;
-        config.check()?;
-        Ok(config)
+        Config::parse(Path::new("postroom.toml"), text.into())
     }
 
     #[test]
@@ -414,6 +535,44 @@ mod tests {
             let error = parse(listen, acme).unwrap_err();
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn a_mistake_of_meaning_names_its_line() {
+        // Line 1 is the hostname, line 2 the data directory: what follows begins at 3.
+        for (rest, line, words) in [
+            ("max_message = 5\n", 3, "max_message"),
+            ("[listen]\nsmtp = \"0.0.0.0:25\"\nlmtp = \"0.0.0.0:24\"\n", 5, "lmtp"),
+            ("[listen]\nlmtp = [\n  \"127.0.0.1:24\",\n  \"192.0.2.1:24\",\n]\n", 6, "192.0.2.1:24"),
+            ("\n[listen]\nhttp = \"[2001:db8::1]:80\"\n", 5, "http"),
+            ("[listen]\nlmtp_mode = 0o7777\n", 4, "lmtp_mode"),
+            ("listen.smtp = \"0.0.0.0:25\"\nlisten.imap = [\"0.0.0.0:25\"]\n", 4, "that is where smtp listens"),
+            ("[listen]\nsmtp = \"0.0.0.0:25\"\n\nacme_http = \"0.0.0.0:80\"\n", 6, "acme_http"),
+            ("[sign_in]\n[acme]\nagree_to_terms = true\n", 4, "port 80"),
+            ("[listen]\nacme_http = \"0.0.0.0:80\"\n[acme]\ncontact = \"a@b.test\"\n", 5, "agree_to_terms = true"),
+            (
+                "[listen]\nacme_http = \"0.0.0.0:80\"\n[acme]\nagree_to_terms = true\nnames = [\"a.test\",\n\"*.a.test\"]\n",
+                8,
+                "*.a.test",
+            ),
+            ("[store]\n# the engine\nurl = \"mysql://x\"\n", 5, "sqlite"),
+            ("[store]\nurl = \"postgresx://x\"\n", 4, "sqlite"),
+            ("[store]\nurl = \"sqlite\"\npack_octets = 1\n", 5, "65536"),
+            ("store = { url = \"sqlite\", compact_seconds = 0 }\n", 3, "compact_seconds"),
+            ("[routes]\n\"a.test\" = \"192.0.2.1:25\"\n\"b..test\" = \"192.0.2.1:25\"\n", 5, "b..test"),
+            ("[smarthost]\naddress = \"mx.test:25\"\nuser = \"us\"\n", 5, "password_file"),
+            (
+                "[smarthost]\naddress = \"mx.test:25\"\nuser = \"us\"\npassword_file = \"/nowhere/secret\"\n",
+                6,
+                "/nowhere/secret",
+            ),
+        ] {
+            let error = parse(&format!("hostname = \"mx\"\ndata = \"d\"\n{rest}")).unwrap_err();
+            let begin = format!("postroom.toml: line {line}: ");
+            assert!(error.starts_with(&begin) && error.contains(words), "line {line}, {words}: {error}");
+        }
+        let error = parse("# us\ndata = \"d\"\nhostname = \"m x\"\n").unwrap_err();
+        assert!(error.starts_with("postroom.toml: line 3: hostname = \"m x\""), "{error}");
     }
 
     #[test]

@@ -6,19 +6,30 @@ use nix::unistd::{Gid, Uid, User, chown, geteuid, initgroups, setresgid, setresu
 
 use crate::config::Config;
 
+/// The configured user, if there is one.
+///
+/// # Errors
+/// In words for the administrator: the machine knows no such user, or it is root.
+pub fn user(config: &Config) -> Result<Option<User>, String> {
+    let Some(name) = &config.user else { return Ok(None) };
+    let said = |e: &dyn std::fmt::Display| config.at(&["user"], format!("user = {name:?}: {e}"));
+    let found = User::from_name(name).map_err(|e| said(&e))?;
+    let user = found.ok_or_else(|| said(&"there is no such user on this machine (useradd --system makes one)"))?;
+    if user.uid.is_root() {
+        return Err(said(&"that is root; leave it out to stay root"));
+    }
+    Ok(Some(user))
+}
+
 /// Becomes the configured user for good, if there is one and we are root. The data directory, where it is missing, is
 /// made and becomes that user's.
 ///
 /// # Errors
 /// In words for the administrator; the process must not go on then.
 pub fn give_up(config: &Config) -> Result<(), String> {
-    let Some(name) = &config.user else { return Ok(()) };
-    let said = |e: &dyn std::fmt::Display| format!("user = {name:?}: {e}");
-    let found = User::from_name(name).map_err(|e| said(&e))?;
-    let user = found.ok_or_else(|| said(&"there is no such user on this machine (useradd --system makes one)"))?;
-    if user.uid.is_root() {
-        return Err(said(&"that is root; leave it out to stay root"));
-    }
+    let Some(user) = user(config)? else { return Ok(()) };
+    let name = &user.name;
+    let said = |e: &dyn std::fmt::Display| config.at(&["user"], format!("user = {name:?}: {e}"));
     if !geteuid().is_root() {
         return if geteuid() == user.uid { Ok(()) } else { Err(said(&"only root can become another user")) };
     }

@@ -17,7 +17,7 @@ use trust::Keys;
 
 use crate::certificates::Certificates;
 use crate::compact;
-use crate::config::{Config, SmarthostConfig};
+use crate::config::Config;
 use crate::house::House;
 use crate::watch::Watch;
 use crate::{control, descriptors, privileges};
@@ -117,10 +117,6 @@ pub async fn run(config: Config) -> Result<(), String> {
 
 /// The way out.
 fn outbox(config: &Config, house: &House, queue: &Queue) -> Result<Outbox, String> {
-    let name = |domain: &String| base::domain(domain).map_err(|e| format!("[routes]: {domain}: {e}"));
-    let fixed = config.routes.iter().map(|(domain, to)| Ok((name(domain)?, to.0.clone())));
-    let fixed = fixed.collect::<Result<_, String>>()?;
-    let smarthost = config.smarthost.as_ref().map(SmarthostConfig::open).transpose()?;
     let parts = Parts {
         store: house.store.clone(),
         queue: queue.clone(),
@@ -132,7 +128,7 @@ fn outbox(config: &Config, house: &House, queue: &Queue) -> Result<Outbox, Strin
         roots: Roots::new(&[]).map_err(|e| e.to_string())?,
         random: directory::system_random,
         hostname: config.hostname.clone(),
-        routes: Routes { fixed, smarthost },
+        routes: Routes { fixed: config.fixed_routes()?, smarthost: config.smarthost()? },
     };
     Outbox::new(parts).map_err(|e| e.to_string())
 }
