@@ -8,6 +8,7 @@ import resource
 import signal
 import smtplib
 import socket
+import struct
 import subprocess
 import time
 
@@ -408,6 +409,44 @@ def test_trap_32_ok_to_a_flag_comes_after_the_sync(server):
             began = time.monotonic()
             imap.tagged("c", "STORE 1 +FLAGS (\\Flagged)")
             assert time.monotonic() - began > 0.65
+
+
+# What statfs(2) tells on a 64-bit machine: type, then the block size, blocks, those that are free, and free for us.
+NEARLY_FULL = "statfs:poke_exit=@arg2=" + struct.pack("<5Q", 0xEF53, 4096, 1 << 24, 1 << 10, 1 << 10).hex()
+
+
+@pytest.mark.embedded
+@pytest.mark.ours
+@pytest.mark.needs("imap")
+def test_trap_32_a_nearly_full_disk_takes_no_new_mail(server):
+    user = server.user()
+    server.deliver(user, message("before"))
+    server.deliver(user, message("deleted"))
+    with greeted(server) as smtp, server.connect("imap") as imap:
+        imap.line()
+        imap.tagged("a", f"LOGIN {user} {PASSWORD}")
+        imap.tagged("b", "SELECT INBOX")
+
+        def full() -> bool:
+            smtp.send("MAIL FROM:<a@elsewhere.test>")
+            reply = smtp.reply()
+            smtp.ask("RSET", "250")
+            return reply.startswith("452 4.3.1 ")
+
+        with Strace(server, NEARLY_FULL):
+            eventually("new mail is refused", full)
+            imap.send("c APPEND INBOX {5}")
+            assert imap.line().startswith("c NO [UNAVAILABLE] ")
+            imap.send("d APPEND INBOX {5+}\r\nabcde")
+            assert imap.line().startswith("d NO [UNAVAILABLE] ")
+            assert subjects(server, user) == [b"Subject: before", b"Subject: deleted"]
+            imap.tagged("e", "STORE 2 +FLAGS (\\Deleted)")
+            imap.tagged("f", "EXPUNGE")
+        eventually("it takes mail again", lambda: not full())
+        imap.tagged("g", "APPEND INBOX {5+}\r\nabcde")
+    server.deliver(user, message("after"))
+    assert subjects(server, user) == [b"Subject: before", b"Subject: after"]
+    server.verify()
 
 
 # Writes to the socket must not fail, so only the positioned ones do, with which files are written.

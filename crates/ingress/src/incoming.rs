@@ -20,8 +20,9 @@ impl Ingress {
     /// Begins a mail.
     ///
     /// # Errors
-    /// 553 5.7.1 when a signed-in sender does not own the address.
+    /// 553 5.7.1 when a signed-in sender does not own the address; 452 4.3.1 when the disk is nearly full.
     pub async fn start(&self, origin: Arc<Origin>, mail: Mail) -> Result<Incoming> {
+        self.mailboxes.store().check_space()?;
         if let (Some(account), Some(from)) = (origin.account(), &mail.from)
             && !self.directory.owns(account, from).await?
         {

@@ -263,13 +263,15 @@ pub struct StoreConfig {
     pub url: String,
     /// A pack of mailboxes' mail is full at this many octets.
     pub pack_octets: u64,
+    /// With fewer octets free on the disk no new mail is taken; 0: never mind.
+    pub reserve_octets: u64,
     /// Seconds from one look for dead space in the packs to the next.
     pub compact_seconds: u64,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        StoreConfig { url: "sqlite".into(), pack_octets: 1 << 30, compact_seconds: 3600 }
+        StoreConfig { url: "sqlite".into(), pack_octets: 1 << 30, reserve_octets: 256 << 20, compact_seconds: 3600 }
     }
 }
 

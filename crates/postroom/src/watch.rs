@@ -19,8 +19,9 @@ pub struct Watch {
 }
 
 impl Site for Watch {
-    /// The store answers a read. That it takes writes too, each mail finds out.
+    /// The store has room and answers a read. That it takes writes too, each mail finds out.
     async fn health(&self) -> Result<(), String> {
+        self.house.store.check_space().map_err(|_| "the disk is nearly full: new mail is refused")?;
         let read = self.house.store.read(directory::domains);
         match tokio::time::timeout(PATIENCE, read).await {
             Ok(Ok(_)) => Ok(()),

@@ -68,8 +68,9 @@ impl Stager {
     /// Adds bytes.
     ///
     /// # Errors
-    /// [`Error::Io`] when a large blob's file cannot be written; the stager is of no further use.
+    /// [`Error::Io`] when a large blob's file cannot be written, [`Error::Full`]; the stager is of no further use.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.packs.space().check()?;
         self.hasher.update(bytes);
         self.length += bytes.len() as u64;
         if self.spool.is_none() && self.memory.len() + bytes.len() <= IN_MEMORY {

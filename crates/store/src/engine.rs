@@ -17,7 +17,7 @@ use crate::migrate::Migrations;
 use crate::pack::{self, PackReport, Packs, Waiting};
 use crate::postgresql::{self, Postgres, Role};
 use crate::sqlite::{self, Sqlite};
-use crate::{Error, Result, Tx};
+use crate::{Error, Result, Tx, space};
 
 /// Where the store is, and how much it may use.
 #[derive(Clone, Debug)]
@@ -30,6 +30,10 @@ pub struct Options {
     pub readers: usize,
     /// A lasting pack is full at this many octets; below 16 GiB.
     pub pack_octets: u64,
+    /// With fewer octets free than this no new mail is taken ([`Error::Full`]); everything else goes on. 0: never.
+    pub reserve: u64,
+    /// Asks how many octets are free where a path is: [`crate::free_space`].
+    pub free_space: fn(&Path) -> std::io::Result<u64>,
 }
 
 /// Where the tables are.
@@ -62,7 +66,14 @@ impl Options {
     /// The embedded engine in `dir`.
     pub fn sqlite(dir: impl Into<PathBuf>) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Options { dir: dir.into(), engine: Engine::Sqlite, readers: cores.clamp(2, 16), pack_octets: 1 << 30 }
+        Options {
+            dir: dir.into(),
+            engine: Engine::Sqlite,
+            readers: cores.clamp(2, 16),
+            pack_octets: 1 << 30,
+            reserve: 256 << 20,
+            free_space: crate::space::free_space,
+        }
     }
 
     /// The packs in `dir`, the tables in the database at `url`, by four connections for jobs.
@@ -132,8 +143,8 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens the store, making it where it is missing, runs migrations and starts its threads. Permissions and the
-    /// disk's willingness to sync are probed here, not at the first mail.
+    /// Opens the store, making it where it is missing, runs migrations and starts its threads. Permissions, room and
+    /// the disk's willingness to sync are probed here, not at the first mail.
     ///
     /// # Errors
     /// [`Error::Io`] names what could not be opened; [`Error::Busy`]: another process has it.
@@ -142,7 +153,8 @@ impl Store {
         make_private_dir(dir)?;
         let lock = lock(dir)?;
         let (queue, subscribers, stop) = (Arc::new(Queue::new()), Arc::new(Subscribers::default()), Stop::new());
-        let packs = Arc::new(Packs::open(&dir.join("packs"), options.pack_octets, queue.clone())?);
+        let packs = Arc::new(Packs::open(&dir.join("packs"), options, queue.clone())?);
+        let stopping = stop.clone();
         let (reads, waiting) = mpsc::sync_channel::<Read>(4096);
         let shared = Shared {
             queue: queue.clone(),
@@ -156,6 +168,14 @@ impl Store {
                 start_postgres(options, (url, *connections), migrations, &packs, Arc::new(shared))?
             }
         };
+        threads.push({
+            let packs = packs.clone();
+            spawn("store-space", move || {
+                while !stopping.wait(space::LOOK) {
+                    packs.space().look();
+                }
+            })?
+        });
         // The names of the database, its log and the packs are durable from here on.
         sync(dir)?;
         let (append, waiting) = pack::channel();
@@ -272,6 +292,14 @@ impl Store {
                 mpsc::TrySendError::Disconnected(_) => Error::Closed,
             }),
         }
+    }
+
+    /// Whether there is room for new mail: what can be refused before its bytes come is asked here first.
+    ///
+    /// # Errors
+    /// [`Error::Full`]: the disk has less than the [reserve](Options::reserve).
+    pub fn check_space(&self) -> Result<()> {
+        self.inner.packs.space().check()
     }
 
     /// Begins a blob.

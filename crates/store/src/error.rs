@@ -20,6 +20,8 @@ pub enum Error {
     Corrupt(Arc<str>),
     /// More work waits than is good, or others were faster too often; come back later.
     Busy,
+    /// The disk has less room than is kept in reserve: nothing new is taken, see [`crate::Options::reserve`].
+    Full,
     /// The store is shutting down.
     Closed,
     /// The job itself said no: nothing was changed.
@@ -49,6 +51,7 @@ impl fmt::Display for Error {
             Error::Conflict => f.write_str("store: transactions in conflict"),
             Error::Corrupt(e) => write!(f, "store corrupt: {e}"),
             Error::Busy => f.write_str("store: too much work is waiting"),
+            Error::Full => f.write_str("store: the disk is nearly full"),
             Error::Closed => f.write_str("store: closed"),
             Error::Refused(e) => e.fmt(f),
         }
@@ -69,6 +72,10 @@ impl From<Error> for base::Error {
         match &e {
             Error::Refused(inner) => base::Error::new(inner.reply().clone()),
             Error::Busy => base::Error::new(base::Reply::new(451, 3, 2, "Too busy, please try again later")).because(e),
+            // RFC 3463 §3.4: X.3.1, mail system full.
+            Error::Full => {
+                base::Error::new(base::Reply::new(452, 3, 1, "The server's disk is full, please try again later"))
+            }
             _ => base::Error::internal(e),
         }
     }

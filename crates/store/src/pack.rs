@@ -17,7 +17,8 @@ use base::BlobId;
 use crate::blob::{Class, Place, SPOOL, Staged};
 use crate::job::{Job, Lane, Queue};
 use crate::numbers::Numbers;
-use crate::{Error, Result, Tx};
+use crate::space::{self, Space};
+use crate::{Error, Options, Result, Tx};
 
 const MAGIC: &[u8; 16] = b"postroom pack 1\n";
 const RECORD: &[u8; 4] = b"rec1";
@@ -92,11 +93,12 @@ pub(crate) struct Packs {
     numbers: Arc<Numbers>,
     /// When a lasting pack is full.
     full: u64,
+    space: Space,
 }
 
 impl Packs {
     /// Opens the directory of packs, making it where it is missing. No pack can be made before [`Packs::reserve`].
-    pub(crate) fn open(dir: &Path, full: u64, queue: Arc<Queue>) -> Result<Self> {
+    pub(crate) fn open(dir: &Path, options: &Options, queue: Arc<Queue>) -> Result<Self> {
         let failed = |e| Error::io(format_args!("opening packs in {}", dir.display()), e);
         std::fs::create_dir_all(dir).map_err(failed)?;
         let mut files = HashMap::new();
@@ -110,8 +112,15 @@ impl Packs {
                 files.insert(number, (class, Arc::new(File::open(&path).map_err(failed)?)));
             }
         }
+        space::probe(dir)?;
         let after = files.keys().max().copied().unwrap_or(0);
-        Ok(Packs { dir: dir.to_owned(), files: RwLock::new(files), numbers: Numbers::new(after, queue), full })
+        Ok(Packs {
+            dir: dir.to_owned(),
+            files: RwLock::new(files),
+            numbers: Numbers::new(after, queue),
+            full: options.pack_octets,
+            space: Space::open(options, dir),
+        })
     }
 
     /// Reserves the first numbers of this life, inside the transaction that opens the tables.
@@ -125,6 +134,11 @@ impl Packs {
             Class::Transit => TRANSIT_FULL,
             Class::Lasting => self.full,
         }
+    }
+
+    /// How much room there is.
+    pub(crate) fn space(&self) -> &Space {
+        &self.space
     }
 
     /// Where the packs are.

@@ -155,6 +155,7 @@ impl Session {
     /// What can be refused before the message is sent.
     fn check_message(&self, append: &Append, message: &AppendMessage) -> Result<(), No> {
         let (used, quota) = append.room;
+        self.services.mailboxes.store().check_space().map_err(base::Error::from)?;
         if message.size == 0 {
             // RFC 3502 §6.3.11: how a client gives up.
             return Err(No::refused(Code::Cannot, "A message of no octets is none"));

@@ -70,7 +70,8 @@ impl From<Reply> for No {
             return refusal.into();
         }
         let code = match (reply.code, reply.enhanced) {
-            (454 | 451, _) => Code::Unavailable,
+            // 452 4.3.1: the disk is full, which RFC 9208's OVERQUOTA would blame on the user.
+            (454 | 451, _) | (452, Some(base::Enhanced(_, 3, 1))) => Code::Unavailable,
             (552, _) => Code::TooBig,
             // RFC 5530 §3: what is wrong with a disabled account only its administrator can put right.
             (535, Some(base::Enhanced(_, 7, 13))) => Code::ContactAdmin,
