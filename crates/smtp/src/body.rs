@@ -184,9 +184,10 @@ impl Stuffer {
         }
     }
 
-    /// The body is complete: an open line is ended, and for DATA the final dot is written.
+    /// The body is complete: an open line is ended, and for DATA the final dot is written. BDAT could leave the line open
+    /// (RFC 3030 §2), but verifiers do not agree on the blanks at its end (RFC 6376 §3.4.4), and the next hop may use DATA.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
-        if self.at == Before::Cr || self.dots && self.at == Before::Middle {
+        if self.at != Before::LineStart {
             self.end_line(out);
         }
         if self.dots {
@@ -253,9 +254,10 @@ mod tests {
                 assert_eq!(stuffed(body.as_bytes(), cut, true), wire, "{body:?} by {cut}");
             }
         }
-        // BDAT: no dots, and no line is added.
-        assert_eq!(stuffed(b".a\nb\r.", 1, false), ".a\r\nb\r\n.");
+        // BDAT: no dots, and the same lines.
+        assert_eq!(stuffed(b".a\nb\r.", 1, false), ".a\r\nb\r\n.\r\n");
         assert_eq!(stuffed(b"a\r", 1, false), "a\r\n");
+        assert_eq!(stuffed(b"", 1, false), "");
     }
 
     /// The body, whether a bare line end was met, and what was left after the end.

@@ -129,8 +129,7 @@ fn every_mail_arrives_once_and_whole() {
             }
             if taken.contains(&true) {
                 let mut wire = if binary { body.clone() } else { normalised(&body) };
-                let chunked = binary || client_config.chunking && client.peer().chunking;
-                if !chunked && !wire.is_empty() && !wire.ends_with(b"\r\n") {
+                if !binary && !wire.is_empty() && !wire.ends_with(b"\r\n") {
                     wire.extend_from_slice(b"\r\n");
                 }
                 expected.push(wire);
