@@ -1,0 +1,7 @@
+//! Mails on their way in, and what follows from them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod outgoing;
+mod signed;
+mod world;
