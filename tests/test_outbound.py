@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import threading
+import urllib.request
 from collections import Counter
 from email import message_from_bytes, policy
 
@@ -329,3 +330,25 @@ def test_requiretls_is_offered_within_tls_and_kept(make_server):
         assert mailbox(server, "u1@example.test")[0].endswith(sent)
         eventually("its host's lack is told", lambda: "REQUIRETLS" in server.cli("queue", "list"), 60)
         assert not host.taken
+
+
+def test_the_queue_is_measured(make_server):
+    def metrics() -> dict[str, int]:
+        with urllib.request.urlopen(f"http://{server.address}:{server.ports['http']}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return {name: int(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+    class Choosy(Host):
+        def answer(self, verb: str, line: str) -> str | None:
+            said = {"bob": "550 5.1.1 No such user", "eve": "451 4.7.1 Later"}
+            return next((reply for name, reply in said.items() if verb == "RCPT" and f"<{name}@" in line), None)
+
+    with Choosy() as host:
+        server = start(make_server, host, "out.test")
+        before = metrics()
+        queued = ["postroom_queue_waiting", "postroom_queue_claimed", "postroom_queue_oldest_due_seconds"]
+        assert [before[name] for name in queued] == [0, 0, 0]
+        submit(server, server.user(), ["ann@out.test", "bob@out.test", "eve@out.test"], message())
+        outcomes = [f'postroom_attempts_total{{outcome="{o}"}}' for o in ["delivered", "bounced", "deferred", "expired"]]
+        eventually("all attempts are counted", lambda: [metrics()[name] for name in outcomes] == [1, 1, 1, 0])
+        assert [metrics()[name] for name in queued] == [1, 0, 0]

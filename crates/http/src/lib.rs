@@ -34,7 +34,7 @@ pub trait Site: Send + Sync + 'static {
     fn health(&self) -> impl Future<Output = Result<(), String>> + Send;
 
     /// Everything that is counted, in Prometheus' text format (version 0.0.4).
-    fn metrics(&self) -> String;
+    fn metrics(&self) -> impl Future<Output = String> + Send;
 }
 
 /// Serves one connection to its end.
@@ -68,7 +68,7 @@ async fn answer(request: &Request<Incoming>, site: &impl Site) -> Response<Full<
             Ok(()) => text(StatusCode::OK, "ok\n".into()),
             Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
         },
-        "/metrics" => text(StatusCode::OK, site.metrics()),
+        "/metrics" => text(StatusCode::OK, site.metrics().await),
         _ => text(StatusCode::NOT_FOUND, "there are /healthz and /metrics\n".into()),
     }
 }
@@ -93,7 +93,7 @@ mod tests {
             Err("the disk is full".into())
         }
 
-        fn metrics(&self) -> String {
+        async fn metrics(&self) -> String {
             "postroom_up 1\n".into()
         }
     }

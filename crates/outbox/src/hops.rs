@@ -139,7 +139,12 @@ impl Hops {
 
     /// How many deliveries more may be claimed.
     pub(crate) fn room(&self) -> usize {
-        IN_HAND.saturating_sub(self.lock().in_hand)
+        IN_HAND.saturating_sub(self.in_hand())
+    }
+
+    /// How many deliveries are claimed.
+    pub(crate) fn in_hand(&self) -> usize {
+        self.lock().in_hand
     }
 
     /// So many deliveries were claimed.

@@ -24,5 +24,5 @@ mod route;
 mod schedule;
 mod worker;
 
-pub use outbox::{Outbox, Parts};
+pub use outbox::{Meter, Outbox, Parts};
 pub use route::{BadHostPort, HostPort, Routes, Smarthost};

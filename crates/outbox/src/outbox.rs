@@ -1,6 +1,7 @@
 //! The scheduler: claims what is due, hands it to workers, and brings everything to a clean end.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -84,6 +85,8 @@ pub(crate) struct Inner {
     pub(crate) room: Notify,
     /// True while outcomes cannot be written.
     pub(crate) held: watch::Sender<bool>,
+    /// By outcome: delivered, deferred, bounced, expired.
+    pub(crate) outcomes: [AtomicU64; 4],
     random: Random,
     /// To the recorder; never more in it than deliveries are in hand.
     done: mpsc::UnboundedSender<Done>,
@@ -116,6 +119,7 @@ impl Outbox {
             left: Notify::new(),
             room: Notify::new(),
             held: watch::Sender::new(false),
+            outcomes: Default::default(),
             done,
             stopping,
         };
@@ -128,6 +132,11 @@ impl Outbox {
             None => {}
         }));
         Ok(Outbox { inner, done: recorder, owing, stop, due })
+    }
+
+    /// What it is at.
+    pub fn meter(&self) -> Meter {
+        Meter(self.inner.clone())
     }
 
     /// Sends until `stop` is done. Then connections end what they are at, what was not begun is given back, and the last
@@ -159,6 +168,36 @@ impl Outbox {
         give_back(&inner);
         let _ = inner.done.send(Done::Stop);
         let _ = tokio::join!(recorder, reporter, sweeper);
+    }
+}
+
+/// What an outbox is at, for those who watch it.
+#[derive(Clone)]
+pub struct Meter(Arc<Inner>);
+
+impl Meter {
+    /// Deliveries that are claimed now.
+    pub fn claimed(&self) -> usize {
+        self.0.hops.in_hand()
+    }
+
+    /// How many attempts ended so, since the server began.
+    pub fn outcomes(&self) -> [(&'static str, u64); 4] {
+        let n = |i: usize| self.0.outcomes[i].load(Ordering::Relaxed);
+        [("delivered", n(0)), ("deferred", n(1)), ("bounced", n(2)), ("expired", n(3))]
+    }
+}
+
+impl Inner {
+    /// What came of an attempt is on disk.
+    pub(crate) fn count(&self, outcome: Outcome) {
+        let i = match outcome {
+            Outcome::Delivered { .. } => 0,
+            Outcome::Deferred(_) => 1,
+            Outcome::Failed => 2,
+            Outcome::Expired => 3,
+        };
+        self.outcomes[i].fetch_add(1, Ordering::Relaxed);
     }
 }
 

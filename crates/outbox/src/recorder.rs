@@ -73,7 +73,10 @@ async fn write(inner: &Inner, settled: Arc<Vec<Settled>>, released: Arc<Vec<Rele
         match inner.store.write(job).await {
             Ok(owing) => {
                 inner.held.send_if_modified(|held| std::mem::replace(held, false));
-                settled.iter().for_each(|s| log(s, now));
+                settled.iter().for_each(|s| {
+                    inner.count(s.outcome);
+                    log(s, now);
+                });
                 return owing;
             }
             Err(error) => {

@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::Timestamp;
 use http::Site;
+use outbox::Meter;
 use server::{Count, Counters, ServiceCounts};
 
 use crate::house::House;
@@ -12,9 +14,13 @@ use crate::house::House;
 /// A store that has not answered after this long is sick.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Deliveries that wait are counted so far: it is a read of some milliseconds, however long the queue is.
+const COUNTED: u32 = 100_000;
+
 /// The server, seen from outside.
 pub struct Watch {
     pub house: House,
+    pub outbox: Meter,
     pub counters: Arc<Counters>,
 }
 
@@ -30,7 +36,7 @@ impl Site for Watch {
         }
     }
 
-    fn metrics(&self) -> String {
+    async fn metrics(&self) -> String {
         let (c, mut out) = (&self.counters, String::new());
         type Pick = fn(&ServiceCounts) -> &Count;
         let by_service: [(&str, &str, &str, Pick); 4] = [
@@ -51,8 +57,34 @@ impl Site for Watch {
         {
             sample(&mut out, "postroom_mails_total", "outcome", outcome, count.get());
         }
+        family(&mut out, "postroom_attempts_total", "counter", "Deliveries to other hosts tried, by what came of it.");
+        for (outcome, count) in self.outbox.outcomes() {
+            sample(&mut out, "postroom_attempts_total", "outcome", outcome, count);
+        }
+        gauge(&mut out, "postroom_queue_claimed", "Deliveries being tried now.", self.outbox.claimed() as u64);
+        // A store that does not answer is for /healthz to tell: the other numbers are as good.
+        if let Some((waiting, due)) = self.queue().await {
+            let overdue = due.map_or(0, |due| self.house.clock.now().0.saturating_sub(due.0).max(0) as u64 / 1000);
+            let help = "Deliveries that wait, due or not; counted up to 100000.";
+            gauge(&mut out, "postroom_queue_waiting", help, waiting);
+            let help = "For how long the delivery that is due longest has been due.";
+            gauge(&mut out, "postroom_queue_oldest_due_seconds", help, overdue);
+        }
         out
     }
+}
+
+impl Watch {
+    /// How many deliveries wait, and when the first of them is or was due.
+    async fn queue(&self) -> Option<(u64, Option<Timestamp>)> {
+        let read = self.house.store.read(|tx| Ok((queue::waiting(tx, COUNTED)?, queue::next_due(tx)?)));
+        tokio::time::timeout(PATIENCE, read).await.ok()?.ok()
+    }
+}
+
+fn gauge(out: &mut String, name: &str, help: &str, value: u64) {
+    family(out, name, "gauge", help);
+    let _ = writeln!(out, "{name} {value}");
 }
 
 /// Writing to a String does not fail.

@@ -49,6 +49,10 @@ UPDATE queue_delivery SET state = 5, reply = ?3, host = ?4 WHERE message = ?1 AN
 -- name: next_due
 SELECT min(due) FROM queue_delivery WHERE state = 0;
 
+-- name: waiting
+-- How many wait, counted no further than that. The order makes it the index of what waits, however large the table is.
+SELECT count(*) FROM (SELECT due FROM queue_delivery WHERE state = 0 ORDER BY due LIMIT ?1) AS waiting;
+
 -- name: remove_claimed
 -- A delivery that leaves nothing behind; only its claimer may end it.
 DELETE FROM queue_delivery WHERE message = ?1 AND number = ?2 AND state IN (1, 6) AND epoch = ?3;

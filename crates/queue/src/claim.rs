@@ -86,6 +86,14 @@ pub fn next_due(tx: &mut Tx<'_>) -> Result<Option<Timestamp>> {
     tx.one(&schema::NEXT_DUE, params![], |r| Ok(r.opt_int(0)?.map(Timestamp)))
 }
 
+/// How many deliveries wait, due or not; `most` when there are more.
+///
+/// # Errors
+/// The store's.
+pub fn waiting(tx: &mut Tx<'_>, most: u32) -> Result<u64> {
+    tx.one(&schema::WAITING, params![most], |r| Ok(r.int(0)? as u64))
+}
+
 /// What the last attempt was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {

@@ -25,7 +25,9 @@ mod verify;
 
 pub use admin::{Cancelled, Report, Standing, cancel, exists, owing, page, reported, retry, show};
 pub use blobs::{REFERENCES, blob, refers_between};
-pub use claim::{Claimed, Due, Held, Outcome, Release, Said, Settled, claim_due, next_due, record, release, take_back};
+pub use claim::{
+    Claimed, Due, Held, Outcome, Release, Said, Settled, claim_due, next_due, record, release, take_back, waiting,
+};
 pub use enqueue::{Fate, NewDelivery, NewMessage, enqueue};
 pub use entry::{Delivery, Message, Owed, State};
 pub use id::{BadQueueId, QueueId};

@@ -32,6 +32,7 @@ store::statements! { include_str!("../sql/queue.sql");
     CLAIM = "claim",
     HOLD = "hold",
     NEXT_DUE = "next_due",
+    WAITING = "waiting",
     REMOVE_CLAIMED = "remove_claimed",
     SETTLE = "settle",
     RELEASE = "release",

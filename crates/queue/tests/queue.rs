@@ -204,6 +204,18 @@ fn a_claim_takes_what_is_due_longest_and_no_more_than_asked_for() {
 }
 
 #[test]
+fn what_waits_is_counted_up_to_a_bound() {
+    for w in worlds() {
+        let count = |most| w.store.read_blocking(move |tx| queue::waiting(tx, most)).unwrap();
+        assert_eq!(count(10), 0, "{}", w.name);
+        w.enqueue("me@here.test", &["a@there.test", "b@there.test", "c@there.test"]);
+        assert_eq!((count(10), count(3), count(2)), (3, 3, 2), "{}", w.name);
+        w.claim(2, NOW);
+        assert_eq!(count(10), 1, "{}", w.name);
+    }
+}
+
+#[test]
 fn a_message_goes_with_its_last_delivery() {
     for w in worlds() {
         let (one, three) =

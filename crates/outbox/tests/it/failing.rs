@@ -23,6 +23,7 @@ async fn each_recipient_has_its_own_fate() {
     let expected = [State::Delivered, State::Failed, State::Waiting, State::Waiting];
     w.until("all is settled", async || states().await == expected).await;
     assert_eq!(peer.taken().len(), 1);
+    w.until("attempts are counted", async || w.metered() == ([1, 2, 1, 0], 0)).await;
     peer.becomes(Character::default());
     w.pass(6 * MINUTE).await;
     w.until_gone(id).await;
@@ -30,6 +31,7 @@ async fn each_recipient_has_its_own_fate() {
     to.sort();
     assert_eq!(to, ["busy@b.test", "many@b.test"]);
     assert_eq!(w.inbox().await.len(), 1);
+    w.until("attempts are counted", async || w.metered() == ([3, 2, 1, 0], 0)).await;
     w.check().await;
 }
 

@@ -12,7 +12,7 @@ use directory::{Directory, NewAccount, NewDomain, system_random};
 use mailbox::Mailboxes;
 use mailbox::verbs::{self, INBOX};
 use net::{Dialer, Door, ListenOptions, Listener, Resolver, Roots, Zone};
-use outbox::{Outbox, Parts, Routes};
+use outbox::{Meter, Outbox, Parts, Routes};
 use queue::{Fate, NewDelivery, NewMessage, Queue, QueueId, Standing, State};
 use smtp::{BodyType, Mail, Notify};
 use store::{Class, Lane, Options, Store, Tx};
@@ -97,6 +97,7 @@ pub struct World {
     pub queue: Queue,
     pub me: AccountId,
     pub clock: Arc<Moved>,
+    meter: Option<Meter>,
     directory: Directory,
     net: (Resolver, Dialer, Routes, Roots),
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
@@ -122,7 +123,8 @@ impl World {
         let queue = Queue::open(&store, 1, NOW).await.unwrap();
         let roots = Roots::new(&net.roots).unwrap();
         let net = (Resolver::memory(net.zone), Dialer::memory(net.doors), net.routes, roots);
-        let mut world = World { store, queue, me, clock, directory, net, running: None, _busy: busy, _dir: dir };
+        let mut world =
+            World { store, queue, me, clock, directory, net, running: None, meter: None, _busy: busy, _dir: dir };
         world.start();
         world
     }
@@ -143,8 +145,16 @@ impl World {
             routes,
         };
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(Outbox::new(parts).unwrap().run(async { drop(stopped.await) }));
+        let outbox = Outbox::new(parts).unwrap();
+        self.meter = Some(outbox.meter());
+        let task = tokio::spawn(outbox.run(async { drop(stopped.await) }));
         self.running = Some((stop, task));
+    }
+
+    /// Attempts delivered, deferred, bounced and expired, and deliveries that are claimed.
+    pub fn metered(&self) -> ([u64; 4], usize) {
+        let meter = self.meter.as_ref().unwrap();
+        (meter.outcomes().map(|(_, n)| n), meter.claimed())
     }
 
     /// Tells the outbox to stop; the task is done when it has.
