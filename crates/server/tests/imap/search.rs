@@ -9,6 +9,39 @@ fn mail(subject: &str, body: &str) -> String {
     )
 }
 
+/// RFC 9051 §6.4.4 disregards the time and the zone: it is the day that is written there, wherever that was.
+#[tokio::test]
+async fn the_day_a_mail_was_sent_is_the_one_that_is_written_in_it() {
+    let world = World::new().await;
+    let mut c = world.inbox().await;
+    // In UTC these are 31 December, 2 January, and 1 January.
+    for date in ["1 Jan 2026 01:00 +1300", "Thu, 01 Jan 2026 23:30:00 -1200", "2 Jan 2026 00:30:00 +0100"] {
+        c.append("\"15-Jun-2026 00:00:00 +0000\" ", &format!("Date: {date}\r\n\r\n")).await;
+    }
+    for (keys, expected) in [
+        ("SENTON 1-Jan-2026", "1 2"),
+        ("SENTON 2-Jan-2026", "3"),
+        ("SENTBEFORE 1-Jan-2026", ""),
+        ("SENTBEFORE 2-Jan-2026", "1 2"),
+        ("SENTSINCE 2-Jan-2026", "3"),
+        ("SENTSINCE 1-Jan-2026", "1 2 3"),
+    ] {
+        assert_eq!(found(&mut c, keys).await, expected, "{keys}");
+    }
+}
+
+/// What INTERNALDATE shows, which is always UTC.
+#[tokio::test]
+async fn the_day_a_mail_came_is_that_of_utc() {
+    let world = World::new().await;
+    let mut c = world.inbox().await;
+    c.append("\"01-Jan-2026 00:30:00 +0100\" ", "Subject: x\r\n\r\n").await;
+    assert!(c.ask("FETCH 1 INTERNALDATE").await[0].contains("\"31-Dec-2025 23:30:00 +0000\""));
+    for (keys, expected) in [("ON 31-Dec-2025", "1"), ("BEFORE 1-Jan-2026", "1"), ("SINCE 1-Jan-2026", "")] {
+        assert_eq!(found(&mut c, keys).await, expected, "{keys}");
+    }
+}
+
 async fn found(c: &mut Client, keys: &str) -> String {
     c.ask(&format!("SEARCH {keys}")).await[0].strip_prefix("* SEARCH").unwrap().trim().to_owned()
 }
