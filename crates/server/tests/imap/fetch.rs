@@ -153,6 +153,30 @@ async fn a_literal_with_nul_and_an_unknown_encoding() {
 }
 
 #[tokio::test]
+async fn no_literal_holds_a_nul_and_binary_does() {
+    let world = World::new().await;
+    let mut c = world.inbox().await;
+    // By literal8 (RFC 3516 §4.4), or as SMTP may bring it.
+    let mail = "Subject: a\0b\r\nTo: x@y.test\r\n\r\n\0c\0\0\r\n";
+    c.append("", mail).await;
+    // As a literal comes out of the client, which is no UTF-8 any more.
+    let (head, body) = ("Subject: a\u{fffd}b␍", "\u{fffd}c\u{fffd}\u{fffd}␍");
+    c.play(&format!(
+        "C: a FETCH 1 (RFC822.SIZE BODY.PEEK[])\nS: * 1 FETCH (RFC822.SIZE 36 BODY[] {{36}}␍{head}To: x@y.test␍␍{body})\nS: a OK …\n\
+         C: b FETCH 1 (BODY.PEEK[TEXT])\nS: * 1 FETCH (BODY[TEXT] {{6}}␍{body})\nS: b OK …\n\
+         C: c FETCH 1 (BODY.PEEK[1]<1.2>)\nS: * 1 FETCH (BODY[1]<1> {{2}}␍c\u{fffd})\nS: c OK …\n\
+         C: d FETCH 1 (BODY.PEEK[HEADER.FIELDS (Subject)])\nS: * 1 FETCH (BODY[HEADER.FIELDS (Subject)] {{16}}␍{head}␍)\nS: d OK …\n\
+         C: e FETCH 1 (BINARY.PEEK[1])\nS: * 1 FETCH (BINARY[1] ~{{6}}␍\0c\0\0␍)\nS: e OK …",
+    ))
+    .await;
+    // One that is sent in pieces.
+    let long = format!("Subject: x\r\n\r\n{}\0\r\n", "y\r\n".repeat(100_000));
+    c.append("", &long).await;
+    let lines = c.ask("FETCH 2 (BODY.PEEK[])").await.join("");
+    assert!(!lines.contains('\0') && lines.contains("y␍\u{fffd}␍"), "{}", &lines[lines.len() - 40..]);
+}
+
+#[tokio::test]
 async fn many_messages_come_in_order_and_once() {
     let world = World::new().await;
     let mut c = world.inbox().await;

@@ -49,6 +49,16 @@ pub(super) fn write_item(
     write(fetch).leave_open();
 }
 
+/// What a literal cannot hold is NUL (RFC 9051 §9, `CHAR8`): 0x80 takes its place, so that the length stays. BINARY sends
+/// what is really there.
+pub(super) fn mask_nul(octets: &mut [u8]) {
+    let mut at = 0;
+    while let Some(nul) = memchr::memchr(0, &octets[at..]) {
+        octets[at + nul] = 0x80;
+        at += nul + 1;
+    }
+}
+
 /// Takes responses.
 pub(super) struct Output {
     pieces: Vec<Piece>,
@@ -108,7 +118,7 @@ impl Output {
         Writer::new(&mut self.octets, self.utf8).fetch_again().end();
     }
 
-    /// The octets of a literal that was begun.
+    /// The octets of a literal that was begun, as they are: none is NUL, or it is a literal8.
     pub fn literal(&mut self, octets: &[u8]) {
         self.octets.extend_from_slice(octets);
     }
@@ -122,6 +132,7 @@ impl Output {
         }
         let from = self.octets.len();
         source.read(span, &mut self.octets)?;
+        mask_nul(&mut self.octets[from..]);
         if (self.octets.len() - from) as u64 == length {
             return Ok(());
         }

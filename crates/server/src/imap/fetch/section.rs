@@ -8,7 +8,7 @@ use mime::{Cached, MessageSpans};
 use store::{Error, Result};
 
 use super::batch::Mail;
-use super::output::Output;
+use super::output::{Output, mask_nul};
 use crate::imap::source::HEADER;
 
 /// How the item is called.
@@ -50,6 +50,7 @@ pub(super) fn write(
         let mut chosen = Vec::new();
         select(&header, which, &names, &mut chosen);
         let part = cut(0..chosen.len() as u64, partial);
+        mask_nul(&mut chosen);
         let chosen = &chosen[part.start as usize..part.end as usize];
         out.item(|fetch| fetch.section(section, origin, chosen.len() as u64));
         out.literal(chosen);

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 
 use super::binary::Measure;
-use super::output::{Later, Piece, write_item};
+use super::output::{Later, Piece, mask_nul, write_item};
 use crate::conn::Conn;
 use crate::imap::source::{PIECE, Source};
 
@@ -26,6 +26,7 @@ async fn send_span(conn: &mut Conn, source: &Source, mut span: Range<u64>) -> io
         let to = span.end.min(span.start + PIECE);
         octets.clear();
         source.read(span.start..to, &mut octets).map_err(io::Error::other)?;
+        mask_nul(&mut octets);
         conn.write(&octets).await?;
         span.start = to;
     }
