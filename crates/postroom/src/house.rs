@@ -23,6 +23,8 @@ pub struct House {
     pub mailboxes: Mailboxes,
     /// Our name.
     pub hostname: String,
+    /// The host that sends our mail on, if we do not.
+    pub smarthost: Option<String>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -44,6 +46,8 @@ impl House {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let directory = Directory::open(store.clone(), clock.clone(), directory::system_random).await?;
         let mailboxes = Mailboxes::new(store.clone(), clock.clone());
-        Ok(House { store, directory, mailboxes, hostname: config.hostname.clone(), clock })
+        let (hostname, smarthost) = (config.hostname.clone(), config.smarthost.as_ref());
+        let smarthost = smarthost.map(|smarthost| smarthost.address.0.host.clone());
+        Ok(House { store, directory, mailboxes, hostname, smarthost, clock })
     }
 }

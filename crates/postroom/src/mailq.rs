@@ -148,7 +148,7 @@ pub async fn new_keys(now: Timestamp) -> Result<NewKeys, String> {
 /// What a domain needs in the DNS. A domain that is older than its keys gets them now.
 pub async fn dns(house: &House, name: String) -> Outcome {
     let name = base::domain(&name).map_err(|e| format!("{name}: {e}"))?;
-    let (keys, now, hostname) = (house.clone(), house.clock.now(), house.hostname.clone());
+    let (keys, now) = (house.clone(), house.clock.now());
     let known = {
         let name = name.clone();
         house.store.read(move |tx| Ok((directory::domain_by_name(tx, &name)?, trust::public_keys(tx, &name)?))).await
@@ -165,7 +165,7 @@ pub async fn dns(house: &House, name: String) -> Outcome {
             keys.store.write(work).await.map_err(words)?
         }
     };
-    let records = trust::dns_records(&name, &hostname, &public);
+    let records = trust::dns_records(&name, &house.hostname, house.smarthost.as_deref(), &public);
     let (mut text, mut data) = (String::new(), Vec::new());
     for r in records {
         let _ = writeln!(text, "; {}\n{r}", r.why);

@@ -1,6 +1,7 @@
 //! The DNS records that a domain needs, in words an administrator can paste.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::{Algorithm, PublicKey};
 
@@ -36,19 +37,18 @@ impl fmt::Display for DnsRecord {
     }
 }
 
-/// What `domain` needs in the DNS, where `hostname` takes and sends its mail.
-pub fn dns_records(domain: &str, hostname: &str, keys: &[PublicKey]) -> Vec<DnsRecord> {
+/// What `domain` needs in the DNS, where `hostname` takes its mail, and sends it unless a smart host (a name or an IP
+/// address) does.
+pub fn dns_records(domain: &str, hostname: &str, smarthost: Option<&str>, keys: &[PublicKey]) -> Vec<DnsRecord> {
     let txt = |name: String, value: String, why| DnsRecord { name, kind: "TXT", value, why };
-    let mut records = vec![
-        DnsRecord {
-            name: domain.to_owned(),
-            kind: "MX",
-            value: format!("10 {hostname}"),
-            why: "mail for the domain comes to this server",
-        },
-        // RFC 7208 §5.4: who takes our mail may send it, too.
-        txt(domain.to_owned(), "v=spf1 mx -all".to_owned(), "SPF: only this server sends mail of the domain"),
-    ];
+    let mut records = vec![DnsRecord {
+        name: domain.to_owned(),
+        kind: "MX",
+        value: format!("10 {hostname}"),
+        why: "mail for the domain comes to this server",
+    }];
+    let (spf, why) = spf(smarthost);
+    records.push(txt(domain.to_owned(), spf, why));
     for key in keys {
         let kind = match key.algorithm {
             Algorithm::Rsa => "rsa",
@@ -68,15 +68,47 @@ pub fn dns_records(domain: &str, hostname: &str, keys: &[PublicKey]) -> Vec<DnsR
     records
 }
 
+/// Who sends mail of the domain (RFC 7208). Nobody but its provider knows from where a smart host sends on: until that is
+/// written in, others are not asked to refuse what comes from elsewhere (§8.5, "softfail").
+fn spf(smarthost: Option<&str>) -> (String, &'static str) {
+    let Some(host) = smarthost else {
+        // §5.4: who takes our mail may send it, too.
+        return ("v=spf1 mx -all".to_owned(), "SPF: only this server sends mail of the domain");
+    };
+    let mechanism = match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => "ip4",
+        Ok(IpAddr::V6(_)) => "ip6",
+        Err(_) => "a",
+    };
+    let why = "SPF: the smart host sends mail of the domain, perhaps from other addresses: put the include:... that its \
+               provider names in place of its name, then -all in place of ~all";
+    (format!("v=spf1 {mechanism}:{host} ~all"), why)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn with_a_smart_host_it_is_not_we_who_send() {
+        for (host, expected) in [
+            ("smtp.provider.test", "v=spf1 a:smtp.provider.test ~all"),
+            ("192.0.2.1", "v=spf1 ip4:192.0.2.1 ~all"),
+            ("2001:db8::1", "v=spf1 ip6:2001:db8::1 ~all"),
+        ] {
+            let records = dns_records("x.test", "mx.x.test", Some(host), &[]);
+            assert_eq!((records[0].kind, records[0].value.as_str()), ("MX", "10 mx.x.test"));
+            assert_eq!(records[1].value, expected);
+            assert!(records[1].why.contains("include:"), "{}", records[1].why);
+        }
+    }
+
+    #[test]
     fn records_as_a_zone_file_has_them() {
         let key = "A".repeat(392);
         let keys = [PublicKey { selector: "r1".into(), algorithm: Algorithm::Rsa, key: key.clone() }];
-        let lines: Vec<String> = dns_records("x.test", "mx.x.test", &keys).iter().map(ToString::to_string).collect();
+        let lines: Vec<String> =
+            dns_records("x.test", "mx.x.test", None, &keys).iter().map(ToString::to_string).collect();
         assert_eq!(lines[0], "x.test. IN MX 10 mx.x.test.");
         assert_eq!(lines[1], "x.test. IN TXT \"v=spf1 mx -all\"");
         assert_eq!(lines[3], "_dmarc.x.test. IN TXT \"v=DMARC1; p=none; rua=mailto:postmaster@x.test\"");
