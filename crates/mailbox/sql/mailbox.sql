@@ -56,7 +56,7 @@ SELECT id FROM mailbox WHERE account = ?1 AND special_use = ?2 LIMIT 1;
 SELECT count(*) FROM mailbox WHERE account = ?1;
 
 -- name: mailboxes_between
-SELECT id, name FROM mailbox WHERE account = ?1 AND name >= ?2 AND name < ?3 ORDER BY name;
+SELECT name FROM mailbox WHERE account = ?1 AND name >= ?2 AND name < ?3 ORDER BY name;
 
 -- name: mailbox_row
 SELECT uid_validity, uid_next, modseq, folded, reaped, floor, messages, unseen, deleted, octets, name, special_use
@@ -68,6 +68,11 @@ FROM mailbox WHERE account = ?1 ORDER BY name;
 
 -- name: rename_mailbox
 UPDATE mailbox SET name = ?3 WHERE account = ?1 AND id = ?2;
+
+-- name: rename_mailboxes_between
+-- All below a mailbox at once: what stood below ?4 stands below ?5.
+UPDATE mailbox SET name = CAST(?5 AS TEXT) || substr(name, length(CAST(?4 AS TEXT)) + 1)
+WHERE account = ?1 AND name >= ?2 AND name < ?3;
 
 -- name: delete_mailbox
 DELETE FROM mailbox WHERE account = ?1 AND id = ?2;

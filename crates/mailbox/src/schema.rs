@@ -51,6 +51,7 @@ store::statements! { include_str!("../sql/mailbox.sql");
     MAILBOX_ROW = "mailbox_row",
     MAILBOXES = "mailboxes",
     RENAME_MAILBOX = "rename_mailbox",
+    RENAME_MAILBOXES_BETWEEN = "rename_mailboxes_between",
     DELETE_MAILBOX = "delete_mailbox",
     ARRIVE = "arrive",
     COUNT = "count",

@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use base::{AccountId, BlobId, EmailId, MailboxId, SystemClock, Timestamp};
 use mailbox::verbs::{self, INBOX, NewEmail, StoreRequest};
 use mailbox::{FlagOp, Flags, Index, MIGRATIONS, Mailboxes, REFERENCES, UidSet, View};
-use store::{Class, Lane, References, Store};
+use store::{Class, Lane, References, Sql, Store, params};
 use testkit::Bed;
 
 const ME: AccountId = AccountId(7);
@@ -21,7 +22,7 @@ fn open(bed: &Bed) -> Mailboxes {
         for _ in 0..500 {
             match Store::open(bed.options(), &[MIGRATIONS]) {
                 Ok(store) => return Mailboxes::new(store, Arc::new(SystemClock)),
-                Err(store::Error::Busy) => std::thread::sleep(std::time::Duration::from_millis(10)),
+                Err(store::Error::Busy) => std::thread::sleep(Duration::from_millis(10)),
                 Err(e) => panic!("{}: {e}", bed.name()),
             }
         }
@@ -380,6 +381,73 @@ fn vanished_tells_what_went_after_a_modseq() {
     });
 }
 
+const ONE_BELOW: Sql = Sql {
+    name: "one_below",
+    text: "INSERT INTO mailbox (account, id, name, uid_validity, uid_next, modseq, before, folded, reaped, floor, messages,
+        unseen, deleted, octets, special_use) SELECT account, id + ?2, CAST(?3 AS TEXT), uid_validity, uid_next, modseq, before,
+        folded, reaped, floor, messages, unseen, deleted, octets, special_use FROM mailbox WHERE account = ?1 AND name = 'Top'",
+};
+const COUNT_ON: Sql = Sql { name: "count_on", text: "UPDATE mail_account SET next_mailbox = 20000 WHERE account = ?1" };
+
+#[test]
+fn as_many_mailboxes_as_there_may_be_are_renamed_in_one_short_job() {
+    on_each_engine(async |bed| {
+        let m = open(bed);
+        account(&m).await;
+        m.write(|tx| verbs::create(tx, ME, "Top", None, NOW)).await.unwrap();
+        let there = m.store().read(|tx| verbs::folders(tx, ME)).await.unwrap().len();
+        let fill = move |tx: &mut store::Tx<'_>| {
+            tx.execute(&COUNT_ON, params![ME])?;
+            (there..10_000)
+                .try_for_each(|n| tx.execute(&ONE_BELOW, params![ME, n as i64, format!("Top/{n}").as_str()]).map(drop))
+        };
+        m.write(fill).await.unwrap();
+        let one_more = m.write(|tx| verbs::create(tx, ME, "Top/x", None, NOW)).await.unwrap_err();
+        assert_eq!(one_more.refusal().unwrap().reply().to_string()[..9], *"452 4.2.4");
+        let mut least = Duration::MAX;
+        for (from, to) in [("Top", "Bottom"), ("Bottom", "Top"), ("Top", "Côté")] {
+            let began = Instant::now();
+            assert!(m.write(move |tx| verbs::rename(tx, ME, from, to, NOW)).await.unwrap());
+            least = least.min(began.elapsed());
+        }
+        let all = m.store().read(|tx| verbs::folders(tx, ME)).await.unwrap();
+        assert_eq!(all.iter().filter(|f| f.name.starts_with("Côté/")).count(), 10_000 - there);
+        // One statement for each took a second on PostgreSQL.
+        assert!(least < Duration::from_millis(300), "{}: {least:?}", bed.name());
+        check(&m).await;
+    });
+}
+
+#[test]
+fn what_is_below_a_mailbox_moves_with_it_or_not_at_all() {
+    on_each_engine(async |bed| {
+        let m = open(bed);
+        account(&m).await;
+        let names = async || {
+            let all = m.store().read(|tx| verbs::folders(tx, ME)).await.unwrap();
+            let of_test = all.into_iter().map(|f| f.name).filter(|name| name.starts_with('a') || name.starts_with('z'));
+            of_test.collect::<Vec<_>>()
+        };
+        for name in ["a/b/b/b", "a/b/c", "a0", "ab", "z/c"] {
+            m.write(move |tx| verbs::create(tx, ME, name, None, NOW)).await.unwrap();
+        }
+        m.write(|tx| verbs::delete(tx, ME, "z")).await.unwrap();
+        // An engine that goes by age meets a/b/b/b first.
+        m.write(|tx| verbs::delete(tx, ME, "a/b/b")).await.unwrap();
+        m.write(|tx| verbs::create(tx, ME, "a/b/b", None, NOW)).await.unwrap();
+        // z/c is in the way.
+        let refused = m.write(|tx| verbs::rename(tx, ME, "a/b", "z", NOW)).await.unwrap_err();
+        assert!(refused.refusal().unwrap().reply().text.contains("exists"), "{refused}");
+        let before = ["a", "a/b", "a/b/b", "a/b/b/b", "a/b/c", "a0", "ab", "z/c"];
+        assert_eq!(names().await, before, "{}", bed.name());
+        // A level up, where each takes the name of its parent.
+        m.write(|tx| verbs::delete(tx, ME, "a")).await.unwrap();
+        m.write(|tx| verbs::rename(tx, ME, "a/b", "a", NOW)).await.unwrap();
+        assert_eq!(names().await, ["a", "a/b", "a/b/b", "a/c", "a0", "ab", "z/c"], "{}", bed.name());
+        check(&m).await;
+    });
+}
+
 #[test]
 fn mailboxes_are_made_renamed_and_deleted() {
     on_each_engine(async |bed| {
@@ -548,7 +616,7 @@ fn mail_comes_goes_is_copied_and_moved_while_packs_are_compacted() {
                     if left() <= 1 {
                         return;
                     }
-                    std::thread::sleep(std::time::Duration::from_millis(10));
+                    std::thread::sleep(Duration::from_millis(10));
                 }
                 panic!("{} packs are left", left());
             })

@@ -1,5 +1,6 @@
 //! The mailboxes themselves: making, renaming, deleting, listing. Names are UTF-8, levels are separated by `/`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use base::{AccountId, MailboxId, ModSeq, Timestamp, UidValidity};
@@ -250,20 +251,47 @@ pub fn rename(tx: &mut Tx<'_>, account: AccountId, from: &str, to: &str, now: Ti
         create(tx, account, parent, None, now)?;
     }
     tx.execute(&schema::RENAME_MAILBOX, params![account, id, to.as_str()])?;
-    // `0` follows `/`.
-    let (first, end) = (format!("{from}/"), format!("{from}0"));
-    let below = tx.list(&schema::MAILBOXES_BETWEEN, params![account, first.as_str(), end.as_str()], |r| {
-        Ok((MailboxId(r.int(0)?), r.text(1)?.to_owned()))
-    })?;
-    for (id, old) in below {
-        let name = format!("{to}{}", &old[from.len()..]);
-        check_name(&name)?;
-        if find(tx, account, &name)?.is_some() {
+    let moved = below(tx, account, &from)?;
+    // What stands below a mailbox stays when that is deleted: others than those that move may have the new names.
+    let mut taken: HashSet<String> = below(tx, account, &to)?.into_iter().collect();
+    for old in &moved {
+        taken.remove(old);
+    }
+    for old in &moved {
+        let new = format!("{to}{}", &old[from.len()..]);
+        check_name(&new)?;
+        if taken.contains(&new) {
             return Err(Refusal::Exists.into());
         }
-        tx.execute(&schema::RENAME_MAILBOX, params![account, id, name.as_str()])?;
+    }
+    if from.starts_with(&format!("{to}/")) {
+        // Up a level: an engine that is half way through might find the name of one that has not moved yet.
+        rename_below(tx, account, &from, ASIDE)?;
+        rename_below(tx, account, ASIDE, &to)?;
+    } else {
+        rename_below(tx, account, &from, &to)?;
     }
     Ok(true)
+}
+
+/// A name that no mailbox can have.
+const ASIDE: &str = "\u{1}";
+
+/// The names below a mailbox's: `0` follows `/`.
+fn range(name: &str) -> (String, String) {
+    (format!("{name}/"), format!("{name}0"))
+}
+
+fn below(tx: &mut Tx<'_>, account: AccountId, name: &str) -> Result<Vec<String>> {
+    let (first, end) = range(name);
+    tx.list(&schema::MAILBOXES_BETWEEN, params![account, first.as_str(), end.as_str()], |r| Ok(r.text(0)?.to_owned()))
+}
+
+/// In one statement: ten thousand of their own would be a long job.
+fn rename_below(tx: &mut Tx<'_>, account: AccountId, from: &str, to: &str) -> Result<()> {
+    let (first, end) = range(from);
+    let names = params![account, first.as_str(), end.as_str(), from, to];
+    tx.execute(&schema::RENAME_MAILBOXES_BETWEEN, names).map(drop)
 }
 
 /// All mailboxes of an account, by name.
