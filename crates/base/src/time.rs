@@ -1,5 +1,5 @@
-//! Time is passed in, never read: a [`Clock`] can be driven by a test. The date forms of RFC 5322 and RFC 9051 are
-//! written here once; parsing the many forms found in mail is `mime`'s work.
+//! Time is passed in, never read: a [`Clock`] can be driven by a test. The date form of RFC 5322 is written
+//! here once; parsing the many forms found in mail is `mime`'s work.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -110,20 +110,6 @@ impl Timestamp {
         )
     }
 
-    /// `01-Jan-1970 00:00:00 +0000` (RFC 9051 §9 `date-time`), without the quotes, day padded with a space.
-    pub fn imap(self) -> String {
-        let c = self.civil();
-        format!(
-            "{:2}-{}-{:04} {:02}:{:02}:{:02} +0000",
-            c.day,
-            MONTHS[usize::from(c.month) - 1],
-            c.year,
-            c.hour,
-            c.minute,
-            c.second
-        )
-    }
-
     /// `1970-01-01T00:00:00Z` (RFC 3339).
     pub fn rfc3339(self) -> String {
         let c = self.civil();
@@ -139,7 +125,7 @@ mod tests {
     fn known_moments() {
         // RFC 9051 §6.3.12's example, RFC 5322 Appendix A.1.1's, and the day after a century's leap day.
         let t = Civil { year: 1994, month: 2, day: 7, hour: 21, minute: 52, second: 25 }.at_offset(-480);
-        assert_eq!(t.imap(), " 8-Feb-1994 05:52:25 +0000");
+        assert_eq!(t.rfc3339(), "1994-02-08T05:52:25Z");
         let t = Civil { year: 1997, month: 11, day: 21, hour: 9, minute: 55, second: 6 }.at_offset(-360);
         assert_eq!(t.rfc5322(), "Fri, 21 Nov 1997 15:55:06 +0000");
         assert_eq!(Timestamp::from_secs(951_868_800).rfc3339(), "2000-03-01T00:00:00Z");
