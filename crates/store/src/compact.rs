@@ -16,7 +16,7 @@ use base::BlobId;
 
 use crate::blob::{BlobReader, Class};
 use crate::job::{Lane, WriteJob};
-use crate::pack::{self, Header, Packs, Pin, Placed};
+use crate::pack::{self, Bytes, Header, Packs, Pin, Placed};
 use crate::{Error, Result, Store, Tx};
 
 /// Blobs that one read looks at.
@@ -282,20 +282,11 @@ impl Copier<'_> {
         };
         let written = |e| Error::io("writing a pack", e);
         let (header, start) = (blob.header(), fresh.end + Header::LEN as u64);
-        let (mut at, mut hasher, mut piece) = (0, blake3::Hasher::new(), Vec::new());
-        while at < header.length {
-            piece.clear();
-            if blob.read(at, at + OCTETS, &mut piece).is_err() {
-                break;
-            }
-            hasher.update(&piece);
-            fresh.file.write_all_at(&piece, start + at).map_err(written)?;
-            at += piece.len() as u64;
-            if at < header.length && !go_on() {
-                return Err(Error::Closed);
-            }
-        }
-        if *hasher.finalize().as_bytes() != header.checksum {
+        let bytes = blob.stream(|at, piece| {
+            fresh.file.write_all_at(piece, start + at).map_err(written)?;
+            if at + (piece.len() as u64) < header.length && !go_on() { Err(Error::Closed) } else { Ok(()) }
+        })?;
+        if !matches!(bytes, Bytes::Whole) {
             fresh.file.set_len(fresh.end).map_err(written)?;
             return Ok(None);
         }

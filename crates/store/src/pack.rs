@@ -29,8 +29,8 @@ const TRANSIT_FULL: u64 = 64 << 20;
 /// How many octets of waiting blobs go into one write.
 const BATCH: u64 = 8 << 20;
 
-/// How much of a spool is copied at once.
-const PIECE: usize = 256 * 1024;
+/// How much of a record is read at once.
+const PIECE: u64 = 256 * 1024;
 
 /// How many writes may wait for the appender.
 const WAITING: usize = 4096;
@@ -67,10 +67,45 @@ impl Header {
         length.saturating_add(Self::LEN as u64).saturating_add(7) & !7
     }
 
+    /// Hands over the bytes of a record, which stand in `file` from `start` on, a piece at a time, each with its place
+    /// behind `start`; gives whether they are those that were written.
+    ///
+    /// # Errors
+    /// What `take` said.
+    pub(crate) fn stream(
+        &self,
+        file: &File,
+        start: u64,
+        mut take: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<Bytes> {
+        let (mut at, mut hasher) = (0, blake3::Hasher::new());
+        let mut piece = vec![0; self.length.min(PIECE) as usize];
+        while at < self.length {
+            let n = (self.length - at).min(PIECE) as usize;
+            if let Err(e) = file.read_exact_at(&mut piece[..n], start + at) {
+                return Ok(Bytes::Unreadable(e));
+            }
+            hasher.update(&piece[..n]);
+            take(at, &piece[..n])?;
+            at += n as u64;
+        }
+        // A checksum, not a secret: nothing is learnt from how long this takes.
+        Ok(if *hasher.finalize().as_bytes() == self.checksum { Bytes::Whole } else { Bytes::Damaged })
+    }
+
     /// Where the next record begins, when this one begins at `at`.
     fn next(&self, at: u64) -> Option<u64> {
         at.checked_add(Self::LEN as u64)?.checked_add(self.length)?.checked_next_multiple_of(8)
     }
+}
+
+/// What came of reading a record.
+#[derive(Debug)]
+pub(crate) enum Bytes {
+    Whole,
+    /// They are not what was written.
+    Damaged,
+    Unreadable(std::io::Error),
 }
 
 /// A blob's id from its place; `at` is a multiple of 8.
@@ -456,18 +491,11 @@ impl Open {
     /// What the disk failed to keep of a spool, the kernel may have forgotten: only bytes that are those that came are
     /// taken.
     fn copy(&self, spool: &File, header: &Header) -> Result<()> {
-        let (mut at, mut hasher, mut piece) = (0, blake3::Hasher::new(), vec![0; PIECE]);
-        while at < header.length {
-            let n = (header.length - at).min(PIECE as u64) as usize;
-            spool.read_exact_at(&mut piece[..n], at).map_err(|e| Error::io("reading a large mail", e))?;
-            hasher.update(&piece[..n]);
-            (&*self.file).write_all(&piece[..n]).map_err(|e| Error::io("writing a pack", e))?;
-            at += n as u64;
-        }
-        if *hasher.finalize().as_bytes() == header.checksum {
-            Ok(())
-        } else {
-            Err(Error::io("reading a large mail", "it is not what came"))
+        let written = |e| Error::io("writing a pack", e);
+        match header.stream(spool, 0, |_, piece| (&*self.file).write_all(piece).map_err(written))? {
+            Bytes::Whole => Ok(()),
+            Bytes::Damaged => Err(Error::io("reading a large mail", "it is not what came")),
+            Bytes::Unreadable(e) => Err(Error::io("reading a large mail", e)),
         }
     }
 }
