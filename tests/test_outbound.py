@@ -14,7 +14,7 @@ import pytest
 
 from host import PORT, Host
 from mail import message, pop3_all
-from postroom import PASSWORD, eventually, run
+from postroom import BINARY, DOMAIN, PASSWORD, eventually, run
 
 pytestmark = [pytest.mark.ours, pytest.mark.needs("relay")]
 
@@ -190,6 +190,43 @@ def test_signatures_verify_by_the_records_that_are_printed(make_server, tmp_path
     assert all(len(string) <= 255 for string in re.findall('"([^"]*)"', zone))
 
 
+def signers(mail: bytes) -> set[str]:
+    head = mail.partition(b"\r\n\r\n")[0].decode()
+    return set(re.findall(r"(?<=\ts=)\w+(?=; t=)", head))
+
+
+def test_new_keys_sign_when_they_are_seen_in_the_dns_or_told_to(make_server, tmp_path):
+    with Host() as host:
+        server = start(make_server, host, "out.test")
+        user = server.user()
+
+        def keys() -> dict[str, str]:
+            return {each["selector"]: each["state"] for each in json.loads(server.cli("domain", "key", "list", DOMAIN, "--json"))}
+
+        first = set(keys())
+        told = server.cli("domain", "key", "rotate", DOMAIN)
+        new = set(keys()) - first
+        assert len(first) == len(new) == 2 and set(keys().values()) == {"active", "waiting"}
+        assert all(f"{selector}._domainkey.{DOMAIN}. IN TXT" in told for selector in new)
+        assert "already" in server_error(server, "domain", "key", "rotate", DOMAIN)
+        # No DNS knows of this domain.
+        for command in [("domain", "key", "check", DOMAIN), ("domain", "dns", DOMAIN, "--check")]:
+            done = subprocess.run([BINARY, *command, "--config", server.config], capture_output=True, text=True, timeout=60)
+            assert done.returncode == 1 and "WRONG  " in done.stdout, done
+        submit(server, user, "ann@out.test", message())
+        assert signers(host.has()[-1][2]) == first
+        server.cli("domain", "key", "check", DOMAIN, "--force")
+        assert keys() == dict.fromkeys(first, "retired") | dict.fromkeys(new, "active")
+        submit(server, user, "ann@out.test", message())
+        got = host.has(2)[-1][2]
+        assert signers(got) == new
+        assert "no new keys" in server_error(server, "domain", "key", "check", DOMAIN, "--force")
+        # The records of both are told: mail that the old ones signed is on its way.
+        records = {each["name"]: each["value"] for each in json.loads(server.cli("domain", "dns", DOMAIN, "--json"))}
+        assert {f"{selector}._domainkey.{DOMAIN}" for selector in first | new} < set(records)
+        assert verify_signatures(got, records, tmp_path) == {"rsa-sha256", "ed25519-sha256"}
+
+
 # -- the administrator ------------------------------------------------------------------------------------------------
 
 
@@ -224,8 +261,6 @@ def test_the_queue_is_seen_and_steered(make_server):
 
 
 def server_error(server, *arguments: str) -> str:
-    from postroom import BINARY
-
     done = subprocess.run([BINARY, *arguments, "--config", server.config], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     return done.stderr

@@ -9,7 +9,7 @@ use store::Tx;
 
 use crate::house::House;
 use crate::people::{self, Person};
-use crate::{addresses, credential, mailq};
+use crate::{addresses, credential, mailq, published};
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,8 +24,14 @@ pub enum Request {
     DomainRemove { name: String },
     /// What becomes of mail to unknown addresses of a domain, and of sub-addresses; an empty text takes it away.
     DomainChange { name: String, catch_all: Option<String>, separator: Option<String> },
-    /// What a domain needs in the DNS.
-    DomainDns { name: String },
+    /// What a domain needs in the DNS; or whether that is there.
+    DomainDns { name: String, check: bool },
+    /// New keys for a domain.
+    KeyRotate { name: String },
+    /// The keys of a domain.
+    KeyList { name: String },
+    /// Whether the keys of a domain are in the DNS; new ones sign then, or when they are told to.
+    KeyCheck { name: String, force: bool },
     /// Somebody who logs in.
     AccountAdd { address: String, name: String, password: String, quota: Option<u64>, administrator: bool },
     /// All accounts.
@@ -110,7 +116,7 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
     match request {
         Request::Init { domain, admin, password } => init(house, domain, admin, password, now).await,
         Request::DomainAdd { name } => {
-            let keys = mailq::new_keys(now).await?;
+            let keys = published::new_keys(now).await?;
             write(house, move |tx| addresses::add_domain(tx, &name, &keys, now)).await
         }
         Request::DomainList => read(house, addresses::domains).await,
@@ -119,7 +125,11 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
                 .await
         }
         Request::DomainRemove { name } => write(house, move |tx| addresses::remove_domain(tx, &name)).await,
-        Request::DomainDns { name } => mailq::dns(house, name).await,
+        Request::DomainDns { name, check: false } => published::records(house, name).await,
+        Request::DomainDns { name, check: true } => published::check(house, name).await,
+        Request::KeyRotate { name } => published::rotate(house, name).await,
+        Request::KeyList { name } => published::keys(house, name).await,
+        Request::KeyCheck { name, force } => published::check_keys(house, name, force).await,
         Request::AccountAdd { address, name, password, quota, administrator } => {
             let hash = hash(house, &password).await?;
             write(house, move |tx| {
@@ -215,7 +225,7 @@ pub fn organisation(tx: &mut Tx<'_>, now: Timestamp) -> store::Result<directory:
 }
 
 async fn init(house: &House, domain: String, admin: String, password: String, now: Timestamp) -> Outcome {
-    let (hash, keys) = (hash(house, &password).await?, mailq::new_keys(now).await?);
+    let (hash, keys) = (hash(house, &password).await?, published::new_keys(now).await?);
     write(house, move |tx| {
         if !directory::domains(tx)?.is_empty() {
             return Err(refused("this data directory is in use already: it has a domain".into()));

@@ -140,6 +140,36 @@ enum DomainCommand {
     Dns {
         /// One that `list` shows.
         name: String,
+        /// Ask the DNS instead, and say what is missing or wrong there.
+        #[arg(long)]
+        check: bool,
+    },
+    /// The keys that sign a domain's mail (DKIM).
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+/// A domain has a pair of keys, RSA and Ed25519, and every mail two signatures. The first pair signs at once. New ones sign
+/// when the server, which looks every ten minutes, sees both records in the DNS; those before stay there 30 days longer.
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Make a new pair, and print the records to put into the DNS.
+    Rotate {
+        /// One that `domain list` shows.
+        name: String,
+    },
+    /// All keys, and where they stand.
+    List {
+        /// One that `domain list` shows.
+        name: String,
+    },
+    /// Look for the keys in the DNS now. New ones that are there sign from now on.
+    Check {
+        /// One that `domain list` shows.
+        name: String,
+        /// Ask nothing: new keys sign from now on, whatever the DNS says.
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -392,7 +422,10 @@ fn request(command: Command) -> Result<Request, CliError> {
             Request::DomainChange { name, catch_all, separator }
         }
         Command::Domain(DomainCommand::Remove { name }) => Request::DomainRemove { name },
-        Command::Domain(DomainCommand::Dns { name }) => Request::DomainDns { name },
+        Command::Domain(DomainCommand::Dns { name, check }) => Request::DomainDns { name, check },
+        Command::Domain(DomainCommand::Key(KeyCommand::Rotate { name })) => Request::KeyRotate { name },
+        Command::Domain(DomainCommand::Key(KeyCommand::List { name })) => Request::KeyList { name },
+        Command::Domain(DomainCommand::Key(KeyCommand::Check { name, force })) => Request::KeyCheck { name, force },
         Command::Queue(QueueCommand::List) => Request::QueueList,
         Command::Queue(QueueCommand::Show { id }) => Request::QueueShow { id },
         Command::Queue(QueueCommand::Retry { id }) => Request::QueueRetry { id },

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use base::{Clock, SystemClock, Timestamp};
 use net::{CertFacts, Deadline, MailHosts, Resolver};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::admin::{Answer, Request};
 use crate::cli::CliError;
 use crate::config::Config;
+use crate::findings::{Finding, report};
 use crate::{acme, certificates, cli, control, descriptors};
 
 /// How long a look-up may take.
@@ -19,14 +20,6 @@ const DNS: Duration = Duration::from_secs(5);
 const DAY: i64 = 86_400_000;
 /// Days before its end, in which a certificate should have been renewed.
 const SOON: i64 = 14;
-
-/// How something is.
-enum Finding {
-    Good(String),
-    /// Works, but not as it should.
-    Doubt(String),
-    Bad(String),
-}
 
 /// Looks at configuration, data, server and DNS.
 ///
@@ -151,21 +144,6 @@ async fn dns(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn report(findings: &[Finding]) -> Answer {
-    let (mut text, mut data, mut good) = (Vec::new(), Vec::new(), true);
-    for finding in findings {
-        let (mark, state, words) = match finding {
-            Finding::Good(words) => ("ok   ", "ok", words),
-            Finding::Doubt(words) => ("look ", "look", words),
-            Finding::Bad(words) => ("WRONG", "wrong", words),
-        };
-        good &= !matches!(finding, Finding::Bad(_));
-        text.push(format!("{mark}  {words}"));
-        data.push(json!({ "state": state, "text": words }));
-    }
-    Answer { text: text.join("\n"), data: Value::Array(data), good }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +162,7 @@ mod tests {
             Finding::Good(words) => format!("good: {words}"),
             Finding::Doubt(words) => format!("look: {words}"),
             Finding::Bad(words) => format!("bad: {words}"),
+            Finding::Hint(words) => format!("hint: {words}"),
         };
         let what = "certificate a.pem for mx.example.test";
         assert_eq!(state(day(9)), format!("bad: {what}: it begins 1970-01-11T00:00:00Z"));

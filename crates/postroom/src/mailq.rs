@@ -1,12 +1,10 @@
-//! Requests about mail on its way out: the queue, and the DNS records that other hosts look for.
+//! Requests about mail on its way out: the queue.
 
 use std::fmt::Write;
 
-use base::Timestamp;
 use queue::{Message, QueueId, Standing, State};
 use serde_json::{Value, json};
 use store::Tx;
-use trust::NewKeys;
 
 use crate::admin::{Answer, Outcome, refused, words};
 use crate::house::House;
@@ -137,39 +135,4 @@ fn facts(m: &Message, all: &[Standing]) -> Value {
     };
     json!({ "id": m.id.to_string(), "from": m.from.as_ref().map(ToString::to_string), "octets": m.octets,
         "created": m.created.rfc3339(), "recipients": all.iter().map(recipient).collect::<Vec<_>>() })
-}
-
-/// Keys for a new domain: made before the job that stores them, as they take their time.
-pub async fn new_keys(now: Timestamp) -> Result<NewKeys, String> {
-    let made = tokio::task::spawn_blocking(move || NewKeys::generate(now)).await;
-    made.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
-}
-
-/// What a domain needs in the DNS. A domain that is older than its keys gets them now.
-pub async fn dns(house: &House, name: String) -> Outcome {
-    let name = base::domain(&name).map_err(|e| format!("{name}: {e}"))?;
-    let (keys, now) = (house.clone(), house.clock.now());
-    let known = {
-        let name = name.clone();
-        house.store.read(move |tx| Ok((directory::domain_by_name(tx, &name)?, trust::public_keys(tx, &name)?))).await
-    };
-    let public = match known.map_err(words)? {
-        (None, _) => return Err(format!("there is no domain {name}")),
-        (Some(_), public) if !public.is_empty() => public,
-        (Some(_), _) => {
-            let (new, name) = (new_keys(now).await?, name.clone());
-            let work = move |tx: &mut Tx<'_>| {
-                trust::add_keys(tx, &name, &new)?;
-                trust::public_keys(tx, &name)
-            };
-            keys.store.write(work).await.map_err(words)?
-        }
-    };
-    let records = trust::dns_records(&name, &house.hostname, house.smarthost.as_deref(), &public);
-    let (mut text, mut data) = (String::new(), Vec::new());
-    for r in records {
-        let _ = writeln!(text, "; {}\n{r}", r.why);
-        data.push(json!({ "name": r.name, "type": r.kind, "value": r.value, "why": r.why }));
-    }
-    Ok(Answer::new(text.trim_end(), Value::Array(data)))
 }

@@ -15,11 +15,13 @@ mod control;
 mod credential;
 mod descriptors;
 mod doctor;
+mod findings;
 mod guide;
 mod house;
 mod mailq;
 mod people;
 mod privileges;
+mod published;
 mod serve;
 mod watch;
 

@@ -20,7 +20,7 @@ use crate::compact;
 use crate::config::Config;
 use crate::house::House;
 use crate::watch::Watch;
-use crate::{control, descriptors, privileges};
+use crate::{control, descriptors, privileges, published};
 
 /// Our number among the servers of one store: so far there is one.
 const NODE: u32 = 1;
@@ -102,6 +102,7 @@ pub async fn run(config: Config) -> Result<(), String> {
     tasks.spawn(outbox.run(stopped(stopping.clone())));
     let every = Duration::from_secs(config.store.compact_seconds);
     tasks.spawn(compact::run(house.store.clone(), every, stopping.clone()));
+    tasks.spawn(published::watch(house, stopping.clone()));
     println!("postroom: ready");
     let _ = std::io::stdout().flush();
     signalled().await.map_err(|e| format!("waiting for signals: {e}"))?;

@@ -1,9 +1,12 @@
 //! The DNS records that a domain needs, in words an administrator can paste.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::{Algorithm, PublicKey};
+use base::Timestamp;
+
+use crate::{PublicKey, State};
 
 /// The longest string of a TXT record (RFC 1035 §3.3); a longer text is several, which readers join.
 const STRING: usize = 255;
@@ -18,7 +21,7 @@ pub struct DnsRecord {
     /// MX: preference and host. TXT: the text, in one piece.
     pub value: String,
     /// What it is for.
-    pub why: &'static str,
+    pub why: Cow<'static, str>,
 }
 
 /// As a line of a zone file (RFC 1035 §5.1).
@@ -37,34 +40,60 @@ impl fmt::Display for DnsRecord {
     }
 }
 
+impl DnsRecord {
+    fn txt(name: String, value: String, why: impl Into<Cow<'static, str>>) -> Self {
+        DnsRecord { name, kind: "TXT", value, why: why.into() }
+    }
+
+    /// Mail for the domain comes to `hostname`.
+    pub fn mx(domain: &str, hostname: &str) -> Self {
+        let (name, value) = (domain.to_owned(), format!("10 {hostname}"));
+        DnsRecord { name, kind: "MX", value, why: "mail for the domain comes to this server".into() }
+    }
+
+    /// Who sends mail of the domain: this server, or a smart host (a name or an IP address).
+    pub fn spf(domain: &str, smarthost: Option<&str>) -> Self {
+        let (record, why) = spf(smarthost);
+        Self::txt(domain.to_owned(), record, why)
+    }
+
+    /// RFC 6376 §3.6.1.
+    pub fn dkim(domain: &str, key: &PublicKey) -> Self {
+        let kind = key.algorithm.key_type();
+        let why = match (key.state, key.published_until()) {
+            (State::Waiting, _) => "DKIM: a new key, which signs once this is in the DNS".into(),
+            (_, Some(end)) => format!("DKIM: the key before; to be removed after {}", day(end)).into(),
+            (State::Active | State::Retired, None) => Cow::Borrowed("DKIM: the key that signs mail of the domain"),
+        };
+        let name = format!("{}._domainkey.{domain}", key.selector);
+        Self::txt(name, format!("v=DKIM1; k={kind}; p={}", key.key), why)
+    }
+
+    /// RFC 7489 §6.3; "none" asks others only to report, until the administrator has read the reports.
+    pub fn dmarc(domain: &str) -> Self {
+        let policy = format!("v=DMARC1; p=none; rua=mailto:postmaster@{domain}");
+        Self::txt(format!("_dmarc.{domain}"), policy, "DMARC: reports first; later p=quarantine or p=reject")
+    }
+}
+
+/// `2025-11-21`, UTC.
+pub fn day(at: Timestamp) -> String {
+    let day = at.civil();
+    format!("{:04}-{:02}-{:02}", day.year, day.month, day.day)
+}
+
 /// What `domain` needs in the DNS, where `hostname` takes its mail, and sends it unless a smart host (a name or an IP
 /// address) does.
-pub fn dns_records(domain: &str, hostname: &str, smarthost: Option<&str>, keys: &[PublicKey]) -> Vec<DnsRecord> {
-    let txt = |name: String, value: String, why| DnsRecord { name, kind: "TXT", value, why };
-    let mut records = vec![DnsRecord {
-        name: domain.to_owned(),
-        kind: "MX",
-        value: format!("10 {hostname}"),
-        why: "mail for the domain comes to this server",
-    }];
-    let (spf, why) = spf(smarthost);
-    records.push(txt(domain.to_owned(), spf, why));
-    for key in keys {
-        let kind = match key.algorithm {
-            Algorithm::Rsa => "rsa",
-            Algorithm::Ed25519 => "ed25519",
-        };
-        // RFC 6376 §3.6.1.
-        let name = format!("{}._domainkey.{domain}", key.selector);
-        records.push(txt(
-            name,
-            format!("v=DKIM1; k={kind}; p={}", key.key),
-            "DKIM: the key that signs mail of the domain",
-        ));
-    }
-    // RFC 7489 §6.3; "none" asks others only to report, until the administrator has read the reports.
-    let policy = format!("v=DMARC1; p=none; rua=mailto:postmaster@{domain}");
-    records.push(txt(format!("_dmarc.{domain}"), policy, "DMARC: reports first; later p=quarantine or p=reject"));
+pub fn dns_records(
+    domain: &str,
+    hostname: &str,
+    smarthost: Option<&str>,
+    keys: &[PublicKey],
+    now: Timestamp,
+) -> Vec<DnsRecord> {
+    let mut records = vec![DnsRecord::mx(domain, hostname), DnsRecord::spf(domain, smarthost)];
+    records.extend(keys.iter().filter(|key| key.is_published(now)).map(|key| DnsRecord::dkim(domain, key)));
+    records.push(DnsRecord::dmarc(domain));
     records
 }
 
@@ -88,6 +117,7 @@ fn spf(smarthost: Option<&str>) -> (String, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Algorithm;
 
     #[test]
     fn with_a_smart_host_it_is_not_we_who_send() {
@@ -96,7 +126,7 @@ mod tests {
             ("192.0.2.1", "v=spf1 ip4:192.0.2.1 ~all"),
             ("2001:db8::1", "v=spf1 ip6:2001:db8::1 ~all"),
         ] {
-            let records = dns_records("x.test", "mx.x.test", Some(host), &[]);
+            let records = dns_records("x.test", "mx.x.test", Some(host), &[], Timestamp(0));
             assert_eq!((records[0].kind, records[0].value.as_str()), ("MX", "10 mx.x.test"));
             assert_eq!(records[1].value, expected);
             assert!(records[1].why.contains("include:"), "{}", records[1].why);
@@ -106,9 +136,14 @@ mod tests {
     #[test]
     fn records_as_a_zone_file_has_them() {
         let key = "A".repeat(392);
-        let keys = [PublicKey { selector: "r1".into(), algorithm: Algorithm::Rsa, key: key.clone() }];
+        let key_ = |selector: &str, state| {
+            let (selector, since) = (selector.to_owned(), Timestamp::from_secs(0));
+            PublicKey { selector, algorithm: Algorithm::Rsa, key: key.clone(), state, since }
+        };
+        let keys = [key_("r1", State::Active), key_("r0", State::Retired)];
+        let now = Timestamp::from_secs(30 * 24 * 3600);
         let lines: Vec<String> =
-            dns_records("x.test", "mx.x.test", None, &keys).iter().map(ToString::to_string).collect();
+            dns_records("x.test", "mx.x.test", None, &keys, now).iter().map(ToString::to_string).collect();
         assert_eq!(lines[0], "x.test. IN MX 10 mx.x.test.");
         assert_eq!(lines[1], "x.test. IN TXT \"v=spf1 mx -all\"");
         assert_eq!(lines[3], "_dmarc.x.test. IN TXT \"v=DMARC1; p=none; rua=mailto:postmaster@x.test\"");

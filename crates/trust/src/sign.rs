@@ -60,10 +60,18 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// As `a=` has it.
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Algorithm::Rsa => "rsa-sha256",
             Algorithm::Ed25519 => "ed25519-sha256",
+        }
+    }
+
+    /// As `k=` of a record has it (RFC 6376 §3.6.1, RFC 8463 §4.1).
+    pub(crate) fn key_type(self) -> &'static str {
+        match self {
+            Algorithm::Rsa => "rsa",
+            Algorithm::Ed25519 => "ed25519",
         }
     }
 }

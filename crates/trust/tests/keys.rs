@@ -9,7 +9,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use store::Store;
 use testkit::{Bed, engines};
-use trust::{Algorithm, Digest, Keys, MIGRATIONS, NewKeys, PublicKey, add_keys, public_keys, remove_keys};
+use trust::{
+    Algorithm, Digest, Keys, MIGRATIONS, NewKeys, PublicKey, STAYS_PUBLISHED, State, activate, add_keys, forget_key,
+    public_keys, remove_keys, rotate, unsettled,
+};
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 const MAIL: &str = "From: a@x.test\r\nSubject:  hi\r\n\tthere\r\nX-Other: 1\r\n\r\nHello  you \r\n\r\n";
@@ -92,6 +95,64 @@ fn keys_go_with_their_domain() {
     assert_eq!(sign(&keys, "x.test", "Subject: from nobody\r\n\r\n"), "");
     store.write_blocking(|tx| remove_keys(tx, "x.test")).unwrap();
     assert_eq!(sign(&keys, "x.test", MAIL), "");
+}
+
+fn states(store: &Store) -> Vec<(String, State)> {
+    let keys = store.read_blocking(|tx| public_keys(tx, "x.test")).unwrap();
+    keys.into_iter().map(|k| (k.selector, k.state)).collect()
+}
+
+#[test]
+fn a_new_pair_signs_when_it_is_told_to_and_the_old_one_stays_known() {
+    for bed in engines() {
+        let store = bed.open(&[MIGRATIONS]);
+        with_keys(&store);
+        let keys = Keys::new(store.clone());
+        let selectors = |signed: &str| fields(signed).iter().map(|f| tag(f, "s")).collect::<Vec<_>>();
+        let first = ["e20231114", "r20231114"];
+        assert_eq!(selectors(&sign(&keys, "x.test", MAIL)), first);
+        let turn = |at: Timestamp| {
+            let new = NewKeys::generate(at).unwrap();
+            store.write_blocking(move |tx| rotate(tx, "x.test", &new))
+        };
+        assert!(!store.write_blocking(|tx| activate(tx, "x.test", NOW)).unwrap());
+        // On the day the first was made, and only one at a time.
+        turn(NOW).unwrap();
+        assert!(turn(NOW).unwrap_err().refusal().is_some());
+        let second = ["e20231114b", "r20231114b"];
+        assert_eq!(selectors(&sign(&keys, "x.test", MAIL)), first);
+        assert_eq!(store.read_blocking(|tx| unsettled(tx, NOW)).unwrap(), ["x.test"]);
+        assert!(store.write_blocking(|tx| activate(tx, "x.test", NOW)).unwrap());
+        assert_eq!(selectors(&sign(&keys, "x.test", MAIL)), second);
+        let (old, new) = (State::Retired, State::Active);
+        let expected = [(first[0], old), (second[0], new), (first[1], old), (second[1], new)];
+        assert_eq!(states(&store), expected.map(|(name, state)| (name.to_owned(), state)));
+        assert_eq!(store.read_blocking(trust::verify).unwrap(), Vec::<String>::new());
+        // A retired one is told of for its time, then it may go; one in use may not.
+        let later = Timestamp(NOW.0 + STAYS_PUBLISHED.as_millis() as i64);
+        let public = store.read_blocking(|tx| public_keys(tx, "x.test")).unwrap();
+        let told = |at| public.iter().filter(|key| key.is_published(at)).count();
+        assert_eq!((told(Timestamp(later.0 - 1)), told(later)), (4, 2));
+        assert!(store.read_blocking(move |tx| unsettled(tx, later)).unwrap().is_empty());
+        assert_eq!(store.read_blocking(move |tx| unsettled(tx, Timestamp(later.0 + 1))).unwrap(), ["x.test"]);
+        for name in ["e20231114", "r20231114b"] {
+            store.write_blocking(move |tx| forget_key(tx, "x.test", name)).unwrap();
+        }
+        assert_eq!(states(&store).len(), 3);
+    }
+}
+
+#[test]
+fn a_retired_key_can_sign_no_more() {
+    let bed = Bed::sqlite();
+    let store = bed.open(&[MIGRATIONS]);
+    with_keys(&store);
+    let new = NewKeys::generate(NOW).unwrap();
+    store.write_blocking(move |tx| rotate(tx, "x.test", &new).and_then(|()| activate(tx, "x.test", NOW))).unwrap();
+    let secrets = store::Sql { name: "t", text: "SELECT selector, private_key FROM dkim_key WHERE domain = ?1" };
+    let empty =
+        move |tx: &mut store::Tx<'_>| tx.list(&secrets, store::params!["x.test"], |r| Ok(r.bytes(1)?.is_empty()));
+    assert_eq!(store.read_blocking(empty).unwrap().iter().filter(|empty| **empty).count(), 2);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use mail_auth::{AuthenticatedMessage, DkimResult, MessageAuthenticator, Paramete
 use smtp::Mail;
 use smtp::client::{Client, Config, Event, Step};
 
-use crate::world::{BODY, World, from, to};
+use crate::world::{BODY, NOW, World, from, to};
 
 /// What the DNS tells of a domain's keys.
 struct Records(HashMap<Box<str>, Txt>);
@@ -40,7 +40,7 @@ impl ResolverCache<Box<str>, Txt> for Records {
 
 async fn records(w: &World) -> Records {
     let keys = w.store.read(|tx| trust::public_keys(tx, "example.test")).await.unwrap();
-    let records = trust::dns_records("example.test", "mx.example.test", None, &keys).into_iter();
+    let records = trust::dns_records("example.test", "mx.example.test", None, &keys, NOW).into_iter();
     let keys = records.filter(|r| r.name.contains("._domainkey."));
     let parsed = |text: &str| Txt::DomainKey(Arc::new(DomainKey::parse(text.as_bytes()).unwrap()));
     Records(keys.map(|r| (format!("{}.", r.name).into(), parsed(&r.value))).collect())

@@ -1,0 +1,468 @@
+//! What the DNS is to tell of our domains, and whether it does: the records to publish, and the keys that sign once theirs
+//! are seen.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use base::Timestamp;
+use net::{Deadline, DnsError, MailHosts, Resolver};
+use serde_json::{Value, json};
+use store::{Store, Tx};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use trust::judge::{self, Judgement};
+use trust::{DnsRecord, NewKeys, PublicKey, State};
+
+use crate::admin::{Answer, Outcome, refused, words};
+use crate::findings::{Finding, report};
+use crate::house::House;
+
+/// How long all questions about a domain may take.
+const LOOK: Duration = Duration::from_secs(15);
+/// From one look for the records of new keys to the next.
+const EVERY: Duration = Duration::from_secs(600);
+/// So many labels of a name may stand before the domain whose DMARC record counts for it.
+const PARENTS: usize = 8;
+
+/// Keys for a domain: made before the job that stores them, as they take their time.
+pub async fn new_keys(now: Timestamp) -> Result<NewKeys, String> {
+    let made = tokio::task::spawn_blocking(move || NewKeys::generate(now)).await;
+    made.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+}
+
+// ---- requests ----
+
+/// The records that a domain needs.
+pub async fn records(house: &House, name: String) -> Outcome {
+    let (name, public) = domain(house, &name).await?;
+    let (mut text, mut data) = (String::new(), Vec::new());
+    for r in trust::dns_records(&name, &house.hostname, house.smarthost.as_deref(), &public, house.clock.now()) {
+        let _ = writeln!(text, "; {}\n{r}", r.why);
+        data.push(json!({ "name": r.name, "type": r.kind, "value": r.value, "why": r.why }));
+    }
+    Ok(Answer::new(text.trim_end(), Value::Array(data)))
+}
+
+/// Whether the DNS has them.
+pub async fn check(house: &House, name: String) -> Outcome {
+    let (name, public) = domain(house, &name).await?;
+    let look = Look::new(house.clock.now())?;
+    let mut findings = look.mail(&name, &house.hostname, house.smarthost.as_deref()).await;
+    for key in &public {
+        findings.push(look.key(&name, key).await.finding);
+    }
+    findings.push(look.dmarc(&name).await);
+    findings.extend(look.tls(&name).await);
+    Ok(report(&findings))
+}
+
+/// The keys of a domain.
+pub async fn keys(house: &House, name: String) -> Outcome {
+    let (_, public) = domain(house, &name).await?;
+    let (mut text, mut data) = (String::new(), Vec::new());
+    for key in &public {
+        let (state, algorithm, until) = (key.state.word(), key.algorithm.name(), key.published_until());
+        let _ = write!(text, "{:12} {algorithm:15} {state:8} since {}", key.selector, key.since.rfc3339());
+        match until {
+            Some(until) => drop(writeln!(text, ", in the DNS until {}", trust::day(until))),
+            None => text.push('\n'),
+        }
+        data.push(json!({ "selector": key.selector, "algorithm": algorithm, "state": state,
+            "since": key.since.rfc3339(), "published_until": until.map(Timestamp::rfc3339) }));
+    }
+    Ok(Answer::new(text.trim_end(), Value::Array(data)))
+}
+
+/// Makes a new pair of keys.
+pub async fn rotate(house: &House, name: String) -> Outcome {
+    let (name, _) = domain(house, &name).await?;
+    let new = new_keys(house.clock.now()).await?;
+    let public = {
+        let name = name.clone();
+        let work = move |tx: &mut Tx<'_>| {
+            known(tx, &name)?;
+            trust::rotate(tx, &name, &new)?;
+            trust::public_keys(tx, &name)
+        };
+        house.store.write(work).await.map_err(words)?
+    };
+    let mut text = "Put these into the DNS; the keys sign once the server sees them there:\n".to_owned();
+    let mut data = Vec::new();
+    for key in public.iter().filter(|key| key.state == State::Waiting) {
+        let r = DnsRecord::dkim(&name, key);
+        let _ = writeln!(text, "{r}");
+        data.push(json!({ "name": r.name, "type": r.kind, "value": r.value, "why": r.why }));
+    }
+    Ok(Answer::new(text.trim_end(), Value::Array(data)))
+}
+
+/// Looks the keys of a domain up, and does what follows from it; with `force`, new keys sign whatever the DNS says.
+pub async fn check_keys(house: &House, name: String, force: bool) -> Outcome {
+    let (name, _) = domain(house, &name).await?;
+    let now = house.clock.now();
+    if force {
+        return match activate(&house.store, &name, now).await? {
+            true => Ok(Answer::new(format!("The new keys of {name} sign from now on"), json!({ "active": true }))),
+            false => Err(format!("{name} has no new keys: postroom domain key rotate {name} makes them")),
+        };
+    }
+    let look = Look::new(now)?;
+    Ok(report(&look.settle(&house.store, &name).await?))
+}
+
+/// Looks every so often for the records of new keys, and of old ones that may go, until the server stops.
+pub async fn watch(house: House, mut stopping: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => return,
+            () = sleep(EVERY) => {}
+        }
+        let round = async {
+            let now = house.clock.now();
+            let domains = house.store.read(move |tx| trust::unsettled(tx, now)).await.map_err(words)?;
+            for domain in domains {
+                Look::new(now)?.settle(&house.store, &domain).await?;
+            }
+            Ok::<_, String>(())
+        };
+        tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => return,
+            done = round => if let Err(error) = done {
+                tracing::warn!(error, "the keys of our domains could not be looked up");
+            }
+        }
+    }
+}
+
+fn known(tx: &mut Tx<'_>, name: &str) -> store::Result<()> {
+    let found = directory::domain_by_name(tx, name)?;
+    found.map(drop).ok_or_else(|| refused(format!("there is no domain {name}")))
+}
+
+/// A domain of ours in its one spelling, and its keys. One that is older than its keys gets them now.
+async fn domain(house: &House, name: &str) -> Result<(String, Vec<PublicKey>), String> {
+    let name = base::domain(name).map_err(|e| format!("{name}: {e}"))?;
+    let public = {
+        let name = name.clone();
+        let read = move |tx: &mut Tx<'_>| known(tx, &name).and_then(|()| trust::public_keys(tx, &name));
+        house.store.read(read).await.map_err(words)?
+    };
+    if !public.is_empty() {
+        return Ok((name, public));
+    }
+    let (new, to) = (new_keys(house.clock.now()).await?, name.clone());
+    let work = move |tx: &mut Tx<'_>| trust::add_keys(tx, &to, &new).and_then(|()| trust::public_keys(tx, &to));
+    let public = house.store.write(work).await.map_err(words)?;
+    Ok((name, public))
+}
+
+async fn activate(store: &Store, domain: &str, now: Timestamp) -> Result<bool, String> {
+    let name = domain.to_owned();
+    let done = store.write(move |tx| trust::activate(tx, &name, now)).await.map_err(words)?;
+    if done {
+        tracing::info!(domain, "new keys sign the domain's mail");
+    }
+    Ok(done)
+}
+
+// ---- looking ----
+
+/// A look into the DNS, for one domain.
+struct Look {
+    resolver: Resolver,
+    deadline: Deadline,
+    now: Timestamp,
+}
+
+/// A key as the DNS has it.
+struct Seen {
+    /// The record is there and right; None: the DNS does not answer.
+    there: Option<bool>,
+    finding: Finding,
+}
+
+impl Look {
+    /// The resolver remembers nothing: who has just changed the DNS does not want to hear what it was.
+    fn new(now: Timestamp) -> Result<Self, String> {
+        let resolver = Resolver::system(false).map_err(|e| e.to_string())?;
+        Ok(Look { resolver, deadline: Deadline::after(LOOK), now })
+    }
+
+    /// The TXT records of a name; none where there is no such name.
+    async fn texts(&self, name: &str) -> Result<Vec<Vec<u8>>, Finding> {
+        match self.resolver.txt(name, self.deadline).await {
+            Ok(found) => Ok(found.records),
+            Err(DnsError::NoSuchName | DnsError::NoData) => Ok(Vec::new()),
+            Err(e) => Err(Finding::Bad(format!("{name}: {e}"))),
+        }
+    }
+
+    /// MX, and SPF that builds on it.
+    async fn mail(&self, domain: &str, hostname: &str, smarthost: Option<&str>) -> Vec<Finding> {
+        let missing = |record: DnsRecord| Finding::Bad(format!("{} is missing; add: {record}", record.kind));
+        let hosts = self.resolver.mail_hosts(domain, || 0, self.deadline).await;
+        let (mx, here) = match hosts {
+            Ok(MailHosts::Mx(hosts)) if hosts.records.iter().any(|h| h.host.eq_ignore_ascii_case(hostname)) => {
+                (Finding::Good(format!("MX: mail for {domain} comes here")), true)
+            }
+            Ok(MailHosts::Mx(hosts)) => {
+                let to: Vec<&str> = hosts.records.iter().map(|h| h.host.as_str()).collect();
+                (Finding::Bad(format!("MX: mail for {domain} goes to {}, not to {hostname}", to.join(", "))), false)
+            }
+            Ok(MailHosts::Null) => (Finding::Bad(format!("MX: {domain} says that it takes no mail (RFC 7505)")), false),
+            Ok(MailHosts::Implicit) | Err(DnsError::NoSuchName) => (missing(DnsRecord::mx(domain, hostname)), false),
+            Err(e) => (Finding::Bad(format!("MX of {domain}: {e}")), false),
+        };
+        let spf = match self.texts(domain).await {
+            Ok(texts) => {
+                finding(judge::spf(&texts, smarthost.unwrap_or(hostname), here && smarthost.is_none()), || {
+                    Finding::Bad(format!("SPF is missing; add: {}", DnsRecord::spf(domain, smarthost)))
+                })
+            }
+            Err(unknown) => unknown,
+        };
+        vec![mx, spf]
+    }
+
+    async fn key(&self, domain: &str, key: &PublicKey) -> Seen {
+        let record = DnsRecord::dkim(domain, key);
+        let texts = match self.texts(&record.name).await {
+            Ok(texts) => texts,
+            Err(finding) => return Seen { there: None, finding },
+        };
+        let judged = judge::key(key, &texts);
+        let (there, name) = (judged != Judgement::Missing, &record.name);
+        let finding = match (key.published_until(), there) {
+            (None, _) => {
+                let found = finding(judged, || Finding::Bad(format!("DKIM: the key is missing; add: {record}")));
+                let wrong = |words| Finding::Bad(format!("DKIM: {name}: {words}; it should be: {record}"));
+                return match found {
+                    Finding::Bad(words) if there => Seen { there: Some(false), finding: wrong(words) },
+                    finding => Seen { there: Some(there), finding },
+                };
+            }
+            (Some(end), true) if self.now < end => {
+                Finding::Good(format!("DKIM: {name}, the key before, is there; keep it until {}", trust::day(end)))
+            }
+            (Some(end), false) if self.now < end => Finding::Doubt(format!(
+                "DKIM: {name}, the key before, is gone; mail that it signed may be on its way until {}",
+                trust::day(end)
+            )),
+            (Some(_), true) => Finding::Hint(format!("DKIM: {name} is not needed any more: take it out of the DNS")),
+            (Some(_), false) => Finding::Good(format!("DKIM: {name} is not needed any more, and gone")),
+        };
+        Seen { there: Some(there), finding }
+    }
+
+    /// The record of the domain, or of the nearest domain above that has one (RFC 7489 §6.6.3 asks the organisation's).
+    async fn dmarc(&self, domain: &str) -> Finding {
+        let missing = || Finding::Bad(format!("DMARC is missing; add: {}", DnsRecord::dmarc(domain)));
+        let mut at = domain;
+        for _ in 0..PARENTS {
+            let texts = match self.texts(&format!("_dmarc.{at}")).await {
+                Ok(texts) => texts,
+                Err(unknown) => return unknown,
+            };
+            match judge::dmarc(&texts) {
+                Judgement::Missing => {}
+                Judgement::Good(words) if at != domain => return Finding::Good(format!("{words}, from {at}")),
+                judged => return finding(judged, missing),
+            }
+            match at.split_once('.') {
+                Some((_, parent)) if parent.contains('.') => at = parent,
+                _ => break,
+            }
+        }
+        missing()
+    }
+
+    /// MTA-STS and TLS-RPT, which a domain need not have.
+    async fn tls(&self, domain: &str) -> Vec<Finding> {
+        let hint = |words: &str| Finding::Hint(words.to_owned());
+        let sts = match self.texts(&format!("_mta-sts.{domain}")).await {
+            Ok(texts) => finding(judge::mta_sts(&texts), || hint("MTA-STS: no policy is announced")),
+            Err(unknown) => unknown,
+        };
+        let rpt = match self.texts(&format!("_smtp._tls.{domain}")).await {
+            Ok(texts) => finding(judge::tls_rpt(&texts), || {
+                let record = format!("_smtp._tls.{domain}. IN TXT \"v=TLSRPTv1; rua=mailto:postmaster@{domain}\"");
+                Finding::Hint(format!("TLS-RPT: to hear of trouble with TLS, add: {record}"))
+            }),
+            Err(unknown) => unknown,
+        };
+        vec![sts, rpt]
+    }
+
+    /// Looks the keys of a domain up. New ones sign when the records of all of them are there; old ones are forgotten when
+    /// their time is over and their records are gone.
+    async fn settle(&self, store: &Store, domain: &str) -> Result<Vec<Finding>, String> {
+        let name = domain.to_owned();
+        let keys = store.read(move |tx| trust::public_keys(tx, &name)).await.map_err(words)?;
+        let (mut findings, mut ready, mut waiting) = (Vec::new(), true, false);
+        for key in &keys {
+            let seen = self.key(domain, key).await;
+            if key.state == State::Waiting {
+                (waiting, ready) = (true, ready && seen.there == Some(true));
+            }
+            if !key.is_published(self.now) && seen.there == Some(false) {
+                let (domain, selector) = (domain.to_owned(), key.selector.clone());
+                store.write(move |tx| trust::forget_key(tx, &domain, &selector)).await.map_err(words)?;
+            }
+            findings.push(seen.finding);
+        }
+        if waiting && ready && activate(store, domain, self.now).await? {
+            findings.push(Finding::Good(format!("DKIM: the new keys of {domain} sign from now on")));
+        } else if waiting {
+            findings.push(Finding::Doubt("DKIM: the new keys wait until all their records are there".into()));
+        }
+        Ok(findings)
+    }
+}
+
+fn finding(judged: Judgement, missing: impl FnOnce() -> Finding) -> Finding {
+    match judged {
+        Judgement::Good(words) => Finding::Good(words),
+        Judgement::Doubt(words) => Finding::Doubt(words),
+        Judgement::Wrong(words) => Finding::Bad(words),
+        Judgement::Missing => missing(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use net::Zone;
+    use testkit::Bed;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_763_683_200);
+
+    /// A store with the first keys of `x.test`.
+    async fn store(bed: &Bed) -> Store {
+        let store = bed.open(&[trust::MIGRATIONS]);
+        let first = new_keys(NOW).await.unwrap();
+        store.write(move |tx| trust::add_keys(tx, "x.test", &first)).await.unwrap();
+        store
+    }
+
+    async fn new_pair(store: &Store) {
+        let new = new_keys(NOW).await.unwrap();
+        store.write(move |tx| trust::rotate(tx, "x.test", &new)).await.unwrap();
+    }
+
+    async fn public(store: &Store) -> Vec<PublicKey> {
+        store.read(|tx| trust::public_keys(tx, "x.test")).await.unwrap()
+    }
+
+    /// A zone that tells of those keys.
+    fn zone<'a>(keys: impl IntoIterator<Item = &'a PublicKey>) -> Zone {
+        keys.into_iter().fold(Zone::default(), |zone, key| {
+            let record = DnsRecord::dkim("x.test", key);
+            zone.txt(&record.name, &record.value)
+        })
+    }
+
+    fn look(zone: Zone, days: i64) -> Look {
+        let now = Timestamp(NOW.0 + days * 86_400_000);
+        Look { resolver: Resolver::memory(zone), deadline: Deadline::after(LOOK), now }
+    }
+
+    async fn states(store: &Store) -> String {
+        let all = public(store).await;
+        all.iter()
+            .map(|key| format!("{} {} ", key.selector, key.state.word()))
+            .collect::<String>()
+            .trim_end()
+            .to_owned()
+    }
+
+    #[tokio::test]
+    async fn new_keys_sign_when_both_their_records_are_seen() {
+        let bed = Bed::sqlite();
+        let store = store(&bed).await;
+        new_pair(&store).await;
+        let keys = public(&store).await;
+        let before = "e20251121 active e20251121b waiting r20251121 active r20251121b waiting";
+        let wrong = DnsRecord::dkim("x.test", &keys[3]);
+        let other_key = zone(&keys[..3]).txt(&wrong.name, &DnsRecord::dkim("x.test", &keys[2]).value);
+        let twice = zone(&keys).txt(&wrong.name, &wrong.value);
+        for zone in [Zone::default(), zone(&keys[..3]), other_key, twice, zone(&keys[..3]).fails(&wrong.name)] {
+            let found = look(zone, 1).settle(&store, "x.test").await.unwrap();
+            assert!(!report(&found).good, "{found:?}");
+            assert_eq!(states(&store).await, before);
+        }
+        let found = look(zone(&keys), 1).settle(&store, "x.test").await.unwrap();
+        assert!(report(&found).good, "{found:?}");
+        assert_eq!(states(&store).await, "e20251121 retired e20251121b active r20251121 retired r20251121b active");
+    }
+
+    #[tokio::test]
+    async fn old_keys_are_forgotten_when_their_time_is_over_and_the_dns_has_them_no_more() {
+        let bed = Bed::sqlite();
+        let store = store(&bed).await;
+        new_pair(&store).await;
+        store.write(|tx| trust::activate(tx, "x.test", NOW)).await.unwrap();
+        let keys = public(&store).await;
+        let said = async |zone: Zone, days| {
+            let found = look(zone, days).settle(&store, "x.test").await.unwrap();
+            report(&found).text.lines().map(|line| line[..5].trim_end().to_owned()).collect::<Vec<_>>().join(" ")
+        };
+        let new = || [&keys[1], &keys[3]];
+        assert_eq!(said(zone(&keys), 29).await, "ok ok ok ok");
+        assert_eq!(said(zone(new()), 29).await, "look ok look ok");
+        assert_eq!(said(zone(&keys), 30).await, "hint ok hint ok");
+        assert_eq!(public(&store).await.len(), 4);
+        let fails = zone(new()).fails(&DnsRecord::dkim("x.test", &keys[0]).name);
+        assert_eq!(said(fails, 30).await, "WRONG ok ok ok");
+        assert_eq!(states(&store).await, "e20251121 retired e20251121b active r20251121b active");
+        assert_eq!(said(zone(new()), 30).await, "ok ok ok");
+        assert_eq!(states(&store).await, "e20251121b active r20251121b active");
+        // Those that sign are never forgotten.
+        assert_eq!(said(Zone::default(), 300).await, "WRONG WRONG");
+        assert_eq!(public(&store).await.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_domain_as_it_should_be_and_as_it_should_not() {
+        let all = async |zone: Zone, domain: &str| {
+            let look = look(zone, 0);
+            let mut found = look.mail(domain, "mx.x.test", None).await;
+            found.push(look.dmarc(domain).await);
+            found.extend(look.tls(domain).await);
+            report(&found).text
+        };
+        let good = Zone::default()
+            .mx("x.test", 10, "MX.x.test")
+            .txt("x.test", "some-site-verification=1")
+            .txt("x.test", "v=spf1 mx -all")
+            .txt("_dmarc.x.test", "v=DMARC1; p=reject")
+            .txt("_smtp._tls.x.test", "v=TLSRPTv1; rua=mailto:a@x.test");
+        assert_eq!(
+            all(good.clone(), "x.test").await,
+            "ok     MX: mail for x.test comes here\n\
+             ok     SPF: the record lets mx.x.test send\n\
+             ok     DMARC: p=reject\n\
+             hint   MTA-STS: no policy is announced\n\
+             ok     TLS-RPT: reports go to mailto:a@x.test"
+        );
+        let below = good.mx("a.b.x.test", 10, "mx.y.test").txt("a.b.x.test", "v=spf1 mx -all");
+        assert_eq!(
+            all(below, "a.b.x.test").await.lines().take(3).collect::<Vec<_>>(),
+            [
+                "WRONG  MX: mail for a.b.x.test goes to mx.y.test, not to mx.x.test",
+                "WRONG  SPF: this record does not let mx.x.test send: v=spf1 mx -all",
+                "ok     DMARC: p=reject, from x.test",
+            ]
+        );
+        let nothing = all(Zone::default(), "x.test").await;
+        let lines: Vec<&str> = nothing.lines().collect();
+        assert_eq!(lines[0], "WRONG  MX is missing; add: x.test. IN MX 10 mx.x.test.");
+        assert_eq!(lines[1], "WRONG  SPF is missing; add: x.test. IN TXT \"v=spf1 mx -all\"");
+        assert!(lines[2].starts_with("WRONG  DMARC is missing; add: _dmarc.x.test. IN TXT \"v=DMARC1; "), "{nothing}");
+        assert!(lines[4].starts_with("hint   TLS-RPT: "), "{nothing}");
+        let silent = Zone::default().mx("x.test", 0, ".").fails("_dmarc.x.test").fails("_mta-sts.x.test");
+        let lines = all(silent, "x.test").await;
+        let marks: Vec<&str> = lines.lines().map(|line| line[..5].trim_end()).collect();
+        assert_eq!(marks, ["WRONG", "WRONG", "WRONG", "WRONG", "hint"], "{lines}");
+    }
+}

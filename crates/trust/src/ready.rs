@@ -1,0 +1,82 @@
+//! The keys that sign, kept ready.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base::{Result, Timestamp};
+use store::Store;
+
+use crate::Digest;
+use crate::keys::{Changed, signing_keys};
+use crate::sign::SigningKey;
+
+/// Domains whose keys are kept ready, or known to be none; a pair is a few kilobytes.
+const KEPT: usize = 1000;
+
+/// A domain's keys, ready to sign.
+type Ready = Arc<[SigningKey]>;
+
+#[derive(Default)]
+struct Cache {
+    ready: HashMap<String, Ready>,
+    /// Counts changes: what was read under another number may be out of date.
+    changes: u64,
+}
+
+/// The keys of all domains, those in use ready to sign. Cheap to clone.
+#[derive(Clone)]
+pub struct Keys {
+    store: Store,
+    cache: Arc<Mutex<Cache>>,
+}
+
+impl Keys {
+    /// The handle; begins to listen to the store.
+    pub fn new(store: Store) -> Self {
+        let cache: Arc<Mutex<Cache>> = Arc::default();
+        let ear = Arc::downgrade(&cache);
+        store.subscribe(Box::new(move |event| {
+            if let (Some(Changed(domain)), Some(cache)) = (event.downcast_ref::<Changed>(), ear.upgrade()) {
+                let mut cache = lock(&cache);
+                cache.changes += 1;
+                cache.ready.remove(domain);
+            }
+        }));
+        Keys { store, cache }
+    }
+
+    /// The signatures of `domain` for a mail, whole fields to be put before it, one for each key; empty when the domain has
+    /// no keys or the mail cannot be signed.
+    ///
+    /// # Errors
+    /// 451 when the keys cannot be had.
+    pub async fn sign(&self, domain: &str, mail: Digest, now: Timestamp) -> Result<String> {
+        let (keys, mail) = (self.of(domain).await?, mail.finish());
+        let Some(mail) = mail else { return Ok(String::new()) };
+        keys.iter().filter_map(|key| key.sign(&mail, now).transpose()).collect()
+    }
+
+    async fn of(&self, domain: &str) -> Result<Ready> {
+        let changes = {
+            let cache = lock(&self.cache);
+            if let Some(keys) = cache.ready.get(domain) {
+                return Ok(keys.clone());
+            }
+            cache.changes
+        };
+        let name = domain.to_owned();
+        let keys: Ready = self.store.read(move |tx| signing_keys(tx, &name)).await?.into();
+        let mut cache = lock(&self.cache);
+        if changes == cache.changes {
+            if cache.ready.len() >= KEPT {
+                cache.ready.clear();
+            }
+            cache.ready.insert(domain.to_owned(), keys.clone());
+        }
+        Ok(keys)
+    }
+}
+
+fn lock(cache: &Mutex<Cache>) -> MutexGuard<'_, Cache> {
+    cache.lock().unwrap_or_else(PoisonError::into_inner)
+}
