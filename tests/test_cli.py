@@ -51,8 +51,10 @@ def test_exit_codes(server):
     ("hostnam = 'x'", 4, "hostnam"), ("[listen]\nsmtp = 25", 5, "smtp"), ("[listen\n", 4, "listen"),
     ("[network]\ntrusted = ['many']", 5, "trusted"), ("[listen]\nlmtp = '192.0.2.1:24'", 5, "lmtp"),
     ("[listen]\nsmtp = '127.0.0.1:25'\nimap = '127.0.0.1:25'", 6, "imap"), ("user = 'nobody-here'", 4, "nobody-here"),
-    ("[tls]\ncertificate = 'nowhere.pem'", 4, "key"), ("[tls]\nkey = 'k'\ncertificate = 'nowhere.pem'", 6, "nowhere.pem"),
-    ("[[tls]]\ncertificate = 'pair.pem'\nkey = 'pair.pem'\n[[tls]]\ncertificate = 'pair.pem'\nkey = 'lost.key'", 9, "lost.key"),
+    ("[tls]\ncertificate = 'nowhere.pem'", 4, "key"),
+    ("[tls]\nkey = 'k'\ncertificate = 'nowhere.pem'", 6, "nowhere.pem"),
+    ("[[tls]]\ncertificate = 'pair.pem'\nkey = 'pair.pem'\n[[tls]]\ncertificate = 'pair.pem'\nkey = 'lost.key'", 9,
+     "lost.key"),
     ("[store]\n\nurl = 'mysql://x'", 6, "url"), ("[routes]\n'a..b' = 'mx.test:25'", 5, "a..b"),
     ("[smarthost]\naddress = 'mx.test:25'\nuser = 'us'\npassword_file = 'lost.secret'", 7, "lost.secret"),
 ])  # fmt: skip
