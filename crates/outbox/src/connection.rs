@@ -77,6 +77,8 @@ pub(crate) struct Connection {
     used: usize,
     host: String,
     mails: u32,
+    /// It has served.
+    retired: bool,
     /// The end of what is being done: of the way here, then of a mail.
     budget: Deadline,
 }
@@ -121,7 +123,8 @@ impl Connection {
             client.tls_started();
         }
         let (host, budget) = (target.host.clone(), terms.deadline);
-        let mut connection = Connection { stream, client, input: Vec::new(), used: 0, host, mails: 0, budget };
+        let mut connection =
+            Connection { stream, client, input: Vec::new(), used: 0, host, mails: 0, retired: false, budget };
         connection.expect_ready().await?;
         // A name without a dot, like `localhost`, is anybody's.
         let same = connection.client.peer().name.eq_ignore_ascii_case(terms.hostname) && terms.hostname.contains('.');
@@ -152,9 +155,21 @@ impl Connection {
         self.client.peer().max_recipients.map_or(100, |n| n.clamp(1, 100) as usize)
     }
 
+    /// Mails that it carried.
+    pub(crate) fn mails(&self) -> u32 {
+        self.mails
+    }
+
+    /// It carries no more.
+    pub(crate) fn retire(&mut self) {
+        self.retired = true;
+    }
+
     /// The peer takes no more mails, or is gone.
     pub(crate) fn is_spent(&self) -> bool {
-        self.client.stage() != Stage::Ready || self.client.peer().max_mails.is_some_and(|max| self.mails >= max)
+        self.retired
+            || self.client.stage() != Stage::Ready
+            || self.client.peer().max_mails.is_some_and(|max| self.mails >= max)
     }
 
     async fn start_tls(mut self, target: &Target, terms: &Terms<'_>) -> Result<Self, NoWay> {
@@ -180,7 +195,8 @@ impl Connection {
             stream.upgrade_client(tls, &target.host, b"", Deadline::after(HANDSHAKE).min(terms.deadline)).await;
         let stream = stream.map_err(|e| failed(ours(no_tls(target, &e))))?;
         client.tls_started();
-        let mut connection = Connection { stream, client, input: Vec::new(), used: 0, host, mails: 0, budget };
+        let mut connection =
+            Connection { stream, client, input: Vec::new(), used: 0, host, mails: 0, retired: false, budget };
         connection.expect_ready().await?;
         Ok(connection)
     }

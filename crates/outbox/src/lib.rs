@@ -1,6 +1,6 @@
 //! A mail leaves: the plain sender of people's mail.
 //!
-//! Floor 4. [`Outbox`] claims what is due in the queue, groups it by next hop, and sends it over connections that are kept
+//! Floor 4. [`Outbox`] claims what is due in the queue, groups it by next hop and site, and sends it over connections that are kept
 //! as long as there is more for the hop; what came of each delivery is written in batches. It is woken by the commit that
 //! enqueues, not by a clock, so that a mail is on its way as soon as its sender has heard `250`. What fails, takes long or
 //! was to be confirmed is reported to the sender (RFC 3461 to 3464).
@@ -8,13 +8,15 @@
 //! `ingress` does not know this crate: what lies between them are the verbs of `queue`. Another sender takes its place by
 //! using the same verbs.
 //!
-//! - `route`: where mail for a domain goes;
+//! - `route` and `finder`: where mail for a domain goes;
 //! - `hops`: what is ready, in a line for each next hop;
+//! - `shape`: how much of it a site bears, and what its replies change about that;
 //! - `worker` and `connection`: one connection and what is said on it;
 //! - `recorder`: outcomes, on disk before they count;
 //! - `reporter` and `report`: delivery status notifications.
 
 mod connection;
+mod finder;
 mod hops;
 mod outbox;
 mod recorder;
@@ -22,7 +24,8 @@ mod report;
 mod reporter;
 mod route;
 mod schedule;
+mod shape;
 mod worker;
 
-pub use outbox::{Meter, Outbox, Parts};
+pub use outbox::{Meter, Outbox, OutboxError, Parts};
 pub use route::{BadHostPort, HostPort, Routes, Smarthost};

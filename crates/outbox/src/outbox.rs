@@ -1,6 +1,7 @@
 //! The scheduler: claims what is due, hands it to workers, and brings everything to a clean end.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,9 +15,11 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::connection::ours;
-use crate::hops::{Added, Hops, Work};
+use crate::finder::{self, Finder};
+use crate::hops::{Added, Hops, Later, Work};
 use crate::recorder::{self, Done};
 use crate::route::{Hop, Routes};
+use crate::shape::{Course, Policies};
 use crate::{reporter, schedule, worker};
 
 /// Deliveries that one job claims: a few milliseconds of work.
@@ -56,6 +59,32 @@ pub struct Parts {
     pub routes: Routes,
 }
 
+/// Why there is no [`Outbox`].
+#[derive(Debug)]
+pub enum OutboxError {
+    /// TLS as a client cannot be set up.
+    Tls(TlsError),
+    /// What is known of sites cannot be read.
+    Policies(String),
+}
+
+impl From<TlsError> for OutboxError {
+    fn from(error: TlsError) -> Self {
+        OutboxError::Tls(error)
+    }
+}
+
+impl fmt::Display for OutboxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OutboxError::Tls(error) => error.fmt(f),
+            OutboxError::Policies(why) => write!(f, "the policies for sites: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for OutboxError {}
+
 /// Sends what is in the queue. One for the whole server.
 pub struct Outbox {
     inner: Arc<Inner>,
@@ -79,7 +108,8 @@ pub(crate) struct Inner {
     pub(crate) hostname: String,
     pub(crate) routes: Routes,
     pub(crate) hops: Hops,
-    /// A worker ended.
+    pub(crate) finder: Finder,
+    /// A worker ended, or who asks for a way.
     pub(crate) left: Notify,
     /// There is room for claims again.
     pub(crate) room: Notify,
@@ -97,8 +127,8 @@ impl Outbox {
     /// Begins to listen to the store; nothing is sent before [`Outbox::run`].
     ///
     /// # Errors
-    /// [`TlsError`].
-    pub fn new(parts: Parts) -> Result<Self, TlsError> {
+    /// [`OutboxError`].
+    pub fn new(parts: Parts) -> Result<Self, OutboxError> {
         let ((done, recorder), owing) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let ((stop, stopping), due) = (watch::channel(false), Arc::new(Notify::new()));
         let (bell, debts) = (due.clone(), owing.0.clone());
@@ -115,7 +145,8 @@ impl Outbox {
             hostname: parts.hostname,
             routes: parts.routes,
             random: parts.random,
-            hops: Hops::default(),
+            hops: Hops::new(Policies::shipped().map_err(OutboxError::Policies)?),
+            finder: Finder::default(),
             left: Notify::new(),
             room: Notify::new(),
             held: watch::Sender::new(false),
@@ -157,7 +188,7 @@ impl Outbox {
         tokio::join!(dispatch(&inner, &due), told);
         give_back(&inner);
         let left = async {
-            while inner.hops.workers() > 0 {
+            while inner.hops.workers() + inner.finder.asking() > 0 {
                 inner.left.notified().await;
             }
         };
@@ -290,20 +321,37 @@ fn until(next: Timestamp, now: Timestamp) -> Duration {
     Duration::from_millis((next.0 - now.0).clamp(0, LOOK.as_millis() as i64) as u64)
 }
 
-/// A message's deliveries, to each hop what is its own.
+/// A message's deliveries: to a hop of the administrator's all that are his, else to each domain its own.
 fn hand_out(inner: &Arc<Inner>, claimed: Claimed) {
     let Claimed { message, deliveries } = claimed;
-    let mut by_hop: HashMap<Hop, Vec<Delivery>> = HashMap::new();
+    let (mut by_hop, mut by_domain) = (HashMap::<Hop, Vec<Delivery>>::new(), HashMap::<String, Vec<Delivery>>::new());
     for delivery in deliveries {
-        by_hop.entry(inner.routes.hop(delivery.to.domain(), message.require_tls)).or_default().push(delivery);
-    }
-    for (hop, deliveries) in by_hop {
-        match inner.hops.add(&hop, Work { message: message.clone(), deliveries, again: false }) {
-            Added::InLine => {}
-            Added::Start => worker::start(inner, hop),
-            Added::Full(work, wait) => too_many(inner, work, wait),
+        match inner.routes.chosen(delivery.to.domain(), message.require_tls) {
+            Some(hop) => by_hop.entry(hop).or_default().push(delivery),
+            None => by_domain.entry(delivery.to.domain().to_owned()).or_default().push(delivery),
         }
     }
+    let work = |deliveries| Work { message: message.clone(), deliveries, again: false };
+    for (hop, deliveries) in by_hop {
+        line_up(inner, &hop, work(deliveries));
+    }
+    for (domain, deliveries) in by_domain {
+        finder::find(inner, &domain, message.require_tls, work(deliveries));
+    }
+}
+
+/// Puts work in line for its hop.
+pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
+    match inner.hops.add(hop, work) {
+        Added::InLine => {}
+        Added::Start => worker::start(inner, hop.clone()),
+        Added::Later(work, wait) => too_many(inner, work, wait),
+    }
+}
+
+/// All of it later.
+pub(crate) fn put_off(inner: &Inner, all: Vec<Later>) {
+    all.into_iter().for_each(|(work, wait)| too_many(inner, work, wait));
 }
 
 /// More than the hop's or the network's share: it comes again later, unless its time is over (trap 20).
@@ -322,7 +370,7 @@ pub(crate) fn too_many(inner: &Inner, work: Work, wait: Duration) {
 /// The administrator wants a message back: what is in line is not begun any more.
 fn cancelled(inner: &Inner, id: QueueId) {
     let now = inner.clock.now();
-    for work in inner.hops.take_out(id) {
+    for work in inner.hops.take_out(id).into_iter().chain(inner.finder.take_out(id)) {
         work.deliveries.iter().for_each(|d| inner.release(id, d.number, now));
     }
 }
@@ -330,7 +378,7 @@ fn cancelled(inner: &Inner, id: QueueId) {
 /// All that is in line goes back to the queue.
 fn give_back(inner: &Inner) {
     let now = inner.clock.now();
-    for work in inner.hops.drain() {
+    for work in inner.hops.drain().into_iter().chain(inner.finder.drain()) {
         for d in &work.deliveries {
             inner.release(work.message.id, d.number, now);
         }
@@ -344,6 +392,7 @@ async fn sweep(inner: Arc<Inner>) {
             Ok(packs) => tracing::debug!(packs, "removed what finished mails left"),
             Err(error) => tracing::warn!(%error, "what finished mails left could not be removed"),
         }
+        inner.hops.forget();
         tokio::select! {
             () = sleep(SWEEP) => {}
             () = inner.stopped() => return,
@@ -387,15 +436,28 @@ impl Inner {
     }
 
     /// A delivery was not taken: again later, or the end of it.
-    pub(crate) fn settle_failure(&self, message: &Arc<Message>, delivery: Delivery, said: Said, transient: bool) {
-        let (outcome, said) = schedule::judge(&delivery, said, transient, self.clock.now(), self.random());
+    pub(crate) fn settle_failure(
+        &self,
+        message: &Arc<Message>,
+        delivery: Delivery,
+        said: Said,
+        transient: bool,
+        course: Course,
+    ) {
+        let transient = (transient || course.keep) && !course.stop;
+        let wait = transient.then(|| {
+            let retry = &self.hops.policies().retry;
+            course.wait.map_or_else(|| schedule::interval(retry, delivery.attempts), schedule::millis)
+        });
+        let (outcome, said) = schedule::judge(&delivery, said, wait, self.clock.now(), self.random());
         self.settle(message, delivery, outcome, said);
     }
 
     /// The same answer for all.
     pub(crate) fn settle_all(&self, work: Work, said: &Said) {
         for delivery in work.deliveries {
-            self.settle_failure(&work.message, delivery, said.clone(), said.reply.is_transient());
+            let transient = said.reply.is_transient();
+            self.settle_failure(&work.message, delivery, said.clone(), transient, Course::default());
         }
     }
 

@@ -1,4 +1,5 @@
-//! Where mail for a domain goes: to a fixed route, else to the smart host, else where the DNS says.
+//! Where mail for a domain goes: to a fixed route, else to the smart host, else to the mail hosts that the DNS names. Domains
+//! with the same mail hosts are one hop, and share connections.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +10,8 @@ use std::time::Duration;
 
 use base::Reply;
 use net::{Deadline, DnsError, MailHost, MailHosts, Resolver, is_special};
+
+use crate::shape::Family;
 
 /// How long the DNS may take for one name.
 const DNS: Duration = Duration::from_secs(30);
@@ -106,8 +109,37 @@ pub(crate) struct Hop {
 pub(crate) enum To {
     Fixed(Arc<HostPort>),
     Smarthost,
-    /// A domain, or an address literal in brackets.
-    Domain(Arc<str>),
+    Hosts(Arc<Hosts>),
+}
+
+/// The mail hosts of a domain, the preferred first; at least one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Hosts(Vec<(u16, String)>);
+
+impl Hosts {
+    fn new(hosts: Vec<MailHost>) -> Self {
+        let mut hosts: Vec<_> = hosts.into_iter().map(|mx| (mx.preference, mx.host)).collect();
+        hosts.sort();
+        Hosts(hosts)
+    }
+
+    /// These, the first most preferred.
+    #[cfg(test)]
+    pub(crate) fn of(hosts: &[&str]) -> Self {
+        Hosts((0..).zip(hosts).map(|(n, host)| (n, (*host).to_owned())).collect())
+    }
+
+    /// A preferred one.
+    pub(crate) fn first(&self) -> &str {
+        self.0.first().map_or("", |(_, host)| host)
+    }
+
+    /// RFC 5321 §5.1: by preference, at random among equals.
+    fn in_turn(&self, mut random: impl FnMut() -> u64) -> Vec<&str> {
+        let mut hosts: Vec<_> = self.0.iter().collect();
+        hosts.sort_by_cached_key(|(preference, _)| (*preference, random()));
+        hosts.into_iter().map(|(_, host)| host.as_str()).collect()
+    }
 }
 
 impl fmt::Display for Hop {
@@ -115,19 +147,20 @@ impl fmt::Display for Hop {
         match &self.to {
             To::Fixed(to) => to.fmt(f),
             To::Smarthost => f.write_str("the smart host"),
-            To::Domain(domain) => f.write_str(domain),
+            To::Hosts(hosts) => f.write_str(hosts.first()),
         }
     }
 }
 
 impl Routes {
-    pub(crate) fn hop(&self, domain: &str, require_tls: bool) -> Hop {
+    /// The hop that the administrator has chosen for a domain, if he has.
+    pub(crate) fn chosen(&self, domain: &str, require_tls: bool) -> Option<Hop> {
         let to = match (self.fixed.get(domain), &self.smarthost) {
             (Some(to), _) => To::Fixed(Arc::new(to.clone())),
             (None, Some(_)) => To::Smarthost,
-            (None, None) => To::Domain(domain.into()),
+            (None, None) => return None,
         };
-        Hop { to, require_tls }
+        Some(Hop { to, require_tls })
     }
 }
 
@@ -140,6 +173,33 @@ pub(crate) struct Target {
     pub(crate) port: u16,
 }
 
+/// The mail hosts of a domain, or of an address literal in brackets. With `require_tls`, `resolver` validates.
+///
+/// # Errors
+/// The reply for all mail to that domain: 4xx when asking again may help.
+pub(crate) async fn hosts(domain: &str, require_tls: bool, resolver: &Resolver, ours: &str) -> Result<Hosts, Reply> {
+    // RFC 5321 §4.1.3: an address literal is its own host.
+    if let Some(literal) = domain.strip_prefix('[').and_then(|d| d.strip_suffix(']')) {
+        let host = literal.trim_start_matches("IPv6:").trim_start_matches("ipv6:").to_owned();
+        return Ok(Hosts(vec![(0, host)]));
+    }
+    let hosts = resolver.mail_hosts(domain, || 0, Deadline::after(DNS)).await.map_err(|e| unknown(domain, &e))?;
+    match hosts {
+        // RFC 8689 §4.2.1: else a forged answer would lead to a host whose certificate is good for its own name.
+        MailHosts::Mx(answer) if require_tls && !answer.secure => {
+            let text = format!("The mail demands TLS (REQUIRETLS), and the mail hosts of {domain} are not signed");
+            Err(Reply::new(550, 7, 30, text))
+        }
+        MailHosts::Mx(answer) => not_ours(answer.records, ours).map(Hosts::new),
+        // RFC 5321 §5.1: the implicit MX. Its certificate must name the domain itself, so nothing can be forged.
+        MailHosts::Implicit => {
+            not_ours(vec![MailHost { preference: 0, host: domain.to_owned() }], ours).map(Hosts::new)
+        }
+        // RFC 7505 §4.2
+        MailHosts::Null => Err(Reply::new(556, 1, 10, format!("{domain} takes no mail (null MX)"))),
+    }
+}
+
 /// The addresses of a hop, in the order in which they are to be tried; at least one. For a hop that requires TLS,
 /// `resolver` validates.
 ///
@@ -148,57 +208,37 @@ pub(crate) struct Target {
 pub(crate) async fn targets(
     routes: &Routes,
     hop: &Hop,
+    family: Family,
     resolver: &Resolver,
-    ours: &str,
     random: impl FnMut() -> u64,
 ) -> Result<Vec<Target>, Reply> {
     let to = match (&hop.to, &routes.smarthost) {
         (To::Fixed(to), _) => to,
         (To::Smarthost, Some(smarthost)) => &smarthost.address,
         (To::Smarthost, None) => return Err(Reply::new(451, 3, 5, "There is no smart host any more")),
-        (To::Domain(domain), _) => return of_domain(domain, hop.require_tls, resolver, ours, random).await,
+        (To::Hosts(hosts), _) => return of_hosts(hosts, family, resolver, random).await,
     };
     let addresses = addresses(&to.host, resolver, Deadline::after(DNS)).await?;
     let addresses = in_turn(addresses).into_iter().take(OF_ONE_HOST);
     Ok(addresses.map(|ip| Target { host: to.host.clone(), ip, port: to.port }).collect())
 }
 
-async fn of_domain(
-    domain: &str,
-    require_tls: bool,
+async fn of_hosts(
+    hosts: &Hosts,
+    family: Family,
     resolver: &Resolver,
-    ours: &str,
     random: impl FnMut() -> u64,
 ) -> Result<Vec<Target>, Reply> {
     let in_all = Deadline::after(DNS_IN_ALL);
     let soon = || Deadline::after(DNS).min(in_all);
-    // RFC 5321 §4.1.3: an address literal is its own host.
-    let hosts = match domain.strip_prefix('[').and_then(|d| d.strip_suffix(']')) {
-        Some(literal) => vec![literal.trim_start_matches("IPv6:").trim_start_matches("ipv6:").to_owned()],
-        None => {
-            match resolver.mail_hosts(domain, random, soon()).await.map_err(|e| unknown(domain, &e))? {
-                // RFC 8689 §4.2.1: else a forged answer would lead to a host whose certificate is good for its own name.
-                MailHosts::Mx(answer) if require_tls && !answer.secure => {
-                    let text =
-                        format!("The mail demands TLS (REQUIRETLS), and the mail hosts of {domain} are not signed");
-                    return Err(Reply::new(550, 7, 30, text));
-                }
-                MailHosts::Mx(answer) => not_ours(answer.records, ours)?,
-                // RFC 5321 §5.1: the implicit MX. Its certificate must name the domain itself, so nothing can be forged.
-                MailHosts::Implicit => not_ours(vec![MailHost { preference: 0, host: domain.to_owned() }], ours)?,
-                // RFC 7505 §4.2
-                MailHosts::Null => return Err(Reply::new(556, 1, 10, format!("{domain} takes no mail (null MX)"))),
-            }
-        }
-    };
     let (mut targets, mut special, mut failure) = (Vec::new(), false, None);
-    for host in hosts {
-        match addresses(&host, resolver, soon()).await {
+    for host in hosts.in_turn(random) {
+        match addresses(host, resolver, soon()).await {
             Ok(addresses) => {
                 // Trap 18: a stranger's DNS must not lead us into our own network, nor to ourselves.
                 special |= addresses.iter().any(|ip| is_special(*ip));
-                let public = in_turn(addresses).into_iter().filter(|ip| !is_special(*ip)).take(OF_ONE_HOST);
-                targets.extend(public.map(|ip| Target { host: host.clone(), ip, port: SMTP }));
+                let public = in_order(addresses, family).filter(|ip| !is_special(*ip)).take(OF_ONE_HOST);
+                targets.extend(public.map(|ip| Target { host: host.to_owned(), ip, port: SMTP }));
             }
             // Of several reasons one that may pass counts.
             Err(reply) if failure.as_ref().is_none_or(|f: &Reply| !f.is_transient()) => failure = Some(reply),
@@ -212,15 +252,29 @@ async fn of_domain(
     match (targets.is_empty(), failure) {
         (false, _) => Ok(targets),
         (true, Some(reply)) if reply.is_transient() || !special => Err(reply),
-        _ => Err(Reply::new(550, 4, 6, format!("The mail hosts of {domain} have no public addresses"))),
+        (true, _) if !special => {
+            Err(Reply::new(451, 4, 4, format!("{} has no addresses that its site is to be reached by", hosts.first())))
+        }
+        _ => Err(Reply::new(550, 4, 6, format!("{} has no public addresses", hosts.first()))),
     }
 }
 
+/// As the site bears it.
+fn in_order(addresses: Vec<IpAddr>, family: Family) -> impl Iterator<Item = IpAddr> {
+    let mut all = in_turn(addresses);
+    match family {
+        Family::Any => {}
+        Family::V4First => all.sort_by_key(IpAddr::is_ipv6),
+        Family::V4Only => all.retain(IpAddr::is_ipv4),
+    }
+    all.into_iter()
+}
+
 /// RFC 5321 §5.1: we are one of the mail hosts, so only those that are preferred to us may get it.
-fn not_ours(hosts: Vec<MailHost>, ours: &str) -> Result<Vec<String>, Reply> {
+fn not_ours(hosts: Vec<MailHost>, ours: &str) -> Result<Vec<MailHost>, Reply> {
     let our_own = hosts.iter().find(|mx| mx.host.eq_ignore_ascii_case(ours)).map(|mx| mx.preference);
     let before = |mx: &MailHost| our_own.is_none_or(|ours| mx.preference < ours);
-    let hosts: Vec<String> = hosts.into_iter().filter(before).map(|mx| mx.host).collect();
+    let hosts: Vec<MailHost> = hosts.into_iter().filter(before).collect();
     if hosts.is_empty() { Err(to_ourselves()) } else { Ok(hosts) }
 }
 
@@ -297,6 +351,23 @@ mod tests {
             .fails("broken.test")
     }
 
+    async fn find(
+        routes: &Routes,
+        domain: &str,
+        require_tls: bool,
+        family: Family,
+        dns: &Resolver,
+    ) -> Result<Vec<Target>, Reply> {
+        let hop = match routes.chosen(domain, require_tls) {
+            Some(hop) => hop,
+            None => {
+                let to = To::Hosts(Arc::new(hosts(domain, require_tls, dns, "mx.ours.test").await?));
+                Hop { to, require_tls }
+            }
+        };
+        targets(routes, &hop, family, dns, || 0).await
+    }
+
     async fn way(domain: &str) -> Result<Vec<String>, String> {
         way_for(domain, false).await
     }
@@ -306,8 +377,7 @@ mod tests {
             fixed: BTreeMap::from([("fixed.test".into(), "127.0.0.1:2500".parse().unwrap())]),
             smarthost: None,
         };
-        let dns = Resolver::memory(zone());
-        let found = targets(&routes, &routes.hop(domain, require_tls), &dns, "mx.ours.test", || 0).await;
+        let found = find(&routes, domain, require_tls, Family::Any, &Resolver::memory(zone())).await;
         let shown = |t: Target| format!("{} {}:{}", t.host, t.ip, t.port);
         found.map(|all| all.into_iter().map(shown).collect()).map_err(|r| r.to_string()[..9].into())
     }
@@ -344,10 +414,29 @@ mod tests {
         }
         let dns = Resolver::memory(zone.ip("b.big.test", ip("192.0.2.99".into())));
         let routes = Routes::default();
-        let found = targets(&routes, &routes.hop("big.test", false), &dns, "mx.ours.test", || 0).await.unwrap();
+        let found = find(&routes, "big.test", false, Family::Any, &dns).await.unwrap();
         let v6 = found.iter().filter(|t| t.ip.is_ipv6()).count();
         assert_eq!((found.len(), v6, found[0].ip.is_ipv6(), found[1].ip.is_ipv4()), (6, 3, true, true), "{found:?}");
         assert_eq!(found[5].host, "b.big.test");
+        let found = find(&routes, "big.test", false, Family::V4First, &dns).await.unwrap();
+        assert!(found[0].ip.is_ipv4(), "{found:?}");
+        let found = find(&routes, "big.test", false, Family::V4Only, &dns).await.unwrap();
+        assert!(found.iter().all(|t| t.ip.is_ipv4()), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn domains_with_the_same_hosts_are_one_hop_in_whatever_order_the_dns_gives_them() {
+        let zone = Zone::default()
+            .mx("one.test", 10, "a.mx.test")
+            .mx("one.test", 10, "b.mx.test")
+            .mx("two.test", 10, "b.mx.test")
+            .mx("two.test", 10, "a.mx.test")
+            .mx("three.test", 10, "a.mx.test")
+            .mx("three.test", 20, "b.mx.test");
+        let dns = Resolver::memory(zone);
+        let of = async |domain| hosts(domain, false, &dns, "mx.ours.test").await.unwrap();
+        assert_eq!(of("one.test").await, of("two.test").await);
+        assert_ne!(of("one.test").await, of("three.test").await);
     }
 
     #[tokio::test(start_paused = true)]
@@ -358,7 +447,7 @@ mod tests {
             zone = zone.mx("slow.test", 10, name).silent(name);
         }
         let (dns, routes, start) = (Resolver::memory(zone), Routes::default(), tokio::time::Instant::now());
-        let found = targets(&routes, &routes.hop("slow.test", false), &dns, "mx.ours.test", || 0).await.unwrap();
+        let found = find(&routes, "slow.test", false, Family::Any, &dns).await.unwrap();
         assert_eq!((found.len(), start.elapsed()), (1, DNS_IN_ALL));
     }
 

@@ -1,27 +1,33 @@
 //! When a delivery is tried again.
 
+use std::time::Duration;
+
 use base::Timestamp;
 use queue::{Delivery, Outcome, Said};
 
-/// Minutes to the second attempt, the third, and so on; the last for all that follow (RFC 5321 §4.5.4.1: at least half
-/// an hour, more often at first, and later two or three hours).
-const INTERVALS: [i64; 7] = [5, 10, 20, 40, 60, 120, 240];
 const MINUTE: i64 = 60_000;
 
-/// Time to the next attempt after `attempts` before the one that just failed. `random` spreads what failed together by a
-/// tenth to either side.
-pub(crate) fn interval(attempts: u32, random: u64) -> i64 {
-    let at = (attempts as usize).min(INTERVALS.len() - 1);
-    let whole = INTERVALS[at] * MINUTE;
-    whole * 9 / 10 + (random % (whole as u64 / 5)) as i64
+/// Milliseconds to the next attempt after `attempts` before the one that just failed, by the `minutes` of the policies.
+pub(crate) fn interval(minutes: &[u32], attempts: u32) -> i64 {
+    let at = (attempts as usize).min(minutes.len().saturating_sub(1));
+    minutes.get(at).map_or(MINUTE, |m| i64::from(*m) * MINUTE)
 }
 
-/// What a reply means for a delivery: done, again later, or the end of it.
-pub(crate) fn judge(d: &Delivery, said: Said, transient: bool, now: Timestamp, random: u64) -> (Outcome, Said) {
-    match transient {
-        false => (Outcome::Failed, said),
-        true if now >= d.expires => (Outcome::Expired, said),
-        true => (Outcome::Deferred(Timestamp(now.0 + interval(d.attempts, random))), said),
+/// Milliseconds.
+pub(crate) fn millis(wait: Duration) -> i64 {
+    i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What a reply means for a delivery: again after `wait` milliseconds, or the end of it when there is none. `random` spreads
+/// what failed together by a tenth, and never before its time.
+pub(crate) fn judge(d: &Delivery, said: Said, wait: Option<i64>, now: Timestamp, random: u64) -> (Outcome, Said) {
+    match wait {
+        None => (Outcome::Failed, said),
+        Some(_) if now >= d.expires => (Outcome::Expired, said),
+        Some(wait) => {
+            let spread = (random % (wait as u64 / 10).max(1)) as i64;
+            (Outcome::Deferred(Timestamp(now.0 + wait + spread)), said)
+        }
     }
 }
 
@@ -31,18 +37,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn intervals_grow_and_are_spread() {
-        let minutes = |attempts| (interval(attempts, 0) / MINUTE, interval(attempts, u64::MAX - 7) / MINUTE);
-        assert_eq!(interval(0, 0), 270_000);
-        assert!((0..1000).all(|r| (270_000..330_000).contains(&interval(0, r * 7919))));
-        assert_eq!((minutes(3).0, minutes(4).0, minutes(5).0), (36, 54, 108));
-        assert_eq!((minutes(6).0, minutes(60).0), (216, 216));
-    }
-
-    #[test]
-    fn trap_20_what_has_had_its_time_is_given_up() {
-        let d = |expires| Delivery {
+    fn d(expires: i64) -> Delivery {
+        Delivery {
             number: 0,
             to: Address::parse("x@y.test").unwrap(),
             notify: None,
@@ -50,13 +46,34 @@ mod tests {
             expires: Timestamp(expires),
             attempts: 0,
             warned: false,
-        };
-        let said = || Said { reply: Reply::plain(421, "busy"), host: "mx".into() };
+        }
+    }
+
+    fn said() -> Said {
+        Said { reply: Reply::plain(421, "busy"), host: "mx".into() }
+    }
+
+    #[test]
+    fn intervals_grow_and_the_last_is_kept() {
+        let minutes = |attempts| interval(&[1, 5, 15], attempts) / MINUTE;
+        assert_eq!([minutes(0), minutes(1), minutes(2), minutes(3), minutes(99)], [1, 5, 15, 15, 15]);
+    }
+
+    #[test]
+    fn the_spread_is_a_tenth_and_never_too_early() {
+        for random in (0..1000).map(|r: u64| r * 7919).chain([u64::MAX]) {
+            let (outcome, _) = judge(&d(i64::MAX), said(), Some(600_000), Timestamp(0), random);
+            assert!(matches!(outcome, Outcome::Deferred(t) if (600_000..660_000).contains(&t.0)), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn trap_20_what_has_had_its_time_is_given_up() {
         let now = Timestamp(1_000_000);
-        let (outcome, _) = judge(&d(1_000_001), said(), true, now, 0);
+        let (outcome, _) = judge(&d(1_000_001), said(), Some(270_000), now, 0);
         assert_eq!(outcome, Outcome::Deferred(Timestamp(1_270_000)));
-        let (outcome, why) = judge(&d(1_000_000), said(), true, now, 0);
+        let (outcome, why) = judge(&d(1_000_000), said(), Some(270_000), now, 0);
         assert_eq!((outcome, why), (Outcome::Expired, said()));
-        assert_eq!(judge(&d(9_000_000), said(), false, now, 0).0, Outcome::Failed);
+        assert_eq!(judge(&d(9_000_000), said(), None, now, 0).0, Outcome::Failed);
     }
 }

@@ -6,28 +6,30 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Reply, Timestamp};
+use base::{Address, Reply, Timestamp};
 use net::Deadline;
-use queue::{Message, Outcome, Said};
+use queue::{Delivery, Message, Outcome, Said};
 use smtp::client::Stage;
 use smtp::{Mail, Rcpt, Recipient};
 use store::BlobReader;
 
 use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls, ours};
-use crate::hops::Work;
-use crate::outbox::{Inner, too_many};
+use crate::hops::{Next, Ways, Work};
+use crate::outbox::{Inner, put_off, too_many};
 use crate::route::{self, Hop, Target, To};
+use crate::schedule;
+use crate::shape::{Course, TlsLevel};
 
-/// How long a connection is kept for the next mail.
-const IDLE: Duration = Duration::from_secs(5);
+/// How long a worker waits until its site bears a connection more; else its line is put off.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// For connecting to all hosts of a hop, one after another, until one is ready for mail.
 const IN_ALL: Duration = Duration::from_secs(600);
 /// Mails that a worker sends while others wait for a connection.
 const TURN: u32 = 20;
 /// How long mail waits for a network that has all the connections it may have.
 const CROWDED: Duration = Duration::from_secs(30);
-/// And after a panic; milliseconds.
-const AFTER_PANIC: i64 = 300_000;
+/// And after a panic.
+const AFTER_PANIC: Duration = Duration::from_secs(300);
 /// RFC 8314 §3.3
 const SUBMISSIONS: u16 = 465;
 
@@ -48,6 +50,8 @@ impl Drop for Slot {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!(hop = %self.hop, "a worker panicked");
+            // The next might too, and the next: what is in line waits.
+            put_off(&self.inner, self.inner.hops.put_off(&self.hop, AFTER_PANIC));
         }
         // What is in line at a stop is given back by who stops.
         let next = self.inner.hops.leave(&self.hop, self.connected, self.inner.is_stopping());
@@ -74,8 +78,11 @@ impl Drop for InHand<'_> {
         let (now, said) =
             (self.inner.clock.now(), ours(Reply::new(451, 3, 0, "This server failed while it sent the mail")));
         for d in work.deliveries {
-            let outcome =
-                if now >= d.expires { Outcome::Expired } else { Outcome::Deferred(Timestamp(now.0 + AFTER_PANIC)) };
+            let outcome = if now >= d.expires {
+                Outcome::Expired
+            } else {
+                Outcome::Deferred(Timestamp(now.0 + schedule::millis(AFTER_PANIC)))
+            };
             self.inner.settle(&work.message, d, outcome, said.clone());
         }
     }
@@ -105,6 +112,9 @@ enum NoneFound {
 async fn work(mut slot: Slot) {
     let (inner, hop) = (slot.inner.clone(), slot.hop.clone());
     let (inner, hop) = (&inner, &hop);
+    if !may_connect(inner, hop).await {
+        return;
+    }
     let mut way = VecDeque::new();
     match connect(inner, hop, &mut way).await {
         Ok((connection, place)) => {
@@ -119,9 +129,42 @@ async fn work(mut slot: Slot) {
         }
         Err(NoneFound::Said(said)) => {
             tracing::info!(%hop, host = said.host, reply = %said.reply, "no connection");
-            for work in inner.hops.unreachable(hop) {
-                inner.settle_all(work, &said);
+            turned_away(inner, hop, &said);
+        }
+    }
+}
+
+/// Waits until the site bears a connection more; false when this worker is not to have it.
+async fn may_connect(inner: &Arc<Inner>, hop: &Hop) -> bool {
+    loop {
+        match inner.hops.connect(hop) {
+            Ok(()) => return true,
+            Err(wait) if wait > PATIENCE => {
+                put_off(inner, inner.hops.put_off(hop, wait));
+                return false;
             }
+            Err(wait) => {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = inner.stopped() => return false,
+                }
+            }
+        }
+    }
+}
+
+/// All mail for the hop was refused before any was begun.
+fn turned_away(inner: &Inner, hop: &Hop, said: &Said) {
+    let by_peer = !said.host.is_empty();
+    // RFC 7504 §4: only these say that the host takes no mail at all. Else a 5xx speaks of the connection, or of us, and no
+    // mail fails by it.
+    let keep = by_peer && ![521, 556].contains(&said.reply.code);
+    let (course, later) = if by_peer { inner.hops.heard(hop, &said.reply, "", 0) } else { Default::default() };
+    put_off(inner, later);
+    for work in inner.hops.unreachable(hop) {
+        for delivery in work.deliveries {
+            let course = Course { keep: keep || course.keep, stop: false, ..course };
+            inner.settle_failure(&work.message, delivery, said.clone(), said.reply.is_transient(), course);
         }
     }
 }
@@ -129,9 +172,9 @@ async fn work(mut slot: Slot) {
 /// Looks for the way there, and connects to the first host that takes it; what is left of the way is in `way`.
 async fn connect(inner: &Arc<Inner>, hop: &Hop, way: &mut VecDeque<Target>) -> Result<(Connection, Place), NoneFound> {
     let resolver = if hop.require_tls { &inner.validating } else { &inner.resolver };
-    let random = || inner.random();
+    let (random, family) = (|| inner.random(), inner.hops.ways(hop).family);
     let found = async {
-        let found = route::targets(&inner.routes, hop, resolver, &inner.hostname, random).await;
+        let found = route::targets(&inner.routes, hop, family, resolver, random).await;
         way.extend(found.map_err(|reply| NoneFound::Said(softened(hop, ours(reply))))?);
         follow(inner, hop, way).await
     };
@@ -150,7 +193,7 @@ async fn follow(inner: &Arc<Inner>, hop: &Hop, way: &mut VecDeque<Target>) -> Re
             break;
         }
         // Where the administrator says so, all go to one network.
-        let ip = matches!(hop.to, To::Domain(_)).then_some(target.ip);
+        let ip = matches!(hop.to, To::Hosts(_)).then_some(target.ip);
         if !ip.is_none_or(|ip| inner.hops.enter(ip)) {
             crowded = true;
             continue;
@@ -174,7 +217,7 @@ async fn follow(inner: &Arc<Inner>, hop: &Hop, way: &mut VecDeque<Target>) -> Re
 
 /// The administrator chose this way: what is wrong with it is not the mail's fault.
 fn softened(hop: &Hop, said: Said) -> Said {
-    if said.reply.is_transient() || matches!(hop.to, To::Domain(_)) {
+    if said.reply.is_transient() || matches!(hop.to, To::Hosts(_)) {
         return said;
     }
     let who = if said.host.is_empty() { hop.to_string() } else { said.host };
@@ -215,10 +258,14 @@ fn terms<'a>(inner: &'a Inner, hop: &Hop, deadline: Deadline) -> Terms<'a> {
             Tls::IfOffered(&inner.opportunistic)
         }
         (Some(_), Some(_)) => Tls::Demanded(&inner.verified),
-        _ => Tls::IfOffered(&inner.opportunistic),
+        _ => match inner.hops.ways(hop).tls {
+            TlsLevel::Opportunistic => Tls::IfOffered(&inner.opportunistic),
+            TlsLevel::Encrypt => Tls::Demanded(&inner.opportunistic),
+            TlsLevel::Verify => Tls::Demanded(&inner.verified),
+        },
     };
     let login = login.map(|(user, password)| (user.as_str(), password.as_str()));
-    let not_ourselves = matches!(hop.to, To::Domain(_));
+    let not_ourselves = matches!(hop.to, To::Hosts(_));
     Terms { hostname, tls, require_tls: hop.require_tls, login, not_ourselves, deadline }
 }
 
@@ -244,7 +291,7 @@ async fn serve(inner: &Arc<Inner>, hop: &Hop, mut connection: Connection, mut pl
             Ok(found) => (connection, place) = found,
             Err(_) => {
                 let each = work.deliveries.into_iter().zip(said);
-                each.for_each(|(d, said)| inner.settle_failure(&work.message, d, said, true));
+                each.for_each(|(d, said)| inner.settle_failure(&work.message, d, said, true, Course::default()));
                 return;
             }
         }
@@ -255,24 +302,43 @@ async fn serve(inner: &Arc<Inner>, hop: &Hop, mut connection: Connection, mut pl
 }
 
 /// The next mail for this connection; waits a little for one.
-async fn next(inner: &Inner, hop: &Hop, connection: &mut Connection, sent: u32) -> Option<Work> {
+async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: u32) -> Option<Work> {
     loop {
         // Trap 21: while outcomes cannot be written, nothing more is sent.
         inner.until_not_held().await;
-        if inner.is_stopping() || connection.is_spent() || sent >= TURN && inner.hops.is_crowded() {
+        if inner.is_stopping() || connection.is_spent() || sent >= TURN && inner.hops.is_crowded(hop) {
             return None;
         }
-        let bell = match inner.hops.take_or_rest(hop, connection.max_recipients()) {
-            Ok(work) => return Some(work),
-            Err(bell) => bell,
+        let Ways { idle, .. } = inner.hops.ways(hop);
+        let (bell, wait) = match inner.hops.next(hop, connection.max_recipients(), connection.mails()) {
+            Next::Send(work) => return Some(work),
+            Next::Leave => return None,
+            Next::Later(work, wait) => {
+                too_many(inner, work, wait);
+                continue;
+            }
+            Next::Wait(wait) if wait > idle => {
+                put_off(inner, inner.hops.put_off(hop, wait));
+                continue;
+            }
+            Next::Wait(wait) => (None, wait),
+            Next::Rest(bell) => (Some(bell), idle),
+        };
+        let rung = async {
+            match &bell {
+                Some(bell) => bell.notified().await,
+                None => std::future::pending().await,
+            }
         };
         let go_on = tokio::select! {
-            () = bell.notified() => true,
+            () = rung => true,
             () = connection.wait_for_end() => false,
-            () = tokio::time::sleep(IDLE) => false,
+            () = tokio::time::sleep(wait) => bell.is_none(),
             () = inner.stopped() => false,
         };
-        inner.hops.wake(hop);
+        if bell.is_some() {
+            inner.hops.wake(hop);
+        }
         if !go_on {
             return None;
         }
@@ -331,11 +397,8 @@ async fn send(
         envelope_id: m.envelope_id.clone(),
         auth: None,
     };
-    let rcpt = |d: &queue::Delivery| Rcpt {
-        to: Recipient::Mailbox(d.to.clone()),
-        notify: d.notify,
-        original: d.original.clone(),
-    };
+    let rcpt =
+        |d: &Delivery| Rcpt { to: Recipient::Mailbox(d.to.clone()), notify: d.notify, original: d.original.clone() };
     let rcpts = work.deliveries.iter().map(rcpt).collect();
     match connection.send(Letter { mail, rcpts, prefix: &m.prefix, blob: &blob }).await {
         // Trap 30: what the host lacks is not left out of the mail.
@@ -356,7 +419,7 @@ async fn send(
 fn settle(
     inner: &Arc<Inner>,
     hop: &Hop,
-    connection: &Connection,
+    connection: &mut Connection,
     work: Work,
     sent: Sent,
     next: bool,
@@ -364,7 +427,7 @@ fn settle(
     if let Some(error) = &sent.unreadable {
         tracing::error!(queue = %work.message.id, %error, "a message in the queue cannot be read");
     }
-    let (mut delivered, mut again) = (false, (Vec::new(), Vec::new()));
+    let (mut delivered, mut again, mut heard) = (false, (Vec::new(), Vec::new()), Heard::default());
     for (delivery, verdict) in work.deliveries.into_iter().zip(sent.verdicts) {
         let (yes, transient) = (verdict.is_delivered(), verdict.is_transient());
         // After the final dot the host may have the mail, whatever is heard of it.
@@ -374,16 +437,46 @@ fn settle(
         if yes {
             delivered = true;
             inner.settle(&work.message, delivery, Outcome::Delivered { reports: connection.reports() }, said);
-        } else if next && untaken {
+            continue;
+        }
+        let course =
+            if verdict.by_peer { heard.course(inner, hop, &work.message, &delivery, &said) } else { Course::default() };
+        if next && untaken && course == Course::default() {
             again.0.push(delivery);
             again.1.push(said);
         } else {
-            inner.settle_failure(&work.message, delivery, said, transient);
+            inner.settle_failure(&work.message, delivery, said, transient, course);
         }
     }
-    if delivered && inner.hops.succeeded(hop) {
-        start(inner, hop.clone());
+    if heard.close {
+        connection.retire();
+    }
+    if delivered {
+        inner.hops.succeeded(hop).into_iter().for_each(|hop| start(inner, hop));
     }
     let (deliveries, said) = again;
     (!deliveries.is_empty()).then_some((Work { deliveries, message: work.message, again: work.again }, said))
+}
+
+/// What a host said in one transaction about the traffic. One reply for many recipients is said once.
+#[derive(Default)]
+struct Heard {
+    last: Option<(Reply, Course)>,
+    close: bool,
+}
+
+impl Heard {
+    fn course(&mut self, inner: &Inner, hop: &Hop, message: &Message, delivery: &Delivery, said: &Said) -> Course {
+        if let Some((reply, course)) = &self.last
+            && *reply == said.reply
+        {
+            return *course;
+        }
+        let sender = message.from.as_ref().map_or("", Address::domain);
+        let (course, later) = inner.hops.heard(hop, &said.reply, sender, delivery.attempts);
+        put_off(inner, later);
+        self.close |= course.close;
+        self.last = Some((said.reply.clone(), course));
+        course
+    }
 }

@@ -6,6 +6,7 @@ mod failing;
 mod peer;
 mod reports;
 mod sending;
+mod shaping;
 mod stopping;
 mod tls;
 mod world;

@@ -95,7 +95,7 @@ async fn a_delay_is_told_once_after_four_hours() {
     assert!(report.contains("Action: delayed\r\nStatus: 4.3.0\r\n"), "{report}");
     assert!(report.contains("Subject: Your mail has not been delivered yet\r\n"));
     peer.becomes(Character::default());
-    w.pass(5 * HOUR).await;
+    w.pass(7 * HOUR).await;
     w.until_gone(id).await;
     assert_eq!(w.inbox().await.len(), 1);
     w.check().await;

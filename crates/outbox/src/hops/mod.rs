@@ -1,0 +1,534 @@
+//! What is ready to be sent, in a line for each next hop, and how many connections serve it. Lines whose hosts are of one
+//! site share what the site bears ([`crate::shape`]): a domain's mail hosts are a line, and all domains at one provider are
+//! a site. All of it is in memory: the truth is in the queue's tables.
+
+mod sites;
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base::{Address, Reply};
+use queue::{Delivery, Message, QueueId};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::route::Hop;
+use crate::shape::{Course, Hold, MayConnect, Policies};
+pub(crate) use sites::Ways;
+use sites::{SiteName, Sites};
+
+/// Deliveries in hand: claimed, and not yet settled on disk.
+pub(crate) const IN_HAND: usize = 4000;
+/// Of these one hop may have half in line, so that mail to a host that is slow does not keep back all other; once half of
+/// all is in lines, only a tenth.
+const OF_ONE_HOP: usize = IN_HAND / 2;
+const OF_ONE_HOP_OF_MANY: usize = IN_HAND / 10;
+/// Connections in all.
+const CONNECTIONS: usize = 200;
+/// How long a connection waits for more, when half of all are in use.
+const IDLE: Duration = Duration::from_secs(5);
+/// Connections to one network (a /24, or a /48 of IPv6), whatever the names of its hosts: who holds one does not hold all.
+const OF_ONE_NETWORK: usize = CONNECTIONS / 4;
+/// How long work waits for which its line has no place: as long as the line takes to empty, between these two.
+const WAIT: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(600)];
+/// And before the pace of a line is known, which is measured over as long.
+const PACE: Duration = Duration::from_secs(10);
+const UNKNOWN: Duration = Duration::from_secs(30);
+
+/// Deliveries of one message to one hop: a transaction to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Work {
+    pub(crate) message: Arc<Message>,
+    pub(crate) deliveries: Vec<Delivery>,
+    /// A connection had it already, and turned out to be closed.
+    pub(crate) again: bool,
+}
+
+impl Work {
+    /// The domain of the sender; empty for `<>`.
+    pub(crate) fn sender(&self) -> &str {
+        self.message.from.as_ref().map_or("", Address::domain)
+    }
+}
+
+/// Work that is not to be begun before so long.
+pub(crate) type Later = (Work, Duration);
+
+/// The lines.
+pub(crate) struct Hops {
+    state: Mutex<State>,
+    policies: Policies,
+}
+
+#[derive(Default)]
+struct State {
+    lines: HashMap<Hop, Line>,
+    sites: Sites,
+    connections: usize,
+    networks: HashMap<IpAddr, usize>,
+    in_hand: usize,
+    /// Deliveries in lines.
+    in_line: usize,
+    /// Hops with work and no connection, as there were too many in all.
+    starved: VecDeque<Hop>,
+}
+
+struct Line {
+    ready: VecDeque<Work>,
+    /// Deliveries in `ready`.
+    deliveries: usize,
+    /// Workers, connected or about to be.
+    workers: usize,
+    /// Those that are connected.
+    connected: usize,
+    /// Those that wait for work.
+    idle: usize,
+    site: SiteName,
+    /// Deliveries that were taken from it, and what that was when its pace was measured last.
+    taken: usize,
+    measured: (Instant, usize),
+    /// So long waits what it has no place for.
+    wait: Duration,
+    /// It stands among the starved, of all or of its site.
+    starved: bool,
+    bell: Arc<Notify>,
+}
+
+impl Line {
+    fn new(site: SiteName) -> Self {
+        let bell = Arc::new(Notify::new());
+        Line {
+            ready: VecDeque::new(),
+            deliveries: 0,
+            workers: 0,
+            connected: 0,
+            idle: 0,
+            site,
+            taken: 0,
+            measured: (Instant::now(), 0),
+            wait: UNKNOWN,
+            starved: false,
+            bell,
+        }
+    }
+
+    /// Measures how long it will take to empty.
+    fn pace(&mut self) -> Duration {
+        let (since, before) = self.measured;
+        let (elapsed, taken) = (since.elapsed(), self.taken - before);
+        if elapsed >= PACE {
+            self.wait = match taken {
+                0 => self.wait * 2,
+                n => elapsed.mul_f64(self.deliveries as f64 / n as f64),
+            };
+            self.wait = self.wait.clamp(WAIT[0], WAIT[1]);
+            self.measured = (Instant::now(), self.taken);
+        }
+        self.wait
+    }
+
+    /// A worker more would find something to do.
+    fn wants_more(&self) -> bool {
+        self.ready.len() > self.idle
+    }
+
+    /// All work, which is no longer in it.
+    fn empty(&mut self) -> Vec<Work> {
+        self.deliveries = 0;
+        self.ready.drain(..).collect()
+    }
+}
+
+/// What became of work that was brought.
+#[derive(Debug)]
+pub(crate) enum Added {
+    /// It is in line.
+    InLine,
+    /// It is in line, and a worker for this hop is to be started.
+    Start,
+    /// The line is too long, or its site wants nothing now: not before this time has passed.
+    Later(Work, Duration),
+}
+
+/// What a worker is to do next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// This.
+    Send(Work),
+    /// To wait for the bell; it counts as idle from now on ([`Hops::wake`]).
+    Rest(Arc<Notify>),
+    /// To wait for so long: the site has had its share.
+    Wait(Duration),
+    /// To put this off: its sender has had his share.
+    Later(Work, Duration),
+    /// To end: the connection has carried what it may.
+    Leave,
+}
+
+impl Hops {
+    pub(crate) fn new(policies: Policies) -> Self {
+        Hops { state: Mutex::default(), policies }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The counters are whole at every point where a holder could panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How sites are treated.
+    pub(crate) fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// How many deliveries more may be claimed.
+    pub(crate) fn room(&self) -> usize {
+        IN_HAND.saturating_sub(self.in_hand())
+    }
+
+    /// How many deliveries are claimed.
+    pub(crate) fn in_hand(&self) -> usize {
+        self.lock().in_hand
+    }
+
+    /// So many deliveries were claimed.
+    pub(crate) fn claimed(&self, n: usize) {
+        self.lock().in_hand += n;
+    }
+
+    /// So many deliveries are settled.
+    pub(crate) fn settled(&self, n: usize) {
+        let mut state = self.lock();
+        state.in_hand = state.in_hand.saturating_sub(n);
+    }
+
+    /// Puts work in line.
+    pub(crate) fn add(&self, hop: &Hop, work: Work) -> Added {
+        let mut state = self.lock();
+        let share = if state.in_line >= IN_HAND / 2 { OF_ONE_HOP_OF_MANY } else { OF_ONE_HOP };
+        let line = state.line(hop, &self.policies);
+        if line.deliveries >= share {
+            let wait = line.pace();
+            return Added::Later(work, wait);
+        }
+        let site = line.site.clone();
+        if let Some(wait) = state.sites.of(&site, &self.policies).shape.pause(Instant::now()) {
+            return Added::Later(work, wait);
+        }
+        let (line, n) = (state.line(hop, &self.policies), work.deliveries.len());
+        line.deliveries += n;
+        line.ready.push_back(work);
+        if line.idle > 0 {
+            line.bell.notify_one();
+        }
+        state.in_line += n;
+        if state.start(hop) { Added::Start } else { Added::InLine }
+    }
+
+    /// What a worker does next whose connection has carried `sent` mails, and takes `recipients` of one.
+    pub(crate) fn next(&self, hop: &Hop, recipients: usize, sent: u32) -> Next {
+        let (mut guard, now) = (self.lock(), Instant::now());
+        let state = &mut *guard;
+        let line = state.line(hop, &self.policies);
+        let (name, bell) = (line.site.clone(), line.bell.clone());
+        let Some(sender) = line.ready.front().map(|work| work.sender().to_owned()) else {
+            line.idle += 1;
+            return Next::Rest(bell);
+        };
+        let site = &mut state.sites.of(&name, &self.policies).shape;
+        if sent >= site.messages() {
+            return Next::Leave;
+        }
+        let (held, recipients) = (site.send(&sender, now), recipients.min(site.recipients()));
+        match held {
+            Err(Hold::Site(wait)) => Next::Wait(wait),
+            Err(Hold::Sender(wait)) => state.take(hop, usize::MAX).map_or(Next::Rest(bell), |w| Next::Later(w, wait)),
+            Ok(()) => state.take(hop, recipients).map_or(Next::Rest(bell), Next::Send),
+        }
+    }
+
+    /// A worker that rested no longer does.
+    pub(crate) fn wake(&self, hop: &Hop) {
+        if let Some(line) = self.lock().lines.get_mut(hop) {
+            line.idle = line.idle.saturating_sub(1);
+        }
+    }
+
+    /// Work that was not begun.
+    pub(crate) fn give_back(&self, hop: &Hop, work: Work) {
+        let (mut state, n) = (self.lock(), work.deliveries.len());
+        state.in_line += n;
+        let line = state.line(hop, &self.policies);
+        line.deliveries += n;
+        line.ready.push_front(Work { again: true, ..work });
+    }
+
+    /// Takes the work of one message out of all lines.
+    pub(crate) fn take_out(&self, id: QueueId) -> Vec<Work> {
+        let (mut state, mut all) = (self.lock(), Vec::new());
+        for line in state.lines.values_mut() {
+            let (out, rest): (Vec<_>, Vec<_>) = line.ready.drain(..).partition(|w| w.message.id == id);
+            line.ready = rest.into();
+            line.deliveries -= out.iter().map(|w| w.deliveries.len()).sum::<usize>();
+            all.extend(out);
+        }
+        state.in_line -= all.iter().map(|w| w.deliveries.len()).sum::<usize>();
+        all
+    }
+
+    /// A connection to an address is about to be made; false when its network has its share.
+    pub(crate) fn enter(&self, ip: IpAddr) -> bool {
+        let mut state = self.lock();
+        let n = state.networks.entry(network(ip)).or_default();
+        let enters = *n < OF_ONE_NETWORK;
+        *n += usize::from(enters);
+        enters
+    }
+
+    /// It has ended.
+    pub(crate) fn exit(&self, ip: IpAddr) {
+        let mut state = self.lock();
+        if let Entry::Occupied(mut n) = state.networks.entry(network(ip)) {
+            *n.get_mut() -= 1;
+            if *n.get() == 0 {
+                n.remove();
+            }
+        }
+    }
+
+    /// Somebody waits for a connection who has none, in all or at the hop's site.
+    pub(crate) fn is_crowded(&self, hop: &Hop) -> bool {
+        let state = self.lock();
+        let site = state.lines.get(hop).and_then(|line| state.sites.get(&line.site));
+        !state.starved.is_empty() || site.is_some_and(|site| !site.starved.is_empty())
+    }
+
+    /// What the hop's site is known to have, and wants.
+    pub(crate) fn ways(&self, hop: &Hop) -> Ways {
+        let (mut guard, policies) = (self.lock(), &self.policies);
+        let state = &mut *guard;
+        let (name, scarce) = (state.line(hop, policies).site.clone(), state.connections > CONNECTIONS / 2);
+        let ways = state.sites.of(&name, policies).ways();
+        // Others may need the place.
+        Ways { idle: if scarce { ways.idle.min(IDLE) } else { ways.idle }, ..ways }
+    }
+
+    /// A worker connects now, or waits for so long first: connections may not follow each other faster.
+    pub(crate) fn connect(&self, hop: &Hop) -> Result<(), Duration> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let site = state.lines.get(hop).and_then(|line| state.sites.get_mut(&line.site));
+        site.map_or(Ok(()), |site| site.shape.connect(Instant::now()))
+    }
+
+    /// A worker is connected.
+    pub(crate) fn connected(&self, hop: &Hop) {
+        if let Some(line) = self.lock().lines.get_mut(hop) {
+            line.connected += 1;
+        }
+    }
+
+    /// A mail was delivered: the site may have a connection more. Gives the hops for which a worker is to be started.
+    pub(crate) fn succeeded(&self, hop: &Hop) -> Vec<Hop> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(name) = state.lines.get(hop).map(|line| line.site.clone()) else { return Vec::new() };
+        if !state.sites.get_mut(&name).is_some_and(|site| site.shape.accepted(Instant::now())) {
+            return Vec::new();
+        }
+        state.start_starved(&name).or_else(|| state.start(hop).then(|| hop.clone())).into_iter().collect()
+    }
+
+    /// A mail from `sender`, a domain, was refused after `attempts` others, or all mail was, before any was begun. Gives what
+    /// this means for it, and what is put off as the site wants nothing now.
+    pub(crate) fn heard(&self, hop: &Hop, reply: &Reply, sender: &str, attempts: u32) -> (Course, Vec<Later>) {
+        let (mut guard, now) = (self.lock(), Instant::now());
+        let state = &mut *guard;
+        let Some(name) = state.lines.get(hop).map(|line| line.site.clone()) else { return Default::default() };
+        let Some(site) = state.sites.get_mut(&name) else { return Default::default() };
+        let course = site.shape.heard(reply, sender, attempts, &self.policies.delays, now);
+        let Some(pause) = site.shape.pause(now) else { return (course, Vec::new()) };
+        let mut later = Vec::new();
+        for line in state.lines.values_mut().filter(|line| line.site == name) {
+            later.extend(line.empty().into_iter().map(|work| (work, pause)));
+        }
+        state.in_line -= later.iter().map(|(work, _)| work.deliveries.len()).sum::<usize>();
+        (course, later)
+    }
+
+    /// All that is in line is put off: the first for so long, the rest as fast as the site bears it.
+    pub(crate) fn put_off(&self, hop: &Hop, wait: Duration) -> Vec<Later> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(line) = state.lines.get_mut(hop) else { return Vec::new() };
+        let interval = state.sites.get(&line.site).map(|site| site.shape.interval()).unwrap_or_default();
+        let all = line.empty();
+        state.in_line -= all.iter().map(|work| work.deliveries.len()).sum::<usize>();
+        let turn = |(n, work)| (work, (wait + interval * n).min(WAIT[1].max(wait)));
+        (0u32..).zip(all).map(turn).collect()
+    }
+
+    /// A worker found no connection. While others have one, or still try, it was one too many for the site; else nobody is
+    /// to be had there, and all that is in line is given up for now.
+    pub(crate) fn unreachable(&self, hop: &Hop) -> Vec<Work> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(line) = state.lines.get_mut(hop) else { return Vec::new() };
+        let others = line.connected.max(line.workers - 1);
+        let site = state.sites.get_mut(&line.site);
+        if others > 0 {
+            site.into_iter().for_each(|site| site.shape.overrun());
+            return Vec::new();
+        }
+        site.into_iter().for_each(|site| site.shape.lost());
+        let all = line.empty();
+        state.in_line -= all.iter().map(|work| work.deliveries.len()).sum::<usize>();
+        all
+    }
+
+    /// A worker ends. Gives the hops for which one is to be started in its place: none when we are `stopping`, as each is
+    /// counted and waited for.
+    pub(crate) fn leave(&self, hop: &Hop, was_connected: bool, stopping: bool) -> Vec<Hop> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.connections -= 1;
+        let Some(line) = state.lines.get_mut(hop) else { return Vec::new() };
+        line.workers -= 1;
+        line.connected -= usize::from(was_connected);
+        let (name, goes_on) = (line.site.clone(), !line.ready.is_empty() || line.workers > 0);
+        if let Some(site) = state.sites.get_mut(&name) {
+            site.shape.exit();
+        }
+        if !goes_on {
+            state.lines.remove(hop);
+            state.sites.leave(&name);
+        }
+        if stopping {
+            return Vec::new();
+        }
+        // Who has none first.
+        let mut start: Vec<Hop> = state.start_starved(&name).into_iter().collect();
+        start.extend(state.start_starved_of_all());
+        if goes_on && state.start(hop) {
+            start.push(hop.clone());
+        }
+        start
+    }
+
+    /// Forgets sites that are as good as new.
+    pub(crate) fn forget(&self) {
+        self.lock().sites.forget(Instant::now());
+    }
+
+    /// Workers that have not ended.
+    pub(crate) fn workers(&self) -> usize {
+        self.lock().connections
+    }
+
+    /// Takes everything out of all lines.
+    pub(crate) fn drain(&self) -> Vec<Work> {
+        let mut state = self.lock();
+        state.starved.clear();
+        state.sites.feed();
+        state.in_line = 0;
+        let mut all = Vec::new();
+        for line in state.lines.values_mut() {
+            line.starved = false;
+            all.extend(line.empty());
+        }
+        all
+    }
+}
+
+impl State {
+    /// The line of a hop.
+    fn line(&mut self, hop: &Hop, policies: &Policies) -> &mut Line {
+        let State { lines, sites, .. } = self;
+        lines.entry(hop.clone()).or_insert_with(|| Line::new(sites.enter(hop, policies)))
+    }
+
+    /// The first of a line, with at most `recipients`; the rest remains.
+    fn take(&mut self, hop: &Hop, recipients: usize) -> Option<Work> {
+        let line = self.lines.get_mut(hop)?;
+        let mut work = line.ready.pop_front()?;
+        if work.deliveries.len() > recipients {
+            let rest = work.deliveries.split_off(recipients);
+            line.ready.push_front(Work { deliveries: rest, ..work.clone() });
+        }
+        let n = work.deliveries.len();
+        line.deliveries -= n;
+        line.taken += n;
+        self.in_line -= n;
+        Some(work)
+    }
+
+    /// Counts a worker more for this hop, if it needs and may have one.
+    fn start(&mut self, hop: &Hop) -> bool {
+        let Some(line) = self.lines.get_mut(hop).filter(|line| line.wants_more()) else { return false };
+        let Some(site) = self.sites.get_mut(&line.site) else { return false };
+        let waits_at = match site.shape.may_connect(Instant::now()) {
+            MayConnect::Yes if self.connections < CONNECTIONS => {
+                site.shape.enter();
+                line.workers += 1;
+                self.connections += 1;
+                return true;
+            }
+            MayConnect::Yes => &mut self.starved,
+            MayConnect::Full => &mut site.starved,
+        };
+        if line.workers == 0 && !std::mem::replace(&mut line.starved, true) {
+            waits_at.push_back(hop.clone());
+        }
+        false
+    }
+
+    /// One of those that wait at a site, if the site may have a connection more.
+    fn start_starved(&mut self, name: &SiteName) -> Option<Hop> {
+        for _ in 0..self.sites.get(name)?.starved.len() {
+            let hop = self.sites.get_mut(name)?.starved.pop_front()?;
+            if self.start_fed(&hop) {
+                return Some(hop);
+            }
+            if self.lines.get(&hop).is_some_and(|line| line.starved) {
+                // It waits again, and so do all behind it.
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Those that wait because there were too many in all.
+    fn start_starved_of_all(&mut self) -> Vec<Hop> {
+        let mut start = Vec::new();
+        for _ in 0..self.starved.len() {
+            if self.connections >= CONNECTIONS {
+                break;
+            }
+            let Some(hop) = self.starved.pop_front() else { break };
+            if self.start_fed(&hop) {
+                start.push(hop);
+            }
+        }
+        start
+    }
+
+    fn start_fed(&mut self, hop: &Hop) -> bool {
+        if let Some(line) = self.lines.get_mut(hop) {
+            line.starved = false;
+        }
+        self.start(hop)
+    }
+}
+
+/// RFC 6177 §2: a site has a /48 at most.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & !0xff).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !(u128::MAX >> 48)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! The sites that lines belong to.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::route::{Hop, To};
+use crate::shape::{Family, Policies, Policy, Site, TlsLevel};
+
+/// Sites that are remembered without a line: beyond, all of those are forgotten.
+const REMEMBERED: usize = 10_000;
+
+/// What tells sites apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum SiteName {
+    /// One that the data names: all hosts of one provider.
+    Known(Arc<str>),
+    /// One set of mail hosts, or a host that the administrator names.
+    Hosts(To),
+}
+
+/// A site and who waits for it.
+pub(super) struct Place {
+    pub(super) shape: Site,
+    /// Hops with work and no connection, as the site has as many as it bears.
+    pub(super) starved: VecDeque<Hop>,
+    lines: usize,
+}
+
+/// What a site is known to have, and wants, of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ways {
+    pub(crate) tls: TlsLevel,
+    pub(crate) family: Family,
+    /// How long a connection waits for more.
+    pub(crate) idle: Duration,
+}
+
+impl Place {
+    fn new(policy: Arc<Policy>) -> Self {
+        Place { shape: Site::new(policy), starved: VecDeque::new(), lines: 0 }
+    }
+
+    pub(super) fn ways(&self) -> Ways {
+        Ways { tls: self.shape.tls(), family: self.shape.family(), idle: self.shape.idle() }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Sites(HashMap<SiteName, Place>);
+
+impl Sites {
+    /// The site of a hop that gets a line.
+    pub(super) fn enter(&mut self, hop: &Hop, policies: &Policies) -> SiteName {
+        let name = name(hop, policies);
+        self.of(&name, policies).lines += 1;
+        name
+    }
+
+    /// A line ends.
+    pub(super) fn leave(&mut self, name: &SiteName) {
+        if let Some(place) = self.0.get_mut(name) {
+            place.lines -= 1;
+            if place.lines == 0 && place.shape.is_at_rest(Instant::now()) {
+                self.0.remove(name);
+            }
+        }
+    }
+
+    pub(super) fn of(&mut self, name: &SiteName, policies: &Policies) -> &mut Place {
+        if self.0.len() >= REMEMBERED && !self.0.contains_key(name) {
+            self.0.retain(|_, place| place.lines > 0);
+        }
+        self.0.entry(name.clone()).or_insert_with(|| Place::new(policy(name, policies)))
+    }
+
+    pub(super) fn get(&self, name: &SiteName) -> Option<&Place> {
+        self.0.get(name)
+    }
+
+    pub(super) fn get_mut(&mut self, name: &SiteName) -> Option<&mut Place> {
+        self.0.get_mut(name)
+    }
+
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.0.retain(|_, place| place.lines > 0 || !place.shape.is_at_rest(now));
+    }
+
+    /// Nobody waits any more.
+    pub(super) fn feed(&mut self) {
+        self.0.values_mut().for_each(|place| place.starved.clear());
+    }
+}
+
+fn name(hop: &Hop, policies: &Policies) -> SiteName {
+    if let To::Hosts(hosts) = &hop.to {
+        let policy = policies.of_host(hosts.first());
+        if let Some(id) = policy.id.as_ref().filter(|_| !policy.by_mx_set) {
+            return SiteName::Known(id.clone());
+        }
+    }
+    SiteName::Hosts(hop.to.clone())
+}
+
+fn policy(name: &SiteName, policies: &Policies) -> Arc<Policy> {
+    match name {
+        SiteName::Known(id) => policies.by_id(id),
+        SiteName::Hosts(To::Hosts(hosts)) => policies.of_host(hosts.first()),
+        SiteName::Hosts(To::Fixed(_) | To::Smarthost) => policies.own(),
+    }
+    .clone()
+}

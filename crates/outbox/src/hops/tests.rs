@@ -1,0 +1,305 @@
+use base::{Address, BlobId, Timestamp};
+use smtp::BodyType;
+
+use super::*;
+use crate::route::{HostPort, Hosts, To};
+
+fn hops() -> Hops {
+    Hops::new(Policies::shipped().unwrap())
+}
+
+/// One that the administrator names: up to twenty connections, as fast as it goes.
+fn hop(name: &str) -> Hop {
+    Hop { to: To::Fixed(Arc::new(HostPort { host: name.into(), port: 25 })), require_tls: false }
+}
+
+/// One that the DNS names.
+fn mail_hosts(first: &str) -> Hop {
+    Hop { to: To::Hosts(Arc::new(Hosts::of(&[first]))), require_tls: false }
+}
+
+fn next(hops: &Hops, hop: &Hop) -> Option<Work> {
+    match hops.next(hop, 9, 0) {
+        Next::Send(work) => Some(work),
+        _ => None,
+    }
+}
+
+fn work(n: u32) -> Work {
+    let message = Message {
+        id: "1-1".parse().unwrap(),
+        from: None,
+        prefix: Arc::from(&b""[..]),
+        blob: BlobId(1),
+        octets: 0,
+        envelope_id: None,
+        ret: None,
+        body: BodyType::SevenBit,
+        smtputf8: false,
+        require_tls: false,
+        account: None,
+        created: Timestamp(0),
+        total: n,
+    };
+    let delivery = |number| Delivery {
+        number,
+        to: Address::parse("x@y.test").unwrap(),
+        notify: None,
+        original: None,
+        expires: Timestamp(0),
+        attempts: 0,
+        warned: false,
+    };
+    Work { message: Arc::new(message), deliveries: (0..n).map(delivery).collect(), again: false }
+}
+
+fn starts(hops: &Hops, hop: &Hop, n: usize) -> usize {
+    (0..n).filter(|_| matches!(hops.add(hop, work(1)), Added::Start)).count()
+}
+
+#[test]
+fn a_hop_gets_two_connections_and_one_more_with_each_full_round() {
+    let (hops, a) = (hops(), hop("a"));
+    assert_eq!(starts(&hops, &a, 100), 2);
+    let (mut started, mut mails) = (2, 0);
+    while started < 20 {
+        mails += 1;
+        started += hops.succeeded(&a).len();
+    }
+    assert_eq!(mails, (2..20).sum::<usize>());
+    assert!((0..100).all(|_| hops.succeeded(&a).is_empty()), "twenty are enough");
+    // One ends: another takes its place, as long as there is work.
+    assert_eq!(hops.leave(&a, false, false), [a]);
+}
+
+#[test]
+fn who_rests_is_woken_before_another_is_started() {
+    let (hops, a) = (hops(), hop("a"));
+    assert_eq!(starts(&hops, &a, 1), 1);
+    assert!(next(&hops, &a).is_some());
+    assert!(next(&hops, &a).is_none());
+    assert_eq!(starts(&hops, &a, 1), 0);
+    assert_eq!(starts(&hops, &a, 1), 1, "one rests, two have work");
+}
+
+#[test]
+fn too_many_recipients_are_two_transactions() {
+    let (hops, a) = (hops(), hop("a"));
+    hops.add(&a, work(25));
+    let numbers = |w: Work| w.deliveries.iter().map(|d| d.number).collect::<Vec<_>>();
+    let of = |most| match hops.next(&a, most, 0) {
+        Next::Send(work) => numbers(work),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(of(20), (0..20).collect::<Vec<_>>());
+    assert_eq!(of(20), (20..25).collect::<Vec<_>>());
+}
+
+#[test]
+fn one_hop_does_not_keep_back_all_others() {
+    let (hops, a, b) = (hops(), hop("a"), hop("b"));
+    (0..OF_ONE_HOP).for_each(|_| drop(hops.add(&a, work(1))));
+    assert!(matches!(hops.add(&a, work(1)), Added::Later(_, UNKNOWN)));
+    assert!(matches!(hops.add(&b, work(1)), Added::Start));
+}
+
+#[test]
+fn a_host_that_is_away_gives_all_back_unless_it_is_only_full() {
+    let (hops, a) = (hops(), hop("a"));
+    assert_eq!(starts(&hops, &a, 5), 2);
+    hops.connected(&a);
+    assert!(hops.unreachable(&a).is_empty());
+    assert!(hops.leave(&a, false, false).is_empty(), "no more connections than the host takes");
+    assert_eq!(hops.leave(&a, true, false), std::slice::from_ref(&a));
+    assert_eq!(hops.unreachable(&a).len(), 5);
+    assert!(hops.leave(&a, false, false).is_empty());
+    assert_eq!((hops.workers(), hops.lock().lines.len()), (0, 0));
+}
+
+#[test]
+fn connections_have_a_limit_in_all_and_nobody_is_forgotten() {
+    let hops = hops();
+    let all: Vec<Hop> = (0..150).map(|n| hop(&n.to_string())).collect();
+    let started: usize = all.iter().map(|h| starts(&hops, h, 2)).sum();
+    assert_eq!(started, CONNECTIONS);
+    // Fifty have none. As others end, each gets its own.
+    let mut got = Vec::new();
+    for h in &all[..100] {
+        while next(&hops, h).is_some() {}
+        hops.wake(h);
+        got.extend(hops.leave(h, false, false));
+    }
+    assert_eq!(got.len(), 50);
+    assert!(all[100..].iter().all(|h| got.contains(h)));
+}
+
+#[test]
+fn who_is_turned_away_while_another_still_tries_gives_nothing_up() {
+    let (hops, a) = (hops(), hop("a"));
+    assert_eq!(starts(&hops, &a, 5), 2);
+    // The host takes one at a time, and the one has not said EHLO yet.
+    assert!(hops.unreachable(&a).is_empty());
+    assert!(hops.leave(&a, false, false).is_empty(), "one is enough");
+    assert_eq!(hops.unreachable(&a).len(), 5);
+}
+
+#[test]
+fn two_slow_hops_do_not_keep_back_all_others() {
+    let hops = hops();
+    for name in ["a", "b"] {
+        for _ in 0..IN_HAND {
+            if matches!(hops.add(&hop(name), work(1)), Added::Later(..)) {
+                break;
+            }
+        }
+    }
+    let in_line = hops.lock().in_line;
+    assert_eq!(in_line, OF_ONE_HOP + OF_ONE_HOP_OF_MANY);
+    assert!(in_line < IN_HAND * 2 / 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_no_place_waits_as_long_as_the_line_takes() {
+    let (hops, a) = (hops(), hop("a"));
+    let wait = || match hops.add(&a, work(1)) {
+        Added::Later(_, wait) => wait.as_secs(),
+        _ => 0,
+    };
+    (0..OF_ONE_HOP).for_each(|_| drop(hops.add(&a, work(1))));
+    assert_eq!(wait(), 30);
+    // Nothing moves: longer and longer, to ten minutes.
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        tokio::time::advance(PACE).await;
+        waits.push(wait());
+    }
+    assert_eq!(waits, [60, 120, 240, 480, 600, 600]);
+    // Ten in ten seconds, of two thousand; then a thousand.
+    for (taken, expected) in [(10, 600), (1000, 10)] {
+        for _ in 0..taken {
+            let work = next(&hops, &a).unwrap();
+            hops.give_back(&a, work);
+        }
+        tokio::time::advance(PACE).await;
+        assert_eq!(wait() / 10 * 10, expected / 10 * 10 * if taken == 10 { 1 } else { 2 });
+    }
+}
+
+#[test]
+fn one_network_does_not_get_all_connections() {
+    let hops = hops();
+    let ip = |s: &str| s.parse::<IpAddr>().unwrap();
+    for n in 0..OF_ONE_NETWORK {
+        assert!(hops.enter(ip(&format!("192.0.2.{n}"))) && hops.enter(ip(&format!("2001:db8:0:{n}::1"))));
+    }
+    assert!(!hops.enter(ip("192.0.2.250")) && !hops.enter(ip("2001:db8:0:ffff::1")));
+    assert!(!hops.enter(ip("::ffff:192.0.2.250")));
+    assert!(hops.enter(ip("192.0.3.1")) && hops.enter(ip("2001:db8:1::1")));
+    hops.exit(ip("192.0.2.3"));
+    assert!(hops.enter(ip("192.0.2.250")));
+}
+
+#[test]
+fn who_has_no_connection_comes_before_who_had_one() {
+    let hops = hops();
+    let all: Vec<Hop> = (0..=CONNECTIONS).map(|n| hop(&n.to_string())).collect();
+    all.iter().for_each(|h| drop(hops.add(h, work(1))));
+    assert!(hops.is_crowded(&all[0]));
+    assert_eq!(hops.leave(&all[0], false, false), [all[CONNECTIONS].clone()]);
+    // Now that one waits.
+    assert_eq!(hops.leave(&all[1], false, false), [all[0].clone()]);
+}
+
+#[test]
+fn a_message_is_taken_out_of_all_lines() {
+    let (hops, a, b) = (hops(), hop("a"), hop("b"));
+    let other = Message { id: "1-2".parse().unwrap(), ..(*work(1).message).clone() };
+    hops.add(&a, work(2));
+    hops.add(&a, Work { message: Arc::new(other), ..work(1) });
+    hops.add(&b, work(1));
+    assert_eq!(hops.take_out("1-1".parse().unwrap()).len(), 2);
+    let in_line = hops.lock().in_line;
+    assert_eq!((in_line, next(&hops, &a).unwrap().message.id.to_string()), (1, "1-2".into()));
+}
+
+#[test]
+fn at_a_stop_nobody_is_counted_who_is_not_started() {
+    let (hops, a) = (hops(), hop("a"));
+    assert_eq!(starts(&hops, &a, 5), 2);
+    for left in [1, 0] {
+        assert!(hops.leave(&a, false, true).is_empty());
+        assert_eq!(hops.workers(), left);
+    }
+    assert_eq!(hops.drain().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn domains_of_one_provider_share_what_it_bears() {
+    let hops = hops();
+    let all: Vec<Hop> = ["a", "b", "c"].iter().map(|n| mail_hosts(&format!("{n}.l.google.com"))).collect();
+    let other = mail_hosts("mx.example.org");
+    // Two connections to begin with, whichever of its hosts they lead to.
+    assert_eq!(all.iter().map(|h| starts(&hops, h, 3)).sum::<usize>(), 2);
+    assert_eq!(starts(&hops, &other, 3), 2);
+    assert!(hops.is_crowded(&all[0]) && !hops.is_crowded(&other));
+    // Who has none comes first, also when the site grows.
+    let mut started = Vec::new();
+    while started.is_empty() {
+        started = hops.succeeded(&all[0]);
+    }
+    assert_eq!(started, [all[1].clone()]);
+    assert_eq!(hops.leave(&all[0], false, false), [all[2].clone()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_site_does_not_want_now_goes_back_from_all_its_lines() {
+    let (hops, pause) = (hops(), Duration::from_secs(300));
+    let (a, b, other) = (mail_hosts("a.l.google.com"), mail_hosts("b.l.google.com"), mail_hosts("mx.example.org"));
+    for hop in [&a, &b, &other] {
+        hops.add(hop, work(2));
+    }
+    let reply = Reply::new(450, 7, 25, "The IP address has no PTR record, try again in 5 minutes");
+    let (course, later) = hops.heard(&a, &reply, "example.test", 0);
+    assert_eq!((course.wait, course.close), (Some(pause), true));
+    assert_eq!(later.iter().map(|(_, wait)| *wait).collect::<Vec<_>>(), [pause, pause]);
+    assert_eq!(hops.lock().in_line, 2);
+    assert!(matches!(hops.add(&b, work(1)), Added::Later(_, wait) if wait == pause));
+    assert!(!matches!(hops.add(&other, work(1)), Added::Later(..)));
+    assert_eq!(hops.connect(&b), Err(pause));
+    tokio::time::advance(pause).await;
+    assert!(matches!(hops.add(&b, work(1)), Added::InLine | Added::Start));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_fast_is_put_off_to_its_turn() {
+    let (hops, a) = (hops(), mail_hosts("mx.example.org"));
+    (0..100).for_each(|_| drop(hops.add(&a, work(1))));
+    // Twenty a second, of which two may come at once.
+    assert!(next(&hops, &a).is_some() && next(&hops, &a).is_some());
+    let Next::Wait(wait) = hops.next(&a, 9, 0) else { panic!("no pause") };
+    let later = hops.put_off(&a, wait);
+    assert_eq!(later.len(), 98);
+    let last = later.last().unwrap().1;
+    assert!((Duration::from_secs(5)..Duration::from_secs(6)).contains(&last), "{last:?}");
+    assert_eq!(hops.lock().in_line, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_carries_no_more_than_its_site_wants() {
+    let (hops, a) = (hops(), mail_hosts("mx.mail.icloud.com"));
+    (0..2).for_each(|_| drop(hops.add(&a, work(1))));
+    assert!(matches!(hops.next(&a, 9, 4), Next::Send(_)));
+    assert!(matches!(hops.next(&a, 9, 5), Next::Leave));
+}
+
+#[tokio::test(start_paused = true)]
+async fn sites_that_are_as_new_are_forgotten() {
+    let (hops, a) = (hops(), mail_hosts("mx.example.org"));
+    assert_eq!(starts(&hops, &a, 1), 1);
+    assert!(next(&hops, &a).is_some());
+    assert!(hops.leave(&a, false, false).is_empty());
+    assert!(hops.lock().sites.get(&sites::SiteName::Hosts(a.to.clone())).is_some(), "its pace is remembered");
+    tokio::time::advance(Duration::from_secs(60)).await;
+    hops.forget();
+    assert!(hops.lock().sites.get(&sites::SiteName::Hosts(a.to)).is_none());
+}

@@ -1,0 +1,14 @@
+//! How mail to a site is shaped: how many connections, how fast, and what the site's own words change about it.
+//!
+//! - `policy`: what a site is known to bear, as data (`data/site-policies.toml`);
+//! - `hint`: what a reply says about the traffic, and not about the mail;
+//! - `rate`: so many in a time, never more;
+//! - `site`: the state of one site: a machine without clock or I/O.
+
+mod hint;
+mod policy;
+mod rate;
+mod site;
+
+pub(crate) use policy::{Family, Policies, Policy, TlsLevel};
+pub(crate) use site::{Course, Hold, MayConnect, Site};

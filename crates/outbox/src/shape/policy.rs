@@ -1,0 +1,310 @@
+//! What a site bears. The defaults are data with the source of every figure; what is unknown of a site falls through to
+//! the entry for all.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::hint::{Delays, Hint};
+use super::rate::Rate;
+
+/// The file in the repository; its head says what every key means.
+const DATA: &str = include_str!("../../data/site-policies.toml");
+
+/// All that is known of sites.
+#[derive(Debug)]
+pub(crate) struct Policies {
+    /// By a suffix of the mail host's name, that begins with a dot, or by the whole name.
+    by_host: HashMap<String, Arc<Policy>>,
+    by_id: HashMap<Arc<str>, Arc<Policy>>,
+    default: Arc<Policy>,
+    own: Arc<Policy>,
+    /// Waits that a reply's text names.
+    pub(crate) delays: Delays,
+    /// Minutes to the second attempt, the third, and so on; the last for all that follow.
+    pub(crate) retry: Vec<u32>,
+}
+
+/// How one site is treated.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    /// Its name in the data; none for a site of which nothing is known.
+    pub(crate) id: Option<Arc<str>>,
+    pub(crate) limits: Limits,
+    /// The limits are of each set of mail hosts, not of all that bear the name together.
+    pub(crate) by_mx_set: bool,
+    /// The first that matches a reply is acted upon.
+    pub(crate) hints: Vec<Hint>,
+}
+
+/// The figures.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Limits {
+    /// Connections at once: at first, and at most.
+    pub(crate) start_connections: usize,
+    pub(crate) connections: usize,
+    /// New connections.
+    pub(crate) connection_rate: Vec<Rate>,
+    /// Messages on one connection.
+    pub(crate) messages: u32,
+    /// Recipients of one transaction.
+    pub(crate) recipients: usize,
+    /// Messages.
+    pub(crate) rate: Vec<Rate>,
+    /// How long a connection waits for more.
+    pub(crate) idle: Duration,
+    pub(crate) tls: TlsLevel,
+    pub(crate) family: Family,
+}
+
+/// What TLS a site is known to have, so that its absence is an attack or a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TlsLevel {
+    /// If offered (RFC 7435).
+    Opportunistic,
+    /// Never in the clear; the certificate is not judged.
+    Encrypt,
+    /// Never in the clear, and the certificate must be the host's.
+    Verify,
+}
+
+/// Which addresses of a host are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Family {
+    Any,
+    V4First,
+    V4Only,
+}
+
+/// Figures as they stand in the file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Figures {
+    pub(crate) connections: Option<usize>,
+    start_connections: Option<usize>,
+    pub(crate) connection_rate: Option<Vec<Text<Rate>>>,
+    pub(crate) messages: Option<u32>,
+    recipients: Option<usize>,
+    /// Every transaction of ours has one domain.
+    #[serde(rename = "one_domain")]
+    _one_domain: Option<IgnoredAny>,
+    pub(crate) rate: Option<Vec<Text<Rate>>>,
+    #[serde(rename = "mailbox_rate")]
+    _mailbox_rate: Option<IgnoredAny>,
+    idle: Option<u64>,
+    tls: Option<TlsLevel>,
+    family: Option<Family>,
+}
+
+/// A value that is written as text.
+#[derive(Clone, Debug)]
+pub(crate) struct Text<T>(pub(crate) T);
+
+impl<'de, T: std::str::FromStr<Err = String>> Deserialize<'de> for Text<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map(Text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    schema: u32,
+    #[serde(rename = "compiled")]
+    _compiled: IgnoredAny,
+    #[serde(rename = "source")]
+    _source: IgnoredAny,
+    default: Defaults,
+    site: Vec<Entry>,
+    #[serde(rename = "bulk")]
+    _bulk: IgnoredAny,
+    #[serde(rename = "warmup")]
+    _warmup: IgnoredAny,
+}
+
+#[derive(Deserialize)]
+struct Defaults {
+    limits: Figures,
+    retry: Retry,
+    delay_patterns: Vec<String>,
+    hint: Vec<Hint>,
+}
+
+#[derive(Deserialize)]
+struct Retry {
+    minutes: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    id: String,
+    mx: Vec<String>,
+    limits: Figures,
+    #[serde(default)]
+    by_mx_set: bool,
+    #[serde(default)]
+    hint: Vec<Hint>,
+}
+
+impl Limits {
+    /// For hosts that the administrator names: they are asked for what they say themselves.
+    const OWN: Limits = Limits {
+        start_connections: 2,
+        connections: 20,
+        connection_rate: Vec::new(),
+        messages: u32::MAX,
+        recipients: 100,
+        rate: Vec::new(),
+        idle: Duration::from_secs(5),
+        tls: TlsLevel::Opportunistic,
+        family: Family::Any,
+    };
+
+    /// `figures`, and where they are silent, these.
+    fn with(&self, figures: &Figures) -> Limits {
+        let rates = |given: &Option<Vec<Text<Rate>>>, or: &[Rate]| {
+            given.as_ref().map_or(or.to_vec(), |r| r.iter().map(|r| r.0).collect())
+        };
+        let connections = figures.connections.unwrap_or(self.connections).max(1);
+        Limits {
+            start_connections: figures.start_connections.unwrap_or(self.start_connections).clamp(1, connections),
+            connections,
+            connection_rate: rates(&figures.connection_rate, &self.connection_rate),
+            messages: figures.messages.unwrap_or(self.messages).max(1),
+            recipients: figures.recipients.unwrap_or(self.recipients).max(1),
+            rate: rates(&figures.rate, &self.rate),
+            idle: figures.idle.map_or(self.idle, Duration::from_secs),
+            tls: figures.tls.unwrap_or(self.tls),
+            family: figures.family.unwrap_or(self.family),
+        }
+    }
+}
+
+impl Policies {
+    /// Those we come with.
+    ///
+    /// # Errors
+    /// What is wrong with a file, in words.
+    pub(crate) fn shipped() -> Result<Self, String> {
+        Self::read(DATA)
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
+        if file.schema != 1 {
+            return Err(format!("schema {} is not known", file.schema));
+        }
+        let limits = Limits::OWN.with(&file.default.limits);
+        let policy = |id, limits, by_mx_set, hints| Arc::new(Policy { id, limits, by_mx_set, hints });
+        let (mut by_host, mut by_id) = (HashMap::new(), HashMap::new());
+        for entry in file.site {
+            let hints = entry.hint.into_iter().chain(file.default.hint.clone()).collect();
+            let id: Arc<str> = entry.id.into();
+            let site = policy(Some(id.clone()), limits.with(&entry.limits), entry.by_mx_set, hints);
+            if by_id.insert(id.clone(), site.clone()).is_some() {
+                return Err(format!("{id} stands there twice"));
+            }
+            for host in entry.mx {
+                if let Some(other) = by_host.insert(host.clone(), site.clone()) {
+                    return Err(format!("{host} is of two sites: {:?} and {:?}", other.id, site.id));
+                }
+            }
+        }
+        let retry = file.default.retry.minutes;
+        if retry.is_empty() {
+            return Err("there are no intervals to retry at".into());
+        }
+        Ok(Policies {
+            by_host,
+            by_id,
+            default: policy(None, limits, true, file.default.hint),
+            own: policy(None, Limits::OWN, true, Vec::new()),
+            delays: Delays::new(&file.default.delay_patterns)?,
+            retry,
+        })
+    }
+
+    /// The policy for the most preferred mail host of a domain, in lower case: of several that fit, the longest.
+    pub(crate) fn of_host(&self, host: &str) -> &Arc<Policy> {
+        let below = host.match_indices('.').map(|(at, _)| &host[at..]);
+        std::iter::once(host).chain(below).find_map(|name| self.by_host.get(name)).unwrap_or(&self.default)
+    }
+
+    /// The policy of that name.
+    pub(crate) fn by_id(&self, id: &str) -> &Arc<Policy> {
+        self.by_id.get(id).unwrap_or(&self.default)
+    }
+
+    /// For a host that the administrator names.
+    pub(crate) fn own(&self) -> &Arc<Policy> {
+        &self.own
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_is_whole_and_every_figure_has_its_source() {
+        let policies = Policies::shipped().unwrap();
+        for policy in policies.by_host.values().chain([&policies.default]) {
+            for hint in &policy.hints {
+                hint.check().unwrap_or_else(|e| panic!("{:?}: {e}", policy.id));
+            }
+        }
+        let table: toml::Table = DATA.parse().unwrap();
+        let sources = table["source"].as_table().unwrap();
+        let sites = table["site"].as_array().unwrap();
+        for entry in sites.iter().map(|s| s.as_table().unwrap()).chain([table["default"].as_table().unwrap()]) {
+            let from = entry.get("from").and_then(toml::Value::as_table);
+            for source in from.into_iter().flat_map(|t| t.values()) {
+                assert!(sources.contains_key(source.as_str().unwrap()), "{source}");
+            }
+            assert!(entry["source"].as_str().is_some_and(|s| !s.is_empty()));
+        }
+    }
+
+    #[test]
+    fn a_site_is_found_by_its_mail_hosts_the_longest_name_first() {
+        let policies = Policies::shipped().unwrap();
+        let id = |host| policies.of_host(host).id.as_deref();
+        // The names are those of the providers' own published MX records.
+        assert_eq!(id("gmail-smtp-in.l.google.com"), Some("google"));
+        assert_eq!(id("aspmx.l.google.com"), Some("google"));
+        assert_eq!(id("outlook-com.olc.protection.outlook.com"), Some("outlook"));
+        assert_eq!(id("contoso-com.mail.protection.outlook.com"), Some("microsoft365"));
+        assert_eq!(id("mta5.am0.yahoodns.net"), Some("yahoo"));
+        // Below the name, and not beside it.
+        assert_eq!((id("google.com"), id("evilgoogle.com"), id("mx.example.org")), (None, None, None));
+    }
+
+    #[test]
+    fn what_is_not_said_of_a_site_falls_through() {
+        let policies = Policies::shipped().unwrap();
+        let (default, google) = (&policies.default.limits, &policies.of_host("aspmx.l.google.com").limits);
+        assert_eq!((google.connections, google.tls), (5, TlsLevel::Verify));
+        assert_eq!((default.connections, default.tls), (10, TlsLevel::Opportunistic));
+        assert_eq!(google.rate, default.rate);
+    }
+
+    #[test]
+    fn a_broken_file_is_refused_with_the_reason() {
+        let twice = DATA.replacen("\".googlemail.com\"", "\".google.com\"", 1);
+        assert!(Policies::read(&twice).unwrap_err().contains("two sites"));
+        for (from, to) in [
+            ("schema = 1", "schema = 9"),
+            ("connections = 10,", "conections = 10,"),
+            ("\"20/s\"", "\"20/x\""),
+            ("do = \"slow\"", "do = \"fly\""),
+        ] {
+            assert!(DATA.contains(from), "{from}");
+            assert!(Policies::read(&DATA.replacen(from, to, 1)).is_err(), "{to}");
+        }
+    }
+}
