@@ -363,7 +363,7 @@ impl<'a> Case<'a> {
     fn fits(&self, condition: &Condition) -> bool {
         let code = match (self.said.code, condition.code.as_bytes()) {
             (_, []) => true,
-            (_, [digit]) => *digit == self.digit,
+            (None, [digit]) => self.said.enhanced.is_some() && *digit == self.digit,
             (Some(code), _) => code.to_string().starts_with(&*condition.code),
             (None, _) => false,
         };

@@ -281,6 +281,16 @@ fn what_we_know_ourselves_and_what_a_report_says() {
     assert!(classifier().classify(&input).is_hard());
 }
 
+/// Every report is titled so; of a recipient only a reply says it.
+#[test]
+fn words_that_need_a_code() {
+    let report = |text| classifier().classify(&Input { text, ..Input::at(Stage::Dsn(Action::Failed)) });
+    assert_eq!(report("undeliverable to jo@x.test").rule, Rule::Nothing);
+    assert_eq!(&*report("550 undeliverable to jo@x.test").class.name, "no-such-user");
+    assert_eq!(report("failed: an undisclosed address").rule, Rule::Nothing);
+    assert_eq!(&*report("this is a closed address").class.name, "user-disabled");
+}
+
 #[test]
 fn subjects_of_other_mail() {
     for (subject, class) in [
