@@ -12,6 +12,8 @@
 //! A delivery that failed, takes long or was asked to be confirmed owes its sender a report (RFC 3461); the debt stands in
 //! its row until [`reported`], in the commit that sends the report. With its last debt and its last open delivery a
 //! message's rows go, and the pack with its bytes once nothing else refers to it ([`refers_between`]).
+//!
+//! What comes back about a mail from elsewhere is read by [`returned`].
 
 mod admin;
 mod blobs;
@@ -20,6 +22,7 @@ mod enqueue;
 mod entry;
 mod id;
 mod open;
+pub mod returned;
 mod schema;
 mod verify;
 
