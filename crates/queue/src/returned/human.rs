@@ -107,7 +107,8 @@ fn begins_original(line: &str) -> bool {
         "old message",
     ];
     let line = line.trim().trim_start_matches('>').to_lowercase();
-    if line.starts_with("received:") || line.starts_with("return-path:") {
+    // The last is the header of a part, in a mail whose own header lost its MIME fields.
+    if ["received:", "return-path:", "content-type: message/"].iter().any(|field| line.starts_with(field)) {
         return true;
     }
     let marked = line.starts_with(['-', '|', '=', '_', '*']);
