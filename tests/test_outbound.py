@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import smtplib
 import subprocess
 import threading
 import urllib.request
@@ -290,9 +291,43 @@ def test_an_alias_may_lead_elsewhere(make_server):
         sent = message("to both")
         server.deliver("both@example.test", sent)
         ((sender, recipients, got),) = host.has()
-        assert (sender, recipients) == ("stranger@elsewhere.test", ["ann@out.test"])
+        assert recipients == ["ann@out.test"] and sender.endswith("=elsewhere.test=stranger@example.test")
         assert got.endswith(sent) and b"DKIM-Signature" not in got
         assert mailbox(server, user)[0].endswith(sent)
+
+
+class Knows(Host):
+    """A host that takes mail for all but those who are gone."""
+
+    gone: tuple[str, ...] = ()
+
+    def answer(self, verb, line):
+        return "550 5.1.1 No such user" if verb == "RCPT" and any(f"<{each}>" in line for each in self.gone) else None
+
+
+def test_reports_about_a_forwarded_mail_find_its_sender(make_server):
+    with Knows() as host:
+        server = start(make_server, host, "out.test", "elsewhere.test")
+        server.cli("alias", "add", "--forward", "away@example.test", "ann@out.test")
+        server.deliver("away@example.test", message("first"))
+        ((sender, _, _),) = host.has()
+        assert sender.startswith("SRS0=")
+        # The next host finds out later, and says so to the return address.
+        with server.smtp("smtp") as client:
+            client.sendmail("", sender, message("sorry"))
+            with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
+                client.sendmail("ann@out.test", sender, message("a word with you"))
+            ((code, words),) = refused.value.recipients.values()
+            assert code == 550 and words.startswith(b"5.7.1 ")
+        _, recipients, got = host.has(2)[1]
+        assert recipients == ["stranger@elsewhere.test"] and b"sorry" in got
+        # Or at once: then the report is ours.
+        host.gone = ("ann@out.test",)
+        server.deliver("away@example.test", message("second"))
+        _, recipients, got = host.has(3)[2]
+        assert recipients == ["stranger@elsewhere.test"]
+        assert message_from_bytes(got).get_content_type() == "multipart/report" and b"away@example.test" in got
+        eventually("the queue is empty", lambda: queue(server) == [])
 
 
 def test_trap_18_a_mail_that_comes_back_for_ever_is_stopped(make_server):

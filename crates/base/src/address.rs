@@ -19,12 +19,20 @@ pub struct Address {
     at: u16,
 }
 
+/// Octets that a local part always may have (RFC 5321 §4.5.3.1.1). No name of a mailbox should be longer; the return
+/// addresses that forwarders and lists make often are, and §4.5.3.1 wants no limit where none is needed.
+pub const LOCAL: usize = 64;
+
+/// Octets of the whole address, where the local part has more than [`LOCAL`] (§4.5.3.1.3: a path has 256, with its
+/// brackets).
+const WHOLE: usize = 254;
+
 /// Why a text is no address; the words are fit for a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressError {
     /// No `@`.
     NoDomain,
-    /// Empty, too long (64 octets, RFC 5321 §4.5.3.1.1), or of characters that need quoting.
+    /// Empty, too long, or of characters that need quoting.
     Local,
     /// Empty, too long (255 octets, §4.5.3.1.2), not labels of letters, digits and hyphens, or no name of IDNA (RFC 5890).
     Domain,
@@ -74,10 +82,14 @@ impl Address {
     /// # Errors
     /// [`AddressError`] names the part that is wrong; control characters are never allowed in either.
     pub fn new(local: &str, domain: &str) -> Result<Self, AddressError> {
-        if local.is_empty() || local.len() > 64 || local.chars().any(char::is_control) {
+        if local.is_empty() || local.chars().any(char::is_control) {
             return Err(AddressError::Local);
         }
-        let text = format!("{local}@{}", self::domain(domain)?);
+        let domain = self::domain(domain)?;
+        if local.len() > LOCAL && local.len() + 1 + domain.len() > WHOLE {
+            return Err(AddressError::Local);
+        }
+        let text = format!("{local}@{domain}");
         Ok(Address { text: text.into(), at: local.len() as u16 })
     }
 
@@ -233,7 +245,8 @@ mod tests {
         ] {
             assert_eq!(Address::parse(text), Err(why), "{text:?}");
         }
-        assert_eq!(Address::parse(&format!("{}@x.test", "a".repeat(65))), Err(Local));
+        assert!(Address::parse(&format!("{}@x.test", "a".repeat(247))).is_ok());
+        assert_eq!(Address::parse(&format!("{}@x.test", "a".repeat(248))), Err(Local));
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod error;
 mod id;
 mod time;
 
-pub use address::{Address, AddressError, domain};
+pub use address::{Address, AddressError, LOCAL, domain};
 pub use error::{Enhanced, Error, Reply, Result};
 pub use id::{AccountId, BlobId, DomainId, EmailId, MailboxId, ModSeq, Uid, UidValidity};
 pub use time::{Civil, Clock, SystemClock, Timestamp};

@@ -81,7 +81,7 @@ pub(crate) struct Key {
 /// The one spelling by which addresses are compared and stored: in lower case, quoted where it must be.
 ///
 /// # Errors
-/// Refuses the few local parts that outgrow 64 octets in lower case.
+/// Refuses the few local parts that are too long in lower case.
 pub fn canonical(address: &Address) -> Result<String> {
     Address::new(&address.local().to_lowercase(), address.domain())
         .map(|a| a.to_string())
@@ -102,9 +102,12 @@ fn locate(tx: &mut Tx<'_>, address: &Address) -> Result<(Domain, Key)> {
     Ok((domain, key))
 }
 
-/// [`locate`], and refuses an address that exists.
+/// [`locate`], and refuses an address that exists, and one that not every host would take.
 pub(crate) fn free(tx: &mut Tx<'_>, address: &Address) -> Result<(Domain, Key)> {
     let (domain, key) = locate(tx, address)?;
+    if key.local.len() > base::LOCAL {
+        return Err(refused("The part before @ is too long: 64 octets (RFC 5321 §4.5.3.1.1)"));
+    }
     match entry(tx, key.domain, &key.local)? {
         Some(_) => Err(refused(format!("The address {address} exists already"))),
         None => Ok((domain, key)),

@@ -121,24 +121,14 @@ impl Incoming {
     /// One recipient more.
     ///
     /// # Errors
-    /// 550 5.1.1 nobody of that address; 550 5.7.1 not ours, and the sender has no right to relay; 451 4.7.1 the account has
+    /// 550 5.1.1 nobody of that address; 550 5.7.1 not ours, and the sender has no right to relay, or a return address, and
+    /// there is a sender; 451 4.7.1 the account has
     /// written to too many others today, or the stranger's network to too many of ours within the hour; 452 4.2.2 no room; 452 4.5.3 too many; 451 when the directory does not answer.
     pub async fn recipient(&mut self, rcpt: &Rcpt) -> Result<()> {
         if let Some(ip) = self.origin.stranger() {
             self.ingress.pace.one_more(ip, self.ingress.now())?;
         }
-        let nobody = || Error::new(Reply::new(550, 1, 1, "No such user here"));
-        let (address, resolution) = self.ingress.resolve(&rcpt.to).await?.ok_or_else(nobody)?;
-        let (found, ours) = match resolution {
-            Resolution::Deliver(found) => (found, true),
-            Resolution::NotOurs if self.origin.may_relay() => {
-                (Arc::new(Recipients { local: Vec::new(), remote: vec![address.clone()] }), false)
-            }
-            Resolution::NotOurs => {
-                return Err(Error::new(Reply::new(550, 7, 1, "Relaying denied: sign in to send to other hosts")));
-            }
-            Resolution::Unknown => return Err(nobody()),
-        };
+        let (address, found, ours) = self.find(&rcpt.to).await?;
         self.check_room(&found).await?;
         self.check_allowance(found.remote.len()).await?;
         let reach = self.reach + found.local.len() + found.remote.len();
@@ -149,6 +139,28 @@ impl Incoming {
         let (notify, original) = (rcpt.notify, rcpt.original.clone());
         self.recipients.push(Recipient { address, notify, original, found, ours });
         Ok(())
+    }
+
+    /// The address, where it leads, and whether it is one of ours.
+    async fn find(&self, to: &smtp::Recipient) -> Result<(Address, Arc<Recipients>, bool)> {
+        if let smtp::Recipient::Mailbox(address) = to
+            && let Some(found) = self.ingress.returned(address, self.mail.from.as_ref()).await?
+        {
+            return Ok((address.clone(), found, true));
+        }
+        let nobody = || Error::new(Reply::new(550, 1, 1, "No such user here"));
+        let (address, resolution) = self.ingress.resolve(to).await?.ok_or_else(nobody)?;
+        match resolution {
+            Resolution::Deliver(found) => Ok((address, found, true)),
+            Resolution::NotOurs if self.origin.may_relay() => {
+                let remote = vec![address.clone()];
+                Ok((address, Arc::new(Recipients { local: Vec::new(), remote }), false))
+            }
+            Resolution::NotOurs => {
+                Err(Error::new(Reply::new(550, 7, 1, "Relaying denied: sign in to send to other hosts")))
+            }
+            Resolution::Unknown => Err(nobody()),
+        }
     }
 
     /// Whether the account may write to so many more on other hosts. They are counted when the mail is accepted.
@@ -267,7 +279,8 @@ impl Incoming {
         let now = self.ingress.now();
         self.octets = body.stager.len();
         let signatures = self.sign(&mut body, now).await?;
-        let plan = self.plan(&body, &signatures, now)?;
+        let senders = self.senders().await?;
+        let plan = self.plan(&body, &signatures, &senders, now)?;
         self.queued = plan.goes_on();
         if let Some(refusals) = plan.all_refused() {
             return Ok(told(refusals));
@@ -300,7 +313,19 @@ impl Incoming {
         }
     }
 
-    fn plan(&self, body: &Body, signatures: &str, now: Timestamp) -> Result<Plan> {
+    /// Who gets reports about the mail, for each recipient through whom it is forwarded; for the others it is the sender.
+    async fn senders(&self) -> Result<Vec<Option<Address>>> {
+        let mut senders = Vec::with_capacity(self.recipients.len());
+        for r in &self.recipients {
+            senders.push(match &self.mail.from {
+                Some(from) if r.is_forwarded() => Some(self.ingress.return_address(from, &r.address).await?),
+                from => from.clone(),
+            });
+        }
+        Ok(senders)
+    }
+
+    fn plan(&self, body: &Body, signatures: &str, senders: &[Option<Address>], now: Timestamp) -> Result<Plan> {
         let only = if let [one] = &self.recipients[..] { Some(&one.address) } else { None };
         let received = self.origin.received(&self.ingress.hostname, only, now);
         let octets = body.stager.len();
@@ -309,13 +334,14 @@ impl Incoming {
         // Without it no field of ours may have more than ASCII (RFC 6531 §3.1).
         let told = only.filter(|to| smtputf8 || to.is_ascii());
         let received_out = self.origin.received(&self.ingress.hostname, told, now);
-        let leaving = |fields: &str| {
+        let leaving = |from: &Option<Address>, fields: &str| {
             let prefix = format!("{signatures}{fields}{received_out}");
-            Leaving { id: self.ingress.queue.next_id(), octets: octets + prefix.len() as u64, prefix: prefix.into() }
+            let (id, octets) = (self.ingress.queue.next_id(), octets + prefix.len() as u64);
+            Leaving { id, from: from.clone(), octets, prefix: prefix.into() }
         };
         let mut plan = Plan {
             copies: Vec::new(),
-            leaving: vec![leaving("")],
+            leaving: vec![leaving(&self.mail.from, "")],
             body: match self.mail.body {
                 BodyType::BinaryMime => BodyType::BinaryMime,
                 _ if body.eight_bit => BodyType::EightBitMime,
@@ -329,7 +355,7 @@ impl Incoming {
             recipients: Vec::with_capacity(self.recipients.len()),
         };
         let mut reached = Reached::default();
-        for r in &self.recipients {
+        for (r, sender) in self.recipients.iter().zip(senders) {
             let mut named = r.named();
             if r.was_passed(&body.passed) {
                 named.refusal = Some(Reply::new(554, 4, 6, "The message was forwarded from this address before"));
@@ -339,7 +365,7 @@ impl Incoming {
                 named.remote = new.cloned().collect();
                 if r.ours && !named.remote.is_empty() {
                     named.leaving = plan.leaving.len();
-                    plan.leaving.push(leaving(&format!("Delivered-To: {}\r\n", trace::mark(&r.address))));
+                    plan.leaving.push(leaving(sender, &format!("Delivered-To: {}\r\n", trace::mark(&r.address))));
                 }
             }
             plan.recipients.push(named);
@@ -379,9 +405,14 @@ impl Recipient {
         Named { address, notify, original, found, remote, leaving: 0, refusal: None }
     }
 
+    /// It is ours, and leads to other hosts.
+    fn is_forwarded(&self) -> bool {
+        self.ours && !self.found.remote.is_empty()
+    }
+
     /// Trap 18: what was forwarded from here once, and comes back, goes in a circle.
     fn was_passed(&self, passed: &HashSet<String>) -> bool {
-        self.ours && !self.found.remote.is_empty() && passed.contains(&trace::mark(&self.address))
+        self.is_forwarded() && passed.contains(&trace::mark(&self.address))
     }
 }
 

@@ -7,6 +7,7 @@
 //! the reports that are owed. Only when that is on disk does the sender hear `250` (trap 32).
 
 mod append;
+mod forward;
 mod header;
 mod incoming;
 mod outgoing;
@@ -20,7 +21,7 @@ use base::{Clock, Timestamp};
 use directory::Directory;
 use mailbox::Mailboxes;
 use queue::Queue;
-use trust::Keys;
+use trust::{Keys, Srs};
 
 pub use append::{Appended, Appending};
 pub use incoming::Incoming;
@@ -34,6 +35,7 @@ pub struct Ingress {
     mailboxes: Mailboxes,
     queue: Queue,
     keys: Keys,
+    srs: Srs,
     hostname: Arc<str>,
     pace: Arc<Pace>,
 }
@@ -41,7 +43,8 @@ pub struct Ingress {
 impl Ingress {
     /// `hostname` is our name in `Received` and in the Message-IDs we make.
     pub fn new(directory: Directory, mailboxes: Mailboxes, queue: Queue, keys: Keys, hostname: &str) -> Self {
-        Ingress { directory, mailboxes, queue, keys, hostname: hostname.into(), pace: Arc::default() }
+        let srs = Srs::new(mailboxes.store().clone());
+        Ingress { directory, mailboxes, queue, keys, srs, hostname: hostname.into(), pace: Arc::default() }
     }
 
     /// The clock.

@@ -28,6 +28,8 @@ pub(crate) struct Plan {
 /// A mail on its way out: a message of the queue, where something of it goes there.
 pub(crate) struct Leaving {
     pub(crate) id: QueueId,
+    /// Who gets reports about it.
+    pub(crate) from: Option<Address>,
     /// What stands before it, and the octets of both.
     pub(crate) prefix: Vec<u8>,
     pub(crate) octets: u64,
@@ -199,7 +201,7 @@ impl Plan {
     ) -> Result<()> {
         let new = NewMessage {
             id: mail.id,
-            from: self.mail.from.as_ref(),
+            from: mail.from.as_ref(),
             prefix: &mail.prefix,
             blob,
             octets: mail.octets,

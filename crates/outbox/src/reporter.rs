@@ -107,26 +107,28 @@ enum Paid {
 /// # Errors
 /// One that is not transient: the debt will never be paid.
 async fn report(inner: &Inner, id: QueueId, urgent: bool) -> base::Result<Paid> {
-    let blobs = inner.store.clone();
+    let (blobs, now) = (inner.store.clone(), inner.clock.now());
     let work = move |tx: &mut Tx<'_>| {
         let Some((message, deliveries)) = queue::show(tx, id)? else { return Ok(None) };
+        // A forwarded mail has a return address of ours.
+        let to = message.from.as_ref().map(|from| trust::reported_to(tx, from, now)).transpose()?;
         // Opened in the read that read its row: later it may have moved.
         let blob = blobs.blob(message.blob);
-        Ok(Some((message, deliveries, blob)))
+        Ok(Some((message, to, deliveries, blob)))
     };
     let found = inner.store.read(work).await.map_err(|e| match e {
         // No later look makes it readable.
         store::Error::Corrupt(_) => base::Error::new(Reply::new(550, 3, 0, "It cannot be read")).because(e),
         e => e.into(),
     })?;
-    let Some((message, deliveries, blob)) = found else { return Ok(Paid::Yes) };
+    let Some((message, to, deliveries, blob)) = found else { return Ok(Paid::Yes) };
     // What is being tried for the first time may owe the same in a moment.
     let begun = |d: &Standing| d.state == State::Claimed || d.state == State::Waiting && d.delivery.attempts == 0;
     if !urgent && deliveries.iter().any(begun) {
         return Ok(Paid::NotYet);
     }
     let about: Vec<Standing> = deliveries.into_iter().filter(|d| !d.owed.is_nothing()).collect();
-    let Some(to) = message.from.clone() else { return Ok(Paid::Yes) };
+    let Some(to) = to else { return Ok(Paid::Yes) };
     if about.is_empty() {
         return Ok(Paid::Yes);
     }
@@ -150,7 +152,6 @@ async fn report(inner: &Inner, id: QueueId, urgent: bool) -> base::Result<Paid> 
             Some(Arc::default())
         }
     };
-    let now = inner.clock.now();
     let domain = if ours.is_some() { to.domain() } else { &inner.hostname };
     let (hostname, random) = (inner.hostname.as_str(), inner.random());
     let body =

@@ -1,5 +1,5 @@
-//! Who vouches for a mail. So far: DKIM signatures (RFC 6376, RFC 8463) on what our users send, the keys for them, and the
-//! DNS records by which others can check.
+//! Who vouches for a mail. So far: DKIM signatures (RFC 6376, RFC 8463) on what our users send, the keys for them, the DNS
+//! records by which others can check, and return addresses of ours for what we forward ([`Srs`]).
 //!
 //! Floor 3. `ingress` gives every octet of a mail that goes out to a [`Digest`] as it streams by; what remains of it is a
 //! header and a hash, which the domain's [`Keys`] sign in the end. The floor above makes keys ([`NewKeys`]) when it makes
@@ -13,17 +13,24 @@ pub mod judge;
 mod keys;
 mod ready;
 mod sign;
+mod srs;
 
-use store::Migrations;
+use store::{Migrations, Sql};
 
 pub use digest::Digest;
 pub use dns::{DnsRecord, day, dns_records};
 pub use keys::{
-    ALL, Changed, NewKeys, PublicKey, STAYS_PUBLISHED, State, activate, add_keys, forget_key, public_keys, remove_keys,
+    Changed, NewKeys, PublicKey, STAYS_PUBLISHED, State, activate, add_keys, forget_key, public_keys, remove_keys,
     rotate, unsettled, verify,
 };
 pub use ready::Keys;
 pub use sign::{Algorithm, SigningKey};
+pub use srs::{Srs, is_rewritten, reported_to};
 
 /// The tables of this crate.
-pub const MIGRATIONS: Migrations = Migrations { owner: "trust", steps: &[keys::TABLE] };
+pub const MIGRATIONS: Migrations = Migrations { owner: "trust", steps: &[keys::TABLE, srs::TABLE] };
+
+/// Every statement of this crate, for the test that prepares them.
+pub fn statements() -> impl Iterator<Item = &'static Sql> {
+    [keys::ALL, srs::ALL].into_iter().flatten()
+}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod forwards;
 mod outgoing;
 mod signed;
 mod world;
