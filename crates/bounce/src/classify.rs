@@ -165,7 +165,7 @@ pub enum Rule<'a> {
     Token {
         /// Whose code it is.
         site: &'a str,
-        /// What was found.
+        /// What was found, as the data file has it.
         pattern: &'a str,
     },
     /// Enhanced codes that the site uses in its own way.
@@ -177,7 +177,7 @@ pub enum Rule<'a> {
     Text {
         /// Plainly, or only in words that are used for much.
         strong: bool,
-        /// What was found.
+        /// What was found, as the data file has it.
         pattern: &'a str,
     },
     /// The enhanced code.
@@ -324,8 +324,8 @@ impl Classifier {
 /// The first of the rules whose words are in the text.
 fn words<'a>(rules: &'a [Words], strong: bool, case: &Case<'_>) -> Option<(ClassIndex, Rule<'a>)> {
     rules.iter().filter(|words| case.fits(&words.condition)).find_map(|words| {
-        let pattern = words.patterns.iter().find(|pattern| pattern.is_match(&case.said.text))?;
-        Some((words.class, Rule::Text { strong, pattern: pattern.as_str() }))
+        let (_, pattern) = words.patterns.iter().find(|(compiled, _)| compiled.is_match(&case.said.text))?;
+        Some((words.class, Rule::Text { strong, pattern }))
     })
 }
 

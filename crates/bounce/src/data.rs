@@ -72,7 +72,8 @@ pub(crate) struct Vendor {
 #[derive(Debug)]
 pub(crate) struct Words {
     pub condition: Condition,
-    pub patterns: Vec<Regex>,
+    /// Compiled, and as written.
+    pub patterns: Vec<(Regex, Box<str>)>,
     pub class: ClassIndex,
 }
 
@@ -238,7 +239,7 @@ impl Names<'_> {
     fn words(&self, words: WrittenWords) -> Result<Words, Invalid> {
         Ok(Words {
             condition: Condition { code: words.code, on: words.on },
-            patterns: collect(words.patterns, |pattern| compile(&pattern))?,
+            patterns: collect(words.patterns, |pattern| Ok((compile(&pattern)?, pattern)))?,
             class: self.find(&words.class)?,
         })
     }
@@ -336,7 +337,7 @@ struct WrittenWords {
     #[serde(default)]
     code: Box<str>,
     #[serde(rename = "match")]
-    patterns: Vec<String>,
+    patterns: Vec<Box<str>>,
 }
 
 #[derive(Deserialize)]
@@ -380,8 +381,8 @@ mod tests {
         let mut used: BTreeSet<ClassIndex> = classifier.known.into();
         let words = || classifier.strong.iter().chain(&classifier.weak);
         let mut patterns = BTreeSet::new();
-        for pattern in words().flat_map(|words| &words.patterns) {
-            assert!(patterns.insert(pattern.as_str()), "twice: {pattern}");
+        for (_, pattern) in words().flat_map(|words| &words.patterns) {
+            assert!(patterns.insert(pattern), "twice: {pattern}");
         }
         let mut tokens = BTreeSet::new();
         for token in &classifier.tokens {
