@@ -150,6 +150,125 @@ Remote-MTA: dns; sdcc13.ucsd.edu
     assert_eq!(report.about.message_id, None);
 }
 
+/// The fields of a recipient, as hosts of today write them.
+#[test]
+fn what_is_common_today() {
+    let mail = |fields: &str| {
+        format!(
+            "From: Mail Delivery Subsystem <mailer-daemon@x.test>
+Subject: Delivery Status Notification (Failure)
+X-Failed-Recipients: other@y.test
+Auto-Submitted: auto-replied
+Content-Type: multipart/report; report-type=delivery-status; boundary=b
+
+--b
+Content-Type: multipart/related; boundary=c
+
+--c
+Content-Type: text/plain; charset=utf-8
+
+Your message to jo@y.test was not delivered. Please write to <help@x.test>.
+--c--
+--b
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; x.test
+X-Original-Message-ID: <1@y.test>
+
+{fields}
+--b--
+"
+        )
+    };
+    for (fields, expected) in [
+        // Google
+        (
+            "Final-Recipient: rfc822; jo@y.test
+Action: failed
+Status: 5.1.1
+Remote-MTA: dns; mx.y.test. (192.0.2.1, the server for the domain y.test.)
+Diagnostic-Code: smtp; 550-5.1.1 The email account that you tried to reach does not exist. Please try
+ 550-5.1.1 double-checking the recipient's email address for typos. For more information, go to
+ 550 5.1.1  https://support.google.com/mail/?p=NoSuchUser a1 - gsmtp
+",
+            "jo@y.test failed no-such-user hard",
+        ),
+        // Exchange
+        (
+            "Final-Recipient: rfc822;jo@y.test
+Action: failed
+Status: 5.1.10
+Diagnostic-Code: smtp;550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found by SMTP address lookup
+",
+            "jo@y.test failed no-such-user hard",
+        ),
+        // Postfix: in whose session, and what was refused there
+        (
+            "Final-Recipient: rfc822; jo@y.test
+Original-Recipient: rfc822;jo@y.test
+Action: failed
+Status: 5.7.1
+Remote-MTA: dns; mx.y.test
+Diagnostic-Code: smtp; 554 5.7.1 <jo@y.test>: Relay access denied
+",
+            "jo@y.test failed relay-denied soft",
+        ),
+        (
+            "Final-Recipient: rfc822; jo@y.test
+Action: delayed
+Status: 4.4.1
+Diagnostic-Code: X-Postfix; connect to mx.y.test[192.0.2.1]:25: Connection timed out
+Will-Retry-Until: Fri, 27 Nov 2026 10:00:00 +0000 (UTC)
+",
+            "jo@y.test delayed delayed soft",
+        ),
+        // Exim: the action first
+        (
+            "Action: failed
+Final-Recipient: rfc822;jo@y.test
+Status: 5.0.0
+Remote-MTA: dns; mx.y.test
+Diagnostic-Code: smtp; 552 5.2.2 The email account that you tried to reach is over quota
+",
+            "jo@y.test failed mailbox-full soft",
+        ),
+        // RFC 3464 §2.3.3
+        ("Final-Recipient: rfc822; jo@y.test\nAction: relayed\nStatus: 2.0.0\n", "jo@y.test relayed delivered soft"),
+        // RFC 6533 §3
+        (
+            "Final-Recipient: utf-8; 用户@例子.test\nAction: failed\nStatus: 5.1.1\n",
+            "用户@xn--fsqu00a.test failed no-such-user hard",
+        ),
+    ] {
+        let report = report(&mail(fields));
+        assert_eq!(all_shown(&report), [expected], "{fields}");
+        assert_eq!(report.about.message_id.as_deref(), Some("1@y.test"));
+    }
+}
+
+/// Cut or altered anywhere, a mail is still read.
+#[test]
+fn any_bytes_are_read() {
+    let mail = "From: mailer-daemon@x.test\r\nSubject: =?utf-8?q?fail=75re?= notice\r\n\
+        Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n\
+        --b\r\nContent-Type: text/html\r\n\r\n<p>&lt;jo@x.test&gt;:<br>用户 550-5.1.1 no\r\n550 5.1.1 such user (in reply to\r\n\
+        --b\r\nContent-Type: message/delivery-status\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
+        Reporting-MTA: dns; x\r\n\r\nFinal-Recipient: rfc822; <jo@x.test>\r\nStatus: 5.1.1\r\nDiagnostic-Code: smtp;\r\n\
+        550 5.1.1 \"=C3=A9\"\r\n\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nMessage-ID: <1@y.test>\r\n\r\n--b--\r\n";
+    let read = |mail: &[u8]| read_counted(mail, false).0;
+    for cut in 0..mail.len() {
+        read(&mail.as_bytes()[..cut]);
+        read(&mail.as_bytes()[cut..]);
+    }
+    for at in 0..mail.len() {
+        for byte in [b'\n', b'@', b'<', b'.', 0, 0xff] {
+            let mut altered = mail.as_bytes().to_vec();
+            altered[at] = byte;
+            read(&altered);
+        }
+    }
+}
+
 /// The words count where the fields say nothing, and the status tells that it is not for good.
 #[test]
 fn a_diagnostic_that_says_nothing() {

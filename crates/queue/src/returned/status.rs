@@ -43,7 +43,11 @@ where
     let recipients = fields.into_iter().map(|fields| fields.recipient(&judge, &human)).collect();
     let first = groups.first().copied().unwrap_or_default();
     let about = About {
-        message_id: source.message_id()?.or_else(|| message_id(first, "Original-Message-ID")),
+        // RFC 8098 §3.2.5; Google writes the other.
+        message_id: source
+            .message_id()?
+            .or_else(|| message_id(first, "Original-Message-ID"))
+            .or_else(|| message_id(first, "X-Original-Message-ID")),
         envelope_id: field(first, "Original-Envelope-Id"),
     };
     let reporting_mta = field(first, "Reporting-MTA").map(|mta| typed(&mta).to_owned());
