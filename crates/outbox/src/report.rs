@@ -437,6 +437,32 @@ mod tests {
         assert_eq!(text, expected);
     }
 
+    /// Who sends by us can read what we report: what was written stands in the fields that are read.
+    #[test]
+    fn what_we_write_we_read() {
+        let about = [
+            standing("jane@b.test", State::Failed, "5.2.2", "552 5.2.2 Over quota", "mx.b.test"),
+            standing("jo@b.test", State::Waiting, "4.4.1", "", ""),
+        ];
+        let mail = written(&message(Some("QQ314159")), &about, &HEADER).into_bytes();
+        let mut indexer = mime::Indexer::new(mime::Limits::default());
+        indexer.push(&mail);
+        let classifier = bounce::Classifier::new().unwrap();
+        let read = queue::returned::read(&classifier, &indexer.finish(), true, |span, out| {
+            out.extend_from_slice(&mail[span.start as usize..span.end as usize]);
+            Ok(())
+        });
+        let Some(queue::returned::Returned::Report(report)) = read.unwrap() else { panic!("it is a report") };
+        let recipients: Vec<_> =
+            report.recipients.iter().map(|r| (r.address.clone().unwrap(), r.verdict.class)).collect();
+        let class = |name| classifier.class(name).unwrap();
+        assert_eq!(recipients[0], (about[0].delivery.to.clone(), class("mailbox-full")));
+        assert_eq!(recipients[1], (about[1].delivery.to.clone(), class("delayed")));
+        assert_eq!(report.recipients[0].diagnostic, "552 5.2.2 Over quota");
+        assert_eq!(report.about.message_id.as_deref(), Some("1@client.test"));
+        assert_eq!(report.about.envelope_id.as_deref(), Some("QQ314159"));
+    }
+
     #[test]
     fn each_action_has_its_words_and_fields() {
         let mut delayed = standing("a@b.test", State::Waiting, "4.4.1", "451 4.4.1 no answer", "");
