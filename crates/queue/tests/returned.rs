@@ -378,6 +378,15 @@ fn answers() {
     assert_eq!(mail("", "Re: lunch"), None);
 }
 
+/// RFC 3834 §3.3: such answers come from `<>`, as reports do; and they may speak of deliveries.
+#[test]
+fn an_answer_that_speaks_of_deliveries() {
+    let mail = "From: help@x.test\r\nSubject: [#17] Your order\r\nAuto-Submitted: auto-replied\r\n\r\n\
+        We got your request about a delivery problem.\r\n";
+    let (read, _) = read_counted(mail.as_bytes(), true);
+    assert!(matches!(read, Some(Returned::Answer(Answer { kind: AnswerKind::Automatic, .. }))), "{read:?}");
+}
+
 /// RFC 8098 §3; RFC 5429 §2.2.1: a mail may be refused so.
 #[test]
 fn dispositions() {
@@ -472,6 +481,24 @@ Content-Type: text/html
         report("From: <>\nSubject: Warning: message delayed\n\n<jo@x.test> has not yet been delivered: user unknown\n");
     assert_eq!(all_shown(&late), ["jo@x.test delayed delayed soft"]);
     assert_eq!(late.recipients[0].action, Action::Delayed);
+
+    // A title that only looks like that of the returned mail, and one that is.
+    let titles = report(
+        "From: MDaemon@x.test
+Subject: Permanent Delivery Failure
+
+The message is attached.
+These addresses did NOT receive a copy of your message:
+
+> jo@x.test
+550 no such user
+
+Your original message follows:
+
+> other@x.test
+",
+    );
+    assert_eq!(all_shown(&titles), ["jo@x.test failed no-such-user hard"]);
 
     // Whom it concerns, the address it came to says.
     let nobody = report("From: MAILER-DAEMON@x.test\nSubject: failure notice\n\nNo such user here.\n");

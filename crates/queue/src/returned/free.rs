@@ -101,8 +101,8 @@ where
     Ok(Some(Report { recipients, about, reporting_mta: None }))
 }
 
-/// A program that reports, and words of a report: a postmaster answers mail too. Of others it must have both the subject
-/// and the words, and begin a thread: people talk about reports.
+/// A program that reports, and words of a report: a postmaster answers mail too, and answers that nobody wrote come from
+/// `<>` too. Of others it must have both the subject and the words, and begin a thread: people talk about reports.
 fn is_report<F>(header: &Header, human: &Human, null_sender: bool, source: &Source<'_, F>) -> bool
 where
     F: FnMut(Range<u64>, &mut Vec<u8>) -> Result<()>,
@@ -118,10 +118,8 @@ where
     if from.contains("mailer-daemon@") {
         return true;
     }
-    let reporter = null_sender
-        || from.contains("<>")
-        || REPORTERS.iter().any(|name| from.contains(name))
-        || super::answer::is_automatic(header);
+    let by_name = from.contains("<>") || REPORTERS.iter().any(|name| from.contains(name));
+    let reporter = by_name || null_sender && !super::answer::is_automatic(header);
     let subject = header.field("Subject").unwrap_or_default();
     let (in_subject, in_text) = (says(&FAILURE, &subject), says(&FAILURE, human.text()));
     let delay = says(&DELAY, human.text());

@@ -26,12 +26,15 @@ impl Human {
     where
         F: FnMut(Range<u64>, &mut Vec<u8>) -> Result<()>,
     {
-        let plain = source.find(&[("text", "plain")]);
-        let text = match (plain, source.find(&[("text", "html")])) {
-            (Some(part), _) => source.text(part)?,
-            (None, Some(part)) => without_tags(&source.text(part)?),
-            (None, None) => String::new(),
+        let mut text = match source.find(&[("text", "plain")]) {
+            Some(plain) => source.text(plain)?,
+            None => String::new(),
         };
+        if !has_words(&text)
+            && let Some(html) = source.find(&[("text", "html")])
+        {
+            text = without_tags(&source.text(html)?);
+        }
         Ok(Human::read(&text))
     }
 
@@ -113,7 +116,9 @@ fn begins_original(line: &str) -> bool {
     }
     let marked = line.starts_with(['-', '|', '=', '_', '*']);
     let announces = line.ends_with(':') || line.ends_with("follows.") || line.ends_with("follow.");
-    line.len() < 100 && (marked || announces) && ANNOUNCED.iter().any(|phrase| line.contains(phrase))
+    // "These did not receive a copy of your message:" is the beginning of what matters.
+    let is_title = line.len() < 100 && (marked || announces && !line.contains(" not "));
+    is_title && ANNOUNCED.iter().any(|phrase| line.contains(phrase))
 }
 
 /// The addresses in a text, each where it is first named. Those that begin a line are meant; only where there is none the
