@@ -2,7 +2,7 @@
 //!
 //! Each function takes the TXT records of one name, all that there are, as an administrator has other things there too.
 
-use crate::PublicKey;
+use crate::{PublicKey, mta_sts};
 
 /// How something in the DNS is; the words are for the administrator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ use Judgement::{Doubt, Good, Missing, Wrong};
 
 /// The tags of `a=b; c=d` (RFC 6376 §3.2), of which DKIM, DMARC, MTA-STS and TLS-RPT make their records. None: it is no
 /// such list, or has a tag twice.
-fn tags(text: &str) -> Option<Vec<(&str, &str)>> {
+pub(crate) fn tags(text: &str) -> Option<Vec<(&str, &str)>> {
     let mut tags: Vec<(&str, &str)> = Vec::new();
     let text = text.trim();
     for tag in text.strip_suffix(';').unwrap_or(text).split(';') {
@@ -35,12 +35,12 @@ fn tags(text: &str) -> Option<Vec<(&str, &str)>> {
     Some(tags)
 }
 
-fn value<'a>(tags: &[(&str, &'a str)], name: &str) -> Option<&'a str> {
+pub(crate) fn value<'a>(tags: &[(&str, &'a str)], name: &str) -> Option<&'a str> {
     tags.iter().find(|(tag, _)| *tag == name).map(|(_, value)| *value)
 }
 
 /// The records that begin as one of this kind does, as text.
-fn of_version<'a>(texts: &'a [Vec<u8>], version: &str) -> Vec<&'a str> {
+pub(crate) fn of_version<'a>(texts: &'a [Vec<u8>], version: &str) -> Vec<&'a str> {
     let begins = |text: &&str| {
         text.strip_prefix(version)
             .is_some_and(|rest| rest.trim_start().is_empty() || rest.starts_with([' ', '\t', ';']))
@@ -146,11 +146,9 @@ pub fn tls_rpt(texts: &[Vec<u8>]) -> Judgement {
 pub fn mta_sts(texts: &[Vec<u8>]) -> Judgement {
     match of_version(texts, "v=STSv1")[..] {
         [] => Missing,
-        [one] => match tags(one).and_then(|tags| value(&tags, "id")) {
-            Some(id) if (1..=32).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric()) => {
-                Good(format!("MTA-STS: the policy {id} is announced"))
-            }
-            _ => Wrong(format!("MTA-STS: id= is not 1 to 32 letters and digits: {one}")),
+        [one] => match mta_sts::id(one) {
+            Some(id) => Good(format!("MTA-STS: the policy {id} is announced")),
+            None => Wrong(format!("MTA-STS: id= is not 1 to 32 letters and digits: {one}")),
         },
         ref more => Wrong(format!("MTA-STS: {} records count as none; make one of them", more.len())),
     }

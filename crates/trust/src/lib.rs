@@ -1,5 +1,6 @@
 //! Who vouches for a mail. So far: DKIM signatures (RFC 6376, RFC 8463) on what our users send, the keys for them, the DNS
-//! records by which others can check, and return addresses of ours for what we forward ([`Srs`]).
+//! records by which others can check, return addresses of ours for what we forward ([`Srs`]), and what the policies of
+//! others demand ([`mta_sts`]).
 //!
 //! Floor 3. `ingress` gives every octet of a mail that goes out to a [`Digest`] as it streams by; what remains of it is a
 //! header and a hash, which the domain's [`Keys`] sign in the end. The floor above makes keys ([`NewKeys`]) when it makes
@@ -11,6 +12,7 @@ mod digest;
 mod dns;
 pub mod judge;
 mod keys;
+pub mod mta_sts;
 mod ready;
 mod sign;
 mod srs;
