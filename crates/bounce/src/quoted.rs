@@ -254,7 +254,8 @@ mod tests {
                 "User unknown",
             ),
             (
-                "SMTP error from remote mail server after RCPT TO:<jo@x.test>: host mx.x.test [192.0.2.1]: 550-no\n 550 such user",
+                "SMTP error from remote mail server after RCPT TO:<jo@x.test>: host mx.x.test [192.0.2.1]: 550-no\n \
+                 550 such user",
                 Some(550),
                 None,
                 "no such user",

@@ -34,39 +34,51 @@ fn means(stage: Stage, line: &str, class: &str) {
 fn google() {
     for (line, class) in [
         (
-            "550 5.1.1 The email account that you tried to reach does not exist. Please try double-checking the recipient's email address for typos or unnecessary spaces. For more information, go to https://support.google.com/mail/?p=NoSuchUser a1-2002si - gsmtp",
+            "550 5.1.1 The email account that you tried to reach does not exist. Please try double-checking the \
+             recipient's email address for typos or unnecessary spaces. For more information, go to \
+             https://support.google.com/mail/?p=NoSuchUser a1-2002si - gsmtp",
             "no-such-user",
         ),
         (
-            "550 5.2.1 The email account that you tried to reach is inactive. For more information, go to https://support.google.com/mail/?p=DisabledUser a1 - gsmtp",
+            "550 5.2.1 The email account that you tried to reach is inactive. For more information, go to \
+             https://support.google.com/mail/?p=DisabledUser a1 - gsmtp",
             "user-disabled",
         ),
         (
-            "452 4.2.2 The recipient's inbox is out of storage space. Please direct the recipient to https://support.google.com/mail/?p=OverQuotaTemp a1 - gsmtp",
+            "452 4.2.2 The recipient's inbox is out of storage space. Please direct the recipient to \
+             https://support.google.com/mail/?p=OverQuotaTemp a1 - gsmtp",
             "mailbox-full",
         ),
         (
-            "450 4.2.1 The user you are trying to contact is receiving mail too quickly. Please resend your message at a later time. https://support.google.com/mail/?p=ReceivingRate a1 - gsmtp",
+            "450 4.2.1 The user you are trying to contact is receiving mail too quickly. Please resend your message \
+             at a later time. https://support.google.com/mail/?p=ReceivingRate a1 - gsmtp",
             "user-busy",
         ),
         (
-            "421 4.7.28 Gmail has detected an unusual rate of unsolicited mail originating from your IP address. To protect our users from spam, mail sent from your IP address has been temporarily rate limited. https://support.google.com/mail/?p=UnsolicitedRateLimitError a1 - gsmtp",
+            "421 4.7.28 Gmail has detected an unusual rate of unsolicited mail originating from your IP address. To \
+             protect our users from spam, mail sent from your IP address has been temporarily rate limited. \
+             https://support.google.com/mail/?p=UnsolicitedRateLimitError a1 - gsmtp",
             "rate-limited",
         ),
         (
-            "550 5.7.1 [192.0.2.1] Our system has detected that this message is likely unsolicited mail. To reduce the amount of spam sent to Gmail, this message has been blocked. https://support.google.com/mail/?p=UnsolicitedMessageError a1 - gsmtp",
+            "550 5.7.1 [192.0.2.1] Our system has detected that this message is likely unsolicited mail. To reduce \
+             the amount of spam sent to Gmail, this message has been blocked. \
+             https://support.google.com/mail/?p=UnsolicitedMessageError a1 - gsmtp",
             "spam-content",
         ),
         (
-            "550 5.7.26 This mail has been blocked because the sender is unauthenticated. Gmail requires all senders to authenticate with either SPF or DKIM.",
+            "550 5.7.26 This mail has been blocked because the sender is unauthenticated. Gmail requires all senders \
+             to authenticate with either SPF or DKIM.",
             "authentication-failed",
         ),
         (
-            "552 5.3.4 Your message exceeded Google's message size limits. https://support.google.com/mail/?p=MaxSizeError a1 - gsmtp",
+            "552 5.3.4 Your message exceeded Google's message size limits. \
+             https://support.google.com/mail/?p=MaxSizeError a1 - gsmtp",
             "message-too-large",
         ),
         (
-            "552 5.7.0 This message was blocked because its content presents a potential security issue. https://support.google.com/mail/?p=BlockedMessage a1 - gsmtp",
+            "552 5.7.0 This message was blocked because its content presents a potential security issue. \
+             https://support.google.com/mail/?p=BlockedMessage a1 - gsmtp",
             "content-refused",
         ),
     ] {
@@ -98,7 +110,8 @@ fn microsoft() {
         ),
         (
             Stage::MailFrom,
-            "550 5.7.1 Unfortunately, messages from [192.0.2.1] weren't sent. Please contact your Internet service provider since part of their network is on our block list (S3140).",
+            "550 5.7.1 Unfortunately, messages from [192.0.2.1] weren't sent. Please contact your Internet service \
+             provider since part of their network is on our block list (S3140).",
             None,
             "blocked-ip",
         ),
@@ -111,13 +124,15 @@ fn microsoft() {
         ),
         (
             Stage::Dot,
-            "550 5.7.133 RESOLVER.RST.SenderNotAuthenticatedForGroup; authentication required; Delivery restriction check failed because the sender was not authenticated",
+            "550 5.7.133 RESOLVER.RST.SenderNotAuthenticatedForGroup; authentication required; Delivery restriction \
+             check failed because the sender was not authenticated",
             None,
             "restricted",
         ),
         (
             Stage::Dot,
-            "550 5.7.509 Access denied, sending domain x.test does not pass DMARC verification and has a DMARC policy of reject.",
+            "550 5.7.509 Access denied, sending domain x.test does not pass DMARC verification and has a DMARC \
+             policy of reject.",
             None,
             "authentication-failed",
         ),
@@ -132,17 +147,20 @@ fn yahoo_and_others() {
     for (stage, line, class) in [
         (
             Stage::MailFrom,
-            "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to unexpected volume or user complaints - 4.16.55.1; see https://postmaster.yahooinc.com/error-codes",
+            "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to unexpected volume or user \
+             complaints - 4.16.55.1; see https://postmaster.yahooinc.com/error-codes",
             "rate-limited",
         ),
         (
             Stage::MailFrom,
-            "553 5.7.1 [BL21] Connections will not be accepted from 192.0.2.1, because the ip is in Spamhaus's list; see http://postmaster.yahoo.com/550-bl23.html",
+            "553 5.7.1 [BL21] Connections will not be accepted from 192.0.2.1, because the ip is in Spamhaus's list; \
+             see http://postmaster.yahoo.com/550-bl23.html",
             "blocked-ip",
         ),
         (
             Stage::Dot,
-            "554 delivery error: dd This user doesn't have a yahoo.com account (jo@yahoo.com) [0] - mta1.mail.yahoo.com",
+            "554 delivery error: dd This user doesn't have a yahoo.com account (jo@yahoo.com) [0] - \
+             mta1.mail.yahoo.com",
             "no-such-user",
         ),
         (Stage::Rcpt, "550 5.1.1 <jo@icloud.com>: user does not exist", "no-such-user"),
@@ -176,7 +194,8 @@ fn programs() {
     for (stage, line, class) in [
         (
             Stage::Rcpt,
-            "450 4.2.0 <jo@x.test>: Recipient address rejected: Greylisted, see http://postgrey.schweikert.ch/help/x.test.html",
+            "450 4.2.0 <jo@x.test>: Recipient address rejected: Greylisted, see \
+             http://postgrey.schweikert.ch/help/x.test.html",
             "greylisted",
         ),
         (Stage::Rcpt, "451 Temporary local problem - please try later", "system-busy"),
