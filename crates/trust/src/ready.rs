@@ -8,7 +8,7 @@ use store::Store;
 
 use crate::Digest;
 use crate::keys::{Changed, signing_keys};
-use crate::sign::SigningKey;
+use crate::sign::{Signable, SigningKey};
 
 /// Domains whose keys are kept ready, or known to be none; a pair is a few kilobytes.
 const KEPT: usize = 1000;
@@ -51,9 +51,10 @@ impl Keys {
     /// # Errors
     /// 451 when the keys cannot be had.
     pub async fn sign(&self, domain: &str, mail: Digest, now: Timestamp) -> Result<String> {
-        let (keys, mail) = (self.of(domain).await?, mail.finish());
-        let Some(mail) = mail else { return Ok(String::new()) };
-        keys.iter().filter_map(|key| key.sign(&mail, now).transpose()).collect()
+        let keys = self.of(domain).await?;
+        let mail = mail.finish().filter(|_| !keys.is_empty());
+        let Some(mail) = mail.as_ref().and_then(Signable::of) else { return Ok(String::new()) };
+        keys.iter().map(|key| key.sign(&mail, now)).collect()
     }
 
     async fn of(&self, domain: &str) -> Result<Ready> {

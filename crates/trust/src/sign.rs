@@ -99,14 +99,8 @@ impl SigningKey {
         }
     }
 
-    /// The field that vouches for this mail, with its line end; `None` for a mail that cannot be signed, as it has no From
-    /// (§5.4).
-    pub(crate) fn sign(&self, mail: &Digested, now: Timestamp) -> Result<Option<String>> {
-        let fields: Vec<Field<'_>> = header::fields(&mail.header).collect();
-        if !fields.iter().any(|f| f.is(b"From")) {
-            return Ok(None);
-        }
-        let names = names(&fields);
+    /// The field that vouches for this mail, with its line end.
+    pub(crate) fn sign(&self, mail: &Signable, now: Timestamp) -> Result<String> {
         let mut text = format!(
             "DKIM-Signature: v=1; a={}; c=relaxed/relaxed; d={};\r\n\ts={}; t={};\r\n\t",
             self.algorithm().name(),
@@ -114,15 +108,43 @@ impl SigningKey {
             self.selector,
             now.secs()
         );
-        fold(&mut text, "h=", &names, ":");
+        fold(&mut text, "h=", &mail.names, ":");
         text.push_str(&format!("bh={};\r\n\tb=", STANDARD.encode(mail.body)));
-        let input = hashed(&fields, &names, &text);
-        let signature = STANDARD.encode(self.pair.sign(&input)?);
+        let signature = STANDARD.encode(self.pair.sign(&mail.signed(&text))?);
         // The last line would be too long in one piece (RFC 5322 §2.1.1); white space within b= does not count (§3.5).
         let pieces = (0..signature.len()).step_by(72).map(|at| &signature[at..signature.len().min(at + 72)]);
         text.push_str(&pieces.collect::<Vec<_>>().join("\r\n\t "));
         text.push_str("\r\n");
-        Ok(Some(text))
+        Ok(text)
+    }
+}
+
+/// A mail as each key signs it: made once for all of them.
+pub(crate) struct Signable {
+    /// What `h=` names.
+    names: Vec<&'static str>,
+    /// These fields in their relaxed form.
+    fields: Vec<u8>,
+    body: [u8; 32],
+}
+
+impl Signable {
+    /// None for a mail that cannot be signed, as it has no From (§5.4).
+    pub(crate) fn of(mail: &Digested) -> Option<Self> {
+        let fields: Vec<Field<'_>> = header::fields(&mail.header).collect();
+        if !fields.iter().any(|f| f.is(b"From")) {
+            return None;
+        }
+        let names = names(&fields);
+        Some(Signable { fields: hashed(&fields, &names), names, body: mail.body })
+    }
+
+    /// What is signed (§3.7): the named fields, then the signature's own with nothing after `b=` and without a line end.
+    fn signed(&self, signature: &str) -> Vec<u8> {
+        let mut out = self.fields.clone();
+        let (name, value) = signature.split_once(':').unwrap_or((signature, ""));
+        canon::field(name.as_bytes(), value.as_bytes(), &mut out);
+        out
     }
 }
 
@@ -170,9 +192,8 @@ fn fold(text: &mut String, tag: &str, words: &[&str], separator: &str) {
     text.push_str(";\r\n\t");
 }
 
-/// What is signed (§3.7): the named fields, of each name the last one first (§5.4.2), then the signature's own field with
-/// nothing after `b=` and without a line end.
-fn hashed(fields: &[Field<'_>], names: &[&str], signature: &str) -> Vec<u8> {
+/// The named fields in their relaxed form, of each name the last one first (§5.4.2).
+fn hashed(fields: &[Field<'_>], names: &[&str]) -> Vec<u8> {
     let mut left: HashMap<String, Vec<&Field<'_>>> = HashMap::new();
     for field in fields {
         left.entry(field.name.to_ascii_lowercase().escape_ascii().to_string()).or_default().push(field);
@@ -184,8 +205,6 @@ fn hashed(fields: &[Field<'_>], names: &[&str], signature: &str) -> Vec<u8> {
             out.extend_from_slice(b"\r\n");
         }
     }
-    let (name, value) = signature.split_once(':').unwrap_or((signature, ""));
-    canon::field(name.as_bytes(), value.as_bytes(), &mut out);
     out
 }
 
@@ -227,10 +246,11 @@ mod tests {
         let mail = digested(MAIL.as_bytes());
         assert_eq!(STANDARD.encode(mail.body), "2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=");
         let fields: Vec<Field<'_>> = header::fields(&mail.header).collect();
-        let names = ["from", "to", "subject", "date", "message-id", "from", "subject", "date"];
+        let names = vec!["from", "to", "subject", "date", "message-id", "from", "subject", "date"];
+        let signable = Signable { fields: hashed(&fields, &names), names, body: mail.body };
         let (secret, public) = (STANDARD.decode(SECRET).unwrap(), STANDARD.decode(PUBLIC).unwrap());
         let pair = Ed25519KeyPair::from_seed_and_public_key(&secret, &public).unwrap();
-        let signature = Pair::Ed25519(pair).sign(&hashed(&fields, &names, FIELD)).unwrap();
+        let signature = Pair::Ed25519(pair).sign(&signable.signed(FIELD)).unwrap();
         assert_eq!(STANDARD.encode(signature), SIGNATURE);
     }
 
@@ -251,7 +271,8 @@ mod tests {
     #[test]
     fn of_fields_with_one_name_the_last_is_hashed_first() {
         let fields: Vec<Field<'_>> = header::fields(b"A: 1\r\nB: x\r\nA: 2\r\n\r\n").collect();
-        let input = hashed(&fields, &["A", "A", "A", "B"], "S: b=");
-        assert_eq!(String::from_utf8(input).unwrap(), "a:2\r\na:1\r\nb:x\r\ns:b=");
+        let names = vec!["A", "A", "A", "B"];
+        let signable = Signable { fields: hashed(&fields, &names), names, body: [0; 32] };
+        assert_eq!(signable.signed("S: b=").escape_ascii().to_string(), r"a:2\r\na:1\r\nb:x\r\ns:b=");
     }
 }
