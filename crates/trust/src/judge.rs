@@ -48,6 +48,11 @@ pub(crate) fn of_version<'a>(texts: &'a [Vec<u8>], version: &str) -> Vec<&'a str
     texts.iter().filter_map(|text| std::str::from_utf8(text).ok()).filter(begins).collect()
 }
 
+/// As much of a text as is of use, on one line: what others have in the DNS is not to speak to a terminal (trap 27).
+fn shown(text: &str) -> String {
+    text.chars().take(200).flat_map(char::escape_debug).collect()
+}
+
 /// The record of a key, at `SELECTOR._domainkey.DOMAIN` (RFC 6376 §3.6.1).
 pub fn key(key: &PublicKey, texts: &[Vec<u8>]) -> Judgement {
     let text = match texts {
@@ -56,7 +61,7 @@ pub fn key(key: &PublicKey, texts: &[Vec<u8>]) -> Judgement {
         // §3.6.2.2: the results are undefined; verifiers take any of them, or none (trap 14).
         more => return Wrong(format!("there are {} TXT records where only the key may be", more.len())),
     };
-    let Some(tags) = tags(&text) else { return Wrong(format!("this is no record of a key: {text}")) };
+    let Some(tags) = tags(&text) else { return Wrong(format!("this is no record of a key: {}", shown(&text))) };
     let found: String = value(&tags, "p").unwrap_or("").split_ascii_whitespace().collect();
     let lists =
         |tag: &str, word: &str| value(&tags, tag).is_none_or(|v| v.split(':').any(|w| [word, "*"].contains(&w.trim())));
@@ -106,9 +111,9 @@ pub fn spf(texts: &[Vec<u8>], sender: &str, mx: bool) -> Judgement {
     } else if counted.clone().any(passes) {
         Good(format!("SPF: the record lets {sender} send"))
     } else if counted.clone().any(|term| may_pass(term) && (mx || term != "mx")) {
-        Doubt(format!("SPF: see that this record lets {sender} send: {text}"))
+        Doubt(format!("SPF: see that this record lets {sender} send: {}", shown(&text)))
     } else {
-        Wrong(format!("SPF: this record does not let {sender} send: {text}"))
+        Wrong(format!("SPF: this record does not let {sender} send: {}", shown(&text)))
     }
 }
 
@@ -120,11 +125,11 @@ pub fn dmarc(texts: &[Vec<u8>]) -> Judgement {
         // RFC 7489 §6.6.3: then none counts.
         ref more => return Wrong(format!("DMARC: {} records count as none; make one of them", more.len())),
     };
-    let Some(tags) = tags(text) else { return Wrong(format!("DMARC: this cannot be read: {text}")) };
+    let Some(tags) = tags(text) else { return Wrong(format!("DMARC: this cannot be read: {}", shown(text))) };
     match value(&tags, "p").map(str::to_ascii_lowercase).as_deref() {
         Some("none") => Good("DMARC: others only report (p=none)".into()),
         Some(p @ ("quarantine" | "reject")) => Good(format!("DMARC: p={p}")),
-        _ => Wrong(format!("DMARC: p= is neither none nor quarantine nor reject: {text}")),
+        _ => Wrong(format!("DMARC: p= is neither none nor quarantine nor reject: {}", shown(text))),
     }
 }
 
@@ -134,9 +139,9 @@ pub fn tls_rpt(texts: &[Vec<u8>]) -> Judgement {
         [] => Missing,
         [one] => match tags(one).and_then(|tags| value(&tags, "rua")) {
             Some(rua) if rua.starts_with("mailto:") || rua.starts_with("https:") => {
-                Good(format!("TLS-RPT: reports go to {rua}"))
+                Good(format!("TLS-RPT: reports go to {}", shown(rua)))
             }
-            _ => Wrong(format!("TLS-RPT: rua= names nobody to report to: {one}")),
+            _ => Wrong(format!("TLS-RPT: rua= names nobody to report to: {}", shown(one))),
         },
         ref more => Wrong(format!("TLS-RPT: {} records count as none; make one of them", more.len())),
     }
@@ -148,7 +153,7 @@ pub fn mta_sts(texts: &[Vec<u8>]) -> Judgement {
         [] => Missing,
         [one] => match mta_sts::id(one) {
             Some(id) => Good(format!("MTA-STS: the policy {id} is announced")),
-            None => Wrong(format!("MTA-STS: id= is not 1 to 32 letters and digits: {one}")),
+            None => Wrong(format!("MTA-STS: id= is not 1 to 32 letters and digits: {}", shown(one))),
         },
         ref more => Wrong(format!("MTA-STS: {} records count as none; make one of them", more.len())),
     }
@@ -202,6 +207,24 @@ mod tests {
         ] {
             let judged = [Algorithm::Rsa, Algorithm::Ed25519].map(|how| letter(&key(&public(how), &texts(records))));
             assert_eq!(judged, [rsa, ed], "{records:?}");
+        }
+    }
+
+    #[test]
+    fn trap_27_what_the_dns_says_does_not_speak_to_a_terminal() {
+        let hostile = |begin: &str| texts(&[&format!("{begin}\u{1b}[2J\n{}", "x".repeat(10_000))]);
+        for judged in [
+            key(&public(Algorithm::Rsa), &hostile("")),
+            spf(&hostile("v=spf1 include:"), "mx.x.test", true),
+            spf(&hostile("v=spf1 "), "mx.x.test", true),
+            dmarc(&hostile("v=DMARC1; p=")),
+            dmarc(&hostile("v=DMARC1; ")),
+            tls_rpt(&hostile("v=TLSRPTv1; rua=mailto:")),
+            tls_rpt(&hostile("v=TLSRPTv1; rua=")),
+            mta_sts(&hostile("v=STSv1; id=")),
+        ] {
+            let (Good(words) | Doubt(words) | Wrong(words)) = &judged else { panic!("{judged:?}") };
+            assert!(words.len() < 400 && !words.contains(char::is_control), "{words:?}");
         }
     }
 
