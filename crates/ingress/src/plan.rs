@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use base::{AccountId, Address, BlobId, Error, Reply, Timestamp};
+use base::{AccountId, Address, BlobId, Error, Reply, Stream, Timestamp};
 use directory::Recipients;
 use mailbox::Flags;
 use mailbox::verbs::{self, INBOX, NewEmail};
@@ -211,6 +211,7 @@ impl Plan {
             smtputf8: self.smtputf8,
             require_tls: self.mail.require_tls,
             account: self.account,
+            stream: Stream::Mail,
             created: now,
         };
         queue::enqueue(tx, &new, deliveries)

@@ -11,8 +11,9 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::connection::ours;
+use crate::dispatch::{later, line_up};
 use crate::hops::Work;
-use crate::outbox::{Inner, line_up, too_many};
+use crate::outbox::Inner;
 use crate::route::{self, Hop, Hosts, To};
 
 /// How long an answer is remembered.
@@ -131,7 +132,7 @@ impl Drop for Asking {
         let inner = &self.inner;
         // At a stop all goes back as it is; else this was a panic.
         let wait = if inner.is_stopping() { Duration::ZERO } else { AGAIN };
-        inner.finder.answered(&self.question).into_iter().for_each(|work| too_many(inner, work, wait));
+        inner.finder.answered(&self.question).into_iter().for_each(|work| later(inner, work, wait));
         inner.finder.lock().asking -= 1;
         inner.left.notify_one();
     }

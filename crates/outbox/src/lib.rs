@@ -8,6 +8,7 @@
 //! `ingress` does not know this crate: what lies between them are the verbs of `queue`. Another sender takes its place by
 //! using the same verbs.
 //!
+//! - `timetable` and `dispatch`: what is due when, by stream and domain, and how much of it is claimed;
 //! - `route` and `finder`: where mail for a domain goes;
 //! - `hops`: what is ready, in a line for each next hop;
 //! - `shape`: how much of it a site bears, and what its replies change about that;
@@ -16,6 +17,7 @@
 //! - `reporter` and `report`: delivery status notifications.
 
 mod connection;
+mod dispatch;
 mod finder;
 mod hops;
 mod outbox;
@@ -25,6 +27,7 @@ mod reporter;
 mod route;
 mod schedule;
 mod shape;
+mod timetable;
 mod worker;
 
 pub use outbox::{Meter, Outbox, OutboxError, Parts};

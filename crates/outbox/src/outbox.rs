@@ -1,31 +1,26 @@
-//! The scheduler: claims what is due, hands it to workers, and brings everything to a clean end.
+//! The outbox: what its parts share, and how all of it begins and comes to a clean end.
 
-use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use base::{Clock, Reply, Timestamp};
+use base::{Clock, Timestamp};
 use directory::{Directory, Random};
 use net::{ClientTls, Dialer, Resolver, Roots, TlsError};
-use queue::{Claimed, Delivery, Due, Event, Held, Message, Outcome, Queue, QueueId, Release, Said, Settled};
-use store::{Store, Tx};
+use queue::{Delivery, Event, Message, Outcome, Queue, QueueId, Release, Said, Settled};
+use store::Store;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::connection::ours;
-use crate::finder::{self, Finder};
-use crate::hops::{Added, Hops, Later, Work};
+use crate::finder::Finder;
+use crate::hops::{Hops, Work};
 use crate::recorder::{self, Done};
-use crate::route::{Hop, Routes};
+use crate::route::Routes;
 use crate::shape::{Course, Policies};
-use crate::{reporter, schedule, worker};
+use crate::timetable::Timetable;
+use crate::{dispatch, reporter, schedule};
 
-/// Deliveries that one job claims: a few milliseconds of work.
-const BATCH: usize = 256;
-/// The longest time without a look at what is due: the clock may have been set.
-const LOOK: Duration = Duration::from_secs(60);
 /// How long to wait after the store failed.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// How long connections get to end what they are at, when the server stops.
@@ -91,7 +86,6 @@ pub struct Outbox {
     done: mpsc::UnboundedReceiver<Done>,
     owing: (mpsc::UnboundedSender<QueueId>, mpsc::UnboundedReceiver<QueueId>),
     stop: watch::Sender<bool>,
-    due: Arc<Notify>,
 }
 
 /// What the tasks share.
@@ -109,6 +103,7 @@ pub(crate) struct Inner {
     pub(crate) routes: Routes,
     pub(crate) hops: Hops,
     pub(crate) finder: Finder,
+    pub(crate) timetable: Timetable,
     /// A worker ended, or who asks for a way.
     pub(crate) left: Notify,
     /// There is room for claims again.
@@ -130,8 +125,7 @@ impl Outbox {
     /// [`OutboxError`].
     pub fn new(parts: Parts) -> Result<Self, OutboxError> {
         let ((done, recorder), owing) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-        let ((stop, stopping), due) = (watch::channel(false), Arc::new(Notify::new()));
-        let (bell, debts) = (due.clone(), owing.0.clone());
+        let ((stop, stopping), debts) = (watch::channel(false), owing.0.clone());
         let inner = Inner {
             opportunistic: ClientTls::opportunistic(&parts.roots)?,
             verified: ClientTls::verified(&parts.roots)?,
@@ -147,6 +141,7 @@ impl Outbox {
             random: parts.random,
             hops: Hops::new(Policies::shipped().map_err(OutboxError::Policies)?),
             finder: Finder::default(),
+            timetable: Timetable::default(),
             left: Notify::new(),
             room: Notify::new(),
             held: watch::Sender::new(false),
@@ -157,12 +152,14 @@ impl Outbox {
         let (inner, store) = (Arc::new(inner), parts.store);
         let lines = Arc::downgrade(&inner);
         store.subscribe(Box::new(move |event| match event.downcast_ref() {
-            Some(Event::Due) => bell.notify_one(),
+            Some(Event::Due(groups, at)) => drop(lines.upgrade().map(|inner| {
+                inner.timetable.ring_all(groups, *at);
+            })),
             Some(Event::Owing(id)) => drop(debts.send(*id)),
             Some(Event::Cancelling(id)) => drop(lines.upgrade().map(|inner| cancelled(&inner, *id))),
             None => {}
         }));
-        Ok(Outbox { inner, done: recorder, owing, stop, due })
+        Ok(Outbox { inner, done: recorder, owing, stop })
     }
 
     /// What it is at.
@@ -173,7 +170,7 @@ impl Outbox {
     /// Sends until `stop` is done. Then connections end what they are at, what was not begun is given back, and the last
     /// outcomes are written: a clean stop leaves no claim behind (trap 22).
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Outbox { inner, done, owing: (debts, owing), stop: stopped, due } = self;
+        let Outbox { inner, done, owing: (debts, owing), stop: stopped } = self;
         if inner.queue.uncertain() > 0 {
             let deliveries = inner.queue.uncertain();
             tracing::warn!(deliveries, "the server ended while it sent these: they are sent again, perhaps twice");
@@ -185,7 +182,7 @@ impl Outbox {
             stop.await;
             let _ = stopped.send(true);
         };
-        tokio::join!(dispatch(&inner, &due), told);
+        tokio::join!(dispatch::run(&inner), told);
         give_back(&inner);
         let left = async {
             while inner.hops.workers() + inner.finder.asking() > 0 {
@@ -212,6 +209,11 @@ impl Meter {
         self.0.hops.in_hand()
     }
 
+    /// When the delivery that is due longest was or is due; none when nothing waits.
+    pub fn first_due(&self) -> Option<Timestamp> {
+        self.0.timetable.first_due()
+    }
+
     /// How many attempts ended so, since the server began.
     pub fn outcomes(&self) -> [(&'static str, u64); 4] {
         let n = |i: usize| self.0.outcomes[i].load(Ordering::Relaxed);
@@ -232,146 +234,11 @@ impl Inner {
     }
 }
 
-/// Claims and hands out, until the server stops. Never dropped half-way: a claim that is made must be handed out.
-async fn dispatch(inner: &Arc<Inner>, due: &Notify) {
-    let mut doubtful = Vec::new();
-    loop {
-        inner.until_not_held().await;
-        if inner.is_stopping() {
-            return;
-        }
-        let room = inner.hops.room().min(BATCH);
-        let wait = if room == 0 { None } else { Some(claim(inner, room, &mut doubtful).await) };
-        tokio::select! {
-            () = inner.stopped() => return,
-            () = inner.room.notified(), if wait.is_none() => {}
-            () = due.notified(), if wait.is_some() => {}
-            () = sleep(wait.unwrap_or(LOOK)) => {}
-        }
-    }
-}
-
-/// Claims as much as there is room for and hands it out; gives how long nothing more is due. `doubtful` are claims of
-/// which it is not known whether they were made.
-async fn claim(inner: &Arc<Inner>, room: usize, doubtful: &mut Vec<Release>) -> Duration {
-    let found = match take_back(inner, doubtful).await {
-        Ok(()) => claim_due(inner, room, doubtful).await,
-        Err(error) => Err(error),
-    };
-    let (Due { claimed, held }, next) = match found {
-        Ok(found) => found,
-        Err(error) => {
-            tracing::error!(%error, "nothing can be claimed from the queue; trying again");
-            return PAUSE;
-        }
-    };
-    for Held { message, number, why } in held {
-        tracing::error!(queue = %message, number, error = %why, "a delivery cannot be read and is held");
-    }
-    let n = count(&claimed);
-    inner.hops.claimed(n);
-    for c in claimed {
-        hand_out(inner, c);
-    }
-    match next {
-        _ if n == room => Duration::ZERO,
-        Some(next) => until(next, inner.clock.now()),
-        None => LOOK,
-    }
-}
-
-async fn claim_due(inner: &Inner, room: usize, doubtful: &mut Vec<Release>) -> store::Result<(Due, Option<Timestamp>)> {
-    let (queue, now) = (inner.queue.clone(), inner.clock.now());
-    // An error may mean that the commit was not answered. What the job wanted is known then all the same.
-    let wanted = Arc::new(Mutex::new(Vec::new()));
-    let note = wanted.clone();
-    let job = move |tx: &mut Tx<'_>| {
-        let due = queue::claim_due(tx, &queue, room as u32, now)?;
-        let mut wanted = note.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted.clear();
-        for c in &due.claimed {
-            let one = |d: &Delivery| Release { message: c.message.id, number: d.number, until: now };
-            wanted.extend(c.deliveries.iter().map(one));
-        }
-        Ok((due, queue::next_due(tx)?))
-    };
-    let found = inner.store.write(job).await;
-    if found.is_err() {
-        doubtful.append(&mut wanted.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-    found
-}
-
-async fn take_back(inner: &Inner, doubtful: &mut Vec<Release>) -> store::Result<()> {
-    if doubtful.is_empty() {
-        return Ok(());
-    }
-    let (queue, all) = (inner.queue.clone(), doubtful.clone());
-    inner.store.write(move |tx| queue::take_back(tx, &queue, &all)).await?;
-    doubtful.clear();
-    Ok(())
-}
-
-fn count(claimed: &[Claimed]) -> usize {
-    claimed.iter().map(|c| c.deliveries.len()).sum()
-}
-
-/// From `now` to `next`, rounded up: not a millisecond too early.
-fn until(next: Timestamp, now: Timestamp) -> Duration {
-    Duration::from_millis((next.0 - now.0).clamp(0, LOOK.as_millis() as i64) as u64)
-}
-
-/// A message's deliveries: to a hop of the administrator's all that are his, else to each domain its own.
-fn hand_out(inner: &Arc<Inner>, claimed: Claimed) {
-    let Claimed { message, deliveries } = claimed;
-    let (mut by_hop, mut by_domain) = (HashMap::<Hop, Vec<Delivery>>::new(), HashMap::<String, Vec<Delivery>>::new());
-    for delivery in deliveries {
-        match inner.routes.chosen(delivery.to.domain(), message.require_tls) {
-            Some(hop) => by_hop.entry(hop).or_default().push(delivery),
-            None => by_domain.entry(delivery.to.domain().to_owned()).or_default().push(delivery),
-        }
-    }
-    let work = |deliveries| Work { message: message.clone(), deliveries, again: false };
-    for (hop, deliveries) in by_hop {
-        line_up(inner, &hop, work(deliveries));
-    }
-    for (domain, deliveries) in by_domain {
-        finder::find(inner, &domain, message.require_tls, work(deliveries));
-    }
-}
-
-/// Puts work in line for its hop.
-pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
-    match inner.hops.add(hop, work) {
-        Added::InLine => {}
-        Added::Start => worker::start(inner, hop.clone()),
-        Added::Later(work, wait) => too_many(inner, work, wait),
-    }
-}
-
-/// All of it later.
-pub(crate) fn put_off(inner: &Inner, all: Vec<Later>) {
-    all.into_iter().for_each(|(work, wait)| too_many(inner, work, wait));
-}
-
-/// More than the hop's or the network's share: it comes again later, unless its time is over (trap 20).
-pub(crate) fn too_many(inner: &Inner, work: Work, wait: Duration) {
-    let now = inner.clock.now();
-    for d in work.deliveries {
-        if now >= d.expires {
-            let said = ours(Reply::new(451, 4, 5, "No attempt was made: there is too much mail for that host"));
-            inner.settle(&work.message, d, Outcome::Expired, said);
-        } else {
-            inner.release(work.message.id, d.number, Timestamp(now.0 + wait.as_millis() as i64));
-        }
-    }
-}
-
 /// The administrator wants a message back: what is in line is not begun any more.
 fn cancelled(inner: &Inner, id: QueueId) {
     let now = inner.clock.now();
     for work in inner.hops.take_out(id).into_iter().chain(inner.finder.take_out(id)) {
-        work.deliveries.iter().for_each(|d| inner.release(id, d.number, now));
+        work.deliveries.iter().for_each(|d| inner.release(&work.message, d, now));
     }
 }
 
@@ -380,7 +247,7 @@ fn give_back(inner: &Inner) {
     let now = inner.clock.now();
     for work in inner.hops.drain().into_iter().chain(inner.finder.drain()) {
         for d in &work.deliveries {
-            inner.release(work.message.id, d.number, now);
+            inner.release(&work.message, d, now);
         }
     }
 }
@@ -461,7 +328,9 @@ impl Inner {
         }
     }
 
-    fn release(&self, message: QueueId, number: u32, until: Timestamp) {
-        let _ = self.done.send(Done::Release(Release { message, number, until }));
+    /// A claim is given back without an attempt, until then or the end of its time.
+    pub(crate) fn release(&self, message: &Message, delivery: &Delivery, until: Timestamp) {
+        let release = Release { message: message.id, number: delivery.number, until: until.min(delivery.expires) };
+        let _ = self.done.send(Done::Release(release, message.group(delivery)));
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use base::Timestamp;
-use queue::{Outcome, QueueId, Release, Settled};
+use queue::{Group, Outcome, QueueId, Release, Settled};
 use store::Tx;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -22,7 +22,7 @@ pub(crate) enum Done {
     /// By an attempt.
     Settled(Settled),
     /// Without one.
-    Release(Release),
+    Release(Release, Group),
     /// Nothing comes after this.
     Stop,
 }
@@ -39,17 +39,29 @@ pub(crate) async fn run(
         if done.recv_many(&mut batch, BATCH).await == 0 {
             return;
         }
-        let (mut settled, mut released, mut stop) = (Vec::new(), Vec::new(), false);
+        let (mut settled, mut released, mut groups, mut stop) = (Vec::new(), Vec::new(), Vec::new(), false);
         for one in batch.drain(..) {
             match one {
                 Done::Settled(s) => settled.push(s),
-                Done::Release(r) => released.push(r),
+                Done::Release(r, group) => {
+                    released.push(r);
+                    groups.push(group);
+                }
                 Done::Stop => stop = true,
             }
         }
-        let n = settled.len() + released.len();
-        let owing = write(&inner, Arc::new(settled), Arc::new(released)).await;
-        inner.hops.settled(n);
+        let (settled, released) = (Arc::new(settled), Arc::new(released));
+        let owing = write(&inner, settled.clone(), released.clone()).await;
+        for s in &*settled {
+            inner.hops.settled(s.message.stream);
+            if let Outcome::Deferred(until) = s.outcome {
+                inner.timetable.ring(s.message.group(&s.delivery), until.min(s.delivery.expires));
+            }
+        }
+        for (release, group) in released.iter().zip(groups) {
+            inner.hops.settled(group.stream);
+            inner.timetable.ring(group, release.until);
+        }
         inner.room.notify_one();
         for id in owing {
             let _ = debts.send(id);

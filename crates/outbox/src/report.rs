@@ -351,6 +351,7 @@ mod tests {
             account: None,
             created: NOW,
             total: 1,
+            stream: base::Stream::Mail,
         }
     }
 

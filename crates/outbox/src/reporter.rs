@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Address, BlobId, Reply, Timestamp};
+use base::{Address, BlobId, Reply, Stream, Timestamp};
 use directory::{Recipients, Resolution};
 use mailbox::Flags;
 use mailbox::verbs::{self, INBOX, NewEmail};
@@ -241,6 +241,7 @@ async fn send(
             smtputf8: !to.is_ascii(),
             require_tls: false,
             account: None,
+            stream: Stream::Mail,
             created: now,
         };
         let remote = |to: &Address| NewDelivery { to: to.clone(), notify: None, original: None, fate: Fate::Open };

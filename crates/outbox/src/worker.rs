@@ -14,8 +14,9 @@ use smtp::{Mail, Rcpt, Recipient};
 use store::BlobReader;
 
 use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls, ours};
+use crate::dispatch::{later, put_off, too_many};
 use crate::hops::{Next, Ways, Work};
-use crate::outbox::{Inner, put_off, too_many};
+use crate::outbox::Inner;
 use crate::route::{self, Hop, Target, To};
 use crate::schedule;
 use crate::shape::{Course, TlsLevel};
@@ -159,8 +160,8 @@ fn turned_away(inner: &Inner, hop: &Hop, said: &Said) {
     // RFC 7504 §4: only these say that the host takes no mail at all. Else a 5xx speaks of the connection, or of us, and no
     // mail fails by it.
     let keep = by_peer && ![521, 556].contains(&said.reply.code);
-    let (course, later) = if by_peer { inner.hops.heard(hop, &said.reply, "", 0) } else { Default::default() };
-    put_off(inner, later);
+    let (course, put_back) = if by_peer { inner.hops.heard(hop, &said.reply, "", 0) } else { Default::default() };
+    put_off(inner, put_back);
     for work in inner.hops.unreachable(hop) {
         for delivery in work.deliveries {
             let course = Course { keep: keep || course.keep, stop: false, ..course };
@@ -306,7 +307,7 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
     loop {
         // Trap 21: while outcomes cannot be written, nothing more is sent.
         inner.until_not_held().await;
-        if inner.is_stopping() || connection.is_spent() || sent >= TURN && inner.hops.is_crowded(hop) {
+        if inner.is_stopping() || connection.is_spent() || inner.hops.is_crowded(hop, sent >= TURN) {
             return None;
         }
         let Ways { idle, .. } = inner.hops.ways(hop);
@@ -314,7 +315,7 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
             Next::Send(work) => return Some(work),
             Next::Leave => return None,
             Next::Later(work, wait) => {
-                too_many(inner, work, wait);
+                later(inner, work, wait);
                 continue;
             }
             Next::Wait(wait) if wait > idle => {
@@ -473,8 +474,8 @@ impl Heard {
             return *course;
         }
         let sender = message.from.as_ref().map_or("", Address::domain);
-        let (course, later) = inner.hops.heard(hop, &said.reply, sender, delivery.attempts);
-        put_off(inner, later);
+        let (course, put_back) = inner.hops.heard(hop, &said.reply, sender, delivery.attempts);
+        put_off(inner, put_back);
         self.close |= course.close;
         self.last = Some((said.reply.clone(), course));
         course

@@ -4,7 +4,6 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::Timestamp;
 use http::Site;
 use outbox::Meter;
 use server::{Count, Counters, ServiceCounts};
@@ -63,8 +62,11 @@ impl Site for Watch {
         }
         gauge(&mut out, "postroom_queue_claimed", "Deliveries being tried now.", self.outbox.claimed() as u64);
         // A store that does not answer is for /healthz to tell: the other numbers are as good.
-        if let Some((waiting, due)) = self.queue().await {
-            let overdue = due.map_or(0, |due| self.house.clock.now().0.saturating_sub(due.0).max(0) as u64 / 1000);
+        if let Some(waiting) = self.waiting().await {
+            let overdue = self
+                .outbox
+                .first_due()
+                .map_or(0, |due| self.house.clock.now().0.saturating_sub(due.0).max(0) as u64 / 1000);
             let help = "Deliveries that wait, due or not; counted up to 100000.";
             gauge(&mut out, "postroom_queue_waiting", help, waiting);
             let help = "For how long the delivery that is due longest has been due.";
@@ -75,9 +77,9 @@ impl Site for Watch {
 }
 
 impl Watch {
-    /// How many deliveries wait, and when the first of them is or was due.
-    async fn queue(&self) -> Option<(u64, Option<Timestamp>)> {
-        let read = self.house.store.read(|tx| Ok((queue::waiting(tx, COUNTED)?, queue::next_due(tx)?)));
+    /// How many deliveries wait.
+    async fn waiting(&self) -> Option<u64> {
+        let read = self.house.store.read(|tx| queue::waiting(tx, COUNTED));
         tokio::time::timeout(PATIENCE, read).await.ok()?.ok()
     }
 }

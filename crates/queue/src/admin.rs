@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use base::Timestamp;
-use store::{Result, Tx, params};
+use store::{Result, Row, Tx, params};
 
 use crate::entry::{read_delivery, read_message};
-use crate::{Delivery, Event, Message, Owed, QueueId, State, claim, schema};
+use crate::{Delivery, Event, Group, Message, Owed, QueueId, State, claim, schema};
 
 /// A delivery as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,9 @@ pub fn show(tx: &mut Tx<'_>, id: QueueId) -> Result<Option<(Message, Vec<Standin
 pub fn retry(tx: &mut Tx<'_>, id: QueueId, now: Timestamp) -> Result<u64> {
     let n = tx.execute(&schema::RETRY, params![id, now])?;
     if n > 0 {
-        tx.publish(Arc::new(Event::Due));
+        let group = |r: &Row<'_>| Group::read(r.int(0)?, r.int(1)?);
+        let groups = tx.list(&schema::GROUPS_OF_MESSAGE, params![id], group)?;
+        tx.publish(Arc::new(Event::Due(groups, now)));
     }
     Ok(n)
 }

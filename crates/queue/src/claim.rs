@@ -7,7 +7,8 @@ use base::{Enhanced, Reply, Timestamp};
 use store::{Error, Result, Row, Tx, Value, params};
 
 use crate::entry::{read_delivery, read_message};
-use crate::{Delivery, Message, Owed, Queue, QueueId, State, WARNING, schema};
+use crate::group::next_due;
+use crate::{Delivery, Group, Message, Owed, Queue, QueueId, State, WARNING, schema};
 
 /// Deliveries of one message that were claimed together.
 #[derive(Clone, Debug)]
@@ -39,13 +40,24 @@ pub struct Due {
     pub claimed: Vec<Claimed>,
     /// Held from the commit on, until [`crate::retry`] or [`crate::cancel`].
     pub held: Vec<Held>,
+    /// For each group that was asked for, when the first of what still waits is due.
+    pub next: Vec<(Group, Option<Timestamp>)>,
 }
 
-/// Claims at most `n` deliveries whose time has come, the longest due first.
+/// So many of a group are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// The group.
+    pub group: Group,
+    /// At most.
+    pub most: u32,
+}
+
+/// Claims deliveries whose time has come, of each group those that are due longest.
 ///
 /// # Errors
 /// The store's.
-pub fn claim_due(tx: &mut Tx<'_>, queue: &Queue, n: u32, now: Timestamp) -> Result<Due> {
+pub fn claim_due(tx: &mut Tx<'_>, queue: &Queue, wants: &[Want], now: Timestamp) -> Result<Due> {
     let mut known: Option<Arc<Message>> = None;
     let mut read = |r: &Row<'_>, id: QueueId| {
         // Deliveries of one message are mostly due together: it is read once.
@@ -56,34 +68,31 @@ pub fn claim_due(tx: &mut Tx<'_>, queue: &Queue, n: u32, now: Timestamp) -> Resu
         known = Some(message.clone());
         Ok::<_, Error>((message, read_delivery(r, 0)?))
     };
-    let rows = tx.list(&schema::DUE, params![now, n], |r| {
-        let (id, number) = (QueueId::stored(r.int(7)?), r.int(0)? as u32);
-        Ok((id, number, read(r, id)))
-    })?;
-    let (mut claimed, mut held) = (BTreeMap::<QueueId, Claimed>::new(), Vec::new());
-    for (id, number, read) in rows {
-        match read {
-            Ok((message, delivery)) => {
-                if tx.execute(&schema::CLAIM, params![id, number, queue.epoch()])? == 1 {
-                    let entry = claimed.entry(id).or_insert_with(|| Claimed { message, deliveries: Vec::new() });
-                    entry.deliveries.push(delivery);
+    let (mut claimed, mut due) = (BTreeMap::<QueueId, Claimed>::new(), Due::default());
+    for Want { group, most } in wants {
+        let rows = tx.list(&schema::DUE, params![group.stream.stored(), group.domain, now, *most], |r| {
+            let (id, number) = (QueueId::stored(r.int(7)?), r.int(0)? as u32);
+            Ok((id, number, read(r, id)))
+        })?;
+        for (id, number, read) in rows {
+            match read {
+                Ok((message, delivery)) => {
+                    if tx.execute(&schema::CLAIM, params![id, number, queue.epoch()])? == 1 {
+                        let entry = claimed.entry(id).or_insert_with(|| Claimed { message, deliveries: Vec::new() });
+                        entry.deliveries.push(delivery);
+                    }
+                }
+                Err(why) => {
+                    tx.execute(&schema::HOLD, params![id, number, why.to_string().as_bytes(), Value::Bytes(b"")])?;
+                    due.held.push(Held { message: id, number, why });
                 }
             }
-            Err(why) => {
-                tx.execute(&schema::HOLD, params![id, number, why.to_string().as_bytes(), Value::Bytes(b"")])?;
-                held.push(Held { message: id, number, why });
-            }
         }
+        due.next.push((*group, next_due(tx, *group)?));
     }
-    Ok(Due { claimed: claimed.into_values().collect(), held })
-}
-
-/// When the next delivery that waits is due.
-///
-/// # Errors
-/// The store's.
-pub fn next_due(tx: &mut Tx<'_>) -> Result<Option<Timestamp>> {
-    tx.one(&schema::NEXT_DUE, params![], |r| Ok(r.opt_int(0)?.map(Timestamp)))
+    due.claimed = claimed.into_values().collect();
+    due.claimed.iter_mut().for_each(|c| c.deliveries.sort_by_key(|d| d.number));
+    Ok(due)
 }
 
 /// How many deliveries wait, due or not; `most` when there are more.

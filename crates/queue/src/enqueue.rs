@@ -1,13 +1,14 @@
 //! A message comes into the queue.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use base::{AccountId, Address, BlobId, Enhanced, Reply, Timestamp};
+use base::{AccountId, Address, BlobId, Enhanced, Reply, Stream, Timestamp};
 use smtp::{BodyType, Notify, OriginalRecipient, Ret};
 use store::{Result, Tx, Value, params};
 
 use crate::entry::{stored_flags, stored_notify, stored_original, stored_ret};
-use crate::{Event, LIFETIME, Owed, QueueId, State, schema};
+use crate::{Event, Group, LIFETIME, Owed, QueueId, State, schema};
 
 /// A message to be enqueued; the fields are those of [`crate::Message`].
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,7 @@ pub struct NewMessage<'a> {
     pub smtputf8: bool,
     pub require_tls: bool,
     pub account: Option<AccountId>,
+    pub stream: Stream,
     pub created: Timestamp,
 }
 
@@ -73,8 +75,10 @@ pub fn enqueue(tx: &mut Tx<'_>, new: &NewMessage<'_>, deliveries: &[NewDelivery]
     for (number, (d, owed)) in (0i64..).zip(&rows) {
         insert_delivery(tx, new, number, d, *owed)?;
     }
-    if rows.iter().any(|(d, _)| d.fate == Fate::Open) {
-        tx.publish(Arc::new(Event::Due));
+    let open = rows.iter().filter(|(d, _)| d.fate == Fate::Open);
+    let groups: BTreeSet<Group> = open.map(|(d, _)| Group::of(new.stream, d.to.domain())).collect();
+    if !groups.is_empty() {
+        tx.publish(Arc::new(Event::Due(groups.into_iter().collect(), new.created)));
     }
     if rows.iter().any(|(_, o)| !o.is_nothing()) {
         tx.publish(Arc::new(Event::Owing(new.id)));
@@ -98,6 +102,7 @@ fn insert_message(tx: &mut Tx<'_>, new: &NewMessage<'_>, n: usize) -> Result<()>
             stored_ret(new.ret),
             flags,
             new.account,
+            new.stream.stored(),
             new.created,
             n,
             n
@@ -108,6 +113,7 @@ fn insert_message(tx: &mut Tx<'_>, new: &NewMessage<'_>, n: usize) -> Result<()>
 
 fn insert_delivery(tx: &mut Tx<'_>, new: &NewMessage<'_>, number: i64, d: &NewDelivery, owed: Owed) -> Result<()> {
     let (to, original) = (d.to.to_string(), stored_original(d.original.as_ref()));
+    let group = Group::of(new.stream, d.to.domain());
     let (state, status, reply) = match &d.fate {
         Fate::Open => (State::Waiting, String::new(), String::new()),
         Fate::Delivered => (State::Delivered, Enhanced(2, 0, 0).to_string(), String::new()),
@@ -128,7 +134,9 @@ fn insert_delivery(tx: &mut Tx<'_>, new: &NewMessage<'_>, number: i64, d: &NewDe
             owed.stored(),
             status.as_str(),
             reply.as_bytes(),
-            Value::Bytes(b"")
+            Value::Bytes(b""),
+            group.stream.stored(),
+            group.domain
         ],
     )?;
     Ok(())

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use base::{AccountId, Address, BlobId, Timestamp};
+use base::{AccountId, Address, BlobId, Stream, Timestamp};
 use smtp::{BodyType, Notify, OriginalRecipient, Ret};
 use store::{Error, Result, Row};
 
-use crate::QueueId;
+use crate::{Group, QueueId};
 
 /// A message: its envelope without the recipients, and where its bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Message {
     pub created: Timestamp,
     /// How many recipients it has.
     pub total: u32,
+    /// What kind of sending it belongs to.
+    pub stream: Stream,
 }
 
 /// One recipient's delivery, as far as an attempt is concerned.
@@ -120,6 +122,13 @@ pub struct Owed {
     pub success: bool,
 }
 
+impl Message {
+    /// The group in which a delivery of it waits.
+    pub fn group(&self, delivery: &Delivery) -> Group {
+        Group::of(self.stream, delivery.to.domain())
+    }
+}
+
 impl Owed {
     /// None.
     pub const NOTHING: Owed = Owed { failure: false, delay: false, success: false };
@@ -152,7 +161,7 @@ impl Owed {
     }
 }
 
-fn corrupt(what: &str, value: impl std::fmt::Display) -> Error {
+pub(crate) fn corrupt(what: &str, value: impl std::fmt::Display) -> Error {
     Error::Corrupt(format!("queue: {what} {value}").into())
 }
 
@@ -242,6 +251,7 @@ pub(crate) fn read_message(r: &Row<'_>, at: usize) -> Result<Message> {
         account: r.opt_int(at + 8)?.map(AccountId),
         created: Timestamp(r.int(at + 9)?),
         total: r.int(at + 10)? as u32,
+        stream: Stream::read(r.int(at + 11)?).ok_or_else(|| corrupt("stream", "an unknown one"))?,
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Floor 3. A [`Message`] is the envelope and where the bytes are; each of its recipients is a [`Delivery`]. The verbs work
 //! on a `&mut Tx`, so that `ingress` enqueues in the same commit in which it delivers to our own mailboxes. Who sends
-//! (`outbox`, and one day the bulk engine in its place) is woken by an [`Event`], takes what is due by [`claim_due`],
+//! (`outbox`, and one day the bulk engine in its place) is woken by an [`Event`], takes what is due by [`claim_due`], group by group ([`Group`]: a stream's deliveries to a domain),
 //! and writes what came of it by [`record`]; nothing here opens a connection or knows when to try again.
 //!
 //! A delivery is claimed by an epoch, which is one life of one node, and the claim is on disk before the first attempt. So
@@ -20,6 +20,7 @@ mod blobs;
 mod claim;
 mod enqueue;
 mod entry;
+mod group;
 mod id;
 mod open;
 pub mod returned;
@@ -29,10 +30,11 @@ mod verify;
 pub use admin::{Cancelled, Report, Standing, cancel, exists, owing, page, reported, retry, show};
 pub use blobs::{REFERENCES, blob, refers_between};
 pub use claim::{
-    Claimed, Due, Held, Outcome, Release, Said, Settled, claim_due, next_due, record, release, take_back, waiting,
+    Claimed, Due, Held, Outcome, Release, Said, Settled, Want, claim_due, record, release, take_back, waiting,
 };
 pub use enqueue::{Fate, NewDelivery, NewMessage, enqueue};
 pub use entry::{Delivery, Message, Owed, State};
+pub use group::{Group, next_due, scheduled};
 pub use id::{BadQueueId, QueueId};
 pub use open::{Event, Queue};
 pub use schema::{ALL, MIGRATIONS};

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use base::Timestamp;
 use store::{Result, Store, Tx, params};
 
-use crate::{QueueId, claim, schema};
+use crate::{Group, QueueId, claim, schema};
 
 /// Told once it is on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Something that waits is due, perhaps at once.
-    Due,
+    /// Something of these groups is due then.
+    Due(Vec<Group>, Timestamp),
     /// A message came that owes its sender a report.
     Owing(QueueId),
     /// The administrator wants a message back of which deliveries are claimed.

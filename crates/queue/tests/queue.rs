@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use base::{Address, BlobId, Reply, Timestamp};
+use base::{Address, BlobId, Reply, Stream, Timestamp};
 use queue::{
     Claimed, Fate, MIGRATIONS, NewDelivery, NewMessage, Outcome, Owed, Queue, QueueId, Release, Report, Said, Settled,
-    State, claim_due, record, reported, show,
+    State, Want, claim_due, record, reported, show,
 };
 use smtp::{BodyType, Notify, OriginalRecipient, Ret};
 use store::{Class, Lane, Sql, Store, Value, params};
@@ -67,6 +67,7 @@ impl World {
                 smtputf8: true,
                 require_tls: false,
                 account: None,
+                stream: Stream::Mail,
                 created: NOW,
             };
             queue::enqueue(tx, &new, &deliveries)
@@ -77,7 +78,7 @@ impl World {
 
     fn claim(&self, n: u32, now: Timestamp) -> Vec<Claimed> {
         let queue = self.queue.clone();
-        self.store.write_blocking(move |tx| claim_due(tx, &queue, n, now)).unwrap().claimed
+        self.store.write_blocking(move |tx| claim_any(tx, &queue, n, now)).unwrap().claimed
     }
 
     fn record(&self, settled: Vec<Settled>, now: Timestamp) -> Vec<QueueId> {
@@ -107,6 +108,30 @@ impl World {
         let wrong = self.store.read_blocking(move |tx| queue::verify(tx, &|id| Ok(blobs.blob(id)?.len()))).unwrap();
         assert_eq!(wrong, Vec::<String>::new(), "{}", self.name);
     }
+}
+
+/// At most `n`, of whatever group.
+fn claim_any(tx: &mut store::Tx<'_>, queue: &Queue, n: u32, now: Timestamp) -> store::Result<queue::Due> {
+    let mut all = queue::Due::default();
+    for (group, _) in queue::scheduled(tx)? {
+        let taken = all.claimed.iter().map(|c| c.deliveries.len()).sum::<usize>() as u32;
+        let due = claim_due(tx, queue, &[Want { group, most: n - taken }], now)?;
+        all.held.extend(due.held);
+        for claimed in due.claimed {
+            match all.claimed.iter_mut().find(|c| c.message.id == claimed.message.id) {
+                Some(known) => known.deliveries.extend(claimed.deliveries),
+                None => all.claimed.push(claimed),
+            }
+        }
+    }
+    all.claimed.sort_by_key(|c| c.message.id);
+    all.claimed.iter_mut().for_each(|c| c.deliveries.sort_by_key(|d| d.number));
+    Ok(all)
+}
+
+/// When the first of all is due.
+fn first_due(tx: &mut store::Tx<'_>) -> store::Result<Option<Timestamp>> {
+    Ok(queue::scheduled(tx)?.into_iter().map(|(_, due)| due).min())
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -194,7 +219,7 @@ fn a_claim_takes_what_is_due_longest_and_no_more_than_asked_for() {
         w.record(settled(&first[..2], Outcome::Deferred(later(HOUR)), later_please()), NOW);
         w.record(settled(&first[2..3], Outcome::Deferred(later(2 * HOUR)), later_please()), NOW);
         assert!(w.claim(9, later(HOUR - 1)).is_empty());
-        let due = w.store.read_blocking(queue::next_due).unwrap();
+        let due = w.store.read_blocking(first_due).unwrap();
         assert_eq!(due, Some(later(HOUR)));
         let again = w.claim(1, later(3 * HOUR));
         assert!(again[0].message.id == ids[0] || again[0].message.id == ids[1]);
@@ -388,7 +413,7 @@ fn trap_23_two_who_claim_at_once_share_and_do_not_double() {
         }
         let claims = (0..8).map(|_| {
             let queue = w.queue.clone();
-            w.store.write_with(Lane::Interactive, Vec::new(), move |tx, _| claim_due(tx, &queue, 20, NOW))
+            w.store.write_with(Lane::Interactive, Vec::new(), move |tx, _| claim_any(tx, &queue, 20, NOW))
         });
         let claims: Vec<_> = claims.collect();
         let mut got: Vec<QueueId> =
@@ -412,7 +437,7 @@ fn a_claim_can_be_given_back_without_an_attempt() {
         w.store.write_blocking(move |tx| queue::release(tx, &queue, &[release])).unwrap();
         assert_eq!(w.show(id), [("x@b.test".into(), State::Waiting, 0)]);
         // Trap 20: nothing rests beyond its time.
-        assert_eq!(w.store.read_blocking(queue::next_due).unwrap(), Some(later(5 * DAY)));
+        assert_eq!(w.store.read_blocking(first_due).unwrap(), Some(later(5 * DAY)));
         w.check();
     }
 }
@@ -480,7 +505,7 @@ fn a_row_that_cannot_be_read_is_set_aside() {
         w.store.write_blocking(move |tx| tx.execute(&SPOIL, params![bad, Value::Bytes(b"no address")])).unwrap();
         w.store.write_blocking(move |tx| tx.execute(&SENDER, params![worse, Value::Bytes(b"\xff@x.test")])).unwrap();
         let queue = w.queue.clone();
-        let due = w.store.write_blocking(move |tx| claim_due(tx, &queue, 9, NOW)).unwrap();
+        let due = w.store.write_blocking(move |tx| claim_any(tx, &queue, 9, NOW)).unwrap();
         let claimed: Vec<_> =
             due.claimed.iter().flat_map(|c| c.deliveries.iter().map(|d| (c.message.id, d.number))).collect();
         assert_eq!((claimed, due.held.len()), (vec![(bad, 1), (good, 0)], 2), "{}", w.name);
@@ -532,7 +557,7 @@ fn a_claim_without_an_answer_is_taken_back() {
         let ids = [w.enqueue("me@a.test", &["x@b.test"]), w.enqueue("me@a.test", &["x@b.test"])];
         let (queue, (began, begun)) = (w.queue.clone(), std::sync::mpsc::channel());
         let claim = w.store.write_with(Lane::Interactive, Vec::new(), move |tx, _| {
-            let due = claim_due(tx, &queue, 1, NOW)?;
+            let due = claim_any(tx, &queue, 1, NOW)?;
             let _ = began.send(());
             std::thread::sleep(std::time::Duration::from_millis(300));
             Ok(due)

@@ -2,6 +2,7 @@
 //! site share what the site bears ([`crate::shape`]): a domain's mail hosts are a line, and all domains at one provider are
 //! a site. All of it is in memory: the truth is in the queue's tables.
 
+mod ready;
 mod sites;
 
 use std::collections::hash_map::Entry;
@@ -10,24 +11,28 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use base::{Address, Reply};
+use base::{Address, Reply, Stream};
 use queue::{Delivery, Message, QueueId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::route::Hop;
 use crate::shape::{Course, Hold, MayConnect, Policies};
+use ready::Ready;
+pub(crate) use ready::WEIGHTS;
 pub(crate) use sites::Ways;
 use sites::{SiteName, Sites};
 
-/// Deliveries in hand: claimed, and not yet settled on disk.
-pub(crate) const IN_HAND: usize = 4000;
-/// Of these one hop may have half in line, so that mail to a host that is slow does not keep back all other; once half of
-/// all is in lines, only a tenth.
-const OF_ONE_HOP: usize = IN_HAND / 2;
-const OF_ONE_HOP_OF_MANY: usize = IN_HAND / 10;
-/// Connections in all.
+/// Deliveries in hand: claimed, and not yet settled on disk. Each stream has so many for itself, and all share some more.
+const OWN: usize = 1000;
+const SHARED: usize = 1000;
+/// Of these one hop may have so many in line, of each stream, so that mail to a host that is slow does not keep back all
+/// other; and so many once its stream has taken all that is its own.
+const OF_ONE_HOP: usize = OWN;
+const OF_ONE_HOP_OF_MANY: usize = OWN / 10;
+/// Connections in all; those that have only marketing to carry leave a tenth of them to the others.
 const CONNECTIONS: usize = 200;
+const CONNECTIONS_OF_MARKETING: usize = CONNECTIONS * 9 / 10;
 /// How long a connection waits for more, when half of all are in use.
 const IDLE: Duration = Duration::from_secs(5);
 /// Connections to one network (a /24, or a /48 of IPv6), whatever the names of its hosts: who holds one does not hold all.
@@ -69,17 +74,14 @@ struct State {
     sites: Sites,
     connections: usize,
     networks: HashMap<IpAddr, usize>,
-    in_hand: usize,
-    /// Deliveries in lines.
-    in_line: usize,
+    /// By stream.
+    in_hand: [usize; 3],
     /// Hops with work and no connection, as there were too many in all.
     starved: VecDeque<Hop>,
 }
 
 struct Line {
-    ready: VecDeque<Work>,
-    /// Deliveries in `ready`.
-    deliveries: usize,
+    ready: Ready,
     /// Workers, connected or about to be.
     workers: usize,
     /// Those that are connected.
@@ -101,8 +103,7 @@ impl Line {
     fn new(site: SiteName) -> Self {
         let bell = Arc::new(Notify::new());
         Line {
-            ready: VecDeque::new(),
-            deliveries: 0,
+            ready: Ready::default(),
             workers: 0,
             connected: 0,
             idle: 0,
@@ -115,14 +116,14 @@ impl Line {
         }
     }
 
-    /// Measures how long it will take to empty.
-    fn pace(&mut self) -> Duration {
+    /// Measures how long it will take to empty of a stream.
+    fn pace(&mut self, stream: Stream) -> Duration {
         let (since, before) = self.measured;
         let (elapsed, taken) = (since.elapsed(), self.taken - before);
         if elapsed >= PACE {
             self.wait = match taken {
                 0 => self.wait * 2,
-                n => elapsed.mul_f64(self.deliveries as f64 / n as f64),
+                n => elapsed.mul_f64(self.ready.deliveries(stream) as f64 / n as f64),
             };
             self.wait = self.wait.clamp(WAIT[0], WAIT[1]);
             self.measured = (Instant::now(), self.taken);
@@ -135,10 +136,9 @@ impl Line {
         self.ready.len() > self.idle
     }
 
-    /// All work, which is no longer in it.
-    fn empty(&mut self) -> Vec<Work> {
-        self.deliveries = 0;
-        self.ready.drain(..).collect()
+    /// Somebody waits for what is in it.
+    fn is_urgent(&self) -> bool {
+        self.ready.has(Stream::Transactional)
     }
 }
 
@@ -183,47 +183,48 @@ impl Hops {
         &self.policies
     }
 
-    /// How many deliveries more may be claimed.
-    pub(crate) fn room(&self) -> usize {
-        IN_HAND.saturating_sub(self.in_hand())
+    /// How many deliveries more of each stream may be claimed.
+    pub(crate) fn rooms(&self) -> [usize; 3] {
+        let in_hand = self.lock().in_hand;
+        let shared = SHARED.saturating_sub(in_hand.iter().map(|n| n.saturating_sub(OWN)).sum());
+        in_hand.map(|n| OWN.saturating_sub(n) + shared)
     }
 
     /// How many deliveries are claimed.
     pub(crate) fn in_hand(&self) -> usize {
-        self.lock().in_hand
+        self.lock().in_hand.iter().sum()
     }
 
-    /// So many deliveries were claimed.
-    pub(crate) fn claimed(&self, n: usize) {
-        self.lock().in_hand += n;
+    /// So many deliveries of a stream were claimed.
+    pub(crate) fn claimed(&self, stream: Stream, n: usize) {
+        self.lock().in_hand[stream as usize] += n;
     }
 
-    /// So many deliveries are settled.
-    pub(crate) fn settled(&self, n: usize) {
+    /// A delivery of a stream is settled.
+    pub(crate) fn settled(&self, stream: Stream) {
         let mut state = self.lock();
-        state.in_hand = state.in_hand.saturating_sub(n);
+        state.in_hand[stream as usize] = state.in_hand[stream as usize].saturating_sub(1);
     }
 
     /// Puts work in line.
     pub(crate) fn add(&self, hop: &Hop, work: Work) -> Added {
         let mut state = self.lock();
-        let share = if state.in_line >= IN_HAND / 2 { OF_ONE_HOP_OF_MANY } else { OF_ONE_HOP };
+        let stream = work.message.stream;
+        let share = if state.in_hand[stream as usize] >= OWN { OF_ONE_HOP_OF_MANY } else { OF_ONE_HOP };
         let line = state.line(hop, &self.policies);
-        if line.deliveries >= share {
-            let wait = line.pace();
+        if line.ready.deliveries(stream) >= share {
+            let wait = line.pace(stream);
             return Added::Later(work, wait);
         }
         let site = line.site.clone();
         if let Some(wait) = state.sites.of(&site, &self.policies).shape.pause(Instant::now()) {
             return Added::Later(work, wait);
         }
-        let (line, n) = (state.line(hop, &self.policies), work.deliveries.len());
-        line.deliveries += n;
+        let line = state.line(hop, &self.policies);
         line.ready.push_back(work);
         if line.idle > 0 {
             line.bell.notify_one();
         }
-        state.in_line += n;
         if state.start(hop) { Added::Start } else { Added::InLine }
     }
 
@@ -258,10 +259,8 @@ impl Hops {
 
     /// Work that was not begun.
     pub(crate) fn give_back(&self, hop: &Hop, work: Work) {
-        let (mut state, n) = (self.lock(), work.deliveries.len());
-        state.in_line += n;
+        let mut state = self.lock();
         let line = state.line(hop, &self.policies);
-        line.deliveries += n;
         line.ready.push_front(Work { again: true, ..work });
     }
 
@@ -269,12 +268,8 @@ impl Hops {
     pub(crate) fn take_out(&self, id: QueueId) -> Vec<Work> {
         let (mut state, mut all) = (self.lock(), Vec::new());
         for line in state.lines.values_mut() {
-            let (out, rest): (Vec<_>, Vec<_>) = line.ready.drain(..).partition(|w| w.message.id == id);
-            line.ready = rest.into();
-            line.deliveries -= out.iter().map(|w| w.deliveries.len()).sum::<usize>();
-            all.extend(out);
+            all.extend(line.ready.take_out(id));
         }
-        state.in_line -= all.iter().map(|w| w.deliveries.len()).sum::<usize>();
         all
     }
 
@@ -298,11 +293,15 @@ impl Hops {
         }
     }
 
-    /// Somebody waits for a connection who has none, in all or at the hop's site.
-    pub(crate) fn is_crowded(&self, hop: &Hop) -> bool {
+    /// Somebody waits for a connection who has none, in all or at the hop's site: for a worker that `had_turn`, or one that
+    /// is in the way of what is urgent.
+    pub(crate) fn is_crowded(&self, hop: &Hop, had_turn: bool) -> bool {
         let state = self.lock();
-        let site = state.lines.get(hop).and_then(|line| state.sites.get(&line.site));
-        !state.starved.is_empty() || site.is_some_and(|site| !site.starved.is_empty())
+        let Some(line) = state.lines.get(hop) else { return false };
+        let site = state.sites.get(&line.site).and_then(|site| site.starved.front());
+        let urgent = |hop: &Hop| state.lines.get(hop).is_some_and(Line::is_urgent);
+        let mut waiting = site.into_iter().chain(state.starved.front());
+        waiting.any(|hop| had_turn || urgent(hop) && !line.is_urgent())
     }
 
     /// What the hop's site is known to have, and wants.
@@ -352,9 +351,8 @@ impl Hops {
         let Some(pause) = site.shape.pause(now) else { return (course, Vec::new()) };
         let mut later = Vec::new();
         for line in state.lines.values_mut().filter(|line| line.site == name) {
-            later.extend(line.empty().into_iter().map(|work| (work, pause)));
+            later.extend(line.ready.drain().into_iter().map(|work| (work, pause)));
         }
-        state.in_line -= later.iter().map(|(work, _)| work.deliveries.len()).sum::<usize>();
         (course, later)
     }
 
@@ -364,8 +362,7 @@ impl Hops {
         let state = &mut *guard;
         let Some(line) = state.lines.get_mut(hop) else { return Vec::new() };
         let interval = state.sites.get(&line.site).map(|site| site.shape.interval()).unwrap_or_default();
-        let all = line.empty();
-        state.in_line -= all.iter().map(|work| work.deliveries.len()).sum::<usize>();
+        let all = line.ready.drain();
         let turn = |(n, work)| (work, (wait + interval * n).min(WAIT[1].max(wait)));
         (0u32..).zip(all).map(turn).collect()
     }
@@ -383,9 +380,7 @@ impl Hops {
             return Vec::new();
         }
         site.into_iter().for_each(|site| site.shape.lost());
-        let all = line.empty();
-        state.in_line -= all.iter().map(|work| work.deliveries.len()).sum::<usize>();
-        all
+        line.ready.drain()
     }
 
     /// A worker ends. Gives the hops for which one is to be started in its place: none when we are `stopping`, as each is
@@ -432,11 +427,10 @@ impl Hops {
         let mut state = self.lock();
         state.starved.clear();
         state.sites.feed();
-        state.in_line = 0;
         let mut all = Vec::new();
         for line in state.lines.values_mut() {
             line.starved = false;
-            all.extend(line.empty());
+            all.extend(line.ready.drain());
         }
         all
     }
@@ -458,9 +452,7 @@ impl State {
             line.ready.push_front(Work { deliveries: rest, ..work.clone() });
         }
         let n = work.deliveries.len();
-        line.deliveries -= n;
         line.taken += n;
-        self.in_line -= n;
         Some(work)
     }
 
@@ -468,8 +460,10 @@ impl State {
     fn start(&mut self, hop: &Hop) -> bool {
         let Some(line) = self.lines.get_mut(hop).filter(|line| line.wants_more()) else { return false };
         let Some(site) = self.sites.get_mut(&line.site) else { return false };
+        let only_marketing = !line.ready.has(Stream::Mail) && !line.is_urgent();
+        let most = if only_marketing { CONNECTIONS_OF_MARKETING } else { CONNECTIONS };
         let waits_at = match site.shape.may_connect(Instant::now()) {
-            MayConnect::Yes if self.connections < CONNECTIONS => {
+            MayConnect::Yes if self.connections < most => {
                 site.shape.enter();
                 line.workers += 1;
                 self.connections += 1;
@@ -478,7 +472,15 @@ impl State {
             MayConnect::Yes => &mut self.starved,
             MayConnect::Full => &mut site.starved,
         };
-        if line.workers == 0 && !std::mem::replace(&mut line.starved, true) {
+        if line.workers > 0 {
+            return false;
+        }
+        let waits = std::mem::replace(&mut line.starved, true);
+        if line.is_urgent() {
+            if waits_at.front() != Some(hop) {
+                waits_at.push_front(hop.clone());
+            }
+        } else if !waits {
             waits_at.push_back(hop.clone());
         }
         false

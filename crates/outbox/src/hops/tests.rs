@@ -18,6 +18,12 @@ fn mail_hosts(first: &str) -> Hop {
     Hop { to: To::Hosts(Arc::new(Hosts::of(&[first]))), require_tls: false }
 }
 
+/// Deliveries in all lines.
+fn in_line(hops: &Hops) -> usize {
+    let of = |line: &Line| Stream::ALL.map(|s| line.ready.deliveries(s)).iter().sum::<usize>();
+    hops.lock().lines.values().map(of).sum()
+}
+
 fn next(hops: &Hops, hop: &Hop) -> Option<Work> {
     match hops.next(hop, 9, 0) {
         Next::Send(work) => Some(work),
@@ -40,6 +46,7 @@ fn work(n: u32) -> Work {
         account: None,
         created: Timestamp(0),
         total: n,
+        stream: Stream::Mail,
     };
     let delivery = |number| Delivery {
         number,
@@ -144,18 +151,20 @@ fn who_is_turned_away_while_another_still_tries_gives_nothing_up() {
 }
 
 #[test]
-fn two_slow_hops_do_not_keep_back_all_others() {
+fn slow_hops_do_not_keep_back_all_others() {
     let hops = hops();
-    for name in ["a", "b"] {
-        for _ in 0..IN_HAND {
-            if matches!(hops.add(&hop(name), work(1)), Added::Later(..)) {
+    let mut claimed = 0;
+    for n in 0..10 {
+        loop {
+            if matches!(hops.add(&hop(&n.to_string()), work(1)), Added::Later(..)) {
                 break;
             }
+            hops.claimed(Stream::Mail, 1);
+            claimed += 1;
         }
     }
-    let in_line = hops.lock().in_line;
-    assert_eq!(in_line, OF_ONE_HOP + OF_ONE_HOP_OF_MANY);
-    assert!(in_line < IN_HAND * 2 / 3);
+    assert_eq!((in_line(&hops), claimed), (OF_ONE_HOP + 9 * OF_ONE_HOP_OF_MANY, in_line(&hops)));
+    assert!(hops.rooms()[0] > 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,8 +183,8 @@ async fn what_has_no_place_waits_as_long_as_the_line_takes() {
         waits.push(wait());
     }
     assert_eq!(waits, [60, 120, 240, 480, 600, 600]);
-    // Ten in ten seconds, of two thousand; then a thousand.
-    for (taken, expected) in [(10, 600), (1000, 10)] {
+    // Ten in ten seconds, of a thousand; then five hundred.
+    for (taken, expected) in [(10, 600), (500, 10)] {
         for _ in 0..taken {
             let work = next(&hops, &a).unwrap();
             hops.give_back(&a, work);
@@ -204,7 +213,7 @@ fn who_has_no_connection_comes_before_who_had_one() {
     let hops = hops();
     let all: Vec<Hop> = (0..=CONNECTIONS).map(|n| hop(&n.to_string())).collect();
     all.iter().for_each(|h| drop(hops.add(h, work(1))));
-    assert!(hops.is_crowded(&all[0]));
+    assert!(hops.is_crowded(&all[0], true));
     assert_eq!(hops.leave(&all[0], false, false), [all[CONNECTIONS].clone()]);
     // Now that one waits.
     assert_eq!(hops.leave(&all[1], false, false), [all[0].clone()]);
@@ -218,8 +227,7 @@ fn a_message_is_taken_out_of_all_lines() {
     hops.add(&a, Work { message: Arc::new(other), ..work(1) });
     hops.add(&b, work(1));
     assert_eq!(hops.take_out("1-1".parse().unwrap()).len(), 2);
-    let in_line = hops.lock().in_line;
-    assert_eq!((in_line, next(&hops, &a).unwrap().message.id.to_string()), (1, "1-2".into()));
+    assert_eq!((in_line(&hops), next(&hops, &a).unwrap().message.id.to_string()), (1, "1-2".into()));
 }
 
 #[test]
@@ -241,7 +249,7 @@ async fn domains_of_one_provider_share_what_it_bears() {
     // Two connections to begin with, whichever of its hosts they lead to.
     assert_eq!(all.iter().map(|h| starts(&hops, h, 3)).sum::<usize>(), 2);
     assert_eq!(starts(&hops, &other, 3), 2);
-    assert!(hops.is_crowded(&all[0]) && !hops.is_crowded(&other));
+    assert!(hops.is_crowded(&all[0], true) && !hops.is_crowded(&other, true));
     // Who has none comes first, also when the site grows.
     let mut started = Vec::new();
     while started.is_empty() {
@@ -262,7 +270,7 @@ async fn what_a_site_does_not_want_now_goes_back_from_all_its_lines() {
     let (course, later) = hops.heard(&a, &reply, "example.test", 0);
     assert_eq!((course.wait, course.close), (Some(pause), true));
     assert_eq!(later.iter().map(|(_, wait)| *wait).collect::<Vec<_>>(), [pause, pause]);
-    assert_eq!(hops.lock().in_line, 2);
+    assert_eq!(in_line(&hops), 2);
     assert!(matches!(hops.add(&b, work(1)), Added::Later(_, wait) if wait == pause));
     assert!(!matches!(hops.add(&other, work(1)), Added::Later(..)));
     assert_eq!(hops.connect(&b), Err(pause));
@@ -281,7 +289,7 @@ async fn what_is_too_fast_is_put_off_to_its_turn() {
     assert_eq!(later.len(), 98);
     let last = later.last().unwrap().1;
     assert!((Duration::from_secs(5)..Duration::from_secs(6)).contains(&last), "{last:?}");
-    assert_eq!(hops.lock().in_line, 0);
+    assert_eq!(in_line(&hops), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -302,4 +310,58 @@ async fn sites_that_are_as_new_are_forgotten() {
     tokio::time::advance(Duration::from_secs(60)).await;
     hops.forget();
     assert!(hops.lock().sites.get(&sites::SiteName::Hosts(a.to)).is_none());
+}
+
+fn of(stream: Stream, n: u32) -> Work {
+    let work = work(n);
+    Work { message: Arc::new(Message { stream, ..(*work.message).clone() }), ..work }
+}
+
+#[test]
+fn streams_take_turns_by_weight_and_keep_their_order() {
+    let (hops, a) = (hops(), hop("a"));
+    for stream in Stream::ALL {
+        (0..100).for_each(|_| drop(hops.add(&a, of(stream, 1))));
+    }
+    let turns: Vec<Stream> = (0..14).map(|_| next(&hops, &a).unwrap().message.stream).collect();
+    let count = |stream| turns.iter().filter(|s| **s == stream).count();
+    assert_eq!(Stream::ALL.map(count), [4, 8, 2], "{turns:?}");
+    // Evenly: nobody waits for all of another's turns.
+    assert!(turns.windows(8).all(|w| w.contains(&Stream::Marketing) && w.contains(&Stream::Mail)), "{turns:?}");
+}
+
+#[test]
+fn what_is_urgent_is_next_whatever_waited_before() {
+    let (hops, a) = (hops(), hop("a"));
+    (0..1000).for_each(|_| drop(hops.add(&a, of(Stream::Marketing, 1))));
+    (0..10).for_each(|_| drop(next(&hops, &a)));
+    hops.add(&a, of(Stream::Transactional, 1));
+    assert_eq!(next(&hops, &a).unwrap().message.stream, Stream::Transactional);
+}
+
+#[test]
+fn a_stream_that_is_full_leaves_room_to_the_others() {
+    let (hops, a) = (hops(), hop("a"));
+    hops.claimed(Stream::Marketing, OWN + SHARED);
+    assert_eq!(hops.rooms(), [OWN, OWN, 0]);
+    hops.settled(Stream::Marketing);
+    assert_eq!(hops.rooms(), [OWN + 1, OWN + 1, 1]);
+    while !matches!(hops.add(&a, of(Stream::Marketing, 1)), Added::Later(..)) {}
+    assert!(!matches!(hops.add(&a, of(Stream::Transactional, 1)), Added::Later(..)));
+}
+
+#[test]
+fn marketing_leaves_connections_to_the_others() {
+    let hops = hops();
+    let all: Vec<Hop> = (0..CONNECTIONS).map(|n| hop(&n.to_string())).collect();
+    let started = all.iter().filter(|h| matches!(hops.add(h, of(Stream::Marketing, 1)), Added::Start)).count();
+    assert_eq!(started, CONNECTIONS_OF_MARKETING);
+    for n in 0..CONNECTIONS - CONNECTIONS_OF_MARKETING {
+        assert!(matches!(hops.add(&hop(&format!("t{n}")), of(Stream::Transactional, 1)), Added::Start));
+    }
+    // Beyond that, who carries marketing makes way after the mail at hand; who has had no turn does not for anything else.
+    assert!(!hops.is_crowded(&all[0], false));
+    hops.add(&hop("last"), of(Stream::Transactional, 1));
+    assert!(hops.is_crowded(&all[0], false));
+    assert_eq!(hops.leave(&all[0], false, false), [hop("last")]);
 }

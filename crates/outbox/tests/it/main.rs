@@ -8,5 +8,6 @@ mod reports;
 mod sending;
 mod shaping;
 mod stopping;
+mod streams;
 mod tls;
 mod world;

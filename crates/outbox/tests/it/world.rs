@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use base::{AccountId, Address, BlobId, Clock, Timestamp};
+use base::{AccountId, Address, BlobId, Clock, Stream, Timestamp};
 use directory::{Directory, NewAccount, NewDomain, system_random};
 use mailbox::Mailboxes;
 use mailbox::verbs::{self, INBOX};
@@ -206,6 +206,14 @@ impl World {
     }
 
     pub async fn enqueue_as(&self, mail: Mail, to: &[&str], notify: Option<Notify>, body: &str) -> QueueId {
+        self.enqueue_in(Stream::Mail, mail, to, notify, body).await
+    }
+
+    pub async fn send_in(&self, stream: Stream, to: &[&str]) -> QueueId {
+        self.enqueue_in(stream, mail("me@example.test"), to, None, BODY).await
+    }
+
+    async fn enqueue_in(&self, stream: Stream, mail: Mail, to: &[&str], notify: Option<Notify>, body: &str) -> QueueId {
         let (id, created) = (self.queue.next_id(), self.clock.now());
         let delivery = |to: &&str| NewDelivery { to: at(to), notify, original: None, fate: Fate::Open };
         let deliveries: Vec<_> = to.iter().map(delivery).collect();
@@ -225,6 +233,7 @@ impl World {
                 smtputf8: false,
                 require_tls: mail.require_tls,
                 account: None,
+                stream,
                 created,
             };
             queue::enqueue(tx, &new, &deliveries)

@@ -1,0 +1,188 @@
+//! The dispatcher: claims what is due and hands it to the lines; and the way back, for what has no place in them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base::{Reply, Timestamp};
+use queue::{Claimed, Delivery, Due, Group, Held, Outcome, Release, Want};
+use store::Tx;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::connection::ours;
+use crate::hops::{Added, Later, Work};
+use crate::outbox::{Inner, PAUSE};
+use crate::route::Hop;
+use crate::{finder, schedule, worker};
+
+/// Deliveries that one job claims: a few milliseconds of work.
+const BATCH: usize = 256;
+/// The longest time without a look at the tables: other nodes write there too, and the clock may have been set.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// A claim of which it is not known whether it was made.
+type Doubtful = (Release, Group);
+
+/// Claims and hands out, until the server stops. Never dropped half-way: a claim that is made must be handed out.
+pub(crate) async fn run(inner: &Arc<Inner>) {
+    let (mut doubtful, mut look) = (Vec::new(), Instant::now());
+    loop {
+        inner.until_not_held().await;
+        if inner.is_stopping() {
+            return;
+        }
+        if look <= Instant::now() {
+            look = Instant::now() + if load(inner).await { LOOK } else { PAUSE };
+        }
+        let (now, rooms) = (inner.clock.now(), inner.hops.rooms());
+        let wants = inner.timetable.pick(now, rooms, BATCH);
+        let pause = match wants.is_empty() {
+            false if claim(inner, wants, &mut doubtful).await => continue,
+            false => PAUSE,
+            true => inner.timetable.next(rooms).map_or(LOOK, |next| until(next, inner.clock.now())),
+        };
+        tokio::select! {
+            () = inner.stopped() => return,
+            () = inner.room.notified() => {}
+            () = inner.timetable.bell.notified() => {}
+            () = sleep(pause) => {}
+            () = sleep_until(look) => {}
+        }
+    }
+}
+
+/// Learns what waits.
+async fn load(inner: &Inner) -> bool {
+    match inner.store.read(queue::scheduled).await {
+        Ok(all) => {
+            all.into_iter().for_each(|(group, due)| inner.timetable.ring(group, due));
+            true
+        }
+        Err(error) => {
+            tracing::error!(%error, "the queue cannot be read; trying again");
+            false
+        }
+    }
+}
+
+/// Claims what is wanted and hands it out. `doubtful` are claims of which it is not known whether they were made.
+async fn claim(inner: &Arc<Inner>, wants: Vec<Want>, doubtful: &mut Vec<Doubtful>) -> bool {
+    let found = match take_back(inner, doubtful).await {
+        Ok(()) => claim_due(inner, &wants, doubtful).await,
+        Err(error) => Err(error),
+    };
+    let Due { claimed, held, next } = match found {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::error!(%error, "nothing can be claimed from the queue; trying again");
+            inner.timetable.failed(&wants);
+            return false;
+        }
+    };
+    for Held { message, number, why } in held {
+        tracing::error!(queue = %message, number, error = %why, "a delivery cannot be read and is held");
+    }
+    for Claimed { message, deliveries } in &claimed {
+        inner.hops.claimed(message.stream, deliveries.len());
+    }
+    inner.timetable.claimed(&next);
+    for c in claimed {
+        hand_out(inner, c);
+    }
+    true
+}
+
+async fn claim_due(inner: &Inner, wants: &[Want], doubtful: &mut Vec<Doubtful>) -> store::Result<Due> {
+    let (queue, now, wants) = (inner.queue.clone(), inner.clock.now(), wants.to_vec());
+    // An error may mean that the commit was not answered. What the job wanted is known then all the same.
+    let wanted = Arc::new(Mutex::new(Vec::new()));
+    let note = wanted.clone();
+    let job = move |tx: &mut Tx<'_>| {
+        let due = queue::claim_due(tx, &queue, &wants, now)?;
+        let mut wanted = note.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.clear();
+        for c in &due.claimed {
+            let release = |d: &Delivery| Release { message: c.message.id, number: d.number, until: now };
+            wanted.extend(c.deliveries.iter().map(|d| (release(d), c.message.group(d))));
+        }
+        Ok(due)
+    };
+    let found = inner.store.write(job).await;
+    if found.is_err() {
+        doubtful.append(&mut wanted.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+    found
+}
+
+async fn take_back(inner: &Inner, doubtful: &mut Vec<Doubtful>) -> store::Result<()> {
+    if doubtful.is_empty() {
+        return Ok(());
+    }
+    let (queue, all) = (inner.queue.clone(), doubtful.iter().map(|(release, _)| *release).collect::<Vec<_>>());
+    inner.store.write(move |tx| queue::take_back(tx, &queue, &all)).await?;
+    for (release, group) in doubtful.drain(..) {
+        inner.timetable.ring(group, release.until);
+    }
+    Ok(())
+}
+
+/// From `now` to `next`, rounded up: not a millisecond too early.
+fn until(next: Timestamp, now: Timestamp) -> Duration {
+    Duration::from_millis((next.0 - now.0).clamp(0, LOOK.as_millis() as i64) as u64)
+}
+
+/// A message's deliveries: to a hop of the administrator's all that are his, else to each domain its own.
+fn hand_out(inner: &Arc<Inner>, claimed: Claimed) {
+    let Claimed { message, deliveries } = claimed;
+    let (mut by_hop, mut by_domain) = (HashMap::<Hop, Vec<Delivery>>::new(), HashMap::<String, Vec<Delivery>>::new());
+    for delivery in deliveries {
+        match inner.routes.chosen(delivery.to.domain(), message.require_tls) {
+            Some(hop) => by_hop.entry(hop).or_default().push(delivery),
+            None => by_domain.entry(delivery.to.domain().to_owned()).or_default().push(delivery),
+        }
+    }
+    let work = |deliveries| Work { message: message.clone(), deliveries, again: false };
+    for (hop, deliveries) in by_hop {
+        line_up(inner, &hop, work(deliveries));
+    }
+    for (domain, deliveries) in by_domain {
+        finder::find(inner, &domain, message.require_tls, work(deliveries));
+    }
+}
+
+/// Puts work in line for its hop.
+pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
+    match inner.hops.add(hop, work) {
+        Added::InLine => {}
+        Added::Start => worker::start(inner, hop.clone()),
+        Added::Later(work, wait) => too_many(inner, work, wait),
+    }
+}
+
+/// All of it later.
+pub(crate) fn put_off(inner: &Inner, all: Vec<Later>) {
+    all.into_iter().for_each(|(work, wait)| too_many(inner, work, wait));
+}
+
+/// More than the hop's or the network's share: it comes again later, unless its time is over (trap 20).
+pub(crate) fn too_many(inner: &Inner, work: Work, wait: Duration) {
+    // And nothing of its kind is claimed before.
+    if let Some(d) = work.deliveries.first() {
+        let now = inner.clock.now();
+        inner.timetable.hold(work.message.group(d), Timestamp(now.0 + schedule::millis(wait)), now);
+    }
+    later(inner, work, wait);
+}
+
+/// This comes again later, whatever else does.
+pub(crate) fn later(inner: &Inner, work: Work, wait: Duration) {
+    let now = inner.clock.now();
+    for d in work.deliveries {
+        if now >= d.expires {
+            let said = ours(Reply::new(451, 4, 5, "No attempt was made: there is too much mail for that host"));
+            inner.settle(&work.message, d, Outcome::Expired, said);
+        } else {
+            inner.release(&work.message, &d, Timestamp(now.0 + schedule::millis(wait)));
+        }
+    }
+}
