@@ -129,6 +129,11 @@ impl Hosts {
         Hosts((0..).zip(hosts).map(|(n, host)| (n, (*host).to_owned())).collect())
     }
 
+    /// All of them.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(_, host)| host.as_str())
+    }
+
     /// A preferred one.
     pub(crate) fn first(&self) -> &str {
         self.0.first().map_or("", |(_, host)| host)

@@ -1,7 +1,7 @@
 //! Workers: each connects to one hop and sends what stands in its line, one mail after another, until there is no more for
 //! a while. A worker never waits for the store to write: what came of a mail goes to the recorder.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +19,14 @@ use crate::hops::{Next, Ways, Work};
 use crate::outbox::Inner;
 use crate::route::{self, Hop, Target, To};
 use crate::schedule;
-use crate::shape::{Course, TlsLevel};
+use crate::shape::{Course, TlsLevel, Words};
 
 /// How long a worker waits until its site bears a connection more; else its line is put off.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// For connecting to all hosts of a hop, one after another, until one is ready for mail.
 const IN_ALL: Duration = Duration::from_secs(600);
+/// A refusal before any mail is of none: nothing is to be tried again at once for it.
+const OLD: u32 = u32::MAX;
 /// Mails that a worker sends while others wait for a connection.
 const TURN: u32 = 20;
 /// How long mail waits for a network that has all the connections it may have.
@@ -160,9 +162,14 @@ fn turned_away(inner: &Inner, hop: &Hop, said: &Said) {
     // RFC 7504 §4: only these say that the host takes no mail at all. Else a 5xx speaks of the connection, or of us, and no
     // mail fails by it.
     let keep = by_peer && ![521, 556].contains(&said.reply.code);
-    let (course, put_back) = if by_peer { inner.hops.heard(hop, &said.reply, "", 0) } else { Default::default() };
+    let hint = if by_peer { inner.hops.hint(hop, &said.reply, &[]) } else { None };
+    // Those who were turned away, before all others are put off.
+    let turned_away = inner.hops.unreachable(hop);
+    let (course, put_back) = hint.map_or_else(Default::default, |(hint, wait)| {
+        inner.hops.heard(hop, &Words { hint, wait, sender: None, attempts: OLD })
+    });
     put_off(inner, put_back);
-    for work in inner.hops.unreachable(hop) {
+    for work in turned_away {
         for delivery in work.deliveries {
             let course = Course { keep: keep || course.keep, stop: false, ..course };
             inner.settle_failure(&work.message, delivery, said.clone(), said.reply.is_transient(), course);
@@ -311,7 +318,7 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
             return None;
         }
         let Ways { idle, .. } = inner.hops.ways(hop);
-        let (bell, wait) = match inner.hops.next(hop, connection.max_recipients(), connection.mails()) {
+        let (bells, wait) = match inner.hops.next(hop, connection.max_recipients(), connection.mails()) {
             Next::Send(work) => return Some(work),
             Next::Leave => return None,
             Next::Later(work, wait) => {
@@ -323,21 +330,23 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
                 continue;
             }
             Next::Wait(wait) => (None, wait),
-            Next::Rest(bell) => (Some(bell), idle),
+            Next::Rest(bells) => (Some(bells), idle),
         };
         let rung = async {
-            match &bell {
-                Some(bell) => bell.notified().await,
-                None => std::future::pending().await,
+            let Some([line, site, all]) = &bells else { return std::future::pending().await };
+            tokio::select! {
+                () = line.notified() => {}
+                () = site.notified() => {}
+                () = all.notified() => {}
             }
         };
         let go_on = tokio::select! {
             () = rung => true,
             () = connection.wait_for_end() => false,
-            () = tokio::time::sleep(wait) => bell.is_none(),
+            () = tokio::time::sleep(wait) => bells.is_none(),
             () = inner.stopped() => false,
         };
-        if bell.is_some() {
+        if bells.is_some() {
             inner.hops.wake(hop);
         }
         if !go_on {
@@ -459,25 +468,26 @@ fn settle(
     (!deliveries.is_empty()).then_some((Work { deliveries, message: work.message, again: work.again }, said))
 }
 
-/// What a host said in one transaction about the traffic. One reply for many recipients is said once.
+/// What a host said in one transaction about the traffic. However many recipients hear the same, it is said once.
 #[derive(Default)]
 struct Heard {
-    last: Option<(Reply, Course)>,
+    courses: HashMap<usize, Course>,
     close: bool,
 }
 
 impl Heard {
     fn course(&mut self, inner: &Inner, hop: &Hop, message: &Message, delivery: &Delivery, said: &Said) -> Course {
-        if let Some((reply, course)) = &self.last
-            && *reply == said.reply
-        {
+        let addresses: Vec<&Address> = message.from.iter().chain([&delivery.to]).collect();
+        let Some((hint, wait)) = inner.hops.hint(hop, &said.reply, &addresses) else { return Course::default() };
+        if let Some(course) = self.courses.get(&hint) {
             return *course;
         }
-        let sender = message.from.as_ref().map_or("", Address::domain);
-        let (course, put_back) = inner.hops.heard(hop, &said.reply, sender, delivery.attempts);
+        // What is only passed on by us has a sender whom anybody may have named.
+        let sender = message.from.as_ref().filter(|_| message.account.is_some()).map(Address::domain);
+        let (course, put_back) = inner.hops.heard(hop, &Words { hint, wait, sender, attempts: delivery.attempts });
         put_off(inner, put_back);
         self.close |= course.close;
-        self.last = Some((said.reply.clone(), course));
+        self.courses.insert(hint, course);
         course
     }
 }

@@ -8,6 +8,7 @@ mod sites;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,9 +18,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::route::Hop;
-use crate::shape::{Course, Hold, MayConnect, Policies};
-use ready::Ready;
+use crate::shape::{Course, Hold, MayConnect, Policies, Words, on_one_line};
 pub(crate) use ready::WEIGHTS;
+use ready::{InLine, Ready};
 pub(crate) use sites::Ways;
 use sites::{SiteName, Sites};
 
@@ -30,6 +31,9 @@ const SHARED: usize = 1000;
 /// other; and so many once its stream has taken all that is its own.
 const OF_ONE_HOP: usize = OWN;
 const OF_ONE_HOP_OF_MANY: usize = OWN / 10;
+/// And all hops of one site together: a provider has a line for each of its customers.
+const OF_ONE_SITE: usize = OWN;
+const OF_ONE_SITE_OF_MANY: usize = OWN / 4;
 /// Connections in all; those that have only marketing to carry leave a tenth of them to the others.
 const CONNECTIONS: usize = 200;
 const CONNECTIONS_OF_MARKETING: usize = CONNECTIONS * 9 / 10;
@@ -39,6 +43,8 @@ const IDLE: Duration = Duration::from_secs(5);
 const OF_ONE_NETWORK: usize = CONNECTIONS / 4;
 /// How long work waits for which its line has no place: as long as the line takes to empty, between these two.
 const WAIT: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(600)];
+/// How far ahead a turn is given to what a site is too slow for.
+const TURN: Duration = Duration::from_secs(6 * 3600);
 /// And before the pace of a line is known, which is measured over as long.
 const PACE: Duration = Duration::from_secs(10);
 const UNKNOWN: Duration = Duration::from_secs(30);
@@ -78,6 +84,8 @@ struct State {
     in_hand: [usize; 3],
     /// Hops with work and no connection, as there were too many in all.
     starved: VecDeque<Hop>,
+    /// Rung when one more of them waits.
+    bell: Arc<Notify>,
 }
 
 struct Line {
@@ -100,10 +108,10 @@ struct Line {
 }
 
 impl Line {
-    fn new(site: SiteName) -> Self {
+    fn new(site: SiteName, in_line: InLine) -> Self {
         let bell = Arc::new(Notify::new());
         Line {
-            ready: Ready::default(),
+            ready: Ready::new(in_line),
             workers: 0,
             connected: 0,
             idle: 0,
@@ -136,6 +144,10 @@ impl Line {
         self.ready.len() > self.idle
     }
 
+    fn is_over(&self) -> bool {
+        self.ready.is_empty() && self.workers == 0
+    }
+
     /// Somebody waits for what is in it.
     fn is_urgent(&self) -> bool {
         self.ready.has(Stream::Transactional)
@@ -158,13 +170,13 @@ pub(crate) enum Added {
 pub(crate) enum Next {
     /// This.
     Send(Work),
-    /// To wait for the bell; it counts as idle from now on ([`Hops::wake`]).
-    Rest(Arc<Notify>),
+    /// To wait for a bell, of its line, its site or all; it counts as idle from now on ([`Hops::wake`]).
+    Rest([Arc<Notify>; 3]),
     /// To wait for so long: the site has had its share.
     Wait(Duration),
     /// To put this off: its sender has had his share.
     Later(Work, Duration),
-    /// To end: the connection has carried what it may.
+    /// To end: the connection has carried what it may, or another hop needs its place.
     Leave,
 }
 
@@ -210,14 +222,19 @@ impl Hops {
     pub(crate) fn add(&self, hop: &Hop, work: Work) -> Added {
         let mut state = self.lock();
         let stream = work.message.stream;
-        let share = if state.in_hand[stream as usize] >= OWN { OF_ONE_HOP_OF_MANY } else { OF_ONE_HOP };
-        let line = state.line(hop, &self.policies);
-        if line.ready.deliveries(stream) >= share {
-            let wait = line.pace(stream);
+        let crowded = state.in_hand[stream as usize] >= OWN;
+        let (share, of_site) =
+            if crowded { (OF_ONE_HOP_OF_MANY, OF_ONE_SITE_OF_MANY) } else { (OF_ONE_HOP, OF_ONE_SITE) };
+        let name = sites::name(hop, &self.policies);
+        let site = state.sites.of(&name, &self.policies);
+        if let Some(wait) = site.shape.pause(Instant::now()) {
             return Added::Later(work, wait);
         }
-        let site = line.site.clone();
-        if let Some(wait) = state.sites.of(&site, &self.policies).shape.pause(Instant::now()) {
+        let in_line = site.in_line[stream as usize].load(Ordering::Relaxed);
+        let line = state.line(hop, &self.policies);
+        if line.ready.deliveries(stream) >= share || in_line >= of_site {
+            let wait = line.pace(stream);
+            state.remove_if_empty(hop);
             return Added::Later(work, wait);
         }
         let line = state.line(hop, &self.policies);
@@ -235,8 +252,13 @@ impl Hops {
         let line = state.line(hop, &self.policies);
         let (name, bell) = (line.site.clone(), line.bell.clone());
         let Some(sender) = line.ready.front().map(|work| work.sender().to_owned()) else {
-            line.idle += 1;
-            return Next::Rest(bell);
+            let site = state.sites.of(&name, &self.policies);
+            if !site.starved.is_empty() || !state.starved.is_empty() {
+                return Next::Leave;
+            }
+            let bells = [bell, site.bell.clone(), state.bell.clone()];
+            state.line(hop, &self.policies).idle += 1;
+            return Next::Rest(bells);
         };
         let site = &mut state.sites.of(&name, &self.policies).shape;
         if sent >= site.messages() {
@@ -245,8 +267,8 @@ impl Hops {
         let (held, recipients) = (site.send(&sender, now), recipients.min(site.recipients()));
         match held {
             Err(Hold::Site(wait)) => Next::Wait(wait),
-            Err(Hold::Sender(wait)) => state.take(hop, usize::MAX).map_or(Next::Rest(bell), |w| Next::Later(w, wait)),
-            Ok(()) => state.take(hop, recipients).map_or(Next::Rest(bell), Next::Send),
+            Err(Hold::Sender(wait)) => state.take(hop, usize::MAX).map_or(Next::Leave, |w| Next::Later(w, wait)),
+            Ok(()) => state.take(hop, recipients).map_or(Next::Leave, Next::Send),
         }
     }
 
@@ -270,6 +292,7 @@ impl Hops {
         for line in state.lines.values_mut() {
             all.extend(line.ready.take_out(id));
         }
+        state.remove_empty();
         all
     }
 
@@ -340,19 +363,38 @@ impl Hops {
         state.start_starved(&name).or_else(|| state.start(hop).then(|| hop.clone())).into_iter().collect()
     }
 
-    /// A mail from `sender`, a domain, was refused after `attempts` others, or all mail was, before any was begun. Gives what
-    /// this means for it, and what is put off as the site wants nothing now.
-    pub(crate) fn heard(&self, hop: &Hop, reply: &Reply, sender: &str, attempts: u32) -> (Course, Vec<Later>) {
+    /// What a reply says about the traffic to a hop's site, if anything: the place of the hint that fits. `addresses` are
+    /// those of the mail that it answers.
+    pub(crate) fn hint(&self, hop: &Hop, reply: &Reply, addresses: &[&Address]) -> Option<(usize, Option<Duration>)> {
+        // Patterns are looked for outside of the lock that all workers share.
+        let policy = {
+            let state = self.lock();
+            let site = state.lines.get(hop).and_then(|line| state.sites.get(&line.site));
+            site.map(|site| site.shape.policy().clone())?
+        };
+        let text = on_one_line(reply, addresses);
+        let place = policy.hint(reply, &text)?;
+        if let Some(about) = policy.hints.get(place).filter(|hint| hint.alert).map(|hint| &hint.about) {
+            let site = policy.id.as_deref().unwrap_or("unknown");
+            tracing::warn!(site, %reply, about, "a site wants something that only its postmaster and you can settle");
+        }
+        Some((place, self.policies.delays.named(&text).filter(|_| reply.is_transient())))
+    }
+
+    /// A site said this about the traffic. Gives what it means for the mail that it answered, and what is put off as the site
+    /// wants nothing now.
+    pub(crate) fn heard(&self, hop: &Hop, words: &Words<'_>) -> (Course, Vec<Later>) {
         let (mut guard, now) = (self.lock(), Instant::now());
         let state = &mut *guard;
         let Some(name) = state.lines.get(hop).map(|line| line.site.clone()) else { return Default::default() };
         let Some(site) = state.sites.get_mut(&name) else { return Default::default() };
-        let course = site.shape.heard(reply, sender, attempts, &self.policies.delays, now);
+        let course = site.shape.heard(words, now);
         let Some(pause) = site.shape.pause(now) else { return (course, Vec::new()) };
         let mut later = Vec::new();
         for line in state.lines.values_mut().filter(|line| line.site == name) {
             later.extend(line.ready.drain().into_iter().map(|work| (work, pause)));
         }
+        state.remove_empty();
         (course, later)
     }
 
@@ -363,7 +405,7 @@ impl Hops {
         let Some(line) = state.lines.get_mut(hop) else { return Vec::new() };
         let interval = state.sites.get(&line.site).map(|site| site.shape.interval()).unwrap_or_default();
         let all = line.ready.drain();
-        let turn = |(n, work)| (work, (wait + interval * n).min(WAIT[1].max(wait)));
+        let turn = |(n, work)| (work, (wait + interval * n).min(TURN.max(wait)));
         (0u32..).zip(all).map(turn).collect()
     }
 
@@ -404,7 +446,7 @@ impl Hops {
             return Vec::new();
         }
         // Who has none first.
-        let mut start: Vec<Hop> = state.start_starved(&name).into_iter().collect();
+        let mut start: Vec<Hop> = std::iter::from_fn(|| state.start_starved(&name)).collect();
         start.extend(state.start_starved_of_all());
         if goes_on && state.start(hop) {
             start.push(hop.clone());
@@ -440,7 +482,26 @@ impl State {
     /// The line of a hop.
     fn line(&mut self, hop: &Hop, policies: &Policies) -> &mut Line {
         let State { lines, sites, .. } = self;
-        lines.entry(hop.clone()).or_insert_with(|| Line::new(sites.enter(hop, policies)))
+        lines.entry(hop.clone()).or_insert_with(|| {
+            let (site, in_line) = sites.enter(hop, policies);
+            Line::new(site, in_line)
+        })
+    }
+
+    /// A line without work and workers is none.
+    fn remove_if_empty(&mut self, hop: &Hop) {
+        if self.lines.get(hop).is_some_and(Line::is_over)
+            && let Some(line) = self.lines.remove(hop)
+        {
+            self.sites.leave(&line.site);
+        }
+    }
+
+    fn remove_empty(&mut self) {
+        let State { lines, sites, .. } = self;
+        for (_, line) in lines.extract_if(|_, line| line.is_over()) {
+            sites.leave(&line.site);
+        }
     }
 
     /// The first of a line, with at most `recipients`; the rest remains.
@@ -462,20 +523,21 @@ impl State {
         let Some(site) = self.sites.get_mut(&line.site) else { return false };
         let only_marketing = !line.ready.has(Stream::Mail) && !line.is_urgent();
         let most = if only_marketing { CONNECTIONS_OF_MARKETING } else { CONNECTIONS };
-        let waits_at = match site.shape.may_connect(Instant::now()) {
+        let (waits_at, bell) = match site.shape.may_connect(Instant::now()) {
             MayConnect::Yes if self.connections < most => {
                 site.shape.enter();
                 line.workers += 1;
                 self.connections += 1;
                 return true;
             }
-            MayConnect::Yes => &mut self.starved,
-            MayConnect::Full => &mut site.starved,
+            MayConnect::Yes => (&mut self.starved, &self.bell),
+            MayConnect::Full => (&mut site.starved, &site.bell),
         };
         if line.workers > 0 {
             return false;
         }
         let waits = std::mem::replace(&mut line.starved, true);
+        bell.notify_one();
         if line.is_urgent() {
             if waits_at.front() != Some(hop) {
                 waits_at.push_front(hop.clone());

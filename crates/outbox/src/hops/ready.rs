@@ -1,6 +1,8 @@
 //! The work of a line, by stream. Streams take turns by weight: one that is full keeps back no other.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base::Stream;
 use queue::QueueId;
@@ -10,15 +12,33 @@ use super::Work;
 /// Turns that a stream has where all have work, in the order of [`Stream::ALL`].
 pub(crate) const WEIGHTS: [i32; 3] = [4, 8, 2];
 
-#[derive(Default)]
+/// Deliveries that stand in all lines of a site, by stream.
+pub(super) type InLine = Arc<[AtomicUsize; 3]>;
+
 pub(super) struct Ready {
     works: [VecDeque<Work>; 3],
     deliveries: [usize; 3],
+    site: InLine,
     /// Turns that a stream has not had yet.
     credit: [i32; 3],
 }
 
 impl Ready {
+    /// Of a line of a site.
+    pub(super) fn new(site: InLine) -> Self {
+        Ready { works: Default::default(), deliveries: [0; 3], site, credit: [0; 3] }
+    }
+
+    fn gains(&mut self, stream: usize, n: usize) {
+        self.deliveries[stream] += n;
+        self.site[stream].fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn loses(&mut self, stream: usize, n: usize) {
+        self.deliveries[stream] -= n;
+        self.site[stream].fetch_sub(n, Ordering::Relaxed);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.works.iter().map(VecDeque::len).sum()
     }
@@ -38,13 +58,13 @@ impl Ready {
 
     pub(super) fn push_back(&mut self, work: Work) {
         let at = work.message.stream as usize;
-        self.deliveries[at] += work.deliveries.len();
+        self.gains(at, work.deliveries.len());
         self.works[at].push_back(work);
     }
 
     pub(super) fn push_front(&mut self, work: Work) {
         let at = work.message.stream as usize;
-        self.deliveries[at] += work.deliveries.len();
+        self.gains(at, work.deliveries.len());
         self.works[at].push_front(work);
     }
 
@@ -67,23 +87,24 @@ impl Ready {
         }
         self.credit[turn] -= all;
         let work = self.works[turn].pop_front()?;
-        self.deliveries[turn] -= work.deliveries.len();
+        self.loses(turn, work.deliveries.len());
         Some(work)
     }
 
     /// Everything, the streams one after the other.
     pub(super) fn drain(&mut self) -> Vec<Work> {
-        self.deliveries = [0; 3];
+        (0..3).for_each(|n| self.loses(n, self.deliveries[n]));
         self.works.iter_mut().flat_map(|works| works.drain(..)).collect()
     }
 
     /// The work of one message.
     pub(super) fn take_out(&mut self, id: QueueId) -> Vec<Work> {
         let mut out = Vec::new();
-        for (works, deliveries) in self.works.iter_mut().zip(&mut self.deliveries) {
-            let (of_it, rest): (Vec<_>, Vec<_>) = works.drain(..).partition(|work| work.message.id == id);
-            *works = rest.into();
-            *deliveries -= of_it.iter().map(|work| work.deliveries.len()).sum::<usize>();
+        for stream in 0..3 {
+            let all = self.works[stream].drain(..);
+            let (of_it, rest): (Vec<_>, Vec<_>) = all.partition(|work| work.message.id == id);
+            self.works[stream] = rest.into();
+            self.loses(stream, of_it.iter().map(|work| work.deliveries.len()).sum());
             out.extend(of_it);
         }
         out

@@ -4,12 +4,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::ready::InLine;
 use crate::route::{Hop, To};
 use crate::shape::{Family, Policies, Policy, Site, TlsLevel};
 
-/// Sites that are remembered without a line: beyond, all of those are forgotten.
+/// Sites that are remembered: beyond, those without a line are forgotten, unless they are providers' that the data names.
 const REMEMBERED: usize = 10_000;
 
 /// What tells sites apart.
@@ -26,6 +28,9 @@ pub(super) struct Place {
     pub(super) shape: Site,
     /// Hops with work and no connection, as the site has as many as it bears.
     pub(super) starved: VecDeque<Hop>,
+    /// Rung when one more of them waits: who rests on a connection makes way.
+    pub(super) bell: Arc<Notify>,
+    pub(super) in_line: InLine,
     lines: usize,
 }
 
@@ -40,7 +45,13 @@ pub(crate) struct Ways {
 
 impl Place {
     fn new(policy: Arc<Policy>) -> Self {
-        Place { shape: Site::new(policy), starved: VecDeque::new(), lines: 0 }
+        Place {
+            shape: Site::new(policy),
+            starved: VecDeque::new(),
+            bell: Arc::default(),
+            in_line: Arc::default(),
+            lines: 0,
+        }
     }
 
     pub(super) fn ways(&self) -> Ways {
@@ -53,10 +64,12 @@ pub(super) struct Sites(HashMap<SiteName, Place>);
 
 impl Sites {
     /// The site of a hop that gets a line.
-    pub(super) fn enter(&mut self, hop: &Hop, policies: &Policies) -> SiteName {
+    pub(super) fn enter(&mut self, hop: &Hop, policies: &Policies) -> (SiteName, InLine) {
         let name = name(hop, policies);
-        self.of(&name, policies).lines += 1;
-        name
+        let place = self.of(&name, policies);
+        place.lines += 1;
+        let in_line = place.in_line.clone();
+        (name, in_line)
     }
 
     /// A line ends.
@@ -71,7 +84,8 @@ impl Sites {
 
     pub(super) fn of(&mut self, name: &SiteName, policies: &Policies) -> &mut Place {
         if self.0.len() >= REMEMBERED && !self.0.contains_key(name) {
-            self.0.retain(|_, place| place.lines > 0);
+            // What is known of a provider is worth more than of a set of hosts, of which anybody can name any number.
+            self.0.retain(|name, place| place.lines > 0 || matches!(name, SiteName::Known(_)));
         }
         self.0.entry(name.clone()).or_insert_with(|| Place::new(policy(name, policies)))
     }
@@ -94,9 +108,9 @@ impl Sites {
     }
 }
 
-fn name(hop: &Hop, policies: &Policies) -> SiteName {
+pub(super) fn name(hop: &Hop, policies: &Policies) -> SiteName {
     if let To::Hosts(hosts) = &hop.to {
-        let policy = policies.of_host(hosts.first());
+        let policy = policies.of_hosts(hosts.names());
         if let Some(id) = policy.id.as_ref().filter(|_| !policy.by_mx_set) {
             return SiteName::Known(id.clone());
         }
@@ -107,7 +121,7 @@ fn name(hop: &Hop, policies: &Policies) -> SiteName {
 fn policy(name: &SiteName, policies: &Policies) -> Arc<Policy> {
     match name {
         SiteName::Known(id) => policies.by_id(id),
-        SiteName::Hosts(To::Hosts(hosts)) => policies.of_host(hosts.first()),
+        SiteName::Hosts(To::Hosts(hosts)) => policies.of_hosts(hosts.names()),
         SiteName::Hosts(To::Fixed(_) | To::Smarthost) => policies.own(),
     }
     .clone()

@@ -267,7 +267,8 @@ async fn what_a_site_does_not_want_now_goes_back_from_all_its_lines() {
         hops.add(hop, work(2));
     }
     let reply = Reply::new(450, 7, 25, "The IP address has no PTR record, try again in 5 minutes");
-    let (course, later) = hops.heard(&a, &reply, "example.test", 0);
+    let (hint, wait) = hops.hint(&a, &reply, &[]).unwrap();
+    let (course, later) = hops.heard(&a, &Words { hint, wait, sender: Some("example.test"), attempts: 0 });
     assert_eq!((course.wait, course.close), (Some(pause), true));
     assert_eq!(later.iter().map(|(_, wait)| *wait).collect::<Vec<_>>(), [pause, pause]);
     assert_eq!(in_line(&hops), 2);
@@ -364,4 +365,44 @@ fn marketing_leaves_connections_to_the_others() {
     hops.add(&hop("last"), of(Stream::Transactional, 1));
     assert!(hops.is_crowded(&all[0], false));
     assert_eq!(hops.leave(&all[0], false, false), [hop("last")]);
+}
+
+/// A provider has a line for each of its customers, and few connections.
+#[tokio::test(start_paused = true)]
+async fn who_rests_makes_way_for_others_of_its_site() {
+    let hops = hops();
+    let all: Vec<Hop> = (0..4).map(|n| mail_hosts(&format!("t{n}.mail.protection.outlook.com"))).collect();
+    for hop in &all[..2] {
+        assert!(matches!(hops.add(hop, work(1)), Added::Start));
+        assert!(next(&hops, hop).is_some());
+    }
+    let Next::Rest([_, site, _]) = hops.next(&all[0], 9, 1) else { panic!("it does not rest") };
+    assert!(matches!(hops.add(&all[2], work(1)), Added::InLine));
+    tokio::time::timeout(Duration::from_secs(1), site.notified()).await.unwrap();
+    hops.wake(&all[0]);
+    assert!(matches!(hops.next(&all[0], 9, 1), Next::Leave));
+    assert_eq!(hops.leave(&all[0], false, false), [all[2].clone()]);
+    // Who comes to its end while others wait does not rest at all.
+    assert!(matches!(hops.add(&all[3], work(1)), Added::InLine));
+    assert!(matches!(hops.next(&all[1], 9, 1), Next::Leave));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_site_of_many_lines_does_not_hold_all_that_is_in_hand() {
+    let hops = hops();
+    let tenant = |n: usize| mail_hosts(&format!("t{n}.mail.protection.outlook.com"));
+    let taken = (0..3000).filter(|n| {
+        let added = hops.add(&tenant(*n), work(1));
+        if !matches!(added, Added::Later(..)) {
+            hops.claimed(Stream::Mail, 1);
+        }
+        !matches!(added, Added::Later(..))
+    });
+    assert_eq!(taken.count(), OF_ONE_SITE);
+    assert!(hops.rooms()[0] > 0);
+    assert!(matches!(hops.add(&mail_hosts("mx.example.org"), work(1)), Added::Start));
+    // No line is left behind for those that had no place, nor for what is taken out.
+    assert_eq!(hops.lock().lines.len(), OF_ONE_SITE + 1);
+    hops.take_out("1-1".parse().unwrap());
+    assert_eq!(hops.lock().lines.len(), 3, "those with workers");
 }

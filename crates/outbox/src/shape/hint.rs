@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use base::{Enhanced, Reply};
+use base::{Address, Enhanced, Reply};
 use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 
@@ -136,22 +136,46 @@ impl Pattern {
     }
 }
 
-/// The text of a reply as patterns see it: its lines joined by one space.
-pub(crate) fn on_one_line(reply: &Reply) -> String {
+/// The text of a reply as patterns see it: its lines joined by one space, without the addresses of the mail. Who writes to
+/// `dnsbl-lookup@example.org` has it come back in the reply, and does not mean the site.
+pub(crate) fn on_one_line(reply: &Reply, addresses: &[&Address]) -> String {
     let mut text = reply.text.replace(['\r', '\n'], " ");
     let mut end = text.len().min(LOOKED_AT);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     text.truncate(end);
-    text
+    for address in addresses {
+        for part in [address.to_string(), address.local().to_owned()] {
+            text = without(&text, &part);
+        }
+    }
+    let words = text.split_inclusive([' ', '<', '>', ';', ',']);
+    words.map(|word| if word.contains('@') { " " } else { word }).collect()
+}
+
+/// `text` without a part of it, in whatever case it stands there.
+fn without(text: &str, part: &str) -> String {
+    let (lower, part) = (text.to_ascii_lowercase(), part.to_ascii_lowercase());
+    let (mut rest, mut at) = (String::with_capacity(text.len()), 0);
+    if !part.is_empty() {
+        while let Some(found) = lower[at..].find(&part) {
+            rest.push_str(&text[at..at + found]);
+            at += found + part.len();
+        }
+    }
+    rest.push_str(&text[at..]);
+    rest
 }
 
 impl Hint {
     /// `text` is the reply's, [`on_one_line`].
     pub(crate) fn fits(&self, reply: &Reply, text: &str) -> bool {
         let code = reply.code.to_string();
-        code.starts_with(&self.code)
+        // RFC 3463 §3.2: what is wrong with an address says nothing of the traffic, unless the data means that very code.
+        let of_address = reply.enhanced.is_some_and(|Enhanced(_, subject, _)| subject == 1) && self.status.is_none();
+        !of_address
+            && code.starts_with(&self.code)
             && self.status.as_ref().is_none_or(|s| reply.enhanced.is_some_and(|e| s.0.hold(e)))
             && self.pattern.as_ref().is_none_or(|p| p.is_in(text))
     }
@@ -211,7 +235,7 @@ mod tests {
             (0, 0) => Reply::plain(code, text),
             (subject, detail) => Reply::new(code, subject, detail, text),
         };
-        let line = on_one_line(&reply);
+        let line = on_one_line(&reply, &[]);
         let hint = policies.of_host(host).hints.iter().find(|h| h.fits(&reply, &line));
         (hint.map(|h| h.action), policies.delays.named(&line).map(|d| d.as_secs()))
     }
@@ -289,6 +313,30 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_comes_back_in_a_reply_says_nothing_of_the_site() {
+        let policies = Policies::shipped().unwrap();
+        let to = |text| Address::parse(text).unwrap();
+        for (host, address, reply) in [
+            ("mx01.mail.icloud.com", "dnsbl-lookup@icloud.com", "<dnsbl-lookup@icloud.com>: no"),
+            ("mx01.mail.icloud.com", "dnsbl-lookup@icloud.com", "No mail for DNSBL-Lookup here"),
+            ("mx01.mail.icloud.com", "\"dnsbl-lookup x\"@icloud.com", "<\"dnsbl-lookup x\"@icloud.com>: no"),
+            ("mta5.am0.yahoodns.net", "[bl01]@yahoo.com", "x [BL01]@yahoo.com y"),
+        ] {
+            let Ok(address) = Address::parse(address).or_else(|_| Address::parse("x@y.test")) else { panic!() };
+            let refused = Reply::plain(550, reply);
+            let line = on_one_line(&refused, &[&address]);
+            assert_eq!(policies.of_host(host).hint(&refused, &line), None, "{line}");
+        }
+        // Nor does anything that is wrong with an address.
+        let refused = Reply::new(550, 1, 1, "unknown user, dnsbl-lookup");
+        let line = on_one_line(&refused, &[&to("x@icloud.com")]);
+        assert_eq!(policies.of_host("mx01.mail.icloud.com").hint(&refused, &line), None);
+        let refused = Reply::new(550, 7, 1, "Your address failed a DNSBL-lookup");
+        let line = on_one_line(&refused, &[&to("x@icloud.com")]);
+        assert!(policies.of_host("mx01.mail.icloud.com").hint(&refused, &line).is_some());
+    }
+
+    #[test]
     fn a_wait_is_believed_within_bounds() {
         let policies = Policies::shipped().unwrap();
         let named = |text| policies.delays.named(text).map(|d| d.as_secs());
@@ -321,6 +369,6 @@ mod tests {
     #[test]
     fn trap_06_a_reply_of_any_length_is_looked_at_in_part() {
         let reply = Reply::plain(450, "é".repeat(1_000_000));
-        assert!(on_one_line(&reply).len() <= LOOKED_AT);
+        assert!(on_one_line(&reply, &[]).len() <= LOOKED_AT);
     }
 }

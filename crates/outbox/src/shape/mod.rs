@@ -10,5 +10,6 @@ mod policy;
 mod rate;
 mod site;
 
+pub(crate) use hint::on_one_line;
 pub(crate) use policy::{Family, Policies, Policy, TlsLevel};
-pub(crate) use site::{Course, Hold, MayConnect, Site};
+pub(crate) use site::{Course, Hold, MayConnect, Site, Words};

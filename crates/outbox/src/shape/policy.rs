@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::Reply;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -13,6 +14,24 @@ use super::rate::Rate;
 
 /// The file in the repository; its head says what every key means.
 const DATA: &str = include_str!("../../data/site-policies.toml");
+
+/// Labels below which a provider's customers have their machines: who is there does not speak for the provider.
+const CUSTOMERS: [&str; 14] = [
+    "abo",
+    "adsl",
+    "broadband",
+    "cable",
+    "customer",
+    "dial",
+    "dsl",
+    "dyn",
+    "dynamic",
+    "fbx",
+    "hsd1",
+    "ip",
+    "pool",
+    "static",
+];
 
 /// All that is known of sites.
 #[derive(Debug)]
@@ -61,7 +80,7 @@ pub(crate) struct Limits {
 }
 
 /// What TLS a site is known to have, so that its absence is an attack or a fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum TlsLevel {
     /// If offered (RFC 7435).
@@ -185,6 +204,13 @@ impl Limits {
     }
 }
 
+impl Policy {
+    /// The place of the first hint that fits a reply, whose text is [`on_one_line`](super::hint::on_one_line).
+    pub(crate) fn hint(&self, reply: &Reply, text: &str) -> Option<usize> {
+        self.hints.iter().position(|hint| hint.fits(reply, text))
+    }
+}
+
 impl Policies {
     /// Those we come with.
     ///
@@ -229,8 +255,18 @@ impl Policies {
         })
     }
 
-    /// The policy for the most preferred mail host of a domain, in lower case: of several that fit, the longest.
+    /// The policy for the mail hosts of a domain, in lower case: a provider's only if all of them are the provider's. Else
+    /// anybody could name one of his beside a host of their own, and speak for him.
+    pub(crate) fn of_hosts<'a>(&self, mut hosts: impl Iterator<Item = &'a str>) -> &Arc<Policy> {
+        let first = hosts.next().map_or(&self.default, |host| self.of_host(host));
+        if hosts.all(|host| Arc::ptr_eq(self.of_host(host), first)) { first } else { &self.default }
+    }
+
+    /// The policy for a mail host, in lower case: of several that fit, the longest.
     pub(crate) fn of_host(&self, host: &str) -> &Arc<Policy> {
+        if host.split('.').any(|label| CUSTOMERS.contains(&label)) {
+            return &self.default;
+        }
         let below = host.match_indices('.').map(|(at, _)| &host[at..]);
         std::iter::once(host).chain(below).find_map(|name| self.by_host.get(name)).unwrap_or(&self.default)
     }
@@ -282,6 +318,19 @@ mod tests {
         assert_eq!(id("mta5.am0.yahoodns.net"), Some("yahoo"));
         // Below the name, and not beside it.
         assert_eq!((id("google.com"), id("evilgoogle.com"), id("mx.example.org")), (None, None, None));
+    }
+
+    #[test]
+    fn nobody_speaks_for_a_provider_by_naming_one_of_its_hosts() {
+        let policies = Policies::shipped().unwrap();
+        let id = |hosts: &[&str]| policies.of_hosts(hosts.iter().copied()).id.clone();
+        assert_eq!(id(&["aspmx.l.google.com", "alt1.aspmx.l.google.com"]).as_deref(), Some("google"));
+        assert_eq!(id(&["nope.google.com", "mx.evil.test"]), None);
+        assert_eq!(id(&["mx.evil.test", "nope.google.com"]), None);
+        assert_eq!(id(&["aspmx.l.google.com", "mta5.am0.yahoodns.net"]), None);
+        // Machines of customers.
+        assert_eq!(id(&["c-198-51-100-7.hsd1.ca.comcast.net"]), None);
+        assert_eq!(id(&["lns-bzn-1.abo.wanadoo.fr"]), None);
     }
 
     #[test]

@@ -81,6 +81,15 @@ impl Pace {
         self.even = Some(self.even.map_or(now, |even| even.max(now)) + self.interval(share));
     }
 
+    pub(crate) fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// As if what came to another of the same rate had come to this.
+    pub(crate) fn catch_up(&mut self, other: &Pace) {
+        self.even = self.even.max(other.even);
+    }
+
     /// As if none had ever come.
     pub(crate) fn is_at_rest(&self, now: Instant) -> bool {
         self.even.is_none_or(|even| even <= now)

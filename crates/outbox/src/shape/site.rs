@@ -8,10 +8,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::Reply;
 use tokio::time::Instant;
 
-use super::hint::{Action, Delays, Hint, on_one_line};
+use super::hint::{Action, Hint};
 use super::policy::{Family, Figures, Policy, TlsLevel};
 use super::rate::Pace;
 
@@ -23,9 +22,16 @@ const LEAST: f64 = 1.0 / 64.0;
 const SLOW: Duration = Duration::from_secs(30 * 60);
 /// Replies that count together ("3/h").
 const HOUR: Duration = Duration::from_secs(3600);
-/// A mail that did nothing wrong, and needs only another connection or transaction.
+/// A mail that did nothing wrong, and needs only another connection or transaction; but not for ever.
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// Sender domains that one site can make wait. Beyond them the site waits as a whole.
+const OFTEN: u32 = 3;
+/// One moment's words against us, from however many connections, halve once.
+const MOMENT: Duration = Duration::from_secs(60);
+/// What a site said about TLS, addresses and recipients is remembered for so long.
+const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// A reply may name so many times what the data says, or an hour.
+const AT_MOST: u32 = 4;
+/// Sender domains that one site can make wait; beyond them whoever has waited longest is let go.
 const SENDERS: usize = 100;
 /// A 5xx that means "later" is believed so many times.
 const KEPT: u32 = 3;
@@ -56,6 +62,8 @@ pub(crate) struct Site {
     recipients: usize,
     tls: TlsLevel,
     family: Family,
+    /// These three hold until then, if they are not what the policy says.
+    learned: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -65,6 +73,37 @@ struct Slowed {
     messages: Option<u32>,
     sends: Vec<Pace>,
     connects: Vec<Pace>,
+}
+
+impl Slowed {
+    /// Of both the stricter, and for as long as either.
+    fn add(&mut self, other: Slowed) {
+        let stricter = |a: Option<usize>, b: Option<usize>| a.into_iter().chain(b).min();
+        self.until = self.until.max(other.until);
+        self.connections = stricter(self.connections, other.connections);
+        self.messages = self.messages.into_iter().chain(other.messages).min();
+        for (ours, theirs) in [(&mut self.sends, other.sends), (&mut self.connects, other.connects)] {
+            for pace in theirs {
+                match ours.iter_mut().find(|known| known.rate() == pace.rate()) {
+                    Some(known) => known.catch_up(&pace),
+                    None => ours.push(pace),
+                }
+            }
+        }
+    }
+}
+
+/// What a site said about the traffic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Words<'a> {
+    /// The place of the hint that fits ([`Policy::hint`]).
+    pub(crate) hint: usize,
+    /// The wait that the reply names, if it is a transient one.
+    pub(crate) wait: Option<Duration>,
+    /// The domain of the mail's sender, if he is one of ours.
+    pub(crate) sender: Option<&'a str>,
+    /// So many attempts of the mail came before.
+    pub(crate) attempts: u32,
 }
 
 /// Whether a connection more may be opened.
@@ -123,6 +162,7 @@ impl Site {
             recipients: limits.recipients,
             tls: limits.tls,
             family: limits.family,
+            learned: None,
             policy,
         }
     }
@@ -178,8 +218,11 @@ impl Site {
     pub(crate) fn connect(&mut self, now: Instant) -> Result<(), Duration> {
         self.pass(now);
         let pause = self.pause(now).unwrap_or_default();
+        // Nor is one of use that could carry nothing yet.
+        let sends = self.slowed.as_ref().map_or(Duration::ZERO, |s| longest(&s.sends, 1.0, now));
+        let sends = longest(&self.sends, self.share, now).max(sends);
         let slower = self.slowed.as_mut().map(|s| &mut s.connects);
-        let wait = slower.as_ref().map_or(Duration::ZERO, |s| longest(s, 1.0, now));
+        let wait = slower.as_ref().map_or(sends, |s| longest(s, 1.0, now).max(sends));
         let wait = longest(&self.connects, 1.0, now).max(wait).max(pause);
         if !wait.is_zero() {
             return Err(wait);
@@ -236,34 +279,28 @@ impl Site {
         (self.limit, self.round) = (self.policy.limits.start_connections, 0);
     }
 
-    /// The site refused a mail from `sender`, a domain, after `attempts` others. What its reply says about the traffic is
-    /// done; what it says about the mail is the answer.
-    pub(crate) fn heard(
-        &mut self,
-        reply: &Reply,
-        sender: &str,
-        attempts: u32,
-        delays: &Delays,
-        now: Instant,
-    ) -> Course {
-        self.pass(now);
-        let (text, policy) = (on_one_line(reply), self.policy.clone());
-        let Some((place, hint)) = policy.hints.iter().enumerate().find(|(_, h)| h.fits(reply, &text)) else {
-            return Course::default();
-        };
-        if !self.counts(place, hint, now) {
-            return Course { keep: hint.keep && attempts < KEPT, ..Course::default() };
-        }
-        let time = delays.named(&text).filter(|_| reply.is_transient()).or(hint.time());
-        if hint.alert {
-            let (site, about) = (policy.id.as_deref().unwrap_or("unknown"), &hint.about);
-            tracing::warn!(site, %reply, about, "a site wants something that only its postmaster and you can settle");
-        }
-        let course = self.act(hint, time, sender, now);
-        Course { keep: hint.keep && attempts < KEPT, ..course }
+    /// How it is treated when nothing is known of it but its name.
+    pub(crate) fn policy(&self) -> &Arc<Policy> {
+        &self.policy
     }
 
-    fn act(&mut self, hint: &Hint, time: Option<Duration>, sender: &str, now: Instant) -> Course {
+    /// The site said this about the traffic. What it says is done; what it means for the mail that it answered is the answer.
+    pub(crate) fn heard(&mut self, words: &Words<'_>, now: Instant) -> Course {
+        self.pass(now);
+        let policy = self.policy.clone();
+        let Some(hint) = policy.hints.get(words.hint) else { return Course::default() };
+        let keep = hint.keep && words.attempts < KEPT;
+        if !self.counts(words.hint, hint, now) {
+            return Course { keep, ..Course::default() };
+        }
+        let most = hint.time().map_or(HOUR, |time| (time * AT_MOST).max(HOUR));
+        let time = words.wait.map(|wait| wait.min(most)).or(hint.time());
+        let course = self.act(hint, time, words, now);
+        Course { keep: course.keep || keep, ..course }
+    }
+
+    fn act(&mut self, hint: &Hint, time: Option<Duration>, words: &Words<'_>, now: Instant) -> Course {
+        let at_once = || (words.attempts < OFTEN).then_some(AT_ONCE);
         let waits = |wait, close| Course { wait, close, ..Course::default() };
         match hint.action {
             Action::PauseSite => {
@@ -274,11 +311,9 @@ impl Site {
             }
             Action::PauseSender => {
                 let wait = time.unwrap_or(SLOW);
-                self.senders.retain(|_, until| *until > now);
-                if self.senders.len() < SENDERS {
-                    self.senders.insert(sender.into(), now + wait);
-                } else {
-                    self.paused = self.paused.max(Some(now + wait));
+                // Else whoever writes in our name to an address that is forwarded stops our mail.
+                if let Some(sender) = words.sender {
+                    self.pause_sender(sender, now + wait, now);
                 }
                 waits(Some(wait), false)
             }
@@ -288,20 +323,36 @@ impl Site {
             }
             Action::DeferRecipient | Action::DeferMessage => waits(time, false),
             Action::StopMessage => Course { stop: true, ..Course::default() },
-            Action::NewConnection => waits(Some(AT_ONCE), true),
+            Action::NewConnection => waits(at_once(), true),
             Action::Split => {
-                self.recipients = (self.recipients / 2).max(1);
-                waits(Some(AT_ONCE), false)
+                let before = self.recipients;
+                self.recipients = (before / 2).max(1);
+                self.learned = Some(now + REMEMBERED);
+                waits(at_once().filter(|_| before > self.recipients), false)
             }
             Action::UseTls => {
-                self.tls = TlsLevel::Encrypt;
-                waits(Some(AT_ONCE), true)
+                let before = self.tls;
+                self.tls = before.max(TlsLevel::Encrypt);
+                self.learned = Some(now + REMEMBERED);
+                waits(at_once().filter(|_| before < self.tls), true)
             }
             Action::UseV4 => {
-                self.family = Family::V4Only;
-                waits(Some(AT_ONCE), true)
+                let before = std::mem::replace(&mut self.family, Family::V4Only);
+                self.learned = Some(now + REMEMBERED);
+                let changed = before != self.family;
+                Course { keep: changed, ..waits(at_once().filter(|_| changed), true) }
             }
         }
+    }
+
+    fn pause_sender(&mut self, sender: &str, until: Instant, now: Instant) {
+        self.senders.retain(|_, until| *until > now);
+        if self.senders.len() >= SENDERS && !self.senders.contains_key(sender) {
+            let first = self.senders.iter().min_by_key(|(_, until)| **until).map(|(sender, _)| sender.clone());
+            first.map(|first| self.senders.remove(&first));
+        }
+        let known = self.senders.entry(sender.into()).or_insert(until);
+        *known = until.max(*known);
     }
 
     /// Whether a hint was heard often enough to be acted upon.
@@ -318,9 +369,16 @@ impl Site {
 
     /// The figures for a while, or half of what is.
     fn slow(&mut self, set: &Figures, time: Duration, now: Instant) {
+        let said_before = self.quiet_since.is_some_and(|since| now.saturating_duration_since(since) < MOMENT);
         self.against(now);
         let paces = |rates: &Option<Vec<super::policy::Text<super::rate::Rate>>>| {
-            rates.iter().flatten().map(|r| Pace::new(r.0)).collect::<Vec<_>>()
+            let begun = |rate| {
+                let mut pace = Pace::new(rate);
+                // The mail that was too much counts: else each complaint would let the next go at once.
+                pace.take(1.0, now);
+                pace
+            };
+            rates.iter().flatten().map(|r| begun(r.0)).collect::<Vec<_>>()
         };
         let slowed = Slowed {
             until: now + time,
@@ -333,9 +391,14 @@ impl Site {
             && slowed.messages.is_none()
             && slowed.sends.is_empty()
             && slowed.connects.is_empty();
+        if sets_nothing && said_before {
+            return;
+        }
         if sets_nothing {
             (self.limit, self.round) = ((self.limit / 2).max(1), 0);
             self.share = (self.share / 2.0).max(LEAST);
+        } else if let Some(before) = &mut self.slowed {
+            before.add(slowed);
         } else {
             self.slowed = Some(slowed);
         }
@@ -350,6 +413,11 @@ impl Site {
         self.paused = self.paused.filter(|until| *until > now);
         if self.slowed.as_ref().is_some_and(|s| s.until <= now) {
             self.slowed = None;
+        }
+        if self.learned.is_some_and(|until| until <= now) {
+            let limits = &self.policy.limits;
+            (self.recipients, self.tls, self.family) = (limits.recipients, limits.tls, limits.family);
+            self.learned = None;
         }
         while self.share < 1.0
             && let Some(since) = self.quiet_since.filter(|since| now.saturating_duration_since(*since) >= QUIET)
@@ -368,17 +436,17 @@ impl Site {
             && self.share >= 1.0
             && self.senders.values().all(|until| *until <= now)
             && self.said.values().all(|said| said.iter().all(|at| now.saturating_duration_since(*at) >= HOUR))
+            && self.learned.is_none()
             && self.sends.iter().chain(&self.connects).all(|p| p.is_at_rest(now))
-            && (self.recipients, self.tls, self.family)
-                == (self.policy.limits.recipients, self.policy.limits.tls, self.policy.limits.family)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use base::Reply;
     use tokio::time::advance;
 
-    use super::super::Policies;
+    use super::super::{Policies, on_one_line};
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -399,7 +467,14 @@ mod tests {
         }
 
         fn hear_of(&mut self, sender: &str, reply: Reply) -> Course {
-            self.site.heard(&reply, sender, 0, &self.policies.delays, Instant::now())
+            self.hear_again(sender, &reply, 0)
+        }
+
+        fn hear_again(&mut self, sender: &str, reply: &Reply, attempts: u32) -> Course {
+            let text = on_one_line(reply, &[]);
+            let Some(hint) = self.site.policy().hint(reply, &text) else { return Course::default() };
+            let wait = self.policies.delays.named(&text).filter(|_| reply.is_transient());
+            self.site.heard(&Words { hint, wait, sender: Some(sender), attempts }, Instant::now())
         }
 
         fn send(&mut self) -> Result<(), Hold> {
@@ -476,11 +551,73 @@ mod tests {
         let reply = || Reply::new(421, 7, 28, "Gmail has detected an unusual rate of mail");
         assert_eq!(rig.hear_of("example.test", reply()), Course::default());
         assert!(rig.hear_of("example.test", reply()).close);
-        // 10 a minute: the second waits six seconds.
-        assert!(rig.send().is_ok());
-        assert_eq!(rig.send(), Err(Hold::Site(Duration::from_secs(6))));
+        // 10 a minute: the next waits six seconds, and so does each after it.
+        for _ in 0..3 {
+            assert_eq!(rig.send(), Err(Hold::Site(Duration::from_secs(6))));
+            advance(Duration::from_secs(6)).await;
+            assert!(rig.send().is_ok());
+        }
         advance(30 * MINUTE).await;
         assert!(rig.send().is_ok() && rig.send().is_ok());
+    }
+
+    /// A complaint is no reason to go faster.
+    #[tokio::test(start_paused = true)]
+    async fn while_a_site_complains_the_pace_that_it_set_holds() {
+        let mut rig = Rig::of("mx.olc.protection.outlook.com");
+        let reply = Reply::new(451, 7, 650, "The mail server has been temporarily rate limited");
+        let mut sent = 0;
+        for _ in 0..600 {
+            if rig.send().is_ok() {
+                sent += 1;
+                rig.hear_of("a.test", reply.clone());
+            }
+            advance(Duration::from_secs(1)).await;
+        }
+        // The first three until it is acted upon, then one a minute.
+        assert!((10..=13).contains(&sent), "{sent}");
+        // A milder word does not lift a stricter one.
+        let mut rig = Rig::of("aspmx.l.google.com");
+        rig.hear_of("a.test", Reply::new(421, 7, 0, "low reputation of the IP"));
+        for _ in 0..2 {
+            rig.hear_of("a.test", Reply::new(421, 7, 28, "Gmail has detected an unusual rate of mail"));
+        }
+        advance(MINUTE).await;
+        assert!(rig.send().is_ok());
+        assert_eq!(rig.send(), Err(Hold::Site(MINUTE)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_to_be_tried_at_once_is_not_for_ever() {
+        let mut rig = Rig::of("mx.example.org");
+        let reply = Reply::new(451, 7, 0, "The limit of 20 messages per session is reached");
+        let waits: Vec<_> = (0..5).map(|n| rig.hear_again("a.test", &reply, n).wait).collect();
+        assert_eq!(waits, [Some(AT_ONCE), Some(AT_ONCE), Some(AT_ONCE), None, None]);
+    }
+
+    /// Nothing that a site says makes us trust less.
+    #[tokio::test(start_paused = true)]
+    async fn tls_is_raised_and_never_lowered() {
+        let mut rig = Rig::of("aspmx.l.google.com");
+        rig.hear_of("a.test", Reply::new(421, 7, 29, "This message was not sent over a TLS connection"));
+        assert_eq!(rig.site.tls(), TlsLevel::Verify);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_moment_halves_once() {
+        let mut rig = Rig::of("mx.example.org");
+        (0..8).for_each(|_| rig.round());
+        for _ in 0..20 {
+            rig.hear(450, "You are sending too fast, slow down");
+        }
+        assert_eq!(rig.fill(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_a_reply_names_is_bounded_by_what_the_data_says() {
+        let mut rig = Rig::of("aspmx.l.google.com");
+        let course = rig.hear(421, "4.7.0 try again later, closing connection; retry in 24 hours");
+        assert_eq!(course.wait, Some(HOUR));
     }
 
     #[tokio::test(start_paused = true)]
@@ -490,12 +627,13 @@ mod tests {
         let now = Instant::now();
         assert_eq!(rig.site.send("bad.test", now), Err(Hold::Sender(60 * MINUTE)));
         assert!(rig.site.send("good.test", now).is_ok());
-        // Nobody fills our memory with senders.
+        // Nobody fills our memory with senders, nor stops the site by them.
         for n in 0..10 * SENDERS {
             rig.hear_of(&format!("{n}.test"), Reply::new(421, 7, 26, "This mail is unauthenticated"));
         }
         assert_eq!(rig.site.senders.len(), SENDERS);
-        assert!(rig.site.send("good.test", now).is_err());
+        advance(MINUTE).await;
+        assert!(rig.site.send("good.test", Instant::now()).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -503,7 +641,7 @@ mod tests {
         let mut rig = Rig::of("mx.mail.protection.outlook.com");
         let reply = Reply::new(550, 2, 121, "Recipient's per hour message receive limit exceeded");
         for attempts in 0..5 {
-            let course = rig.site.heard(&reply, "a.test", attempts, &rig.policies.delays, Instant::now());
+            let course = rig.hear_again("a.test", &reply, attempts);
             assert_eq!(course.keep, attempts < KEPT, "{attempts}");
         }
     }
@@ -530,6 +668,9 @@ mod tests {
         assert_eq!(rig.site.recipients(), before / 2);
         (0..20).for_each(|_| _ = rig.hear_of("a.test", Reply::new(452, 5, 3, "Too many recipients")));
         assert_eq!(rig.site.recipients(), 1);
+        advance(REMEMBERED).await;
+        assert!(rig.send().is_ok());
+        assert_eq!(rig.site.recipients(), before, "a day later it is forgotten");
     }
 
     #[tokio::test(start_paused = true)]

@@ -168,3 +168,53 @@ async fn what_a_slowed_site_does_not_bear_has_its_turn() {
     assert_eq!((taken.last(), attempts.last()), (Some(&3), Some(&0)), "{taken:?}");
     w.check().await;
 }
+
+/// A name below a provider's, and a host of the sender's own beside it.
+#[tokio::test(start_paused = true)]
+async fn nobody_speaks_for_a_provider_whose_name_is_among_his_hosts() {
+    let says = "421 4.7.0 [TSS04] Messages temporarily deferred; retry in 24 hours";
+    let (net, _) = Net::default().mx("evil.test", 10, "mx.evil.test", 1, rules(&[("greeting", Act::Say(says))]));
+    let dir = Dir::new("outbox-shaping");
+    let (net, good) = net.mx("good.test", 10, "mx2.am0.yahoodns.net", 2, encrypting(&dir, "mx2.am0.yahoodns.net"));
+    let w = net.dns(|zone| zone.mx("evil.test", 0, "nope.am0.yahoodns.net")).world().await;
+    for n in 0..3 {
+        let id = w.send(&[&format!("x{n}@evil.test")]).await;
+        w.until_deferred(id, 1).await;
+        w.pass(1).await;
+    }
+    let id = w.send(&["jane@good.test"]).await;
+    w.until_gone(id).await;
+    assert_eq!(good.taken().len(), 1);
+}
+
+/// The provider's pause is the answer that the mail had: it counts as an attempt, and stands in the queue.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_before_mail_that_pauses_the_site_is_an_attempt() {
+    let says = "421 4.7.1 DNS lookup failed, try again in 600 seconds";
+    let (net, _) = provider(rules(&[("greeting", Act::Say(says))]));
+    let w = net.world().await;
+    let id = w.send(&["a@one.test"]).await;
+    let d = w.until_deferred(id, 1).await;
+    assert_eq!(d.reply, says);
+}
+
+/// One mail to many, each refused in words of its own.
+#[tokio::test(start_paused = true)]
+async fn what_is_said_to_each_recipient_is_said_once() {
+    let refuse: Vec<(&'static str, Act)> = vec![
+        ("RCPT TO:<a@", Act::Say("452 4.5.3 <a@b.test>: too many recipients")),
+        ("RCPT TO:<b@", Act::Say("452 4.5.3 <b@b.test>: too many recipients")),
+        ("RCPT TO:<c@", Act::Say("452 4.5.3 <c@b.test>: too many recipients")),
+    ];
+    let (net, peer) = Net::default().host("b.test", 1, rules(&refuse));
+    let w = net.world().await;
+    let id = w.send(&["a@b.test", "b@b.test", "c@b.test", "d@b.test"]).await;
+    w.until_deferred(id, 1).await;
+    peer.becomes(Character::default());
+    // Halved once, 25 go in one transaction; thrice, six would.
+    let to: Vec<String> = (0..25).map(|n| format!("u{n}@b.test")).collect();
+    w.pass(1).await;
+    let id = w.send(&to.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    w.until_gone(id).await;
+    assert!(peer.taken().iter().any(|taken| taken.to.len() == 25));
+}
