@@ -1,59 +1,124 @@
-//! Finds the hop of a domain: asks the DNS once for all mail that waits for the answer, and remembers it for a minute (the
-//! resolver itself keeps answers as long as they are good).
+//! Finds the hop of a domain: asks the DNS once for all mail that waits for the answer, and remembers the answer for a
+//! minute (the resolver itself keeps answers as long as they are good). That there was none is remembered as well: zones
+//! whose servers are dead are many on any old list of addresses, and must not keep back mail for the others.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use base::Reply;
+use base::{Reply, Stream};
+use net::Deadline;
 use queue::QueueId;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::connection::ours;
-use crate::dispatch::{later, line_up};
+use crate::dispatch::{later, line_up, too_many};
 use crate::hops::Work;
 use crate::outbox::Inner;
 use crate::route::{self, Hop, Hosts, To};
 
 /// How long an answer is remembered.
 const GOOD: Duration = Duration::from_secs(60);
+/// And a failure that may pass: not until the first retry, which asks anew.
+const BAD: Duration = Duration::from_secs(55);
 /// Domains that are remembered.
 const KNOWN: usize = 50_000;
-/// Questions at once.
+/// Questions of one stream at once.
 const QUESTIONS: usize = 100;
+/// Deliveries of one stream that wait for an answer: half of those that are always its own, so that there are places for
+/// mail whose way is known.
+const WAITING: usize = 500;
+/// How long a question waits for its turn; and how long mail waits that had none, or came when too much waited.
+const TURN: Duration = Duration::from_secs(45);
+/// How long the DNS may take for a domain, and how long when it did not answer last time.
+const DNS: Duration = Duration::from_secs(30);
+const DNS_AGAIN: Duration = Duration::from_secs(5);
 /// After a fault of ours.
 const AGAIN: Duration = Duration::from_secs(300);
 
 /// A domain, and whether its hosts must be known for sure.
 type Question = (Arc<str>, bool);
+/// Its hosts, or why there is no way: a reply that may change.
+type Answer = Result<Arc<Hosts>, Reply>;
 
 pub(crate) struct Finder {
     state: Mutex<State>,
-    turns: Semaphore,
+    turns: [Semaphore; 3],
 }
 
 #[derive(Default)]
 struct State {
-    known: HashMap<Question, (Arc<Hosts>, Instant)>,
+    known: HashMap<Question, (Answer, Instant)>,
     /// What waits for an answer.
-    asked: HashMap<Question, Vec<Work>>,
+    asked: HashMap<Question, Asked>,
+    /// How many deliveries these are, by stream.
+    waiting: [usize; 3],
+    /// Questions there ever were.
+    questions: u64,
     /// Tasks that have not ended.
     asking: usize,
 }
 
+struct Asked {
+    /// Which question it is. The next one for the same domain is another.
+    number: u64,
+    waiting: Vec<Work>,
+}
+
+/// What is to be asked.
+#[derive(Debug)]
+struct Ask {
+    question: Question,
+    number: u64,
+    /// There was no answer last time.
+    failed: bool,
+}
+
 /// What is known of the way of some work.
+#[derive(Debug)]
 enum Found {
     Hop(Hop, Work),
+    /// There was none a moment ago.
+    None(Reply, Work),
     /// Somebody asks already.
     Asked,
     /// The caller is to ask.
-    Ask(Question),
+    Ask(Ask),
+    /// Too much waits for answers.
+    Later(Work),
 }
 
 impl Default for Finder {
     fn default() -> Self {
-        Finder { state: Mutex::default(), turns: Semaphore::new(QUESTIONS) }
+        Finder { state: Mutex::default(), turns: [(); 3].map(|()| Semaphore::new(QUESTIONS)) }
+    }
+}
+
+impl State {
+    /// This no longer waits.
+    fn freed(&mut self, works: Vec<Work>) -> Vec<Work> {
+        for work in &works {
+            self.waiting[work.message.stream as usize] -= work.deliveries.len();
+        }
+        works
+    }
+
+    fn learn(&mut self, question: &Question, answer: &Answer) {
+        let now = Instant::now();
+        let good = match answer {
+            Ok(_) => GOOD,
+            Err(reply) if reply.is_transient() => BAD,
+            // The resolver remembers it, for as long as the zone says.
+            Err(_) => return drop(self.known.remove(question)),
+        };
+        if self.known.len() >= KNOWN {
+            self.known.retain(|_, (_, until)| *until > now);
+        }
+        if self.known.len() < KNOWN {
+            self.known.insert(question.clone(), (answer.clone(), now + good));
+        }
     }
 }
 
@@ -63,33 +128,47 @@ impl Finder {
     }
 
     fn find(&self, domain: &str, require_tls: bool, work: Work) -> Found {
-        let (mut state, question) = (self.lock(), (domain.into(), require_tls));
-        if let Some((hosts, until)) = state.known.get(&question)
-            && *until > Instant::now()
-        {
-            return Found::Hop(Hop { to: To::Hosts(hosts.clone()), require_tls }, work);
+        let (mut guard, question) = (self.lock(), (domain.into(), require_tls));
+        let state = &mut *guard;
+        let failed = match state.known.get(&question) {
+            Some((answer, until)) if *until > Instant::now() => {
+                return match answer {
+                    Ok(hosts) => Found::Hop(Hop { to: To::Hosts(hosts.clone()), require_tls }, work),
+                    Err(reply) => Found::None(reply.clone(), work),
+                };
+            }
+            last => matches!(last, Some((Err(_), _))),
+        };
+        let waiting = &mut state.waiting[work.message.stream as usize];
+        if *waiting >= WAITING {
+            return Found::Later(work);
         }
-        if let Some(waiting) = state.asked.get_mut(&question) {
-            waiting.push(work);
-            return Found::Asked;
+        *waiting += work.deliveries.len();
+        match state.asked.entry(question) {
+            Entry::Occupied(mut asked) => {
+                asked.get_mut().waiting.push(work);
+                Found::Asked
+            }
+            Entry::Vacant(vacant) => {
+                (state.questions, state.asking) = (state.questions + 1, state.asking + 1);
+                let (question, number) = (vacant.key().clone(), state.questions);
+                vacant.insert(Asked { number, waiting: vec![work] });
+                Found::Ask(Ask { question, number, failed })
+            }
         }
-        state.asked.insert(question.clone(), vec![work]);
-        state.asking += 1;
-        Found::Ask(question)
     }
 
-    fn learn(&self, question: &Question, hosts: Arc<Hosts>) {
-        let (mut state, now) = (self.lock(), Instant::now());
-        if state.known.len() >= KNOWN {
-            state.known.retain(|_, (_, until)| *until > now);
+    /// What waits for the answer to this question, and to no later one.
+    fn answered(&self, ask: &Ask, answer: Option<&Answer>) -> Vec<Work> {
+        let mut state = self.lock();
+        if let Some(answer) = answer {
+            state.learn(&ask.question, answer);
         }
-        if state.known.len() < KNOWN {
-            state.known.insert(question.clone(), (hosts, now + GOOD));
+        if state.asked.get(&ask.question).is_none_or(|asked| asked.number != ask.number) {
+            return Vec::new();
         }
-    }
-
-    fn answered(&self, question: &Question) -> Vec<Work> {
-        self.lock().asked.remove(question).unwrap_or_default()
+        let waiting = state.asked.remove(&ask.question).map_or(Vec::new(), |asked| asked.waiting);
+        state.freed(waiting)
     }
 
     /// Tasks that have not ended.
@@ -100,31 +179,38 @@ impl Finder {
     /// Takes the work of one message out.
     pub(crate) fn take_out(&self, id: QueueId) -> Vec<Work> {
         let mut state = self.lock();
-        state.asked.values_mut().flat_map(|waiting| waiting.extract_if(.., |work| work.message.id == id)).collect()
+        let of = |asked: &mut Asked| asked.waiting.extract_if(.., |work| work.message.id == id).collect::<Vec<_>>();
+        let taken = state.asked.values_mut().flat_map(of).collect();
+        state.freed(taken)
     }
 
     /// Takes everything out.
     pub(crate) fn drain(&self) -> Vec<Work> {
-        self.lock().asked.values_mut().flat_map(std::mem::take).collect()
+        let mut state = self.lock();
+        let taken = state.asked.values_mut().flat_map(|asked| std::mem::take(&mut asked.waiting)).collect();
+        state.freed(taken)
     }
 }
 
 /// Lines work up as soon as its way is known.
 pub(crate) fn find(inner: &Arc<Inner>, domain: &str, require_tls: bool, work: Work) {
+    let stream = work.message.stream;
     match inner.finder.find(domain, require_tls, work) {
         Found::Hop(hop, work) => line_up(inner, &hop, work),
+        Found::None(reply, work) => inner.settle_all(work, &ours(reply)),
         Found::Asked => {}
-        Found::Ask(question) => {
-            let asking = Asking { inner: inner.clone(), question };
-            tokio::spawn(async move { ask(asking).await });
+        Found::Ask(ask) => {
+            let asking = Asking { inner: inner.clone(), ask };
+            tokio::spawn(async move { asking.run(stream).await });
         }
+        Found::Later(work) => too_many(inner, work, TURN),
     }
 }
 
 /// A question that is being asked. However that ends, nothing waits for the answer for ever.
 struct Asking {
     inner: Arc<Inner>,
-    question: Question,
+    ask: Ask,
 }
 
 impl Drop for Asking {
@@ -132,34 +218,154 @@ impl Drop for Asking {
         let inner = &self.inner;
         // At a stop all goes back as it is; else this was a panic.
         let wait = if inner.is_stopping() { Duration::ZERO } else { AGAIN };
-        inner.finder.answered(&self.question).into_iter().for_each(|work| later(inner, work, wait));
+        inner.finder.answered(&self.ask, None).into_iter().for_each(|work| later(inner, work, wait));
         inner.finder.lock().asking -= 1;
         inner.left.notify_one();
     }
 }
 
-async fn ask(asking: Asking) {
-    let (inner, (domain, require_tls)) = (&asking.inner, &asking.question);
-    let resolver = if *require_tls { &inner.validating } else { &inner.resolver };
-    let answer = async {
-        let _turn = inner.finder.turns.acquire().await;
-        route::hosts(domain, *require_tls, resolver, &inner.hostname).await
-    };
-    let answer: Result<Hosts, Reply> = tokio::select! {
-        answer = answer => answer,
-        () = inner.stopped() => return,
-    };
-    match answer {
-        Ok(hosts) => {
-            let hosts = Arc::new(hosts);
-            inner.finder.learn(&asking.question, hosts.clone());
-            let hop = Hop { to: To::Hosts(hosts), require_tls: *require_tls };
-            inner.finder.answered(&asking.question).into_iter().for_each(|work| line_up(inner, &hop, work));
+impl Asking {
+    /// Asks when a question of this stream has its turn.
+    async fn run(self, stream: Stream) {
+        let asked = async {
+            match timeout(TURN, self.inner.finder.turns[stream as usize].acquire()).await {
+                Ok(_turn) => self.answered(self.answer().await),
+                Err(_) => self.give_up(),
+            }
+        };
+        tokio::select! {
+            () = asked => {}
+            () = self.inner.stopped() => {}
         }
-        Err(reply) => {
-            tracing::info!(domain = &**domain, %reply, "no way");
-            let said = ours(reply);
-            inner.finder.answered(&asking.question).into_iter().for_each(|work| inner.settle_all(work, &said));
+    }
+
+    async fn answer(&self) -> Answer {
+        let (inner, (domain, require_tls)) = (&self.inner, &self.ask.question);
+        let resolver = if *require_tls { &inner.validating } else { &inner.resolver };
+        let deadline = Deadline::after(if self.ask.failed { DNS_AGAIN } else { DNS });
+        route::hosts(domain, *require_tls, resolver, deadline, &inner.hostname).await.map(Arc::new)
+    }
+
+    fn answered(&self, answer: Answer) {
+        let (inner, (domain, require_tls)) = (&self.inner, &self.ask.question);
+        let waiting = inner.finder.answered(&self.ask, Some(&answer));
+        match answer {
+            Ok(hosts) => {
+                let hop = Hop { to: To::Hosts(hosts), require_tls: *require_tls };
+                waiting.into_iter().for_each(|work| line_up(inner, &hop, work));
+            }
+            Err(reply) => {
+                tracing::info!(domain = &**domain, %reply, "no way");
+                let said = ours(reply);
+                waiting.into_iter().for_each(|work| inner.settle_all(work, &said));
+            }
         }
+    }
+
+    /// Its turn does not come soon: others are to have the places of what waits.
+    fn give_up(&self) {
+        self.inner.finder.answered(&self.ask, None).into_iter().for_each(|work| too_many(&self.inner, work, TURN));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use base::{Address, BlobId, Timestamp};
+    use queue::{Delivery, Message};
+    use smtp::BodyType;
+
+    use super::*;
+
+    /// Mail of a stream to so many, each a message with an id of its own.
+    fn work(stream: Stream, n: u32) -> Work {
+        static IDS: AtomicU32 = AtomicU32::new(1);
+        let message = Message {
+            id: format!("1-{}", IDS.fetch_add(1, Ordering::Relaxed)).parse().unwrap(),
+            from: None,
+            prefix: Arc::from(&b""[..]),
+            blob: BlobId(1),
+            octets: 0,
+            envelope_id: None,
+            ret: None,
+            body: BodyType::SevenBit,
+            smtputf8: false,
+            require_tls: false,
+            account: None,
+            created: Timestamp(0),
+            total: n,
+            stream,
+        };
+        let delivery = |number| Delivery {
+            number,
+            to: Address::parse("x@y.test").unwrap(),
+            notify: None,
+            original: None,
+            expires: Timestamp(0),
+            attempts: 0,
+            warned: false,
+        };
+        Work { message: Arc::new(message), deliveries: (0..n).map(delivery).collect(), again: false }
+    }
+
+    fn find(finder: &Finder, domain: &str) -> Found {
+        finder.find(domain, false, work(Stream::Mail, 1))
+    }
+
+    fn ask(found: Found) -> Ask {
+        match found {
+            Found::Ask(ask) => ask,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_that_may_pass_is_remembered_until_the_first_retry() {
+        let (finder, dead) = (Finder::default(), Reply::new(451, 4, 3, "no answer"));
+        let first = ask(find(&finder, "dead.test"));
+        assert!(!first.failed && matches!(find(&finder, "dead.test"), Found::Asked));
+        assert_eq!(finder.answered(&first, Some(&Err(dead.clone()))).len(), 2);
+        tokio::time::advance(BAD - Duration::from_secs(1)).await;
+        assert!(matches!(find(&finder, "dead.test"), Found::None(reply, _) if reply == dead));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let second = ask(find(&finder, "dead.test"));
+        assert!(second.failed, "it is asked with little patience");
+        finder.answered(&second, Some(&Ok(Arc::new(Hosts::of(&["mx.dead.test"])))));
+        assert!(matches!(find(&finder, "dead.test"), Found::Hop(..)));
+        tokio::time::advance(GOOD).await;
+        let third = ask(find(&finder, "dead.test"));
+        assert!(!third.failed, "it answered last time");
+        // That there is no such domain the resolver remembers.
+        finder.answered(&third, Some(&Err(Reply::new(550, 1, 2, "no such name"))));
+        assert!(!ask(find(&finder, "dead.test")).failed);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_one_question_takes_nothing_from_the_next() {
+        let finder = Finder::default();
+        let first = ask(find(&finder, "gone.test"));
+        assert_eq!(finder.answered(&first, Some(&Err(Reply::new(550, 1, 2, "no such name")))).len(), 1);
+        // Before the first task is dropped, there is more for the domain.
+        let second = ask(find(&finder, "gone.test"));
+        assert_eq!(finder.answered(&first, None).len(), 0);
+        assert_eq!(finder.answered(&second, None).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_answers_is_bounded_for_each_stream() {
+        let finder = Finder::default();
+        let asks: Vec<Ask> = (0..WAITING).map(|n| ask(find(&finder, &format!("d{n}.test")))).collect();
+        assert!(matches!(find(&finder, "d0.test"), Found::Later(_)));
+        assert!(matches!(find(&finder, "new.test"), Found::Later(_)));
+        let urgent = work(Stream::Transactional, 9);
+        let id = urgent.message.id;
+        assert!(matches!(finder.find("d0.test", false, urgent), Found::Asked));
+        assert_eq!(finder.take_out(id).len(), 1);
+        assert_eq!(finder.lock().waiting.iter().sum::<usize>(), WAITING);
+        finder.answered(&asks[0], None);
+        ask(find(&finder, "new.test"));
+        assert_eq!(finder.drain().len(), WAITING);
+        assert_eq!(finder.lock().waiting, [0; 3]);
     }
 }

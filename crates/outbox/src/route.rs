@@ -13,7 +13,7 @@ use net::{Deadline, DnsError, MailHost, MailHosts, Resolver, is_special};
 
 use crate::shape::Family;
 
-/// How long the DNS may take for one name.
+/// How long the DNS may take for the addresses of one host.
 const DNS: Duration = Duration::from_secs(30);
 /// And for all names of a hop.
 const DNS_IN_ALL: Duration = Duration::from_secs(60);
@@ -182,13 +182,19 @@ pub(crate) struct Target {
 ///
 /// # Errors
 /// The reply for all mail to that domain: 4xx when asking again may help.
-pub(crate) async fn hosts(domain: &str, require_tls: bool, resolver: &Resolver, ours: &str) -> Result<Hosts, Reply> {
+pub(crate) async fn hosts(
+    domain: &str,
+    require_tls: bool,
+    resolver: &Resolver,
+    deadline: Deadline,
+    ours: &str,
+) -> Result<Hosts, Reply> {
     // RFC 5321 §4.1.3: an address literal is its own host.
     if let Some(literal) = domain.strip_prefix('[').and_then(|d| d.strip_suffix(']')) {
         let host = literal.trim_start_matches("IPv6:").trim_start_matches("ipv6:").to_owned();
         return Ok(Hosts(vec![(0, host)]));
     }
-    let hosts = resolver.mail_hosts(domain, || 0, Deadline::after(DNS)).await.map_err(|e| unknown(domain, &e))?;
+    let hosts = resolver.mail_hosts(domain, || 0, deadline).await.map_err(|e| unknown(domain, &e))?;
     match hosts {
         // RFC 8689 §4.2.1: else a forged answer would lead to a host whose certificate is good for its own name.
         MailHosts::Mx(answer) if require_tls && !answer.secure => {
@@ -366,7 +372,8 @@ mod tests {
         let hop = match routes.chosen(domain, require_tls) {
             Some(hop) => hop,
             None => {
-                let to = To::Hosts(Arc::new(hosts(domain, require_tls, dns, "mx.ours.test").await?));
+                let to =
+                    To::Hosts(Arc::new(hosts(domain, require_tls, dns, Deadline::after(DNS), "mx.ours.test").await?));
                 Hop { to, require_tls }
             }
         };
@@ -439,7 +446,7 @@ mod tests {
             .mx("three.test", 10, "a.mx.test")
             .mx("three.test", 20, "b.mx.test");
         let dns = Resolver::memory(zone);
-        let of = async |domain| hosts(domain, false, &dns, "mx.ours.test").await.unwrap();
+        let of = async |domain| hosts(domain, false, &dns, Deadline::after(DNS), "mx.ours.test").await.unwrap();
         assert_eq!(of("one.test").await, of("two.test").await);
         assert_ne!(of("one.test").await, of("three.test").await);
     }

@@ -1,11 +1,11 @@
 //! Hosts that refuse, break off, fall silent; what is tried again, when, and what is not.
 
 use outbox::Smarthost;
-use queue::State;
+use queue::{QueueId, State};
 use store::Sql;
 
 use crate::peer::{Act, Character};
-use crate::world::{HOUR, MINUTE, NOW, Net, panic_in_random, panicked, rules};
+use crate::world::{HOUR, MINUTE, NOW, Net, World, panic_in_random, panicked, rules};
 
 #[tokio::test(start_paused = true)]
 async fn each_recipient_has_its_own_fate() {
@@ -109,6 +109,61 @@ async fn a_dns_or_a_host_that_is_away_defers_all_mail_for_it() {
     assert_eq!(w.until_deferred(broken, 1).await.status, "4.4.3");
     assert_eq!(w.until_deferred(away, 1).await.status, "4.4.1");
     w.until("both are", async || w.show(away).await.iter().all(|d| d.state == State::Waiting)).await;
+    w.check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_that_does_not_answer_is_not_asked_for_each_mail_and_soon_given_up() {
+    let w = Net::default().dns(|zone| zone.silent("dead.test")).world().await;
+    let first = w.send(&["a@dead.test"]).await;
+    w.until("it is asked", async || w.metered().1 == 1).await;
+    w.pass(31).await;
+    assert_eq!(w.until_deferred(first, 1).await.status, "4.4.3");
+    // Without any more waiting.
+    let second = w.send(&["b@dead.test"]).await;
+    assert_eq!(w.until_deferred(second, 1).await.status, "4.4.3");
+    // A minute, and up to a tenth more.
+    w.pass(67).await;
+    w.until("it is asked again", async || w.metered().1 == 2).await;
+    w.pass(6).await;
+    w.until_deferred(first, 2).await;
+    w.until_deferred(second, 2).await;
+    w.check().await;
+}
+
+/// One mail to an old list: so many domains whose servers are dead.
+async fn dead_zones(net: Net, n: usize) -> (World, QueueId) {
+    let dead: Vec<String> = (0..n).map(|n| format!("dead{n}.test")).collect();
+    let w = net.dns(|zone| dead.iter().fold(zone, |zone, name| zone.silent(name))).world().await;
+    let to: Vec<String> = dead.iter().map(|name| format!("x@{name}")).collect();
+    let id = w.send(&to.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    (w, id)
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_20_zones_that_do_not_answer_keep_back_no_mail_whose_way_is_known() {
+    let (net, peer) = Net::default().host("b.test", 1, Character::default());
+    // More than a stream may have in hand.
+    let (w, dead) =
+        dead_zones(net.routes(|r| drop(r.fixed.insert("b.test".into(), "192.0.2.1:25".parse().unwrap()))), 2500).await;
+    let waiting = async || w.show(dead).await.iter().filter(|d| d.state == State::Waiting && d.due == NOW).count();
+    w.until("all are asked or put off", async || waiting().await == 0).await;
+    assert!(w.metered().1 < 1000, "there are places for others");
+    let id = w.send(&["jane@b.test"]).await;
+    w.until_gone(id).await;
+    assert_eq!(peer.taken().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap_20_what_has_no_turn_to_be_asked_goes_back_to_the_queue() {
+    let (w, id) = dead_zones(Net::default(), 300).await;
+    w.until("all wait for answers", async || w.metered().1 == 300).await;
+    w.pass(31).await;
+    w.until("the first hundred were asked", async || w.metered() == ([0, 100, 0, 0], 200)).await;
+    w.pass(15).await;
+    w.until("the third hundred is back", async || w.metered() == ([0, 100, 0, 0], 100)).await;
+    let untouched = w.show(id).await.iter().filter(|d| d.state == State::Waiting && d.delivery.attempts == 0).count();
+    assert_eq!(untouched, 100);
     w.check().await;
 }
 
