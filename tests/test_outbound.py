@@ -267,6 +267,24 @@ def server_error(server, *arguments: str) -> str:
     return done.stderr
 
 
+def test_why_a_mail_has_not_left_is_said_in_words(make_server):
+    with Host(RCPT="452 4.2.2 The mailbox of that user is full") as host:
+        server = start(make_server, host, "out.test")
+        assert "Nothing for ann@out.test waits here" in server.cli("queue", "why", "ann@out.test")
+        submit(server, server.user(), ["ann@out.test", "bob@out.test"], message())
+        eventually("it was tried", lambda: [r["attempts"] for each in queue(server) for r in each["recipients"]] == [1, 1])
+        (told,) = queue(server, "why", "ann@OUT.test")
+        # RFC 3463 §3.3, X.2.2: mailbox full.
+        assert (told["to"], told["class"], told["state"]) == ("ann@out.test", "mailbox-full", "waiting")
+        words = server.cli("queue", "why", "ann@out.test")
+        assert "1 so far" in words and "452 4.2.2" in words and "only the recipient" in words and "bob" not in words
+        # Without a server the store is asked all the same.
+        server.stop()
+        assert "mailbox-full" in server.cli("queue", "why", "ann@out.test")
+        server.start()
+        assert "nonsense" in server_error(server, "queue", "why", "nonsense")
+
+
 def test_everything_goes_to_the_smart_host(make_server, tmp_path):
     with Host() as host:
         host.offers.append("AUTH PLAIN LOGIN")

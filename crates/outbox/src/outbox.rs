@@ -8,7 +8,7 @@ use std::time::Duration;
 use base::{Clock, Timestamp};
 use directory::{Directory, Random};
 use net::{ClientTls, Dialer, Resolver, Roots, TlsError};
-use queue::{Delivery, Event, Message, Outcome, Queue, QueueId, Release, Said, Settled};
+use queue::{Delivery, Event, Group, Message, Outcome, Queue, QueueId, Release, Said, Settled};
 use store::Store;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -212,6 +212,11 @@ impl Meter {
     /// When the delivery that is due longest was or is due; none when nothing waits.
     pub fn first_due(&self) -> Option<Timestamp> {
         self.0.timetable.first_due()
+    }
+
+    /// Until when nothing of a group is claimed, as it has no place; in the past when it has.
+    pub fn held(&self, group: Group) -> Option<Timestamp> {
+        self.0.timetable.held(group)
     }
 
     /// How many attempts ended so, since the server began.

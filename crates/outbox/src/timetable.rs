@@ -174,6 +174,11 @@ impl Timetable {
         (0..3).filter_map(first).min()
     }
 
+    /// Until when a group is held; in the past when it is not.
+    pub(crate) fn held(&self, group: Group) -> Option<Timestamp> {
+        self.lock().groups.get(&group).map(|entry| entry.held)
+    }
+
     /// When the first of all is or was due.
     pub(crate) fn first_due(&self) -> Option<Timestamp> {
         self.lock().groups.values().map(|entry| entry.due).min()

@@ -9,7 +9,7 @@ use store::Tx;
 
 use crate::house::House;
 use crate::people::{self, Person};
-use crate::{addresses, credential, mailq, published};
+use crate::{addresses, credential, mailq, published, why};
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,6 +67,8 @@ pub enum Request {
     QueueList,
     /// One message of the queue.
     QueueShow { id: String },
+    /// Why mail for somebody has not left yet.
+    QueueWhy { address: String },
     /// Tries a message of the queue now.
     QueueRetry { id: String },
     /// Takes a message of the queue back.
@@ -173,6 +175,7 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
         Request::MailboxList { account } => read(house, move |tx| mailbox_list(tx, &account)).await,
         Request::QueueList => mailq::list(house).await,
         Request::QueueShow { id } => mailq::show(house, id).await,
+        Request::QueueWhy { address } => why::why(house, &address).await,
         Request::QueueRetry { id } => mailq::retry(house, id).await,
         Request::QueueCancel { id } => mailq::cancel(house, id).await,
         Request::Verify => verify(house).await,

@@ -173,7 +173,7 @@ enum KeyCommand {
     },
 }
 
-/// Mail to other hosts is tried at once, then after 5, 10, 20, 40 minutes and up to 4 hours, for five days; then its sender
+/// Mail to other hosts is tried at once, then after 1, 5, 15, 30 minutes and up to 6 hours, for five days; then its sender
 /// gets a report. A report of the delay comes after four hours.
 #[derive(Debug, Subcommand)]
 enum QueueCommand {
@@ -183,6 +183,11 @@ enum QueueCommand {
     Show {
         /// A number like 3-1f, as `list` shows it.
         id: String,
+    },
+    /// Why mail for somebody has not left yet, and who can do something about it.
+    Why {
+        /// The recipient.
+        address: String,
     },
     /// Try a message now, whenever its next attempt is due.
     Retry {
@@ -428,6 +433,7 @@ fn request(command: Command) -> Result<Request, CliError> {
         Command::Domain(DomainCommand::Key(KeyCommand::Check { name, force })) => Request::KeyCheck { name, force },
         Command::Queue(QueueCommand::List) => Request::QueueList,
         Command::Queue(QueueCommand::Show { id }) => Request::QueueShow { id },
+        Command::Queue(QueueCommand::Why { address }) => Request::QueueWhy { address },
         Command::Queue(QueueCommand::Retry { id }) => Request::QueueRetry { id },
         Command::Queue(QueueCommand::Cancel { id }) => Request::QueueCancel { id },
         Command::Account(AccountCommand::Add { address, name, quota, administrator, password }) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use base::{Clock, SystemClock};
 use directory::Directory;
 use mailbox::Mailboxes;
+use outbox::Meter;
 use store::{Migrations, Options, References, Store};
 
 use crate::config::Config;
@@ -26,6 +27,8 @@ pub struct House {
     /// The host that sends our mail on, if we do not.
     pub smarthost: Option<String>,
     pub clock: Arc<dyn Clock>,
+    /// What sends, in a server.
+    pub outbox: Option<Meter>,
 }
 
 impl House {
@@ -48,6 +51,6 @@ impl House {
         let mailboxes = Mailboxes::new(store.clone(), clock.clone());
         let (hostname, smarthost) = (config.hostname.clone(), config.smarthost.as_ref());
         let smarthost = smarthost.map(|smarthost| smarthost.address.0.host.clone());
-        Ok(House { store, directory, mailboxes, hostname, smarthost, clock })
+        Ok(House { store, directory, mailboxes, hostname, smarthost, clock, outbox: None })
     }
 }

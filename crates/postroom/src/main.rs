@@ -24,6 +24,7 @@ mod privileges;
 mod published;
 mod serve;
 mod watch;
+mod why;
 
 use std::process::ExitCode;
 

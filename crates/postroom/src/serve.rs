@@ -70,6 +70,7 @@ pub async fn run(config: Config) -> Result<(), String> {
         stopping: stopping.clone(),
     });
     let mut tasks = JoinSet::new();
+    let house = House { outbox: Some(outbox.meter()), ..house };
     let watch = Arc::new(Watch { house: house.clone(), outbox: outbox.meter(), counters });
     for Door { listener, behind } in doors {
         let (services, watch, stop) = (services.clone(), watch.clone(), stopped(stopping.clone()));

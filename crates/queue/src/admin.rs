@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use base::Timestamp;
+use base::{Address, Timestamp};
 use store::{Result, Row, Tx, params};
 
 use crate::entry::{read_delivery, read_message};
@@ -35,6 +35,14 @@ pub struct Standing {
 /// The store's.
 pub fn page(tx: &mut Tx<'_>, after: QueueId, n: u32) -> Result<Vec<QueueId>> {
     tx.list(&schema::PAGE, params![after, n], |r| Ok(QueueId::stored(r.int(0)?)))
+}
+
+/// At most `n` messages that go to an address, the oldest first. Reads all deliveries.
+///
+/// # Errors
+/// The store's.
+pub fn by_recipient(tx: &mut Tx<'_>, to: &Address, n: u32) -> Result<Vec<QueueId>> {
+    tx.list(&schema::BY_RECIPIENT, params![to.to_string().as_bytes(), n], |r| Ok(QueueId::stored(r.int(0)?)))
 }
 
 /// Whether a message is in the queue.

@@ -27,7 +27,7 @@ pub mod returned;
 mod schema;
 mod verify;
 
-pub use admin::{Cancelled, Report, Standing, cancel, exists, owing, page, reported, retry, show};
+pub use admin::{Cancelled, Report, Standing, by_recipient, cancel, exists, owing, page, reported, retry, show};
 pub use blobs::{REFERENCES, blob, refers_between};
 pub use claim::{
     Claimed, Due, Held, Outcome, Release, Said, Settled, Want, claim_due, record, release, take_back, waiting,

@@ -46,6 +46,7 @@ store::statements! { include_str!("../sql/queue.sql");
     MESSAGE = "message",
     DELIVERIES = "deliveries",
     PAGE = "page",
+    BY_RECIPIENT = "by_recipient",
     RETRY = "retry",
     CANCEL = "cancel",
     CANCEL_CLAIMED = "cancel_claimed",

@@ -1,0 +1,137 @@
+//! Why a mail has not left yet, and who can do something about it.
+
+use std::fmt::Write;
+
+use base::{Address, Enhanced, Reply, Stream};
+use bounce::{Classifier, Input, Scope, Stage, Verdict};
+use queue::{Group, Message, Standing, State};
+use serde_json::{Value, json};
+use store::Tx;
+
+use crate::admin::{Answer, Outcome, words};
+use crate::house::House;
+
+/// Messages that are told of.
+const SHOWN: u32 = 100;
+
+/// All that waits for an address, each with its reason.
+pub async fn why(house: &House, address: &str) -> Outcome {
+    let to = Address::parse(address).map_err(|e| format!("{address:?}: {e}"))?;
+    let recipient = to.clone();
+    let found = house.store.read(move |tx| found(tx, &recipient)).await.map_err(words)?;
+    if found.is_empty() {
+        let text = format!(
+            "Nothing for {to} waits here. It was sent, or given up and reported to its sender, or never came this way: the \
+             log says, at the time of sending and with the address"
+        );
+        return Ok(Answer::new(text, Value::Array(Vec::new())));
+    }
+    // Its patterns take some megabytes, and are asked for now and then.
+    let classifier = tokio::task::spawn_blocking(Classifier::new).await.map_err(|e| e.to_string())?;
+    let classifier = classifier.map_err(|e| e.to_string())?;
+    let (mut text, mut data) = (String::new(), Vec::new());
+    for (message, d) in &found {
+        let verdict = said(d).map(|reply| (classified(&classifier, d, &reply), reply));
+        tell(house, &mut text, message, d, verdict.as_ref());
+        data.push(facts(message, d, verdict.as_ref()));
+    }
+    if found.len() == SHOWN as usize {
+        let _ = writeln!(text, "These are the {SHOWN} oldest");
+    }
+    Ok(Answer::new(text.trim_end(), Value::Array(data)))
+}
+
+fn found(tx: &mut Tx<'_>, to: &Address) -> store::Result<Vec<(Message, Standing)>> {
+    let mut found = Vec::new();
+    for id in queue::by_recipient(tx, to, SHOWN)? {
+        let Some((message, all)) = queue::show(tx, id)? else { continue };
+        found.extend(all.into_iter().filter(|d| d.delivery.to == *to).map(|d| (message.clone(), d)));
+    }
+    Ok(found)
+}
+
+/// The last answer, as it was read.
+fn said(d: &Standing) -> Option<Reply> {
+    let (code, rest) = d.reply.split_once([' ', '-'])?;
+    let text = rest.strip_prefix(d.status.as_str()).map_or(rest, str::trim_start).to_owned();
+    Some(Reply { code: code.parse().ok()?, enhanced: status(&d.status), text: text.into() })
+}
+
+fn status(text: &str) -> Option<Enhanced> {
+    let mut digits = text.splitn(3, '.');
+    Some(Enhanced(digits.next()?.parse().ok()?, digits.next()?.parse().ok()?, digits.next()?.parse().ok()?))
+}
+
+/// None when the words are ours: they need no reading.
+fn classified<'a>(classifier: &'a Classifier, d: &Standing, reply: &Reply) -> Option<Verdict<'a>> {
+    // Where in the dialogue it was said is not kept. What is said to RCPT is said most.
+    (!d.host.is_empty()).then(|| classifier.classify(&Input::reply(Stage::Rcpt, reply)))
+}
+
+type Said<'a> = (Option<Verdict<'a>>, Reply);
+
+fn tell(house: &House, text: &mut String, m: &Message, d: &Standing, said: Option<&Said<'_>>) {
+    let from = m.from.as_ref().map(ToString::to_string).unwrap_or_default();
+    let _ = writeln!(text, "{}  to <{}>, from <{from}>, accepted {}", m.id, d.delivery.to, m.created.rfc3339());
+    let (due, n) = (d.due.rfc3339(), d.delivery.attempts);
+    let state = match d.state {
+        State::Waiting if n == 0 => format!("It has not been tried yet and is due at {due}."),
+        State::Waiting => format!("It waits for its next attempt at {due}; {n} so far."),
+        State::Claimed => "It is being sent, or stands in line for a connection.".into(),
+        State::Cancelling => "It is being sent, and will be cancelled unless it arrives.".into(),
+        State::Held => {
+            format!("Its row cannot be read, so nobody tries it: postroom queue cancel {} removes it.", m.id)
+        }
+        State::Delivered | State::Failed | State::Cancelled => "It is finished; its report is on the way.".into(),
+    };
+    let _ = writeln!(text, "    {state}");
+    if let Some(until) = held(house, m.stream, d) {
+        let _ = writeln!(
+            text,
+            "    Nothing goes to that domain before {until}: its site asked for a pause, or has been sent as much as it takes. \
+             It goes on by itself."
+        );
+    }
+    if let Some((verdict, reply)) = said {
+        let who = if d.host.is_empty() { "This server" } else { &d.host };
+        let _ = writeln!(text, "    {who} said last: {}", reply.to_string().replace(['\r', '\n'], " "));
+        let means = match verdict {
+            Some(v) => format!("That means: {} ({}). {}", v.class.about, v.class.name, blame(v.class.scope)),
+            None => "No host has answered for the mail: the way there, or the host, is at fault.".into(),
+        };
+        let _ = writeln!(text, "    {means}");
+    }
+    if d.state.is_open() {
+        let _ = writeln!(text, "    It is given up, and its sender told, at {}.", d.delivery.expires.rfc3339());
+    }
+}
+
+fn held(house: &House, stream: Stream, d: &Standing) -> Option<String> {
+    if d.state != State::Waiting {
+        return None;
+    }
+    let until = house.outbox.as_ref()?.held(Group::of(stream, d.delivery.to.domain()))?;
+    (until > house.clock.now()).then(|| until.rfc3339())
+}
+
+/// Who can do something about it.
+fn blame(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Address => "It is about the recipient's address: only the recipient, or his administrator, can mend it.",
+        Scope::Domain => "It is about the recipient's domain: its administrator can mend it.",
+        Scope::Message => "It is about this mail: another one, changed, may pass.",
+        Scope::Sender => "It is about our sender's domain: see postroom domain dns NAME --check.",
+        Scope::Source => "It is about the address that this server sends from: its reputation, or its reverse DNS.",
+        Scope::Site => "It is about the site that receives: it is busy, or takes only so much at a time.",
+        Scope::Us => "It is about this server: its set-up, or its store.",
+        Scope::None => "",
+    }
+}
+
+fn facts(m: &Message, d: &Standing, said: Option<&Said<'_>>) -> Value {
+    let verdict = said.and_then(|(verdict, _)| verdict.as_ref());
+    json!({ "id": m.id.to_string(), "to": d.delivery.to.to_string(), "state": d.state.word(),
+        "attempts": d.delivery.attempts, "due": d.due.rfc3339(), "expires": d.delivery.expires.rfc3339(),
+        "host": d.host, "reply": d.reply, "class": verdict.map(|v| &*v.class.name),
+        "about": verdict.map(|v| &*v.class.about) })
+}
