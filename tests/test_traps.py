@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import time
+import urllib.request
 
 import pytest
 
@@ -433,8 +434,15 @@ def test_trap_32_a_nearly_full_disk_takes_no_new_mail(server):
             smtp.ask("RSET", "250")
             return reply.startswith("452 4.3.1 ")
 
+        def health() -> tuple[int, bytes]:
+            with urllib.request.urlopen(f"http://{server.address}:{server.ports['http']}/healthz", timeout=10) as answer:
+                return answer.status, answer.read()
+
+        assert health() == (200, b"ok\n")
         with Strace(server, NEARLY_FULL):
             eventually("new mail is refused", full)
+            # Who reads and deletes mail is not to lose the server.
+            assert health() == (200, b"ok, but the disk is nearly full: new mail is refused\n")
             imap.send("c APPEND INBOX {5}")
             assert imap.line().startswith("c NO [UNAVAILABLE] ")
             imap.send("d APPEND INBOX {5+}\r\nabcde")

@@ -27,11 +27,11 @@ const CONNECTION: Duration = Duration::from_secs(300);
 
 /// What is shown.
 pub trait Site: Send + Sync + 'static {
-    /// Whether mail can be taken: `Err` says why not.
+    /// Whether the server serves: `ok`, perhaps with a warning.
     ///
     /// # Errors
-    /// In words for the operator.
-    fn health(&self) -> impl Future<Output = Result<(), String>> + Send;
+    /// Why not, in words for the operator.
+    fn health(&self) -> impl Future<Output = Result<String, String>> + Send;
 
     /// Everything that is counted, in Prometheus' text format (version 0.0.4).
     fn metrics(&self) -> impl Future<Output = String> + Send;
@@ -65,7 +65,7 @@ async fn answer(request: &Request<Incoming>, site: &impl Site) -> Response<Full<
     }
     match request.uri().path() {
         "/healthz" => match site.health().await {
-            Ok(()) => text(StatusCode::OK, "ok\n".into()),
+            Ok(state) => text(StatusCode::OK, state + "\n"),
             Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
         },
         "/metrics" => text(StatusCode::OK, site.metrics().await),
@@ -86,11 +86,11 @@ mod tests {
 
     use super::*;
 
-    struct Sick;
+    struct Shown(Result<&'static str, &'static str>);
 
-    impl Site for Sick {
-        async fn health(&self) -> Result<(), String> {
-            Err("the disk is full".into())
+    impl Site for Shown {
+        async fn health(&self) -> Result<String, String> {
+            self.0.map(String::from).map_err(String::from)
         }
 
         async fn metrics(&self) -> String {
@@ -98,8 +98,8 @@ mod tests {
         }
     }
 
-    async fn dialogue(said: &[u8]) -> String {
-        dialogue_with(said, |stream| serve(stream, Arc::new(Sick))).await
+    async fn dialogue(said: &[u8], health: Result<&'static str, &'static str>) -> String {
+        dialogue_with(said, |stream| serve(stream, Arc::new(Shown(health)))).await
     }
 
     /// One connection: what the client says, and all it hears.
@@ -117,9 +117,14 @@ mod tests {
 
     #[tokio::test]
     async fn health_metrics_and_nothing_else() {
-        let ask = async |line: &str| dialogue(format!("{line} HTTP/1.1\r\nConnection: close\r\n\r\n").as_bytes()).await;
-        let sick = ask("GET /healthz").await;
-        assert!(sick.starts_with("HTTP/1.1 503 ") && sick.ends_with("\r\n\r\nthe disk is full\n"), "{sick}");
+        let ask_when = async |health, line: &str| {
+            dialogue(format!("{line} HTTP/1.1\r\nConnection: close\r\n\r\n").as_bytes(), health).await
+        };
+        let sick = ask_when(Err("no answer"), "GET /healthz").await;
+        assert!(sick.starts_with("HTTP/1.1 503 ") && sick.ends_with("\r\n\r\nno answer\n"), "{sick}");
+        let warned = ask_when(Ok("ok, but old"), "GET /healthz").await;
+        assert!(warned.starts_with("HTTP/1.1 200 ") && warned.ends_with("\r\n\r\nok, but old\n"), "{warned}");
+        let ask = async |line: &str| ask_when(Ok("ok"), line).await;
         assert!(ask("GET /metrics").await.ends_with("\r\n\r\npostroom_up 1\n"));
         assert!(ask("GET /etc/passwd").await.starts_with("HTTP/1.1 404 "));
         assert!(ask("DELETE /metrics").await.starts_with("HTTP/1.1 405 "));
@@ -128,6 +133,6 @@ mod tests {
     #[tokio::test]
     async fn a_header_without_end_is_refused() {
         let endless = [b"GET / HTTP/1.1\r\nX: ".to_vec(), vec![b'a'; 20_000]].concat();
-        assert!(dialogue(&endless).await.starts_with("HTTP/1.1 431 "));
+        assert!(dialogue(&endless, Ok("ok")).await.starts_with("HTTP/1.1 431 "));
     }
 }

@@ -24,12 +24,13 @@ pub struct Watch {
 }
 
 impl Site for Watch {
-    /// The store has room and answers a read. That it takes writes too, each mail finds out.
-    async fn health(&self) -> Result<(), String> {
-        self.house.store.check_space().map_err(|_| "the disk is nearly full: new mail is refused")?;
+    /// The store answers a read. That it takes writes too, each mail finds out. A disk that is nearly full is no reason to
+    /// send people to another server, nor to start this one again: they are to read their mail, and to delete some.
+    async fn health(&self) -> Result<String, String> {
         let read = self.house.store.read(directory::domains);
         match tokio::time::timeout(PATIENCE, read).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) if self.is_full() => Ok("ok, but the disk is nearly full: new mail is refused".into()),
+            Ok(Ok(_)) => Ok("ok".into()),
             Ok(Err(e)) => Err(e.to_string()),
             Err(_) => Err(format!("the store has not answered for {} s", PATIENCE.as_secs())),
         }
@@ -60,6 +61,8 @@ impl Site for Watch {
         for (outcome, count) in self.outbox.outcomes() {
             sample(&mut out, "postroom_attempts_total", "outcome", outcome, count);
         }
+        let help = "1 while the disk is nearly full and new mail is refused.";
+        gauge(&mut out, "postroom_disk_nearly_full", help, u64::from(self.is_full()));
         gauge(&mut out, "postroom_queue_claimed", "Deliveries being tried now.", self.outbox.claimed() as u64);
         // A store that does not answer is for /healthz to tell: the other numbers are as good.
         if let Some(waiting) = self.waiting().await {
@@ -77,6 +80,10 @@ impl Site for Watch {
 }
 
 impl Watch {
+    fn is_full(&self) -> bool {
+        self.house.store.check_space().is_err()
+    }
+
     /// How many deliveries wait.
     async fn waiting(&self) -> Option<u64> {
         let read = self.house.store.read(|tx| queue::waiting(tx, COUNTED));

@@ -42,15 +42,18 @@ impl Space {
         space
     }
 
-    /// Looks how much is free; a change is told in the log. A disk that does not say is taken as it was.
+    /// Looks how much is free; a change is told in the log. A disk that does not say is taken as it was. One that was full
+    /// is well again with an eighth more than the reserve: else the first mails would make it full again.
     pub(crate) fn look(&self) {
+        let again = self.reserve.saturating_add(self.reserve / 8);
+        let least = if self.full.load(Ordering::Relaxed) { again } else { self.reserve };
         for dir in &self.dirs {
             match (self.free)(dir) {
-                Ok(free) if free < self.reserve => {
+                Ok(free) if free < least => {
                     if !self.full.swap(true, Ordering::Relaxed) {
                         let (dir, reserve) = (dir.display(), self.reserve);
-                        tracing::error!(%dir, free, reserve, "the disk is nearly full: new mail is refused until there is \
-                             more free than [store] reserve_octets; make room, or give it a larger disk");
+                        tracing::error!(%dir, free, reserve, again, "the disk is nearly full: new mail is refused until an \
+                             eighth more than [store] reserve_octets is free; make room, or give it a larger disk");
                     }
                     return;
                 }
@@ -91,4 +94,24 @@ fn advice(e: &IoError) -> String {
         _ => return e.to_string(),
     };
     format!("{e}: {what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    static FREE: AtomicU64 = AtomicU64::new(0);
+
+    #[test]
+    fn trap_32_a_disk_at_its_reserve_is_not_full_and_well_in_turn() {
+        let free = |_: &Path| Ok(FREE.load(Ordering::Relaxed));
+        let space = Space { dirs: Default::default(), reserve: 1000, free, full: AtomicBool::new(false) };
+        for (octets, full) in [(1000, false), (999, true), (1000, true), (1124, true), (1125, false), (1000, false)] {
+            FREE.store(octets, Ordering::Relaxed);
+            space.look();
+            assert_eq!(space.check().is_err(), full, "{octets} free");
+        }
+    }
 }
