@@ -358,14 +358,22 @@ impl Config {
     /// The next hops of domains that have a fixed one.
     ///
     /// # Errors
-    /// In words for the administrator: what is no domain.
+    /// In words for the administrator: what is no domain, or stands there twice.
     pub fn fixed_routes(&self) -> Result<BTreeMap<String, HostPort>, String> {
-        let route = |(domain, to): (&String, &Parsed<HostPort>)| {
+        let (mut routes, mut written) = (BTreeMap::new(), HashMap::new());
+        for (domain, to) in &self.routes {
             let name = base::domain(domain);
             let name = name.map_err(|e| self.at(&["routes", domain], format!("[routes]: {domain}: {e}")))?;
-            Ok((name, to.0.clone()))
-        };
-        self.routes.iter().map(route).collect()
+            if let Some(other) = written.insert(name.clone(), domain) {
+                // They come by name; of the file, the second is the mistake.
+                let mut both = [other, domain];
+                both.sort_by_key(|domain| line(&self.file.1, &["routes", domain]));
+                let [first, second] = both;
+                return Err(self.at(&["routes", second], format!("[routes]: {second} is the same domain as {first}")));
+            }
+            routes.insert(name, to.0.clone());
+        }
+        Ok(routes)
     }
 
     /// The smart host, with its password.
@@ -562,6 +570,22 @@ mod tests {
             ("[store]\nurl = \"sqlite\"\npack_octets = 1\n", 5, "65536"),
             ("store = { url = \"sqlite\", compact_seconds = 0 }\n", 3, "compact_seconds"),
             ("[routes]\n\"a.test\" = \"192.0.2.1:25\"\n\"b..test\" = \"192.0.2.1:25\"\n", 5, "b..test"),
+            // Two spellings of one domain: the second is named, whichever comes first by name.
+            (
+                "[routes]\n\"a.test\" = \"192.0.2.1:25\"\n\"A.test\" = \"192.0.2.2:25\"\n",
+                5,
+                "A.test is the same domain as a.test",
+            ),
+            (
+                "[routes]\n\"A.test\" = \"192.0.2.1:25\"\n\"a.test\" = \"192.0.2.2:25\"\n",
+                5,
+                "a.test is the same domain as A.test",
+            ),
+            (
+                "[routes]\n\"xn--bcher-kva.test\" = \"192.0.2.1:25\"\n\n\"bücher.test\" = \"192.0.2.1:25\"\n",
+                6,
+                "bücher.test is the same domain as xn--bcher-kva.test",
+            ),
             ("[smarthost]\naddress = \"mx.test:25\"\nuser = \"us\"\n", 5, "password_file"),
             (
                 "[smarthost]\naddress = \"mx.test:25\"\nuser = \"us\"\npassword_file = \"/nowhere/secret\"\n",
