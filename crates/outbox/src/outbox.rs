@@ -219,6 +219,11 @@ impl Meter {
         self.0.timetable.held(group)
     }
 
+    /// How many groups, of a stream and a domain, are held: there is no place for their mail, or its site wants none now.
+    pub fn held_groups(&self) -> usize {
+        self.0.timetable.held_groups(self.0.clock.now())
+    }
+
     /// How many attempts ended so, since the server began.
     pub fn outcomes(&self) -> [(&'static str, u64); 4] {
         let n = |i: usize| self.0.outcomes[i].load(Ordering::Relaxed);
