@@ -108,7 +108,12 @@ pub struct Dir(PathBuf);
 impl Dir {
     /// A new one below the system's directory for temporary files.
     pub fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("postroom-{name}-{}-{}", std::process::id(), next()));
+        Dir::within(&std::env::temp_dir(), name)
+    }
+
+    /// A new one below `place`.
+    pub fn within(place: &Path, name: &str) -> Self {
+        let dir = place.join(format!("postroom-{name}-{}-{}", std::process::id(), next()));
         std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("making {}: {e}", dir.display()));
         Dir(dir)
     }
