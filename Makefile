@@ -59,6 +59,7 @@ soak: binary
 	scripts/install test
 	POSTROOM_BIN=$(BINARY) POSTROOM_CACHE=$(CACHE) POSTROOM_CRASH_ROUNDS=200 POSTROOM_CUTS=1000 \
 	  $(CACHE)/python/bin/pytest tests/test_crash.py tests/test_powercut.py --timeout=7200 $(ARGS)
+	cargo test --locked --package postroom-outbox --test simulation -- --ignored --nocapture
 
 ## bench: ours beside Postfix + Dovecot; writes the table in docs/performance.md
 bench:

@@ -124,6 +124,19 @@ impl Outbox {
     /// # Errors
     /// [`OutboxError`].
     pub fn new(parts: Parts) -> Result<Self, OutboxError> {
+        Outbox::by(Policies::shipped().map_err(OutboxError::Policies)?, parts)
+    }
+
+    /// As [`Outbox::new`], but a sender that treats all sites alike, with so many connections and mails a second for each,
+    /// and does not hear what they say about it: what others are to be measured by.
+    ///
+    /// # Errors
+    /// [`OutboxError`].
+    pub fn flat(parts: Parts, connections: usize, per_second: u32) -> Result<Self, OutboxError> {
+        Outbox::by(Policies::flat(connections, per_second), parts)
+    }
+
+    fn by(policies: Policies, parts: Parts) -> Result<Self, OutboxError> {
         let ((done, recorder), owing) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let ((stop, stopping), debts) = (watch::channel(false), owing.0.clone());
         let inner = Inner {
@@ -139,7 +152,7 @@ impl Outbox {
             hostname: parts.hostname,
             routes: parts.routes,
             random: parts.random,
-            hops: Hops::new(Policies::shipped().map_err(OutboxError::Policies)?),
+            hops: Hops::new(policies),
             finder: Finder::default(),
             timetable: Timetable::default(),
             left: Notify::new(),
@@ -217,11 +230,6 @@ impl Meter {
     /// Until when nothing of a group is claimed, as it has no place; in the past when it has.
     pub fn held(&self, group: Group) -> Option<Timestamp> {
         self.0.timetable.held(group)
-    }
-
-    /// How many groups, of a stream and a domain, are held: there is no place for their mail, or its site wants none now.
-    pub fn held_groups(&self) -> usize {
-        self.0.timetable.held_groups(self.0.clock.now())
     }
 
     /// How many attempts ended so, since the server began.

@@ -166,7 +166,7 @@ fn turned_away(inner: &Inner, hop: &Hop, said: &Said) {
     // Those who were turned away, before all others are put off.
     let turned_away = inner.hops.unreachable(hop);
     let (course, put_back) = hint.map_or_else(Default::default, |(hint, wait)| {
-        inner.hops.heard(hop, &Words { hint, wait, sender: None, attempts: OLD })
+        inner.hops.heard(hop, &Words { hint, wait, sender: None, of_mail: false, attempts: OLD })
     });
     put_off(inner, put_back);
     for work in turned_away {
@@ -285,7 +285,8 @@ async fn serve(inner: &Arc<Inner>, hop: &Hop, mut connection: Connection, mut pl
         sent += 1;
         let before = connection.host().to_owned();
         way.retain(|target| target.host != before);
-        let again = attempt(inner, hop, &mut connection, work, sent == 1 && !way.is_empty()).await;
+        let next = sent == 1 && !way.is_empty() && !inner.hops.counts_ours(hop);
+        let again = attempt(inner, hop, &mut connection, work, next).await;
         let Some((work, said)) = again else { continue };
         let in_hand = InHand { inner, work: Some(work) };
         connection.close().await;
@@ -418,12 +419,17 @@ async fn send(
             inner.settle_all(work, &ours(Reply { text: text.into(), ..reply }));
             None
         }
-        Ok(sent) if sent.untouched && !work.again => {
+        // A host that closes the connection for the mails that it had before is to be heard.
+        Ok(sent) if sent.untouched && !work.again && !is_about_rate(inner, hop, &sent) => {
             inner.hops.give_back(hop, work);
             None
         }
         Ok(sent) => settle(inner, hop, connection, work, sent, next),
     }
+}
+
+fn is_about_rate(inner: &Inner, hop: &Hop, sent: &Sent) -> bool {
+    sent.verdicts.first().is_some_and(|v| v.by_peer && inner.hops.is_about_rate(hop, &v.reply))
 }
 
 fn settle(
@@ -473,18 +479,26 @@ fn settle(
 struct Heard {
     courses: HashMap<usize, Course>,
     close: bool,
+    /// It said something that is not about the traffic.
+    answered: bool,
 }
 
 impl Heard {
     fn course(&mut self, inner: &Inner, hop: &Hop, message: &Message, delivery: &Delivery, said: &Said) -> Course {
         let addresses: Vec<&Address> = message.from.iter().chain([&delivery.to]).collect();
-        let Some((hint, wait)) = inner.hops.hint(hop, &said.reply, &addresses) else { return Course::default() };
+        let Some((hint, wait)) = inner.hops.hint(hop, &said.reply, &addresses) else {
+            if !std::mem::replace(&mut self.answered, true) {
+                inner.hops.answered(hop);
+            }
+            return Course::default();
+        };
         if let Some(course) = self.courses.get(&hint) {
             return *course;
         }
         // What is only passed on by us has a sender whom anybody may have named.
         let sender = message.from.as_ref().filter(|_| message.account.is_some()).map(Address::domain);
-        let (course, put_back) = inner.hops.heard(hop, &Words { hint, wait, sender, attempts: delivery.attempts });
+        let words = Words { hint, wait, sender, of_mail: true, attempts: delivery.attempts };
+        let (course, put_back) = inner.hops.heard(hop, &words);
         put_off(inner, put_back);
         self.close |= course.close;
         self.courses.insert(hint, course);

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::route::Hop;
-use crate::shape::{Course, Hold, MayConnect, Policies, Words, on_one_line};
+use crate::shape::{Course, Hint, Hold, MayConnect, Policies, Policy, Words, on_one_line};
 pub(crate) use ready::WEIGHTS;
 use ready::{InLine, Ready};
 pub(crate) use sites::Ways;
@@ -284,6 +284,36 @@ impl Hops {
         let mut state = self.lock();
         let line = state.line(hop, &self.policies);
         line.ready.push_front(Work { again: true, ..work });
+        let site = line.site.clone();
+        state.sites.of(&site, &self.policies).shape.unsent();
+    }
+
+    /// The reply says that the hop's site was sent too many mails.
+    pub(crate) fn is_about_rate(&self, hop: &Hop, reply: &Reply) -> bool {
+        let Some(policy) = self.policy(hop) else { return false };
+        let hint = policy.hint(reply, &on_one_line(reply, &[])).and_then(|place| policy.hints.get(place));
+        hint.is_some_and(Hint::is_about_rate)
+    }
+
+    /// The hop's site is known to count the mails it is sent.
+    pub(crate) fn counts_ours(&self, hop: &Hop) -> bool {
+        let state = self.lock();
+        let site = state.lines.get(hop).and_then(|line| state.sites.get(&line.site));
+        site.is_some_and(|site| site.shape.counts_ours())
+    }
+
+    /// A mail was refused for what it is.
+    pub(crate) fn answered(&self, hop: &Hop) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let site = state.lines.get(hop).and_then(|line| state.sites.get_mut(&line.site));
+        site.into_iter().for_each(|site| site.shape.answered(Instant::now()));
+    }
+
+    fn policy(&self, hop: &Hop) -> Option<Arc<Policy>> {
+        let state = self.lock();
+        let site = state.lines.get(hop).and_then(|line| state.sites.get(&line.site));
+        site.map(|site| site.shape.policy().clone())
     }
 
     /// Takes the work of one message out of all lines.
@@ -367,11 +397,7 @@ impl Hops {
     /// those of the mail that it answers.
     pub(crate) fn hint(&self, hop: &Hop, reply: &Reply, addresses: &[&Address]) -> Option<(usize, Option<Duration>)> {
         // Patterns are looked for outside of the lock that all workers share.
-        let policy = {
-            let state = self.lock();
-            let site = state.lines.get(hop).and_then(|line| state.sites.get(&line.site));
-            site.map(|site| site.shape.policy().clone())?
-        };
+        let policy = self.policy(hop)?;
         let text = on_one_line(reply, addresses);
         let place = policy.hint(reply, &text)?;
         if let Some(about) = policy.hints.get(place).filter(|hint| hint.alert).map(|hint| &hint.about) {

@@ -268,7 +268,8 @@ async fn what_a_site_does_not_want_now_goes_back_from_all_its_lines() {
     }
     let reply = Reply::new(450, 7, 25, "The IP address has no PTR record, try again in 5 minutes");
     let (hint, wait) = hops.hint(&a, &reply, &[]).unwrap();
-    let (course, later) = hops.heard(&a, &Words { hint, wait, sender: Some("example.test"), attempts: 0 });
+    let (course, later) =
+        hops.heard(&a, &Words { hint, wait, sender: Some("example.test"), of_mail: true, attempts: 0 });
     assert_eq!((course.wait, course.close), (Some(pause), true));
     assert_eq!(later.iter().map(|(_, wait)| *wait).collect::<Vec<_>>(), [pause, pause]);
     assert_eq!(in_line(&hops), 2);
@@ -285,6 +286,7 @@ async fn what_is_too_fast_is_put_off_to_its_turn() {
     (0..100).for_each(|_| drop(hops.add(&a, work(1))));
     // Twenty a second, of which two may come at once.
     assert!(next(&hops, &a).is_some() && next(&hops, &a).is_some());
+    (0..2).for_each(|_| drop(hops.succeeded(&a)));
     let Next::Wait(wait) = hops.next(&a, 9, 0) else { panic!("no pause") };
     let later = hops.put_off(&a, wait);
     assert_eq!(later.len(), 98);

@@ -185,6 +185,18 @@ impl Hint {
         self.minutes.map(|m| Duration::from_secs(u64::from(m) * 60))
     }
 
+    /// It says that there were too many mails, or mails too fast; what wants the operator's hand says more than that.
+    pub(crate) fn is_about_rate(&self) -> bool {
+        let connections = self.set.connections.is_some() && self.set.rate.is_none();
+        let reads = self.pattern.is_some() || self.status.is_some();
+        matches!(self.action, Action::Slow | Action::PauseSite) && reads && !self.alert && !connections
+    }
+
+    /// How long the site is left alone, if that is what is to be done.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        self.time().filter(|_| self.action == Action::PauseSite)
+    }
+
     /// The pattern can be made, and the hint says something.
     #[cfg(test)]
     pub(crate) fn check(&self) -> Result<(), String> {
@@ -202,7 +214,7 @@ impl Hint {
 }
 
 /// Finds the wait that a text names: "try again in 300 seconds".
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Delays(Vec<Regex>);
 
 impl Delays {

@@ -2,14 +2,16 @@
 //!
 //! - `policy`: what a site is known to bear, as data (`data/site-policies.toml`);
 //! - `hint`: what a reply says about the traffic, and not about the mail;
+//! - `learn`: what a site bears that nobody wrote down;
 //! - `rate`: so many in a time, never more;
 //! - `site`: the state of one site: a machine without clock or I/O.
 
 mod hint;
+mod learn;
 mod policy;
 mod rate;
 mod site;
 
-pub(crate) use hint::on_one_line;
+pub(crate) use hint::{Hint, on_one_line};
 pub(crate) use policy::{Family, Policies, Policy, TlsLevel};
 pub(crate) use site::{Course, Hold, MayConnect, Site, Words};

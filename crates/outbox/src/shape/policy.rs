@@ -220,6 +220,22 @@ impl Policies {
         Self::read(DATA)
     }
 
+    /// The same for all sites, without a hint.
+    pub(crate) fn flat(connections: usize, per_second: u32) -> Self {
+        let rate = Rate { count: per_second, per: Duration::from_secs(1) };
+        let limits =
+            Limits { start_connections: connections, connections, rate: vec![rate], messages: 100, ..Limits::OWN };
+        let policy = Arc::new(Policy { id: None, limits, by_mx_set: true, hints: Vec::new() });
+        Policies {
+            by_host: HashMap::new(),
+            by_id: HashMap::new(),
+            default: policy.clone(),
+            own: policy,
+            delays: Delays::default(),
+            retry: vec![1, 5, 15, 30, 60, 120, 240, 360],
+        }
+    }
+
     fn read(text: &str) -> Result<Self, String> {
         let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
         if file.schema != 1 {

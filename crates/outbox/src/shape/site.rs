@@ -1,8 +1,9 @@
 //! The state of one site: what is open, how fast it goes, and what the site has said. A machine: it is told what happens
 //! and when, and answers what may be done.
 //!
-//! It begins with few connections and gains one with each full round of accepted mails; a word against the traffic halves
-//! what is, or sets what the data says, and half an hour of quiet gives one step back.
+//! It begins with few connections and gains one with each full round of accepted mails. From a word against the traffic it
+//! learns how many mails the site bears, and does what the data says: halves what is, or sets other figures; half an hour of
+//! quiet gives one step back.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::hint::{Action, Hint};
+use super::learn::Learned;
 use super::policy::{Family, Figures, Policy, TlsLevel};
 use super::rate::Pace;
 
@@ -50,6 +52,8 @@ pub(crate) struct Site {
     share: f64,
     sends: Vec<Pace>,
     connects: Vec<Pace>,
+    /// What its refusals tell of the mails it bears.
+    bears: Learned,
     /// Figures that hold for a while.
     slowed: Option<Slowed>,
     paused: Option<Instant>,
@@ -102,6 +106,8 @@ pub(crate) struct Words<'a> {
     pub(crate) wait: Option<Duration>,
     /// The domain of the mail's sender, if he is one of ours.
     pub(crate) sender: Option<&'a str>,
+    /// It answered a mail, and not only a connection.
+    pub(crate) of_mail: bool,
     /// So many attempts of the mail came before.
     pub(crate) attempts: u32,
 }
@@ -154,6 +160,7 @@ impl Site {
             share: 1.0,
             sends: paces(&limits.rate),
             connects: paces(&limits.connection_rate),
+            bears: Learned::new(!policy.hints.is_empty()),
             slowed: None,
             paused: None,
             senders: HashMap::new(),
@@ -220,7 +227,7 @@ impl Site {
         let pause = self.pause(now).unwrap_or_default();
         // Nor is one of use that could carry nothing yet.
         let sends = self.slowed.as_ref().map_or(Duration::ZERO, |s| longest(&s.sends, 1.0, now));
-        let sends = longest(&self.sends, self.share, now).max(sends);
+        let sends = longest(&self.sends, self.share, now).max(self.bears.wait(now)).max(sends);
         let slower = self.slowed.as_mut().map(|s| &mut s.connects);
         let wait = slower.as_ref().map_or(sends, |s| longest(s, 1.0, now).max(sends));
         let wait = longest(&self.connects, 1.0, now).max(wait).max(pause);
@@ -240,24 +247,42 @@ impl Site {
         let pause = self.pause(now).unwrap_or_default();
         let slower = self.slowed.as_mut().map(|s| &mut s.sends);
         let wait = slower.as_ref().map_or(Duration::ZERO, |s| longest(s, 1.0, now));
-        let wait = longest(&self.sends, self.share, now).max(wait).max(pause);
+        let wait = longest(&self.sends, self.share, now).max(self.bears.wait(now)).max(wait).max(pause);
         if !wait.is_zero() {
             return Err(Hold::Site(wait));
         }
         slower.into_iter().flatten().for_each(|p| p.take(1.0, now));
         self.sends.iter_mut().for_each(|p| p.take(self.share, now));
+        self.bears.sent(now);
         Ok(())
+    }
+
+    /// A mail that was to go out did not, as its connection had been closed.
+    pub(crate) fn unsent(&mut self) {
+        self.bears.unsent();
+    }
+
+    /// A mail was answered by its own merits.
+    pub(crate) fn answered(&mut self, now: Instant) {
+        self.bears.passed(now);
+    }
+
+    /// The site is known to count our mails: it gets none more than it must.
+    pub(crate) fn counts_ours(&self) -> bool {
+        self.bears.is_limited()
     }
 
     /// Between mails that go as fast as they may; zero when nothing is said about it.
     pub(crate) fn interval(&self) -> Duration {
         let slower = self.slowed.iter().flat_map(|s| &s.sends).map(|p| p.interval(1.0));
-        self.sends.iter().map(|p| p.interval(self.share)).chain(slower).max().unwrap_or_default()
+        let paces = self.sends.iter().map(|p| p.interval(self.share)).chain(slower);
+        paces.chain([self.bears.interval()]).max().unwrap_or_default()
     }
 
     /// The site took a mail. True when it may have a connection more than before.
     pub(crate) fn accepted(&mut self, now: Instant) -> bool {
         self.pass(now);
+        self.bears.passed(now);
         self.round += 1;
         if self.round < self.limit || self.limit >= self.policy.limits.connections {
             return false;
@@ -290,13 +315,24 @@ impl Site {
         let policy = self.policy.clone();
         let Some(hint) = policy.hints.get(words.hint) else { return Course::default() };
         let keep = hint.keep && words.attempts < KEPT;
-        if !self.counts(words.hint, hint, now) {
-            return Course { keep, ..Course::default() };
-        }
         let most = hint.time().map_or(HOUR, |time| (time * AT_MOST).max(HOUR));
-        let time = words.wait.map(|wait| wait.min(most)).or(hint.time());
-        let course = self.act(hint, time, words, now);
-        Course { keep: course.keep || keep, ..course }
+        let named = words.wait.map(|wait| wait.min(most));
+        let turn = if words.of_mail { self.learn(hint, named, now) } else { None };
+        if !self.counts(words.hint, hint, now) {
+            return Course { keep, wait: turn, ..Course::default() };
+        }
+        let course = self.act(hint, named.or(hint.time()), words, now);
+        Course { keep: course.keep || keep, wait: course.wait.max(turn), ..course }
+    }
+
+    /// What is learned from the first word, however often the data wants to hear it. Gives when the mail has its turn.
+    fn learn(&mut self, hint: &Hint, named: Option<Duration>, now: Instant) -> Option<Duration> {
+        if !hint.is_about_rate() {
+            self.bears.passed(now);
+            return None;
+        }
+        let wait = self.bears.refused(named.or(hint.pause()), now);
+        Some(wait.max(named.unwrap_or_default())).filter(|wait| !wait.is_zero())
     }
 
     fn act(&mut self, hint: &Hint, time: Option<Duration>, words: &Words<'_>, now: Instant) -> Course {
@@ -437,6 +473,7 @@ impl Site {
             && self.senders.values().all(|until| *until <= now)
             && self.said.values().all(|said| said.iter().all(|at| now.saturating_duration_since(*at) >= HOUR))
             && self.learned.is_none()
+            && self.bears.is_at_rest(now)
             && self.sends.iter().chain(&self.connects).all(|p| p.is_at_rest(now))
     }
 }
@@ -474,7 +511,7 @@ mod tests {
             let text = on_one_line(reply, &[]);
             let Some(hint) = self.site.policy().hint(reply, &text) else { return Course::default() };
             let wait = self.policies.delays.named(&text).filter(|_| reply.is_transient());
-            self.site.heard(&Words { hint, wait, sender: Some(sender), attempts }, Instant::now())
+            self.site.heard(&Words { hint, wait, sender: Some(sender), of_mail: true, attempts }, Instant::now())
         }
 
         fn send(&mut self) -> Result<(), Hold> {
@@ -514,6 +551,8 @@ mod tests {
         assert_eq!(rig.fill(), 10);
         rig.site.open = 0;
         let interval = rig.site.interval();
+        // So long that what was accepted tells nothing of how much is too much.
+        advance(61 * MINUTE).await;
         // The data says: act from the third on.
         for _ in 0..2 {
             assert_eq!(rig.hear(450, "You are sending too fast, slow down"), Course::default());
@@ -556,6 +595,7 @@ mod tests {
             assert_eq!(rig.send(), Err(Hold::Site(Duration::from_secs(6))));
             advance(Duration::from_secs(6)).await;
             assert!(rig.send().is_ok());
+            rig.site.accepted(Instant::now());
         }
         advance(30 * MINUTE).await;
         assert!(rig.send().is_ok() && rig.send().is_ok());
