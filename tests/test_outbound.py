@@ -434,9 +434,9 @@ def test_the_queue_is_measured(make_server):
     with Choosy() as host:
         server = start(make_server, host, "out.test")
         before = metrics()
-        queued = ["postroom_queue_waiting", "postroom_queue_claimed", "postroom_queue_oldest_due_seconds"]
-        assert [before[name] for name in queued] == [0, 0, 0]
+        queued = [f"postroom_queue_{name}" for name in ["waiting", "claimed", "oldest_due_seconds", "held_groups"]]
+        assert [before[name] for name in queued] == [0, 0, 0, 0]
         submit(server, server.user(), ["ann@out.test", "bob@out.test", "eve@out.test"], message())
         outcomes = [f'postroom_attempts_total{{outcome="{o}"}}' for o in ["delivered", "bounced", "deferred", "expired"]]
         eventually("all attempts are counted", lambda: [metrics()[name] for name in outcomes] == [1, 1, 1, 0])
-        assert [metrics()[name] for name in queued] == [1, 0, 0]
+        assert [metrics()[name] for name in queued] == [1, 0, 0, 0]

@@ -168,6 +168,10 @@ impl Outbox {
             Some(Event::Due(groups, at)) => drop(lines.upgrade().map(|inner| {
                 inner.timetable.ring_all(groups, *at);
             })),
+            Some(Event::Retried(groups, at)) => drop(lines.upgrade().map(|inner| {
+                inner.timetable.let_go(groups);
+                inner.timetable.ring_all(groups, *at);
+            })),
             Some(Event::Owing(id)) => drop(debts.send(*id)),
             Some(Event::Cancelling(id)) => drop(lines.upgrade().map(|inner| cancelled(&inner, *id))),
             None => {}
@@ -230,6 +234,11 @@ impl Meter {
     /// Until when nothing of a group is claimed, as it has no place; in the past when it has.
     pub fn held(&self, group: Group) -> Option<Timestamp> {
         self.0.timetable.held(group)
+    }
+
+    /// How many groups, of a stream and a domain, are held: there is no place for their mail, or its site wants none now.
+    pub fn held_groups(&self) -> usize {
+        self.0.timetable.held_groups(self.0.clock.now())
     }
 
     /// How many attempts ended so, since the server began.

@@ -98,15 +98,37 @@ impl Timetable {
         }
     }
 
-    /// Nothing of a group has a place before `until`; no change when it is held already.
+    /// Nothing of a group has a place before `until`, not even what comes yet; no change when it is held already.
     pub(crate) fn hold(&self, group: Group, until: Timestamp, now: Timestamp) {
         let mut state = self.lock();
         match state.groups.get_mut(&group) {
             Some(entry) if entry.held > now => {}
             Some(entry) if entry.claiming.is_some() => entry.held = until,
             Some(_) => state.change(group, |entry| entry.held = until),
-            None => {}
+            // All that waited was claimed, and now has no place.
+            None => {
+                state.groups.insert(group, Entry { due: until, held: until, claiming: None });
+                state.order[group.stream as usize].insert((until, group.domain));
+            }
         }
+    }
+
+    /// These are held no longer.
+    pub(crate) fn let_go(&self, groups: &[Group]) {
+        let mut state = self.lock();
+        for group in groups {
+            match state.groups.get_mut(group) {
+                Some(entry) if entry.claiming.is_some() => entry.held = Timestamp(i64::MIN),
+                _ => state.change(*group, |entry| entry.held = Timestamp(i64::MIN)),
+            }
+        }
+        drop(state);
+        self.bell.notify_one();
+    }
+
+    /// How many groups are held.
+    pub(crate) fn held_groups(&self, now: Timestamp) -> usize {
+        self.lock().groups.values().filter(|entry| entry.held > now).count()
     }
 
     /// What to claim now, at most `most` and of each stream what it has room for; each stream gets its share, and of each
@@ -246,6 +268,30 @@ mod tests {
         t.hold(a, at(300), at(100));
         t.claimed(&[(a, Some(at(0)))]);
         assert_eq!(t.next(ROOM), Some(at(300)));
+    }
+
+    #[test]
+    fn a_group_of_which_all_was_claimed_is_held_as_well() {
+        let (t, a) = (Timetable::default(), group(Stream::Mail, 1));
+        t.ring(a, at(0));
+        t.pick(at(0), ROOM, 9);
+        t.claimed(&[(a, None)]);
+        t.hold(a, at(100), at(0));
+        // What was put off, and what is new.
+        t.ring(a, at(100));
+        t.ring(a, at(1));
+        assert_eq!((t.held_groups(at(99)), t.held_groups(at(100))), (1, 0));
+        assert!(t.pick(at(99), ROOM, 9).is_empty());
+        assert_eq!(picked(&t.pick(at(100), ROOM, 9)), [(Stream::Mail, 1, 9)]);
+    }
+
+    #[test]
+    fn what_is_let_go_is_due_at_once() {
+        let (t, a, b) = (Timetable::default(), group(Stream::Mail, 1), group(Stream::Mail, 2));
+        t.ring(a, at(0));
+        t.hold(a, at(100), at(0));
+        t.let_go(&[a, b]);
+        assert_eq!(picked(&t.pick(at(1), ROOM, 9)), [(Stream::Mail, 1, 9)]);
     }
 
     #[test]

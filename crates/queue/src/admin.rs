@@ -84,7 +84,7 @@ pub fn retry(tx: &mut Tx<'_>, id: QueueId, now: Timestamp) -> Result<u64> {
     if n > 0 {
         let group = |r: &Row<'_>| Group::read(r.int(0)?, r.int(1)?);
         let groups = tx.list(&schema::GROUPS_OF_MESSAGE, params![id], group)?;
-        tx.publish(Arc::new(Event::Due(groups, now)));
+        tx.publish(Arc::new(Event::Retried(groups, now)));
     }
     Ok(n)
 }

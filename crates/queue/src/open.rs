@@ -13,6 +13,8 @@ use crate::{Group, QueueId, claim, schema};
 pub enum Event {
     /// Something of these groups is due then.
     Due(Vec<Group>, Timestamp),
+    /// The administrator wants these groups tried now, whatever holds them up.
+    Retried(Vec<Group>, Timestamp),
     /// A message came that owes its sender a report.
     Owing(QueueId),
     /// The administrator wants a message back of which deliveries are claimed.

@@ -218,3 +218,20 @@ async fn what_is_said_to_each_recipient_is_said_once() {
     w.until_gone(id).await;
     assert!(peer.taken().iter().any(|taken| taken.to.len() == 25));
 }
+
+/// The administrator knows better: what he wants tried is, whatever holds its domain up in memory.
+#[tokio::test(start_paused = true)]
+async fn what_is_retried_by_hand_does_not_wait_for_its_domain() {
+    // A line holds a thousand; what is beyond is put off, and its domain held.
+    let (net, peer) = Net::default().host("b.test", 1, rules(&[("greeting", Act::Stall)]));
+    let w = net.world().await;
+    let to: Vec<String> = (0..800).map(|n| format!("u{n}@b.test")).collect();
+    for _ in 0..2 {
+        w.send(&to.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    }
+    let last = w.send(&["last@b.test"]).await;
+    w.until("it is put off", async || w.held("b.test")).await;
+    peer.becomes(Character::default());
+    w.store.write(move |tx| queue::retry(tx, last, base::Timestamp(i64::MAX / 2))).await.unwrap();
+    w.until("it is let go", async || !w.held("b.test")).await;
+}

@@ -157,6 +157,12 @@ impl World {
         (meter.outcomes().map(|(_, n)| n), meter.claimed())
     }
 
+    /// Whether people's mail to a domain is held.
+    pub fn held(&self, domain: &str) -> bool {
+        let until = self.meter.as_ref().unwrap().held(queue::Group::of(Stream::Mail, domain));
+        until.is_some_and(|until| until > self.clock.now())
+    }
+
     /// Tells the outbox to stop; the task is done when it has.
     pub fn stop(&mut self) -> JoinHandle<()> {
         let (stop, task) = self.running.take().unwrap();
