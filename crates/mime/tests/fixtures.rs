@@ -18,7 +18,9 @@ fn resources() -> PathBuf {
     cargo.args(["metadata", "--format-version", "1"]).current_dir(env!("CARGO_MANIFEST_DIR"));
     let metadata: Value = serde_json::from_slice(&cargo.output().expect("cargo runs").stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
-    let package = packages.iter().find(|p| p["name"] == "mail-parser").expect("cargo knows the package");
+    // Another version of it may be there for another package.
+    let ours = |p: &&Value| p["name"] == "mail-parser" && p["version"] == "1.0.1";
+    let package = packages.iter().find(ours).expect("cargo knows the package");
     PathBuf::from(package["manifest_path"].as_str().unwrap()).with_file_name("resources")
 }
 
