@@ -69,11 +69,16 @@ pub fn send(internet: &Arc<Internet>, sender: Sender, time: Duration) -> Outcome
     let files = CertFiles { chain: dir.path().join("chain.pem"), key: dir.path().join("key.pem") };
     self_signed(&files, &["other.test".to_owned()], START).unwrap();
     let migrations = [directory::MIGRATIONS, mailbox::MIGRATIONS, queue::MIGRATIONS];
-    let store = Store::open(&Options::sqlite(dir.path().join("store")), &migrations).unwrap();
+    // One reader, which takes one read after another: else nobody could tell when all of them are done.
+    let options = Options { readers: 1, ..Options::sqlite(dir.path().join("store")) };
+    let store = Store::open(&options, &migrations).unwrap();
     let (clock, fence, net) = (Time::from(START), store.clone(), internet.clone());
     let quiet = move || {
         let fence = fence.clone();
-        async move { drop(fence.write(|_| Ok(())).await) }
+        async move {
+            let _ = fence.write(|_| Ok(())).await;
+            let _ = fence.read(|_| Ok(())).await;
+        }
     };
     let at = clock.clone();
     simnet::run(&clock, quiet, async move {
