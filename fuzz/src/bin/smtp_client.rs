@@ -107,18 +107,16 @@ impl Caller<'_> {
         self.body.chunks(6).for_each(|part| client.body(part));
         client.body_end();
         let wire = &client.output()[before..];
+        // The last line of a text is ended, whichever way it goes.
+        let mut text = lines(self.body);
+        if !text.is_empty() && !text.ends_with(b"\r\n") {
+            text.extend_from_slice(b"\r\n");
+        }
         if wire.starts_with(b"BDAT ") {
-            let sent = behind_chunks(wire);
-            assert_eq!(
-                sent,
-                if self.body_type == BodyType::BinaryMime { self.body.to_vec() } else { lines(self.body) }
-            );
+            let sent = if self.body_type == BodyType::BinaryMime { self.body.to_vec() } else { text };
+            assert_eq!(behind_chunks(wire), sent);
         } else {
-            let mut sent = lines(self.body);
-            if !sent.is_empty() && !sent.ends_with(b"\r\n") {
-                sent.extend_from_slice(b"\r\n");
-            }
-            assert_eq!(received(wire), sent, "{}", wire.escape_ascii());
+            assert_eq!(received(wire), text, "{}", wire.escape_ascii());
         }
     }
 }
