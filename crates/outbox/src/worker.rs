@@ -15,7 +15,7 @@ use store::BlobReader;
 
 use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls, ours};
 use crate::dispatch::{later, put_off, too_many};
-use crate::hops::{Next, Ways, Work};
+use crate::hops::{Next, Work};
 use crate::outbox::Inner;
 use crate::route::{self, Hop, Target, To};
 use crate::schedule;
@@ -318,7 +318,8 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
         if inner.is_stopping() || connection.is_spent() || inner.hops.is_crowded(hop, sent >= TURN) {
             return None;
         }
-        let Ways { idle, .. } = inner.hops.ways(hop);
+        // Asked when there is a wait, not for each mail.
+        let idle = || inner.hops.ways(hop).idle;
         let (bells, wait) = match inner.hops.next(hop, connection.max_recipients(), connection.mails()) {
             Next::Send(work) => return Some(work),
             Next::Leave => return None,
@@ -326,12 +327,12 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
                 later(inner, work, wait);
                 continue;
             }
-            Next::Wait(wait) if wait > idle => {
+            Next::Wait(wait) if wait > idle() => {
                 put_off(inner, inner.hops.put_off(hop, wait));
                 continue;
             }
             Next::Wait(wait) => (None, wait),
-            Next::Rest(bells) => (Some(bells), idle),
+            Next::Rest(bells) => (Some(bells), idle()),
         };
         let rung = async {
             let Some([line, site, all]) = &bells else { return std::future::pending().await };

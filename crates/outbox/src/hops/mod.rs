@@ -225,7 +225,9 @@ impl Hops {
         let crowded = state.in_hand[stream as usize] >= OWN;
         let (share, of_site) =
             if crowded { (OF_ONE_HOP_OF_MANY, OF_ONE_SITE_OF_MANY) } else { (OF_ONE_HOP, OF_ONE_SITE) };
-        let name = sites::name(hop, &self.policies);
+        // Its names are looked through once, for the line's first mail.
+        let known = state.lines.get(hop).map(|line| line.site.clone());
+        let name = known.unwrap_or_else(|| sites::name(hop, &self.policies));
         let site = state.sites.of(&name, &self.policies);
         if let Some(wait) = site.shape.pause(Instant::now()) {
             return Added::Later(work, wait);
