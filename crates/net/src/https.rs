@@ -9,12 +9,12 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 
 use crate::tls_server::TlsError;
-use crate::{ClientTls, Deadline, Dialer, Resolver, Roots, Stream, with_deadline};
+use crate::{ClientTls, Deadline, Dialer, Resolver, Roots, Stream, is_special, with_deadline};
 
 /// Octets of an answer's body, at most.
 const MOST: usize = 1 << 20;
@@ -29,6 +29,18 @@ pub struct Https {
     dialer: Dialer,
     resolver: Resolver,
     tls: ClientTls,
+    public: bool,
+}
+
+/// An answer, as far as mail needs to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// 200 is good; redirects are for the caller to refuse.
+    pub status: u16,
+    /// The media type in lower case, without parameters; empty where none is named.
+    pub media: String,
+    /// At most 1 MiB.
+    pub body: Vec<u8>,
 }
 
 impl Https {
@@ -37,7 +49,39 @@ impl Https {
     /// # Errors
     /// [`TlsError::Crypto`].
     pub fn new(dialer: Dialer, resolver: Resolver, roots: &Roots) -> Result<Self, TlsError> {
-        Ok(Https { dialer, resolver, tls: ClientTls::verified(roots)? })
+        Ok(Https { dialer, resolver, tls: ClientTls::verified(roots)?, public: false })
+    }
+
+    /// The same, but it connects to public addresses only: for hosts that strangers name (trap 18).
+    #[must_use]
+    pub fn public(self) -> Self {
+        Https { public: true, ..self }
+    }
+
+    /// Reads what is at a URL.
+    ///
+    /// # Errors
+    /// Those of [`Https::ask`].
+    pub async fn get(&self, url: &str, deadline: Deadline) -> io::Result<Page> {
+        let request = Request::get(url).body(Full::new(Bytes::new()));
+        self.page(request, deadline).await
+    }
+
+    /// Gives something to who is at a URL.
+    ///
+    /// # Errors
+    /// Those of [`Https::ask`].
+    pub async fn post(&self, url: &str, media: &str, body: Vec<u8>, deadline: Deadline) -> io::Result<Page> {
+        let request = Request::post(url).header(CONTENT_TYPE, media).body(Full::new(body.into()));
+        self.page(request, deadline).await
+    }
+
+    async fn page(&self, request: hyper::http::Result<Request<Full<Bytes>>>, deadline: Deadline) -> io::Result<Page> {
+        let request = request.map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        let answer = self.ask(request, deadline).await?;
+        let media = answer.headers().get(CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or("");
+        let media = media.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        Ok(Page { status: answer.status().as_u16(), media, body: answer.into_body().to_vec() })
     }
 
     /// Sends one request and reads the whole answer, whatever its status.
@@ -59,7 +103,7 @@ impl Https {
             Err(_) => self.resolver.addresses(host, deadline).await.map_err(io::Error::other)?.records,
         };
         let mut failed = io::Error::from(io::ErrorKind::HostUnreachable);
-        for ip in addresses {
+        for ip in addresses.into_iter().filter(|ip| !self.public || !is_special(*ip)) {
             let patience = deadline.min(Deadline::after(DIAL));
             match self.dialer.dial(SocketAddr::new(ip, port), None, patience).await {
                 Ok(stream) => return stream.upgrade_client(&self.tls, host, b"", deadline).await,

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::dns::{self, Servers};
 use crate::{Deadline, Zone};
@@ -93,7 +93,7 @@ pub struct Resolver(Source);
 #[derive(Clone, Debug)]
 enum Source {
     Servers(Arc<Servers>),
-    Memory(Arc<Zone>),
+    Memory(Arc<Mutex<Zone>>),
 }
 
 /// What is asked for.
@@ -157,7 +157,13 @@ impl Resolver {
 
     /// Asks a table.
     pub fn memory(zone: Zone) -> Self {
-        Resolver(Source::Memory(Arc::new(zone)))
+        Resolver::changing(zone).0
+    }
+
+    /// Asks a table that can be changed while it is asked.
+    pub fn changing(zone: Zone) -> (Self, Arc<Mutex<Zone>>) {
+        let zone = Arc::new(Mutex::new(zone));
+        (Resolver(Source::Memory(zone.clone())), zone)
     }
 
     /// Where the mail of `domain` goes; at most 20 hosts. `random` decides the order among equals.
@@ -254,7 +260,13 @@ impl Resolver {
         let ask = async {
             match &self.0 {
                 Source::Servers(servers) => servers.ask(&name, kind).await,
-                Source::Memory(zone) => zone.ask(&name).await,
+                Source::Memory(zone) => {
+                    let found = zone.lock().unwrap_or_else(PoisonError::into_inner).ask(&name);
+                    match found {
+                        Some(answer) => answer,
+                        None => std::future::pending().await,
+                    }
+                }
             }
         };
         let records = tokio::time::timeout_at(deadline.instant(), ask)

@@ -2,13 +2,14 @@
 //! is better than none, but what it was worth is recorded. Where policy (MTA-STS, a smart host that gets our password)
 //! demands a trusted one, the handshake fails without.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::{TlsConnector, client};
 
@@ -20,8 +21,65 @@ use crate::tls_server::{TlsError, provider, read_certificates};
 pub enum Trust {
     /// It names the server we asked for and leads to a root we trust.
     Verified,
-    /// It does not; the text is for receipts and logs.
-    Untrusted(String),
+    /// It does not.
+    Untrusted(BadCert),
+}
+
+/// What is wrong with a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertFault {
+    /// It is for other names.
+    OtherName,
+    /// Its time, or that of one above it, is over or has not begun.
+    Expired,
+    /// It leads to no root that we trust, nor to what the DNS names.
+    NotTrusted,
+    /// Anything else: it cannot be read, its signature is false, it is for other purposes.
+    Other,
+}
+
+/// A certificate that proves nothing, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadCert {
+    /// What kind of fault it is.
+    pub fault: CertFault,
+    /// For receipts and logs.
+    pub why: String,
+}
+
+impl BadCert {
+    /// The certificate for which a handshake failed; None when it failed for something else.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref().filter(|e| matches!(e, rustls::Error::InvalidCertificate(_))).map(BadCert::from)
+    }
+}
+
+impl From<&rustls::Error> for BadCert {
+    fn from(error: &rustls::Error) -> Self {
+        let fault = match error {
+            rustls::Error::InvalidCertificate(why) => match why {
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    CertFault::OtherName
+                }
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => CertFault::Expired,
+                CertificateError::UnknownIssuer | CertificateError::ApplicationVerificationFailure => {
+                    CertFault::NotTrusted
+                }
+                _ => CertFault::Other,
+            },
+            _ => CertFault::Other,
+        };
+        BadCert { fault, why: error.to_string() }
+    }
+}
+
+impl fmt::Display for BadCert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
 }
 
 /// The certificate authorities we trust: Mozilla's list, which is compiled in, so that a host without
@@ -90,8 +148,8 @@ impl ClientTls {
             roots: self.roots.0.clone(),
             demand_trust: self.demand_trust,
             // Both checks below run in every full handshake; a certificate nobody looked at is not trusted.
-            chain: Mutex::new(Err("the certificate was not checked".into())),
-            signature: Mutex::new(Err("the handshake's signature was not checked".into())),
+            chain: Mutex::new(Err(unchecked("the certificate was not checked"))),
+            signature: Mutex::new(Err(unchecked("the handshake's signature was not checked"))),
         });
         let mut config = self.config.clone();
         config.dangerous().set_certificate_verifier(judge.clone());
@@ -100,30 +158,34 @@ impl ClientTls {
     }
 }
 
+fn unchecked(why: &str) -> BadCert {
+    BadCert { fault: CertFault::Other, why: why.to_owned() }
+}
+
 /// Judges one server's certificate in one handshake, and remembers the judgement.
 #[derive(Debug)]
 struct Judge {
     roots: Arc<WebPkiServerVerifier>,
     demand_trust: bool,
-    chain: Mutex<Result<(), String>>,
-    signature: Mutex<Result<(), String>>,
+    chain: Mutex<Result<(), BadCert>>,
+    signature: Mutex<Result<(), BadCert>>,
 }
 
 impl Judge {
     /// Notes `result` in `place`; an error is passed on only where trust is demanded.
     fn note<T>(
         &self,
-        place: &Mutex<Result<(), String>>,
+        place: &Mutex<Result<(), BadCert>>,
         result: Result<T, rustls::Error>,
         accept: T,
     ) -> Result<T, rustls::Error> {
-        let note = result.as_ref().map(drop).map_err(ToString::to_string);
+        let note = result.as_ref().map(drop).map_err(BadCert::from);
         *place.lock().unwrap_or_else(PoisonError::into_inner) = note;
         if self.demand_trust { result } else { Ok(accept) }
     }
 
     fn verdict(&self) -> Trust {
-        let get = |place: &Mutex<Result<(), String>>| place.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let get = |place: &Mutex<Result<(), BadCert>>| place.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match get(&self.chain).and(get(&self.signature)) {
             Ok(()) => Trust::Verified,
             Err(why) => Trust::Untrusted(why),

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use base::Reply;
-use net::{ClientTls, Deadline, Dialer, Stream, with_deadline};
+use net::{BadCert, CertFault, ClientTls, Deadline, Dialer, Stream, with_deadline};
 use queue::Said;
 use smtp::client::{Client, Config, End, Event, Stage, Unable, Verdict};
 use smtp::{Mail, Rcpt};
@@ -62,10 +62,21 @@ pub(crate) enum Tls<'a> {
 pub(crate) enum NoWay {
     /// What all mail for this host is answered.
     Refused(Said),
-    /// The host offers TLS and fails at it: it may be had without.
-    TlsFailed(Said),
+    /// There is no TLS, or none that proves what it should. Where it is not demanded, the host may be had without.
+    TlsFailed(Said, TlsFault),
     /// The host is this server.
     Ourselves,
+}
+
+/// Why there is no TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsFault {
+    /// The host does not offer it, or refuses it.
+    NotOffered,
+    /// The certificate proves nothing.
+    Certificate(CertFault),
+    /// The handshake failed for anything else.
+    Handshake,
 }
 
 /// A connection that is ready for mail.
@@ -179,21 +190,25 @@ impl Connection {
             Tls::IfOffered(tls) => (tls, false),
             Tls::Demanded(tls) => (tls, true),
         };
-        let failed = |said| if demanded { NoWay::Refused(said) } else { NoWay::TlsFailed(said) };
         if self.client.starttls().is_err() {
             let reply = if terms.require_tls { Unable::RequireTls.reply() } else { passing(Unable::StartTls) };
-            return Err(NoWay::Refused(ours(reply)));
+            return Err(NoWay::TlsFailed(ours(reply), TlsFault::NotOffered));
         }
         match self.event().await {
             Event::StartTls => {}
             Event::TlsRefused(_) if !demanded => return Ok(self),
-            Event::TlsRefused(reply) => return Err(NoWay::Refused(ours(later(&self.host, "refuses TLS", &reply)))),
-            event => return Err(failed(ended(&self.host, event))),
+            Event::TlsRefused(reply) => {
+                return Err(NoWay::TlsFailed(ours(later(&self.host, "refuses TLS", &reply)), TlsFault::NotOffered));
+            }
+            event => return Err(NoWay::TlsFailed(ended(&self.host, event), TlsFault::Handshake)),
         }
         let Connection { stream, mut client, host, budget, .. } = self;
         let stream =
             stream.upgrade_client(tls, &target.host, b"", Deadline::after(HANDSHAKE).min(terms.deadline)).await;
-        let stream = stream.map_err(|e| failed(ours(no_tls(target, &e))))?;
+        let stream = stream.map_err(|e| {
+            let fault = BadCert::of(&e).map_or(TlsFault::Handshake, |bad| TlsFault::Certificate(bad.fault));
+            NoWay::TlsFailed(ours(no_tls(target, &e)), fault)
+        })?;
         client.tls_started();
         let mut connection =
             Connection { stream, client, input: Vec::new(), used: 0, host, mails: 0, retired: false, budget };

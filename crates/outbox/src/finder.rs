@@ -1,5 +1,5 @@
 //! Finds the hop of a domain: asks the DNS once for all mail that waits for the answer, and remembers the answer for a
-//! minute (the resolver itself keeps answers as long as they are good). That there was none is remembered as well: zones
+//! minute (the resolver itself keeps answers as long as they are good), with the policy that the domain has for the way. That there was none is remembered as well: zones
 //! whose servers are dead are many on any old list of addresses, and must not keep back mail for the others.
 
 use std::collections::HashMap;
@@ -18,6 +18,7 @@ use crate::dispatch::{later, line_up, too_many};
 use crate::hops::Work;
 use crate::outbox::Inner;
 use crate::route::{self, Hop, Hosts, To};
+use crate::sts::{self, Sts};
 
 /// How long an answer is remembered.
 const GOOD: Duration = Duration::from_secs(60);
@@ -40,8 +41,20 @@ const AGAIN: Duration = Duration::from_secs(300);
 
 /// A domain, and whether its hosts must be known for sure.
 type Question = (Arc<str>, bool);
-/// Its hosts, or why there is no way: a reply that may change.
-type Answer = Result<Arc<Hosts>, Reply>;
+/// Its hosts and its policy, or why there is no way: a reply that may change.
+type Answer = Result<Way, Reply>;
+
+#[derive(Clone, Debug)]
+struct Way {
+    hosts: Arc<Hosts>,
+    sts: Option<Arc<Sts>>,
+}
+
+impl Way {
+    fn hop(&self, require_tls: bool) -> Hop {
+        Hop { to: To::Hosts(self.hosts.clone()), require_tls, sts: self.sts.clone() }
+    }
+}
 
 pub(crate) struct Finder {
     state: Mutex<State>,
@@ -133,7 +146,7 @@ impl Finder {
         let failed = match state.known.get(&question) {
             Some((answer, until)) if *until > Instant::now() => {
                 return match answer {
-                    Ok(hosts) => Found::Hop(Hop { to: To::Hosts(hosts.clone()), require_tls }, work),
+                    Ok(way) => Found::Hop(way.hop(require_tls), work),
                     Err(reply) => Found::None(reply.clone(), work),
                 };
             }
@@ -243,15 +256,21 @@ impl Asking {
         let (inner, (domain, require_tls)) = (&self.inner, &self.ask.question);
         let resolver = if *require_tls { &inner.validating } else { &inner.resolver };
         let deadline = Deadline::after(if self.ask.failed { DNS_AGAIN } else { DNS });
-        route::hosts(domain, *require_tls, resolver, deadline, &inner.hostname).await.map(Arc::new)
+        let hosts = route::hosts(domain, resolver, deadline, &inner.hostname);
+        let (named, sts) = tokio::join!(hosts, sts::of(inner, domain));
+        let named = named?;
+        if *require_tls {
+            route::vouched_for(domain, &named, sts.as_ref())?;
+        }
+        Ok(Way { hosts: Arc::new(named.hosts), sts })
     }
 
     fn answered(&self, answer: Answer) {
         let (inner, (domain, require_tls)) = (&self.inner, &self.ask.question);
         let waiting = inner.finder.answered(&self.ask, Some(&answer));
         match answer {
-            Ok(hosts) => {
-                let hop = Hop { to: To::Hosts(hosts), require_tls: *require_tls };
+            Ok(way) => {
+                let hop = way.hop(*require_tls);
                 waiting.into_iter().for_each(|work| line_up(inner, &hop, work));
             }
             Err(reply) => {
@@ -331,7 +350,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         let second = ask(find(&finder, "dead.test"));
         assert!(second.failed, "it is asked with little patience");
-        finder.answered(&second, Some(&Ok(Arc::new(Hosts::of(&["mx.dead.test"])))));
+        finder.answered(&second, Some(&Ok(Way { hosts: Arc::new(Hosts::of(&["mx.dead.test"])), sts: None })));
         assert!(matches!(find(&finder, "dead.test"), Found::Hop(..)));
         tokio::time::advance(GOOD).await;
         let third = ask(find(&finder, "dead.test"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base::{Clock, Timestamp};
 use directory::{Directory, Random};
-use net::{ClientTls, Dialer, Resolver, Roots, TlsError};
+use net::{ClientTls, Dialer, Https, Resolver, Roots, TlsError};
 use queue::{Delivery, Event, Group, Message, Outcome, Queue, QueueId, Release, Said, Settled};
 use store::Store;
 use tokio::sync::{Notify, mpsc, watch};
@@ -18,6 +18,7 @@ use crate::hops::{Hops, Work};
 use crate::recorder::{self, Done};
 use crate::route::Routes;
 use crate::shape::{Course, Policies};
+use crate::sts::{self, Guards};
 use crate::timetable::Timetable;
 use crate::{dispatch, reporter, schedule};
 
@@ -44,7 +45,7 @@ pub struct Parts {
     pub validating: Resolver,
     /// The way to other hosts.
     pub dialer: Dialer,
-    /// Whose certificates are good, where a password is at stake.
+    /// Whose certificates are good, where a password or a policy is at stake.
     pub roots: Roots,
     /// Randomness.
     pub random: Random,
@@ -103,6 +104,7 @@ pub(crate) struct Inner {
     pub(crate) routes: Routes,
     pub(crate) hops: Hops,
     pub(crate) finder: Finder,
+    pub(crate) guards: Guards,
     pub(crate) timetable: Timetable,
     /// A worker ended, or who asks for a way.
     pub(crate) left: Notify,
@@ -139,6 +141,7 @@ impl Outbox {
     fn by(policies: Policies, parts: Parts) -> Result<Self, OutboxError> {
         let ((done, recorder), owing) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let ((stop, stopping), debts) = (watch::channel(false), owing.0.clone());
+        let guards = Guards::new(Https::new(parts.dialer.clone(), parts.resolver.clone(), &parts.roots)?);
         let inner = Inner {
             opportunistic: ClientTls::opportunistic(&parts.roots)?,
             verified: ClientTls::verified(&parts.roots)?,
@@ -154,6 +157,7 @@ impl Outbox {
             random: parts.random,
             hops: Hops::new(policies),
             finder: Finder::default(),
+            guards,
             timetable: Timetable::default(),
             left: Notify::new(),
             room: Notify::new(),
@@ -195,6 +199,7 @@ impl Outbox {
         let recorder = tokio::spawn(recorder::run(inner.clone(), done, debts));
         let reporter = tokio::spawn(reporter::run(inner.clone(), owing));
         let sweeper = tokio::spawn(sweep(inner.clone()));
+        let guard = tokio::spawn(sts::run(inner.clone()));
         let told = async {
             stop.await;
             let _ = stopped.send(true);
@@ -212,7 +217,7 @@ impl Outbox {
         // Work that a connection gave back meanwhile.
         give_back(&inner);
         let _ = inner.done.send(Done::Stop);
-        let _ = tokio::join!(recorder, reporter, sweeper);
+        let _ = tokio::join!(recorder, reporter, sweeper, guard);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where mail for a domain goes: to a fixed route, else to the smart host, else to the mail hosts that the DNS names. Domains
-//! with the same mail hosts are one hop, and share connections.
+//! with the same mail hosts are one hop, and share connections; but one with a policy of its own (MTA-STS) shares them with
+//! nobody, as others' connections were checked less, or by other rules (traps 15, 26).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,8 +11,11 @@ use std::time::Duration;
 
 use base::Reply;
 use net::{Deadline, DnsError, MailHost, MailHosts, Resolver, is_special};
+use trust::mta_sts::Demand;
 
+use crate::guard::Guard;
 use crate::shape::Family;
+use crate::sts::{self, Sts};
 
 /// How long the DNS may take for the addresses of one host.
 const DNS: Duration = Duration::from_secs(30);
@@ -103,6 +107,8 @@ pub(crate) struct Hop {
     pub(crate) to: To,
     /// The mail may pass only under TLS, to a host that is who it says (RFC 8689).
     pub(crate) require_tls: bool,
+    /// What the domain of the recipients asks of the way.
+    pub(crate) sts: Option<Arc<Sts>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -165,7 +171,8 @@ impl Routes {
             (None, Some(_)) => To::Smarthost,
             (None, None) => return None,
         };
-        Some(Hop { to, require_tls })
+        // Whom the administrator names is his to trust: what the recipient's domain asks is for its own hosts.
+        Some(Hop { to, require_tls, sts: None })
     }
 }
 
@@ -176,43 +183,58 @@ pub(crate) struct Target {
     pub(crate) host: String,
     pub(crate) ip: IpAddr,
     pub(crate) port: u16,
+    /// What it has to prove.
+    pub(crate) guard: Guard,
 }
 
-/// The mail hosts of a domain, or of an address literal in brackets. With `require_tls`, `resolver` validates.
+/// Where the mail of a domain goes, as the DNS says.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) hosts: Hosts,
+    /// Nobody can have forged it: DNSSEC proves it, or there is nothing but the domain's own name.
+    pub(crate) proven: bool,
+}
+
+/// The mail hosts of a domain, or of an address literal in brackets.
 ///
 /// # Errors
 /// The reply for all mail to that domain: 4xx when asking again may help.
-pub(crate) async fn hosts(
-    domain: &str,
-    require_tls: bool,
-    resolver: &Resolver,
-    deadline: Deadline,
-    ours: &str,
-) -> Result<Hosts, Reply> {
+pub(crate) async fn hosts(domain: &str, resolver: &Resolver, deadline: Deadline, ours: &str) -> Result<Named, Reply> {
     // RFC 5321 §4.1.3: an address literal is its own host.
     if let Some(literal) = domain.strip_prefix('[').and_then(|d| d.strip_suffix(']')) {
         let host = literal.trim_start_matches("IPv6:").trim_start_matches("ipv6:").to_owned();
-        return Ok(Hosts(vec![(0, host)]));
+        return Ok(Named { hosts: Hosts(vec![(0, host)]), proven: true });
     }
     let hosts = resolver.mail_hosts(domain, || 0, deadline).await.map_err(|e| unknown(domain, &e))?;
     match hosts {
-        // RFC 8689 §4.2.1: else a forged answer would lead to a host whose certificate is good for its own name.
-        MailHosts::Mx(answer) if require_tls && !answer.secure => {
-            let text = format!("The mail demands TLS (REQUIRETLS), and the mail hosts of {domain} are not signed");
-            Err(Reply::new(550, 7, 30, text))
-        }
-        MailHosts::Mx(answer) => not_ours(answer.records, ours).map(Hosts::new),
+        MailHosts::Mx(answer) => named(answer.records, answer.secure, ours),
         // RFC 5321 §5.1: the implicit MX. Its certificate must name the domain itself, so nothing can be forged.
-        MailHosts::Implicit => {
-            not_ours(vec![MailHost { preference: 0, host: domain.to_owned() }], ours).map(Hosts::new)
-        }
+        MailHosts::Implicit => named(vec![MailHost { preference: 0, host: domain.to_owned() }], true, ours),
         // RFC 7505 §4.2
         MailHosts::Null => Err(Reply::new(556, 1, 10, format!("{domain} takes no mail (null MX)"))),
     }
 }
 
-/// The addresses of a hop, in the order in which they are to be tried; at least one. For a hop that requires TLS,
-/// `resolver` validates.
+fn named(hosts: Vec<MailHost>, proven: bool, ours: &str) -> Result<Named, Reply> {
+    not_ours(hosts, ours).map(|hosts| Named { hosts: Hosts::new(hosts), proven })
+}
+
+/// RFC 8689 §4.2.1: whether mail that demands TLS may go to these hosts. A forged answer would lead to a host whose
+/// certificate is good for its own name, so DNSSEC or an enforced policy must vouch for the names.
+///
+/// # Errors
+/// The reply for all such mail.
+pub(crate) fn vouched_for(domain: &str, named: &Named, sts: Option<&Arc<Sts>>) -> Result<(), Reply> {
+    if named.proven || sts.is_some_and(|sts| sts.enforces()) {
+        return Ok(());
+    }
+    let text = format!(
+        "The mail demands TLS (REQUIRETLS), and neither DNSSEC nor an MTA-STS policy vouches for the mail hosts of {domain}"
+    );
+    Err(Reply::new(550, 7, 30, text))
+}
+
+/// The addresses of a hop, in the order in which they are to be tried; at least one.
 ///
 /// # Errors
 /// The reply for all mail to that hop: 4xx when asking again may help.
@@ -227,15 +249,16 @@ pub(crate) async fn targets(
         (To::Fixed(to), _) => to,
         (To::Smarthost, Some(smarthost)) => &smarthost.address,
         (To::Smarthost, None) => return Err(Reply::new(451, 3, 5, "There is no smart host any more")),
-        (To::Hosts(hosts), _) => return of_hosts(hosts, family, resolver, random).await,
+        (To::Hosts(hosts), _) => return of_hosts(hosts, hop.sts.as_ref(), family, resolver, random).await,
     };
     let addresses = addresses(&to.host, resolver, Deadline::after(DNS)).await?;
     let addresses = in_turn(addresses).into_iter().take(OF_ONE_HOST);
-    Ok(addresses.map(|ip| Target { host: to.host.clone(), ip, port: to.port }).collect())
+    Ok(addresses.map(|ip| Target { host: to.host.clone(), ip, port: to.port, guard: Guard::Open }).collect())
 }
 
 async fn of_hosts(
     hosts: &Hosts,
+    sts: Option<&Arc<Sts>>,
     family: Family,
     resolver: &Resolver,
     random: impl FnMut() -> u64,
@@ -244,12 +267,21 @@ async fn of_hosts(
     let soon = || Deadline::after(DNS).min(in_all);
     let (mut targets, mut special, mut failure) = (Vec::new(), false, None);
     for host in hosts.in_turn(random) {
+        let guard = match (sts::demand(sts, host), sts) {
+            (Demand::Refused, Some(sts)) => {
+                failure.get_or_insert_with(|| Reply::new(451, 7, 5, sts.refusal(host)));
+                continue;
+            }
+            (Demand::Verified, Some(sts)) => Guard::Sts(sts.clone()),
+            _ => Guard::Open,
+        };
         match addresses(host, resolver, soon()).await {
             Ok(addresses) => {
                 // Trap 18: a stranger's DNS must not lead us into our own network, nor to ourselves.
                 special |= addresses.iter().any(|ip| is_special(*ip));
                 let public = in_order(addresses, family).filter(|ip| !is_special(*ip)).take(OF_ONE_HOST);
-                targets.extend(public.map(|ip| Target { host: host.to_owned(), ip, port: SMTP }));
+                let target = |ip| Target { host: host.to_owned(), ip, port: SMTP, guard: guard.clone() };
+                targets.extend(public.map(target));
             }
             // Of several reasons one that may pass counts.
             Err(reply) if failure.as_ref().is_none_or(|f: &Reply| !f.is_transient()) => failure = Some(reply),
@@ -372,9 +404,11 @@ mod tests {
         let hop = match routes.chosen(domain, require_tls) {
             Some(hop) => hop,
             None => {
-                let to =
-                    To::Hosts(Arc::new(hosts(domain, require_tls, dns, Deadline::after(DNS), "mx.ours.test").await?));
-                Hop { to, require_tls }
+                let named = hosts(domain, dns, Deadline::after(DNS), "mx.ours.test").await?;
+                if require_tls {
+                    vouched_for(domain, &named, None)?;
+                }
+                Hop { to: To::Hosts(Arc::new(named.hosts)), require_tls, sts: None }
             }
         };
         targets(routes, &hop, family, dns, || 0).await
@@ -446,7 +480,7 @@ mod tests {
             .mx("three.test", 10, "a.mx.test")
             .mx("three.test", 20, "b.mx.test");
         let dns = Resolver::memory(zone);
-        let of = async |domain| hosts(domain, false, &dns, Deadline::after(DNS), "mx.ours.test").await.unwrap();
+        let of = async |domain| hosts(domain, &dns, Deadline::after(DNS), "mx.ours.test").await.unwrap().hosts;
         assert_eq!(of("one.test").await, of("two.test").await);
         assert_ne!(of("one.test").await, of("three.test").await);
     }

@@ -15,6 +15,7 @@ use store::BlobReader;
 
 use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls, ours};
 use crate::dispatch::{later, put_off, too_many};
+use crate::guard::Guard;
 use crate::hops::{Next, Work};
 use crate::outbox::Inner;
 use crate::route::{self, Hop, Target, To};
@@ -132,6 +133,9 @@ async fn work(mut slot: Slot) {
         }
         Err(NoneFound::Said(said)) => {
             tracing::info!(%hop, host = said.host, reply = %said.reply, "no connection");
+            if let Some(sts) = hop.sts.as_ref().filter(|sts| sts.enforces()) {
+                inner.guards.was_in_the_way(&sts.domain, inner.clock.now());
+            }
             turned_away(inner, hop, &said);
         }
     }
@@ -233,25 +237,29 @@ fn softened(hop: &Hop, said: Said) -> Said {
 }
 
 async fn open(inner: &Inner, hop: &Hop, target: &Target, deadline: Deadline) -> Result<Connection, Said> {
-    let terms = terms(inner, hop, deadline);
+    let terms = terms(inner, hop, target, deadline);
     match Connection::open(&inner.dialer, target, &terms).await {
         Ok(connection) => Ok(connection),
         Err(NoWay::Refused(said)) => Err(said),
         Err(NoWay::Ourselves) => Err(ours(route::to_ourselves())),
-        Err(NoWay::TlsFailed(said)) => {
+        Err(NoWay::TlsFailed(said, fault)) if !matches!(terms.tls, Tls::IfOffered(_)) => {
+            tracing::info!(%hop, host = target.host, reply = %said.reply, ?fault, "no TLS that is good enough");
+            Err(target.guard.explained(&target.host, said))
+        }
+        Err(NoWay::TlsFailed(said, fault)) => {
             // RFC 7435 §3: no TLS is no worse than what we would have done without the offer; on a new connection, as this
             // one is in an unknown state.
-            tracing::info!(%hop, host = target.host, reply = %said.reply, "trying without TLS");
+            tracing::info!(%hop, host = target.host, reply = %said.reply, ?fault, "trying without TLS");
             match Connection::open(&inner.dialer, target, &Terms { tls: Tls::Never, ..terms }).await {
                 Ok(connection) => Ok(connection),
-                Err(NoWay::Refused(said) | NoWay::TlsFailed(said)) => Err(said),
+                Err(NoWay::Refused(said) | NoWay::TlsFailed(said, _)) => Err(said),
                 Err(NoWay::Ourselves) => Err(ours(route::to_ourselves())),
             }
         }
     }
 }
 
-fn terms<'a>(inner: &'a Inner, hop: &Hop, deadline: Deadline) -> Terms<'a> {
+fn terms<'a>(inner: &'a Inner, hop: &Hop, target: &Target, deadline: Deadline) -> Terms<'a> {
     let hostname = &inner.hostname;
     let smarthost = inner.routes.smarthost.as_ref().filter(|_| hop.to == To::Smarthost);
     let login = smarthost.and_then(|s| s.login.as_ref());
@@ -259,6 +267,7 @@ fn terms<'a>(inner: &'a Inner, hop: &Hop, deadline: Deadline) -> Terms<'a> {
         (Some(s), _) if hop.require_tls && s.address.port == SUBMISSIONS => Tls::First(&inner.verified),
         // RFC 8689 §4.2.1
         _ if hop.require_tls => Tls::Demanded(&inner.verified),
+        _ if matches!(target.guard, Guard::Sts(_)) => Tls::Demanded(&inner.verified),
         (Some(s), None) if s.address.port == SUBMISSIONS => Tls::First(&inner.opportunistic),
         (Some(s), Some(_)) if s.address.port == SUBMISSIONS => Tls::First(&inner.verified),
         // On this machine nobody listens in, and certificates rarely fit.

@@ -30,9 +30,9 @@ pub use sign::{Algorithm, SigningKey};
 pub use srs::{Srs, is_rewritten, reported_to};
 
 /// The tables of this crate.
-pub const MIGRATIONS: Migrations = Migrations { owner: "trust", steps: &[keys::TABLE, srs::TABLE] };
+pub const MIGRATIONS: Migrations = Migrations { owner: "trust", steps: &[keys::TABLE, srs::TABLE, mta_sts::TABLE] };
 
 /// Every statement of this crate, for the test that prepares them.
 pub fn statements() -> impl Iterator<Item = &'static Sql> {
-    [keys::ALL, srs::ALL].into_iter().flatten()
+    [keys::ALL, srs::ALL, mta_sts::ALL].into_iter().flatten()
 }

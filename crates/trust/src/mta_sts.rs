@@ -23,8 +23,27 @@ use std::fmt;
 use std::time::Duration;
 
 use base::Timestamp;
+use store::{Tx, params};
 
 use crate::judge::{of_version, tags, value};
+
+pub(crate) const TABLE: &str = "
+CREATE TABLE mta_sts_policy (domain {text} NOT NULL PRIMARY KEY, id {text} NOT NULL, mode {int} NOT NULL,
+    hosts {text} NOT NULL, max_age {int} NOT NULL, fetched {int} NOT NULL, expires {int} NOT NULL) {clustered};
+CREATE INDEX mta_sts_policy_age ON mta_sts_policy (fetched);
+";
+
+store::statements! { include_str!("../sql/mta_sts.sql");
+    POLICY = "policy",
+    POLICY_KEEP = "policy_keep",
+    POLICIES_EXPIRED = "policies_expired",
+    POLICIES_SURPLUS = "policies_surplus",
+}
+
+/// Policies that are kept on disk.
+const KEPT: i64 = 100_000;
+/// Names of hosts in a policy. Those of the largest sites have a dozen.
+const HOSTS: usize = 200;
 
 /// Octets of a policy that are read (§3.3 names as much).
 pub const LARGEST: usize = 64 * 1024;
@@ -77,7 +96,7 @@ pub(crate) fn id(record: &str) -> Option<String> {
 }
 
 /// What a policy asks of senders (§5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// What does not fit is not sent.
     Enforce,
@@ -87,8 +106,24 @@ pub enum Mode {
     None,
 }
 
+impl Mode {
+    /// As a policy has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mode::Enforce => "enforce",
+            Mode::Testing => "testing",
+            Mode::None => "none",
+        }
+    }
+
+    /// Reads [`Mode::word`].
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Mode::Enforce, Mode::Testing, Mode::None].into_iter().find(|mode| mode.word() == word)
+    }
+}
+
 /// A policy (§3.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
     /// What it asks.
     pub mode: Mode,
@@ -101,7 +136,7 @@ pub struct Policy {
 /// Why a text is no policy. It counts as one that could not be fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadPolicy {
-    /// More than [`LARGEST`] octets.
+    /// More than [`LARGEST`] octets, or 200 hosts.
     TooLarge,
     /// Not ASCII, or a line without a colon.
     Syntax,
@@ -112,7 +147,7 @@ pub enum BadPolicy {
 impl fmt::Display for BadPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BadPolicy::TooLarge => f.write_str("the policy is larger than 64 KB"),
+            BadPolicy::TooLarge => f.write_str("the policy is larger than 64 KB, or names more than 200 hosts"),
             BadPolicy::Syntax => f.write_str("the policy is not lines of a key, a colon and a value"),
             BadPolicy::Key(key) => write!(f, "the policy has no good {key}"),
         }
@@ -146,14 +181,12 @@ impl Policy {
         if version != Some("STSv1") {
             return Err(BadPolicy::Key("version"));
         }
-        let mode = match mode {
-            Some("enforce") => Mode::Enforce,
-            Some("testing") => Mode::Testing,
-            Some("none") => Mode::None,
-            _ => return Err(BadPolicy::Key("mode")),
-        };
+        let mode = mode.and_then(Mode::of_word).ok_or(BadPolicy::Key("mode"))?;
         let digits = max_age.filter(|age| (1..=10).contains(&age.len()) && age.bytes().all(|b| b.is_ascii_digit()));
         let max_age: u64 = digits.and_then(|age| age.parse().ok()).ok_or(BadPolicy::Key("max_age"))?;
+        if hosts.len() > HOSTS {
+            return Err(BadPolicy::TooLarge);
+        }
         if hosts.is_empty() && mode != Mode::None {
             return Err(BadPolicy::Key("mx"));
         }
@@ -168,6 +201,18 @@ impl Policy {
             Some(parent) => above == Some(parent),
             None => *named == host,
         })
+    }
+}
+
+impl Policy {
+    /// What it demands of a host (of an MX record, or the domain itself where it has none).
+    pub fn demand(&self, host: &str) -> Demand {
+        match (self.mode, self.names(host)) {
+            (Mode::None, _) => Demand::Nothing,
+            (Mode::Testing, named) => Demand::Reported { named },
+            (Mode::Enforce, true) => Demand::Verified,
+            (Mode::Enforce, false) => Demand::Refused,
+        }
     }
 }
 
@@ -281,20 +326,61 @@ impl Entry {
 
     /// What the policy demands of a host (of an MX record, or the domain itself where it has none).
     pub fn demand(&self, host: &str, now: Timestamp) -> Demand {
-        let Some(Known { policy, .. }) = self.known.as_ref().filter(|known| known.is_good(now)) else {
-            return Demand::Nothing;
-        };
-        match (policy.mode, policy.names(host)) {
-            (Mode::None, _) => Demand::Nothing,
-            (Mode::Testing, named) => Demand::Reported { named },
-            (Mode::Enforce, true) => Demand::Verified,
-            (Mode::Enforce, false) => Demand::Refused,
-        }
+        self.policy(now).map_or(Demand::Nothing, |policy| policy.demand(host))
+    }
+
+    /// The policy that is in force.
+    pub fn policy(&self, now: Timestamp) -> Option<&Policy> {
+        self.known.as_ref().filter(|known| known.is_good(now)).map(|known| &known.policy)
     }
 
     fn has_just_failed(&self, now: Timestamp) -> bool {
         self.failed.is_some_and(|failed| since(failed, now) < PAUSE)
     }
+}
+
+/// The policy of a domain that was kept, whether it is still good or not.
+///
+/// # Errors
+/// The store's.
+pub fn recall(tx: &mut Tx<'_>, domain: &str) -> store::Result<Option<Known>> {
+    tx.row(&POLICY, params![domain], |r| {
+        let mode = match r.int(1)? {
+            1 => Mode::Enforce,
+            2 => Mode::Testing,
+            3 => Mode::None,
+            n => return Err(store::Error::Corrupt(format!("trust: mode of a policy {n}").into())),
+        };
+        let hosts = r.text(2)?.split_ascii_whitespace().map(str::to_owned).collect();
+        let policy = Policy { mode, hosts, max_age: Duration::from_secs(r.int(3)?.max(0) as u64) };
+        Ok(Known { policy, id: r.text(0)?.to_owned(), fetched: Timestamp(r.int(4)?) })
+    })
+}
+
+/// Keeps the policy of a domain, in place of the one before.
+///
+/// # Errors
+/// The store's.
+pub fn keep(tx: &mut Tx<'_>, domain: &str, known: &Known) -> store::Result<()> {
+    let Known { policy, id, fetched } = known;
+    let mode = match policy.mode {
+        Mode::Enforce => 1,
+        Mode::Testing => 2,
+        Mode::None => 3,
+    };
+    let (hosts, max_age) = (policy.hosts.join(" "), policy.max_age.as_secs() as i64);
+    let expires = Timestamp(fetched.0 + max_age * 1000);
+    let row = params![domain, id.as_str(), mode, hosts.as_str(), max_age, *fetched, expires];
+    tx.execute(&POLICY_KEEP, row).map(drop)
+}
+
+/// Forgets policies whose time is over, and the oldest where there are more than 100,000.
+///
+/// # Errors
+/// The store's.
+pub fn tidy_up(tx: &mut Tx<'_>, now: Timestamp) -> store::Result<()> {
+    tx.execute(&POLICIES_EXPIRED, params![now])?;
+    tx.execute(&POLICIES_SURPLUS, params![KEPT]).map(drop)
 }
 
 /// How long ago something was; none at all where the clock was set back.
@@ -387,6 +473,13 @@ mod tests {
         assert_eq!(Policy::parse(b"version: STSv1\nmode: enforce\nmax_age: 1"), Err(BadPolicy::Key("mx")));
         let long = format!("{text}{}", "x:\n".repeat(LARGEST / 3));
         assert_eq!(Policy::parse(long.as_bytes()), Err(BadPolicy::TooLarge));
+    }
+
+    #[test]
+    fn a_policy_that_names_hundreds_of_hosts_is_too_large() {
+        let text = |n| format!("version: STSv1\nmode: enforce\nmax_age: 1\n{}", "mx: a.test\n".repeat(n));
+        assert!(Policy::parse(text(200).as_bytes()).is_ok());
+        assert_eq!(Policy::parse(text(201).as_bytes()), Err(BadPolicy::TooLarge));
     }
 
     #[test]

@@ -10,12 +10,12 @@ fn hops() -> Hops {
 
 /// One that the administrator names: up to twenty connections, as fast as it goes.
 fn hop(name: &str) -> Hop {
-    Hop { to: To::Fixed(Arc::new(HostPort { host: name.into(), port: 25 })), require_tls: false }
+    Hop { to: To::Fixed(Arc::new(HostPort { host: name.into(), port: 25 })), require_tls: false, sts: None }
 }
 
 /// One that the DNS names.
 fn mail_hosts(first: &str) -> Hop {
-    Hop { to: To::Hosts(Arc::new(Hosts::of(&[first]))), require_tls: false }
+    Hop { to: To::Hosts(Arc::new(Hosts::of(&[first]))), require_tls: false, sts: None }
 }
 
 /// Deliveries in all lines.

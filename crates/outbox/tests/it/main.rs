@@ -9,5 +9,7 @@ mod sending;
 mod shaping;
 mod stopping;
 mod streams;
+mod sts;
 mod tls;
+mod web;
 mod world;

@@ -10,14 +10,14 @@ use testkit::Dir;
 use crate::peer::{Act, Character};
 use crate::world::{BODY, Net, World, mail};
 
-fn certificate(dir: &Dir, name: &str) -> CertFiles {
+pub fn certificate(dir: &Dir, name: &str) -> CertFiles {
     let files =
         CertFiles { chain: dir.path().join(format!("{name}.pem")), key: dir.path().join(format!("{name}.key")) };
     self_signed(&files, &[name.to_owned()], SystemClock.now()).unwrap();
     files
 }
 
-fn offering(files: &CertFiles) -> Character {
+pub fn offering(files: &CertFiles) -> Character {
     let tls = Some(Tls::load(vec![files.clone()]).unwrap());
     Character { offers: vec!["STARTTLS", "AUTH LOGIN PLAIN"], tls, ..Character::default() }
 }
@@ -146,5 +146,28 @@ async fn requiretls_goes_nowhere_else_and_its_report_has_no_body() {
         }
         assert!(!peer.all_said().iter().any(|l| l.starts_with("MAIL")));
         w.check().await;
+    }
+}
+
+/// An enforced policy vouches for the names of mail hosts as DNSSEC does (RFC 8689 §4.2.1); one that is only tested does not.
+#[tokio::test(start_paused = true)]
+async fn requiretls_goes_where_an_enforced_policy_leads() {
+    for (mode, delivered) in [("enforce", true), ("testing", false)] {
+        let dir = Dir::new("outbox-tls");
+        let (mx, web) = (certificate(&dir, "mx.b.test"), certificate(&dir, "mta-sts.b.test"));
+        let able = Character { offers: vec!["STARTTLS", "REQUIRETLS"], ..offering(&mx) };
+        let (net, peer) = Net::default().host("b.test", 1, able);
+        let (net, host) = net.web("mta-sts.b.test", 9, Tls::load(vec![web.clone()]).unwrap());
+        let policy = format!("version: STSv1\nmode: {mode}\nmx: mx.b.test\nmax_age: 604800\n");
+        host.says("200 OK", "text/plain", &policy);
+        let net = net.dns(|zone| zone.txt("_mta-sts.b.test", "v=STSv1; id=1;"));
+        let w = net.trusting(mx.chain).trusting(web.chain).world().await;
+        let id = send_requiring_tls(&w).await;
+        if delivered {
+            w.until_gone(id).await;
+        } else {
+            assert!(w.mail(1).await.contains("Status: 5.7.30"));
+        }
+        assert_eq!(peer.taken().len(), usize::from(delivered));
     }
 }

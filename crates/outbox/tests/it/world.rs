@@ -4,14 +4,14 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use base::{AccountId, Address, BlobId, Clock, Stream, Timestamp};
 use directory::{Directory, NewAccount, NewDomain, system_random};
 use mailbox::Mailboxes;
 use mailbox::verbs::{self, INBOX};
-use net::{Dialer, Door, ListenOptions, Listener, Resolver, Roots, Zone};
+use net::{Dialer, Door, ListenOptions, Listener, Resolver, Roots, Tls, Zone};
 use outbox::{Meter, Outbox, Parts, Routes};
 use queue::{Fate, NewDelivery, NewMessage, Queue, QueueId, Standing, State};
 use smtp::{BodyType, Mail, Notify};
@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::peer::{Character, Peer};
+use crate::web::Web;
 
 pub const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 pub const MINUTE: u64 = 60;
@@ -45,6 +46,7 @@ pub struct Net {
     doors: HashMap<SocketAddr, Door>,
     routes: Routes,
     roots: Vec<std::path::PathBuf>,
+    files: Vec<Arc<Dir>>,
 }
 
 impl Net {
@@ -71,6 +73,22 @@ impl Net {
         (self, peer)
     }
 
+    /// A web server of this name at 192.0.2.`n`.
+    pub fn web(mut self, name: &str, n: u8, tls: Tls) -> (Self, Web) {
+        let (ip, web): (IpAddr, _) = ([192, 0, 2, n].into(), Web::new(tls));
+        self.zone = self.zone.ip(name, ip);
+        (self.also_at(&format!("{ip}:443"), &web), web)
+    }
+
+    /// A web server is to be found here, too.
+    pub fn also_at(mut self, at: &str, web: &Web) -> Self {
+        let (listener, door) = Listener::memory(ListenOptions::default());
+        self.doors.insert(at.parse().unwrap(), door);
+        let serving = web.clone();
+        tokio::spawn(listener.serve(std::future::pending(), move |stream| serving.clone().serve(stream)));
+        self
+    }
+
     pub fn dns(mut self, change: impl FnOnce(Zone) -> Zone) -> Self {
         self.zone = change(self.zone);
         self
@@ -83,6 +101,12 @@ impl Net {
 
     pub fn trusting(mut self, certificate: std::path::PathBuf) -> Self {
         self.roots.push(certificate);
+        self
+    }
+
+    /// Where the certificates are, until they are read.
+    pub fn keeping(mut self, files: &Arc<Dir>) -> Self {
+        self.files.push(files.clone());
         self
     }
 
@@ -100,6 +124,7 @@ pub struct World {
     meter: Option<Meter>,
     directory: Directory,
     net: (Resolver, Dialer, Routes, Roots),
+    zone: Arc<Mutex<Zone>>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     // Dropped after all else: the paused clock stands still as long as a blocking thread is busy, and the directory goes
     // last.
@@ -113,18 +138,18 @@ impl World {
         // Else tokio would move its paused clock while the store, on threads of its own, is at work.
         tokio::task::spawn_blocking(move || wait.recv());
         let dir = Dir::new("outbox");
-        let store =
-            Store::open(&Options::sqlite(dir.path()), &[directory::MIGRATIONS, mailbox::MIGRATIONS, queue::MIGRATIONS]);
-        let store = store.unwrap();
+        let tables = [directory::MIGRATIONS, mailbox::MIGRATIONS, queue::MIGRATIONS, trust::MIGRATIONS];
+        let store = Store::open(&Options::sqlite(dir.path()), &tables).unwrap();
         let clock = Arc::new(Moved(AtomicI64::new(NOW.0)));
         let directory = Directory::open(store.clone(), clock.clone(), system_random).await.unwrap();
         let _ = Mailboxes::new(store.clone(), clock.clone());
         let me = store.write(people).await.unwrap();
         let queue = Queue::open(&store, 1, NOW).await.unwrap();
         let roots = Roots::new(&net.roots).unwrap();
-        let net = (Resolver::memory(net.zone), Dialer::memory(net.doors), net.routes, roots);
+        let (resolver, zone) = Resolver::changing(net.zone);
+        let net = (resolver, Dialer::memory(net.doors), net.routes, roots);
         let mut world =
-            World { store, queue, me, clock, directory, net, running: None, meter: None, _busy: busy, _dir: dir };
+            World { store, queue, me, clock, directory, net, zone, running: None, meter: None, _busy: busy, _dir: dir };
         world.start();
         world
     }
@@ -183,6 +208,18 @@ impl World {
     pub async fn start_again(&mut self) {
         self.queue = Queue::open(&self.store, 1, self.clock.now()).await.unwrap();
         self.start();
+    }
+
+    /// The DNS has this text from now on, and no other.
+    pub fn announce(&self, name: &str, text: &str) {
+        let mut zone = self.zone.lock().unwrap();
+        *zone = zone.clone().without(name).txt(name, text);
+    }
+
+    /// The DNS has nothing there any more.
+    pub fn withdraw(&self, name: &str) {
+        let mut zone = self.zone.lock().unwrap();
+        *zone = zone.clone().without(name);
     }
 
     /// Time passes for everybody.

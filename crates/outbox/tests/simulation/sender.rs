@@ -68,7 +68,7 @@ pub fn send(internet: &Arc<Internet>, sender: Sender, time: Duration) -> Outcome
     let dir = if place.is_dir() { testkit::Dir::within(place, "simulation") } else { testkit::Dir::new("simulation") };
     let files = CertFiles { chain: dir.path().join("chain.pem"), key: dir.path().join("key.pem") };
     self_signed(&files, &["other.test".to_owned()], START).unwrap();
-    let migrations = [directory::MIGRATIONS, mailbox::MIGRATIONS, queue::MIGRATIONS];
+    let migrations = [directory::MIGRATIONS, mailbox::MIGRATIONS, queue::MIGRATIONS, trust::MIGRATIONS];
     // One reader, which takes one read after another: else nobody could tell when all of them are done.
     let options = Options { readers: 1, ..Options::sqlite(dir.path().join("store")) };
     let store = Store::open(&options, &migrations).unwrap();
