@@ -2,6 +2,7 @@
 //! nothing of the queue but how it is told. Every step has its deadline, so that a dead peer frees its slot (trap 20).
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base::Reply;
@@ -33,6 +34,10 @@ const READ: usize = 8 * 1024;
 pub(crate) struct Terms<'a> {
     /// Our name.
     pub(crate) hostname: &'a str,
+    /// The name that we say.
+    pub(crate) ehlo: &'a str,
+    /// The address of ours to connect from; none leaves it to the system.
+    pub(crate) from: Option<IpAddr>,
     pub(crate) tls: Tls<'a>,
     /// The mail demands TLS (RFC 8689), not only the administrator.
     pub(crate) require_tls: bool,
@@ -116,7 +121,7 @@ impl Connection {
     /// Connects, introduces itself, starts TLS and signs in as `terms` say.
     pub(crate) async fn open(dialer: &Dialer, target: &Target, terms: &Terms<'_>) -> Result<Self, NoWay> {
         let to = (target.ip, target.port).into();
-        let dialled = dialer.dial(to, None, Deadline::after(CONNECT).min(terms.deadline)).await;
+        let dialled = dialer.dial(to, terms.from, Deadline::after(CONNECT).min(terms.deadline)).await;
         let mut stream = dialled.map_err(|e| NoWay::Refused(ours(unreachable(target, &e))))?;
         if terms.not_ourselves && stream.local().is_some_and(|local| local.ip() == target.ip) {
             return Err(NoWay::Ourselves);
@@ -124,7 +129,7 @@ impl Connection {
         let config = Config {
             // A password in the clear stays within this machine.
             auth_in_clear: target.ip.is_loopback(),
-            ..Config::new(terms.hostname)
+            ..Config::new(terms.ehlo)
         };
         let mut client = Client::new(config);
         if let Tls::First(tls) = terms.tls {
@@ -138,7 +143,9 @@ impl Connection {
             Connection { stream, client, input: Vec::new(), used: 0, host, mails: 0, retired: false, budget };
         connection.expect_ready().await?;
         // A name without a dot, like `localhost`, is anybody's.
-        let same = connection.client.peer().name.eq_ignore_ascii_case(terms.hostname) && terms.hostname.contains('.');
+        let name = &connection.client.peer().name;
+        let same =
+            [terms.hostname, terms.ehlo].iter().any(|ours| name.eq_ignore_ascii_case(ours) && ours.contains('.'));
         if terms.not_ourselves && same {
             connection.close().await;
             return Err(NoWay::Ourselves);

@@ -1,6 +1,7 @@
 //! The dispatcher: claims what is due and hands it to the lines; and the way back, for what has no place in them.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,7 +32,10 @@ pub(crate) async fn run(inner: &Arc<Inner>) {
         if inner.is_stopping() {
             return;
         }
-        if look <= Instant::now() {
+        if look <= Instant::now() || inner.changed.swap(false, Ordering::Relaxed) {
+            if !set_up(inner).await {
+                continue;
+            }
             look = Instant::now() + if load(inner).await { LOOK } else { PAUSE };
         }
         let (now, rooms) = (inner.clock.now(), inner.hops.rooms());
@@ -47,6 +51,25 @@ pub(crate) async fn run(inner: &Arc<Inner>) {
             () = inner.timetable.bell.notified() => {}
             () = sleep(pause) => {}
             () = sleep_until(look) => {}
+        }
+    }
+}
+
+/// Learns what mail leaves by. Nothing is sent before that is known.
+async fn set_up(inner: &Arc<Inner>) -> bool {
+    match inner.store.read(queue::source::setup).await {
+        Ok(setup) => {
+            inner.hops.set_up(&setup).into_iter().for_each(|(hop, work)| line_up(inner, &hop, work));
+            true
+        }
+        Err(error) => {
+            tracing::error!(%error, "what mail leaves by cannot be read; trying again");
+            inner.changed.store(true, Ordering::Relaxed);
+            tokio::select! {
+                () = inner.stopped() => {}
+                () = sleep(PAUSE) => {}
+            }
+            false
         }
     }
 }
@@ -154,7 +177,11 @@ fn hand_out(inner: &Arc<Inner>, claimed: Claimed) {
 pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
     match inner.hops.add(hop, work) {
         Added::InLine => {}
-        Added::Start => worker::start(inner, hop.clone()),
+        Added::Start(hop) => worker::start(inner, hop),
+        Added::OutOfReach(work) => {
+            let text = format!("{hop} has no address of a family that our sources for this mail have");
+            inner.settle_all(work, &ours(Reply::new(451, 4, 4, text)));
+        }
         Added::Later(work, wait) => too_many(inner, work, wait),
     }
 }

@@ -52,7 +52,7 @@ struct Way {
 
 impl Way {
     fn hop(&self, require_tls: bool) -> Hop {
-        Hop { to: To::Hosts(self.hosts.clone()), require_tls, sts: self.sts.clone() }
+        Hop { sts: self.sts.clone(), ..Hop::new(To::Hosts(self.hosts.clone()), require_tls) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use base::{Clock, Timestamp};
@@ -106,6 +106,8 @@ pub(crate) struct Inner {
     pub(crate) finder: Finder,
     pub(crate) guards: Guards,
     pub(crate) timetable: Timetable,
+    /// What mail leaves by was set up otherwise.
+    pub(crate) changed: AtomicBool,
     /// A worker ended, or who asks for a way.
     pub(crate) left: Notify,
     /// There is room for claims again.
@@ -159,6 +161,7 @@ impl Outbox {
             finder: Finder::default(),
             guards,
             timetable: Timetable::default(),
+            changed: AtomicBool::new(true),
             left: Notify::new(),
             room: Notify::new(),
             held: watch::Sender::new(false),
@@ -177,6 +180,10 @@ impl Outbox {
                 inner.timetable.ring_all(groups, *at);
             })),
             Some(Event::Owing(id)) => drop(debts.send(*id)),
+            Some(Event::Changed) => drop(lines.upgrade().map(|inner| {
+                inner.changed.store(true, Ordering::Relaxed);
+                inner.timetable.bell.notify_one();
+            })),
             Some(Event::Cancelling(id)) => drop(lines.upgrade().map(|inner| cancelled(&inner, *id))),
             None => {}
         }));

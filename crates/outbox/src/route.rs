@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use base::Reply;
 use net::{Deadline, DnsError, MailHost, MailHosts, Resolver, is_special};
+use queue::source::SourceId;
 use trust::mta_sts::Demand;
 
 use crate::guard::Guard;
@@ -105,6 +106,8 @@ pub struct Routes {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Hop {
     pub(crate) to: To,
+    /// What it is sent to by.
+    pub(crate) source: SourceId,
     /// The mail may pass only under TLS, to a host that is who it says (RFC 8689).
     pub(crate) require_tls: bool,
     /// What the domain of the recipients asks of the way.
@@ -153,6 +156,18 @@ impl Hosts {
     }
 }
 
+impl Hop {
+    /// By the source that is always there, until another is chosen.
+    pub(crate) fn new(to: To, require_tls: bool) -> Self {
+        Hop { to, source: SourceId::DEFAULT, require_tls, sts: None }
+    }
+
+    /// The same, by another source.
+    pub(crate) fn by(&self, source: SourceId) -> Self {
+        Hop { source, ..self.clone() }
+    }
+}
+
 impl fmt::Display for Hop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.to {
@@ -172,7 +187,7 @@ impl Routes {
             (None, None) => return None,
         };
         // Whom the administrator names is his to trust: what the recipient's domain asks is for its own hosts.
-        Some(Hop { to, require_tls, sts: None })
+        Some(Hop::new(to, require_tls))
     }
 }
 
@@ -408,7 +423,7 @@ mod tests {
                 if require_tls {
                     vouched_for(domain, &named, None)?;
                 }
-                Hop { to: To::Hosts(Arc::new(named.hosts)), require_tls, sts: None }
+                Hop::new(To::Hosts(Arc::new(named.hosts)), require_tls)
             }
         };
         targets(routes, &hop, family, dns, || 0).await

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use base::{Address, Reply, Timestamp};
 use net::Deadline;
+use queue::source::Source;
 use queue::{Delivery, Message, Outcome, Said};
 use smtp::client::Stage;
 use smtp::{Mail, Rcpt, Recipient};
 use store::BlobReader;
 
 use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls, ours};
-use crate::dispatch::{later, put_off, too_many};
+use crate::dispatch::{later, line_up, put_off, too_many};
 use crate::guard::Guard;
 use crate::hops::{Next, Work};
 use crate::outbox::Inner;
@@ -110,6 +111,8 @@ enum NoneFound {
     Said(Said),
     /// Other hops have all connections to its network.
     Crowded,
+    /// Its addresses are all of a family that the source has not.
+    OutOfReach,
     Stopping,
 }
 
@@ -128,6 +131,10 @@ async fn work(mut slot: Slot) {
         }
         // What stands in line is given back by who stops.
         Err(NoneFound::Stopping) => {}
+        Err(NoneFound::OutOfReach) => {
+            tracing::info!(%hop, source = &*inner.hops.source(hop).name, "no address to reach it from");
+            inner.hops.out_of_reach(hop).into_iter().for_each(|work| line_up(inner, hop, work));
+        }
         Err(NoneFound::Crowded) => {
             inner.hops.unreachable(hop).into_iter().for_each(|work| too_many(inner, work, CROWDED));
         }
@@ -187,7 +194,12 @@ async fn connect(inner: &Arc<Inner>, hop: &Hop, way: &mut VecDeque<Target>) -> R
     let (random, family) = (|| inner.random(), inner.hops.ways(hop).family);
     let found = async {
         let found = route::targets(&inner.routes, hop, family, resolver, random).await;
-        way.extend(found.map_err(|reply| NoneFound::Said(softened(hop, ours(reply))))?);
+        let (found, source) =
+            (found.map_err(|reply| NoneFound::Said(softened(hop, ours(reply))))?, inner.hops.source(hop));
+        way.extend(found.into_iter().filter(|target| source.reaches(target.ip.is_ipv4())));
+        if way.is_empty() {
+            return Err(NoneFound::OutOfReach);
+        }
         follow(inner, hop, way).await
     };
     tokio::select! {
@@ -237,7 +249,8 @@ fn softened(hop: &Hop, said: Said) -> Said {
 }
 
 async fn open(inner: &Inner, hop: &Hop, target: &Target, deadline: Deadline) -> Result<Connection, Said> {
-    let terms = terms(inner, hop, target, deadline);
+    let source = inner.hops.source(hop);
+    let terms = terms(inner, hop, &source, target, deadline);
     match Connection::open(&inner.dialer, target, &terms).await {
         Ok(connection) => Ok(connection),
         Err(NoWay::Refused(said)) => Err(said),
@@ -259,8 +272,9 @@ async fn open(inner: &Inner, hop: &Hop, target: &Target, deadline: Deadline) -> 
     }
 }
 
-fn terms<'a>(inner: &'a Inner, hop: &Hop, target: &Target, deadline: Deadline) -> Terms<'a> {
+fn terms<'a>(inner: &'a Inner, hop: &Hop, source: &'a Source, target: &Target, deadline: Deadline) -> Terms<'a> {
     let hostname = &inner.hostname;
+    let (ehlo, from) = (source.ehlo.as_deref().unwrap_or(hostname), source.address_for(target.ip));
     let smarthost = inner.routes.smarthost.as_ref().filter(|_| hop.to == To::Smarthost);
     let login = smarthost.and_then(|s| s.login.as_ref());
     let tls = match (smarthost, login) {
@@ -283,7 +297,7 @@ fn terms<'a>(inner: &'a Inner, hop: &Hop, target: &Target, deadline: Deadline) -
     };
     let login = login.map(|(user, password)| (user.as_str(), password.as_str()));
     let not_ourselves = matches!(hop.to, To::Hosts(_));
-    Terms { hostname, tls, require_tls: hop.require_tls, login, not_ourselves, deadline }
+    Terms { hostname, ehlo, from, tls, require_tls: hop.require_tls, login, not_ourselves, deadline }
 }
 
 /// `way` leads to further hosts. When the first mail finds no mercy with a host, the next is tried, once (RFC 5321 §5.1: a

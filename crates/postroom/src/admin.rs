@@ -9,7 +9,7 @@ use store::Tx;
 
 use crate::house::House;
 use crate::people::{self, Person};
-use crate::{addresses, credential, mailq, published, why};
+use crate::{addresses, credential, mailq, published, sources, why};
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -73,6 +73,8 @@ pub enum Request {
     QueueRetry { id: String },
     /// Takes a message of the queue back.
     QueueCancel { id: String },
+    /// What mail leaves by.
+    Source(sources::Ask),
     /// Proves the store consistent.
     Verify,
 }
@@ -178,15 +180,18 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
         Request::QueueWhy { address } => why::why(house, &address).await,
         Request::QueueRetry { id } => mailq::retry(house, id).await,
         Request::QueueCancel { id } => mailq::cancel(house, id).await,
+        Request::Source(ask) => sources::execute(house, ask).await,
         Request::Verify => verify(house).await,
     }
 }
 
-async fn write(house: &House, work: impl Fn(&mut Tx<'_>) -> store::Result<Answer> + Send + 'static) -> Outcome {
+/// A change to the store.
+pub async fn write(house: &House, work: impl Fn(&mut Tx<'_>) -> store::Result<Answer> + Send + 'static) -> Outcome {
     house.store.write(work).await.map_err(words)
 }
 
-async fn read(house: &House, work: impl FnOnce(&mut Tx<'_>) -> store::Result<Answer> + Send + 'static) -> Outcome {
+/// A look at the store.
+pub async fn read(house: &House, work: impl FnOnce(&mut Tx<'_>) -> store::Result<Answer> + Send + 'static) -> Outcome {
     house.store.read(work).await.map_err(words)
 }
 

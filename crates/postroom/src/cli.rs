@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::admin::{self, Answer, Kind, Outcome, Request};
+use crate::cli_sending::{PoolCommand, SourceCommand};
 use crate::config::Config;
 use crate::house::House;
 use crate::{certificates, control, doctor, guide, privileges, serve};
@@ -67,6 +68,12 @@ enum Command {
     /// Mail on its way to other hosts.
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// What mail leaves by: addresses of this machine, each with a name.
+    #[command(subcommand)]
+    Source(SourceCommand),
+    /// Sets of sources, and the streams of mail they serve.
+    #[command(subcommand)]
+    Pool(PoolCommand),
     /// The mailboxes of an account.
     #[command(subcommand)]
     Mailbox(MailboxCommand),
@@ -467,6 +474,8 @@ fn request(command: Command) -> Result<Request, CliError> {
         Command::Credential(CredentialCommand::List { account }) => Request::CredentialList { account },
         Command::Credential(CredentialCommand::Remove { account, id }) => Request::CredentialRemove { account, id },
         Command::Mailbox(MailboxCommand::List { account }) => Request::MailboxList { account },
+        Command::Source(command) => command.into(),
+        Command::Pool(command) => command.into(),
         Command::Verify => Request::Verify,
     })
 }

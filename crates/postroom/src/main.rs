@@ -9,6 +9,7 @@ mod addresses;
 mod admin;
 mod certificates;
 mod cli;
+mod cli_sending;
 mod compact;
 mod config;
 mod control;
@@ -23,6 +24,7 @@ mod people;
 mod privileges;
 mod published;
 mod serve;
+mod sources;
 mod watch;
 mod why;
 

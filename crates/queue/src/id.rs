@@ -23,6 +23,11 @@ impl QueueId {
     pub(crate) fn stored(value: i64) -> Self {
         QueueId(value)
     }
+
+    /// All of it, as a number that no other message has.
+    pub fn bits(self) -> u64 {
+        self.0 as u64
+    }
 }
 
 impl From<QueueId> for Value<'_> {

@@ -13,6 +13,8 @@
 //! its row until [`reported`], in the commit that sends the report. With its last debt and its last open delivery a
 //! message's rows go, and the pack with its bytes once nothing else refers to it ([`refers_between`]).
 //!
+//! What mail leaves by is set up in [`source`].
+//!
 //! What comes back about a mail from elsewhere is read by [`returned`].
 
 mod admin;
@@ -25,6 +27,7 @@ mod id;
 mod open;
 pub mod returned;
 mod schema;
+pub mod source;
 mod verify;
 
 pub use admin::{Cancelled, Report, Standing, by_recipient, cancel, exists, owing, page, reported, retry, show};

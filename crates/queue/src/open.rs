@@ -19,6 +19,8 @@ pub enum Event {
     Owing(QueueId),
     /// The administrator wants a message back of which deliveries are claimed.
     Cancelling(QueueId),
+    /// What mail leaves by, or how, was set up otherwise ([`crate::source`]).
+    Changed,
 }
 
 /// The right to enqueue and to claim: one life of one node. Cheap to clone.

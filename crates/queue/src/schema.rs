@@ -18,6 +18,13 @@ CREATE TABLE queue_delivery (message {int} NOT NULL, number {int} NOT NULL, reci
     reply {bytes} NOT NULL, host {bytes} NOT NULL, stream {int} NOT NULL, domain {int} NOT NULL, PRIMARY KEY (message, number)) {clustered};
 CREATE INDEX queue_delivery_due ON queue_delivery (stream, domain, due) WHERE state = 0;
 CREATE INDEX queue_delivery_owed ON queue_delivery (message) WHERE owed <> 0;
+CREATE TABLE queue_source (id {int} PRIMARY KEY, name {text} NOT NULL UNIQUE, v4 {bytes}, v6 {bytes}, ehlo {text}) {table};
+CREATE TABLE queue_source_number (last {int} NOT NULL) {table};
+INSERT INTO queue_source_number (last) VALUES (0);
+CREATE TABLE queue_pool (name {text} PRIMARY KEY) {table};
+CREATE TABLE queue_pool_source (pool {text} NOT NULL, source {int} NOT NULL, weight {int} NOT NULL,
+    PRIMARY KEY (pool, source)) {clustered};
+CREATE TABLE queue_pool_stream (stream {int} PRIMARY KEY, pool {text} NOT NULL) {table};
 ";
 
 store::statements! { include_str!("../sql/queue.sql");

@@ -2,6 +2,7 @@
 //! site share what the site bears ([`crate::shape`]): a domain's mail hosts are a line, and all domains at one provider are
 //! a site. All of it is in memory: the truth is in the queue's tables.
 
+mod fleet;
 mod ready;
 mod sites;
 
@@ -19,10 +20,11 @@ use tokio::time::Instant;
 
 use crate::route::Hop;
 use crate::shape::{Course, Hint, Hold, MayConnect, Policies, Policy, Words, on_one_line};
+use fleet::Fleet;
 pub(crate) use ready::WEIGHTS;
 use ready::{InLine, Ready};
 pub(crate) use sites::Ways;
-use sites::{SiteName, Sites};
+use sites::{SiteKey, Sites};
 
 /// Deliveries in hand: claimed, and not yet settled on disk. Each stream has so many for itself, and all share some more.
 const OWN: usize = 1000;
@@ -34,6 +36,8 @@ const OF_ONE_HOP_OF_MANY: usize = OWN / 10;
 /// And all hops of one site together: a provider has a line for each of its customers.
 const OF_ONE_SITE: usize = OWN;
 const OF_ONE_SITE_OF_MANY: usize = OWN / 4;
+/// And however many sources share them, so many each.
+const LEAST: usize = 20;
 /// Connections in all; those that have only marketing to carry leave a tenth of them to the others.
 const CONNECTIONS: usize = 200;
 const CONNECTIONS_OF_MARKETING: usize = CONNECTIONS * 9 / 10;
@@ -76,6 +80,7 @@ pub(crate) struct Hops {
 
 #[derive(Default)]
 struct State {
+    fleet: Fleet,
     lines: HashMap<Hop, Line>,
     sites: Sites,
     connections: usize,
@@ -96,7 +101,7 @@ struct Line {
     connected: usize,
     /// Those that wait for work.
     idle: usize,
-    site: SiteName,
+    site: SiteKey,
     /// Deliveries that were taken from it, and what that was when its pace was measured last.
     taken: usize,
     measured: (Instant, usize),
@@ -108,7 +113,7 @@ struct Line {
 }
 
 impl Line {
-    fn new(site: SiteName, in_line: InLine) -> Self {
+    fn new(site: SiteKey, in_line: InLine) -> Self {
         let bell = Arc::new(Notify::new());
         Line {
             ready: Ready::new(in_line),
@@ -160,9 +165,11 @@ pub(crate) enum Added {
     /// It is in line.
     InLine,
     /// It is in line, and a worker for this hop is to be started.
-    Start,
+    Start(Hop),
     /// The line is too long, or its site wants nothing now: not before this time has passed.
     Later(Work, Duration),
+    /// No source that is to send it can reach the hop.
+    OutOfReach(Work),
 }
 
 /// What a worker is to do next.
@@ -218,16 +225,18 @@ impl Hops {
         state.in_hand[stream as usize] = state.in_hand[stream as usize].saturating_sub(1);
     }
 
-    /// Puts work in line.
+    /// Puts work in line, for the source that is to send it.
     pub(crate) fn add(&self, hop: &Hop, work: Work) -> Added {
         let mut state = self.lock();
+        let Some((hop, name)) = state.by(hop, &work, &self.policies) else { return Added::OutOfReach(work) };
+        let hop = &*hop;
         let stream = work.message.stream;
         let crowded = state.in_hand[stream as usize] >= OWN;
         let (share, of_site) =
             if crowded { (OF_ONE_HOP_OF_MANY, OF_ONE_SITE_OF_MANY) } else { (OF_ONE_HOP, OF_ONE_SITE) };
-        // Its names are looked through once, for the line's first mail.
-        let known = state.lines.get(hop).map(|line| line.site.clone());
-        let name = known.unwrap_or_else(|| sites::name(hop, &self.policies));
+        // All sources together are not to have more.
+        let sources = state.fleet.members(stream).len();
+        let (share, of_site) = ((share / sources).max(LEAST), (of_site / sources).max(LEAST));
         let site = state.sites.of(&name, &self.policies);
         if let Some(wait) = site.shape.pause(Instant::now()) {
             return Added::Later(work, wait);
@@ -244,7 +253,7 @@ impl Hops {
         if line.idle > 0 {
             line.bell.notify_one();
         }
-        if state.start(hop) { Added::Start } else { Added::InLine }
+        if state.start(hop) { Added::Start(hop.clone()) } else { Added::InLine }
     }
 
     /// What a worker does next whose connection has carried `sent` mails, and takes `recipients` of one.
@@ -577,7 +586,7 @@ impl State {
     }
 
     /// One of those that wait at a site, if the site may have a connection more.
-    fn start_starved(&mut self, name: &SiteName) -> Option<Hop> {
+    fn start_starved(&mut self, name: &SiteKey) -> Option<Hop> {
         for _ in 0..self.sites.get(name)?.starved.len() {
             let hop = self.sites.get_mut(name)?.starved.pop_front()?;
             if self.start_fed(&hop) {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use queue::source::SourceId;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -13,6 +14,16 @@ use crate::shape::{Family, Policies, Policy, Site, TlsLevel};
 
 /// Sites that are remembered: beyond, those without a line are forgotten, unless they are providers' that the data names.
 const REMEMBERED: usize = 10_000;
+
+/// How long a source is not tried for a site that has no address of its family.
+const OUT_OF_REACH: Duration = Duration::from_secs(3600);
+
+/// A site as one source knows it: what it bears of one, it does not bear of another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct SiteKey {
+    pub(super) source: SourceId,
+    pub(super) name: SiteName,
+}
 
 /// What tells sites apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +43,8 @@ pub(super) struct Place {
     pub(super) bell: Arc<Notify>,
     pub(super) in_line: InLine,
     lines: usize,
+    /// The source has no address to reach it from.
+    out_of_reach: Option<Instant>,
 }
 
 /// What a site is known to have, and wants, of a connection.
@@ -51,7 +64,20 @@ impl Place {
             bell: Arc::default(),
             in_line: Arc::default(),
             lines: 0,
+            out_of_reach: None,
         }
+    }
+
+    pub(super) fn out_of_reach(&mut self, now: Instant) {
+        self.out_of_reach = Some(now + OUT_OF_REACH);
+    }
+
+    pub(super) fn is_out_of_reach(&self, now: Instant) -> bool {
+        self.out_of_reach.is_some_and(|until| until > now)
+    }
+
+    fn is_at_rest(&mut self, now: Instant) -> bool {
+        self.lines == 0 && !self.is_out_of_reach(now) && self.shape.is_at_rest(now)
     }
 
     pub(super) fn ways(&self) -> Ways {
@@ -60,12 +86,12 @@ impl Place {
 }
 
 #[derive(Default)]
-pub(super) struct Sites(HashMap<SiteName, Place>);
+pub(super) struct Sites(HashMap<SiteKey, Place>);
 
 impl Sites {
     /// The site of a hop that gets a line.
-    pub(super) fn enter(&mut self, hop: &Hop, policies: &Policies) -> (SiteName, InLine) {
-        let name = name(hop, policies);
+    pub(super) fn enter(&mut self, hop: &Hop, policies: &Policies) -> (SiteKey, InLine) {
+        let name = SiteKey { source: hop.source, name: name(hop, policies) };
         let place = self.of(&name, policies);
         place.lines += 1;
         let in_line = place.in_line.clone();
@@ -73,33 +99,33 @@ impl Sites {
     }
 
     /// A line ends.
-    pub(super) fn leave(&mut self, name: &SiteName) {
+    pub(super) fn leave(&mut self, name: &SiteKey) {
         if let Some(place) = self.0.get_mut(name) {
             place.lines -= 1;
-            if place.lines == 0 && place.shape.is_at_rest(Instant::now()) {
+            if place.is_at_rest(Instant::now()) {
                 self.0.remove(name);
             }
         }
     }
 
-    pub(super) fn of(&mut self, name: &SiteName, policies: &Policies) -> &mut Place {
+    pub(super) fn of(&mut self, name: &SiteKey, policies: &Policies) -> &mut Place {
         if self.0.len() >= REMEMBERED && !self.0.contains_key(name) {
             // What is known of a provider is worth more than of a set of hosts, of which anybody can name any number.
-            self.0.retain(|name, place| place.lines > 0 || matches!(name, SiteName::Known(_)));
+            self.0.retain(|name, place| place.lines > 0 || matches!(name.name, SiteName::Known(_)));
         }
-        self.0.entry(name.clone()).or_insert_with(|| Place::new(policy(name, policies)))
+        self.0.entry(name.clone()).or_insert_with(|| Place::new(policy(&name.name, policies)))
     }
 
-    pub(super) fn get(&self, name: &SiteName) -> Option<&Place> {
+    pub(super) fn get(&self, name: &SiteKey) -> Option<&Place> {
         self.0.get(name)
     }
 
-    pub(super) fn get_mut(&mut self, name: &SiteName) -> Option<&mut Place> {
+    pub(super) fn get_mut(&mut self, name: &SiteKey) -> Option<&mut Place> {
         self.0.get_mut(name)
     }
 
     pub(super) fn forget(&mut self, now: Instant) {
-        self.0.retain(|_, place| place.lines > 0 || !place.shape.is_at_rest(now));
+        self.0.retain(|_, place| !place.is_at_rest(now));
     }
 
     /// Nobody waits any more.

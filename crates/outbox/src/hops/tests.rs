@@ -10,12 +10,12 @@ fn hops() -> Hops {
 
 /// One that the administrator names: up to twenty connections, as fast as it goes.
 fn hop(name: &str) -> Hop {
-    Hop { to: To::Fixed(Arc::new(HostPort { host: name.into(), port: 25 })), require_tls: false, sts: None }
+    Hop::new(To::Fixed(Arc::new(HostPort { host: name.into(), port: 25 })), false)
 }
 
 /// One that the DNS names.
 fn mail_hosts(first: &str) -> Hop {
-    Hop { to: To::Hosts(Arc::new(Hosts::of(&[first]))), require_tls: false, sts: None }
+    Hop::new(To::Hosts(Arc::new(Hosts::of(&[first]))), false)
 }
 
 /// Deliveries in all lines.
@@ -61,7 +61,7 @@ fn work(n: u32) -> Work {
 }
 
 fn starts(hops: &Hops, hop: &Hop, n: usize) -> usize {
-    (0..n).filter(|_| matches!(hops.add(hop, work(1)), Added::Start)).count()
+    (0..n).filter(|_| matches!(hops.add(hop, work(1)), Added::Start(_))).count()
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn one_hop_does_not_keep_back_all_others() {
     let (hops, a, b) = (hops(), hop("a"), hop("b"));
     (0..OF_ONE_HOP).for_each(|_| drop(hops.add(&a, work(1))));
     assert!(matches!(hops.add(&a, work(1)), Added::Later(_, UNKNOWN)));
-    assert!(matches!(hops.add(&b, work(1)), Added::Start));
+    assert!(matches!(hops.add(&b, work(1)), Added::Start(_)));
 }
 
 #[test]
@@ -277,7 +277,7 @@ async fn what_a_site_does_not_want_now_goes_back_from_all_its_lines() {
     assert!(!matches!(hops.add(&other, work(1)), Added::Later(..)));
     assert_eq!(hops.connect(&b), Err(pause));
     tokio::time::advance(pause).await;
-    assert!(matches!(hops.add(&b, work(1)), Added::InLine | Added::Start));
+    assert!(matches!(hops.add(&b, work(1)), Added::InLine | Added::Start(_)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -309,10 +309,11 @@ async fn sites_that_are_as_new_are_forgotten() {
     assert_eq!(starts(&hops, &a, 1), 1);
     assert!(next(&hops, &a).is_some());
     assert!(hops.leave(&a, false, false).is_empty());
-    assert!(hops.lock().sites.get(&sites::SiteName::Hosts(a.to.clone())).is_some(), "its pace is remembered");
+    let site = sites::SiteKey { source: a.source, name: sites::SiteName::Hosts(a.to.clone()) };
+    assert!(hops.lock().sites.get(&site).is_some(), "its pace is remembered");
     tokio::time::advance(Duration::from_secs(60)).await;
     hops.forget();
-    assert!(hops.lock().sites.get(&sites::SiteName::Hosts(a.to)).is_none());
+    assert!(hops.lock().sites.get(&site).is_none());
 }
 
 fn of(stream: Stream, n: u32) -> Work {
@@ -357,10 +358,10 @@ fn a_stream_that_is_full_leaves_room_to_the_others() {
 fn marketing_leaves_connections_to_the_others() {
     let hops = hops();
     let all: Vec<Hop> = (0..CONNECTIONS).map(|n| hop(&n.to_string())).collect();
-    let started = all.iter().filter(|h| matches!(hops.add(h, of(Stream::Marketing, 1)), Added::Start)).count();
+    let started = all.iter().filter(|h| matches!(hops.add(h, of(Stream::Marketing, 1)), Added::Start(_))).count();
     assert_eq!(started, CONNECTIONS_OF_MARKETING);
     for n in 0..CONNECTIONS - CONNECTIONS_OF_MARKETING {
-        assert!(matches!(hops.add(&hop(&format!("t{n}")), of(Stream::Transactional, 1)), Added::Start));
+        assert!(matches!(hops.add(&hop(&format!("t{n}")), of(Stream::Transactional, 1)), Added::Start(_)));
     }
     // Beyond that, who carries marketing makes way after the mail at hand; who has had no turn does not for anything else.
     assert!(!hops.is_crowded(&all[0], false));
@@ -375,7 +376,7 @@ async fn who_rests_makes_way_for_others_of_its_site() {
     let hops = hops();
     let all: Vec<Hop> = (0..4).map(|n| mail_hosts(&format!("t{n}.mail.protection.outlook.com"))).collect();
     for hop in &all[..2] {
-        assert!(matches!(hops.add(hop, work(1)), Added::Start));
+        assert!(matches!(hops.add(hop, work(1)), Added::Start(_)));
         assert!(next(&hops, hop).is_some());
     }
     let Next::Rest([_, site, _]) = hops.next(&all[0], 9, 1) else { panic!("it does not rest") };
@@ -402,7 +403,7 @@ async fn one_site_of_many_lines_does_not_hold_all_that_is_in_hand() {
     });
     assert_eq!(taken.count(), OF_ONE_SITE);
     assert!(hops.rooms()[0] > 0);
-    assert!(matches!(hops.add(&mail_hosts("mx.example.org"), work(1)), Added::Start));
+    assert!(matches!(hops.add(&mail_hosts("mx.example.org"), work(1)), Added::Start(_)));
     // No line is left behind for those that had no place, nor for what is taken out.
     assert_eq!(hops.lock().lines.len(), OF_ONE_SITE + 1);
     hops.take_out("1-1".parse().unwrap());

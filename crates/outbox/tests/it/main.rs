@@ -7,6 +7,7 @@ mod peer;
 mod reports;
 mod sending;
 mod shaping;
+mod sources;
 mod stopping;
 mod streams;
 mod sts;

@@ -1,5 +1,6 @@
 //! A host that takes mail as its character has it: SMTP by hand, so that it can be as wrong as real hosts are.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub struct Taken {
     /// As it was on the wire, dots taken off.
     pub body: String,
     pub tls: bool,
+    /// Where the connection came from.
+    pub by: Option<IpAddr>,
 }
 
 /// A host, as it is now.
@@ -55,6 +58,8 @@ struct State {
     character: Character,
     /// A list of lines for each connection.
     said: Vec<Vec<String>>,
+    /// And where it came from.
+    from: Vec<Option<IpAddr>>,
     taken: Vec<Taken>,
 }
 
@@ -80,6 +85,14 @@ impl Peer {
         self.0.lock().unwrap().said.clone()
     }
 
+    /// Where each connection came from, and what was said there to introduce us.
+    pub fn visitors(&self) -> Vec<(String, String)> {
+        let state = self.0.lock().unwrap();
+        let ehlo = |lines: &Vec<String>| lines.iter().find_map(|l| l.strip_prefix("EHLO ")).unwrap_or("").to_owned();
+        let from = state.from.iter().map(|ip| ip.map_or(String::new(), |ip| ip.to_string()));
+        from.zip(state.said.iter().map(ehlo)).collect()
+    }
+
     /// All of it, a line each.
     pub fn all_said(&self) -> Vec<String> {
         self.said().concat()
@@ -97,6 +110,7 @@ impl Peer {
         let connection = {
             let mut state = self.0.lock().unwrap();
             state.said.push(Vec::new());
+            state.from.push(stream.peer().map(|peer| peer.ip()));
             state.said.len() - 1
         };
         let session = Session { peer: self, connection, io: BufReader::new(stream), from: None, to: Vec::new() };
@@ -170,7 +184,8 @@ impl Session {
         if matches!(self.rule("."), None | Some(Act::Stall)) {
             let (from, to) = (self.from.take().unwrap(), std::mem::take(&mut self.to));
             let (body, tls) = (String::from_utf8_lossy(&body).into_owned(), self.io.get_ref().is_tls());
-            self.peer.0.lock().unwrap().taken.push(Taken { from, to, body, tls });
+            let by = self.io.get_ref().peer().map(|peer| peer.ip());
+            self.peer.0.lock().unwrap().taken.push(Taken { from, to, body, tls, by });
         }
         (self.from, self.to) = (None, Vec::new());
         self.act(".", "250 2.6.0 Taken").await

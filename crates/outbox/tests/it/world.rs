@@ -11,8 +11,9 @@ use base::{AccountId, Address, BlobId, Clock, Stream, Timestamp};
 use directory::{Directory, NewAccount, NewDomain, system_random};
 use mailbox::Mailboxes;
 use mailbox::verbs::{self, INBOX};
-use net::{Dialer, Door, ListenOptions, Listener, Resolver, Roots, Tls, Zone};
+use net::{Dialer, Door, ListenAddr, ListenOptions, Listener, Resolver, Roots, Tls, Zone};
 use outbox::{Meter, Outbox, Parts, Routes};
+use queue::source::{self, NewSource};
 use queue::{Fate, NewDelivery, NewMessage, Queue, QueueId, Standing, State};
 use smtp::{BodyType, Mail, Notify};
 use store::{Class, Lane, Options, Store, Tx};
@@ -47,6 +48,8 @@ pub struct Net {
     routes: Routes,
     roots: Vec<std::path::PathBuf>,
     files: Vec<Arc<Dir>>,
+    /// The loopback interface, and not memory.
+    tcp: bool,
 }
 
 impl Net {
@@ -61,6 +64,17 @@ impl Net {
         let ip: IpAddr = [192, 0, 2, n].into();
         self.zone = self.zone.mx(name, preference, host).ip(host, ip);
         self.listen(SocketAddr::new(ip, 25), character)
+    }
+
+    /// A domain whose mail goes to a host on the loopback interface, over TCP; so does all that is dialled from now on.
+    pub fn on_loopback(mut self, name: &str, character: Character) -> (Self, Peer) {
+        let (peer, at) = (Peer::new(character), "127.0.0.1:0".parse().unwrap());
+        let listener = Listener::bind(&ListenAddr::Tcp(at), ListenOptions::default()).unwrap();
+        let to = listener.addr().unwrap().to_string().parse().unwrap();
+        let serving = peer.clone();
+        tokio::spawn(listener.serve(std::future::pending(), move |stream| serving.clone().serve(stream)));
+        self.tcp = true;
+        (self.routes(|routes| drop(routes.fixed.insert(name.into(), to))), peer)
     }
 
     /// A host at an address, without a name.
@@ -146,8 +160,9 @@ impl World {
         let me = store.write(people).await.unwrap();
         let queue = Queue::open(&store, 1, NOW).await.unwrap();
         let roots = Roots::new(&net.roots).unwrap();
+        let dialer = if net.tcp { Dialer::tcp() } else { Dialer::memory(net.doors) };
         let (resolver, zone) = Resolver::changing(net.zone);
-        let net = (resolver, Dialer::memory(net.doors), net.routes, roots);
+        let net = (resolver, dialer, net.routes, roots);
         let mut world =
             World { store, queue, me, clock, directory, net, zone, running: None, meter: None, _busy: busy, _dir: dir };
         world.start();
@@ -283,6 +298,28 @@ impl World {
         };
         self.store.write_with(Lane::Interactive, vec![stager.finish()], work).await.unwrap();
         id
+    }
+
+    /// A source with these addresses, that says its name with `.example.test` behind.
+    pub async fn source(&self, name: &'static str, addresses: &[&str]) {
+        let ips: Vec<IpAddr> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        let add = move |tx: &mut Tx<'_>| {
+            let mut new = NewSource { ehlo: Some(format!("{name}.example.test")), ..NewSource::default() };
+            for ip in &ips {
+                match ip {
+                    IpAddr::V4(ip) => new.v4 = Some(*ip),
+                    IpAddr::V6(ip) => new.v6 = Some(*ip),
+                }
+            }
+            source::add(tx, name, &new)
+        };
+        self.store.write(add).await.unwrap();
+    }
+
+    /// A pool of sources with their weights, for people's mail.
+    pub async fn pool(&self, name: &'static str, members: &[(&str, u32)]) {
+        let members: Vec<(String, u32)> = members.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect();
+        self.store.write(move |tx| source::add_pool(tx, name, &members, &[Stream::Mail])).await.unwrap();
     }
 
     /// The bytes of a message are copied elsewhere, and the pack they were in is deleted.

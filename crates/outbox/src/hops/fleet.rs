@@ -1,0 +1,169 @@
+//! What mail leaves by, as the lines need it: the sources, and which of them a stream's mail is spread over.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use base::Stream;
+use queue::QueueId;
+use queue::source::{Member, Setup, Source, SourceId};
+use tokio::time::Instant;
+
+use super::sites::{self, SiteKey};
+use super::{Hops, State, Work};
+use crate::route::Hop;
+use crate::shape::{Family, Policies};
+
+/// All sources, by stream. It is made anew when something is set up otherwise.
+pub(super) struct Fleet {
+    sources: HashMap<SourceId, Arc<Source>>,
+    streams: [Arc<[Member]>; 3],
+}
+
+impl Default for Fleet {
+    fn default() -> Self {
+        Fleet::new(&Setup::default())
+    }
+}
+
+impl Fleet {
+    fn new(setup: &Setup) -> Self {
+        let all = setup.sources.iter().cloned().chain([Source::default_one()]);
+        let of = |stream| match setup.pools.iter().find(|pool| pool.streams.contains(&stream)) {
+            Some(pool) => pool.members.clone().into(),
+            None => Arc::from([Member { source: SourceId::DEFAULT, weight: 1 }]),
+        };
+        Fleet { sources: all.map(|s| (s.id, Arc::new(s))).collect(), streams: Stream::ALL.map(of) }
+    }
+
+    pub(super) fn members(&self, stream: Stream) -> &Arc<[Member]> {
+        &self.streams[stream as usize]
+    }
+
+    pub(super) fn knows(&self, source: SourceId) -> bool {
+        self.sources.contains_key(&source)
+    }
+
+    fn get(&self, source: SourceId) -> Option<&Arc<Source>> {
+        self.sources.get(&source)
+    }
+}
+
+/// Of those that are `usable` the one for this message: as often as its weight says, and for a message always the same (so
+/// that a host that asks it to come again sees the same source), whichever others come and go.
+fn choose(members: &[Member], id: QueueId, mut usable: impl FnMut(SourceId) -> bool) -> Option<SourceId> {
+    if let [only] = members {
+        return Some(only.source).filter(|source| usable(*source));
+    }
+    // Each draws a number that is smaller the greater its weight, and the smallest wins.
+    let draw = |m: &Member| {
+        let part = (mixed(id.bits() ^ mixed(m.source.stored() as u64)) >> 11) as f64 / (1u64 << 53) as f64;
+        -(part.max(f64::MIN_POSITIVE)).ln() / f64::from(m.weight)
+    };
+    let usable = members.iter().filter(|m| usable(m.source));
+    usable.min_by(|a, b| draw(a).total_cmp(&draw(b))).map(|m| m.source)
+}
+
+/// Bits of which each depends on all of `n` (the finalizer of SplitMix64).
+fn mixed(n: u64) -> u64 {
+    let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
+
+impl Hops {
+    /// What mail leaves by was set up so. Gives what was in line for a source that is gone.
+    pub(crate) fn set_up(&self, setup: &Setup) -> Vec<(Hop, Work)> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.fleet = Fleet::new(setup);
+        let (lines, fleet, mut moved) = (&mut state.lines, &state.fleet, Vec::new());
+        for (hop, line) in lines.iter_mut().filter(|(hop, _)| !fleet.knows(hop.source)) {
+            moved.extend(line.ready.drain().into_iter().map(|work| (hop.clone(), work)));
+        }
+        state.remove_empty();
+        moved
+    }
+
+    /// What a hop is sent to from; the source that is always there, when it is gone.
+    pub(crate) fn source(&self, hop: &Hop) -> Arc<Source> {
+        let state = self.lock();
+        state.fleet.get(hop.source).cloned().unwrap_or_else(|| Arc::new(Source::default_one()))
+    }
+
+    /// A hop has addresses, and none of a family that its source has. Gives what is in line, for others.
+    pub(crate) fn out_of_reach(&self, hop: &Hop) -> Vec<Work> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(line) = state.lines.get_mut(hop) else { return Vec::new() };
+        if let Some(site) = state.sites.get_mut(&line.site) {
+            site.out_of_reach(Instant::now());
+        }
+        line.ready.drain()
+    }
+}
+
+impl State {
+    /// The hop by the source that is to send this, with the name of its site; none when no source can reach it.
+    pub(super) fn by<'h>(&self, hop: &'h Hop, work: &Work, policies: &Policies) -> Option<(Cow<'h, Hop>, SiteKey)> {
+        let members = self.fleet.members(work.message.stream);
+        // Names of hosts are looked through once, for the line's first mail.
+        let known = self.lines.get(hop).map(|line| line.site.name.clone());
+        let name = known.unwrap_or_else(|| sites::name(hop, policies));
+        let mut site = SiteKey { source: SourceId::DEFAULT, name };
+        let source = choose(members, work.message.id, |source| {
+            site.source = source;
+            self.is_usable(&site)
+        })?;
+        site.source = source;
+        let hop = if hop.source == source { Cow::Borrowed(hop) } else { Cow::Owned(hop.by(source)) };
+        Some((hop, site))
+    }
+
+    fn is_usable(&self, site: &SiteKey) -> bool {
+        let Some(source) = self.fleet.get(site.source) else { return false };
+        let Some(place) = self.sites.get(site) else { return true };
+        let v4_only = place.shape.family() == Family::V4Only;
+        (!v4_only || source.reaches(true)) && !place.is_out_of_reach(Instant::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(weights: &[u32]) -> Vec<Member> {
+        (1..).zip(weights).map(|(n, weight)| Member { source: SourceId::read(n), weight: *weight }).collect()
+    }
+
+    fn id(n: u64) -> QueueId {
+        format!("1-{n:x}").parse().unwrap()
+    }
+
+    #[test]
+    fn each_source_has_its_share_by_weight() {
+        let members = members(&[1, 3, 6]);
+        let mut sent = [0; 4];
+        for n in 0..10_000 {
+            sent[choose(&members, id(n), |_| true).unwrap().stored() as usize] += 1;
+        }
+        for (n, share) in [(1, 1000), (2, 3000), (3, 6000)] {
+            // Five standard deviations of the widest.
+            assert!((share - 250..share + 250).contains(&sent[n]), "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_keeps_its_source_when_another_falls_out() {
+        let members = members(&[1, 1, 1, 1]);
+        for n in 0..1000 {
+            let first = choose(&members, id(n), |_| true).unwrap();
+            let gone = SourceId::read(first.stored() % 4 + 1);
+            assert_eq!(choose(&members, id(n), |s| s != gone), Some(first));
+            let second = choose(&members, id(n), |s| s != first).unwrap();
+            assert_ne!(second, first);
+        }
+        assert_eq!(choose(&members, id(1), |_| false), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! The command line: what mail leaves by, and how.
+
+use std::net::IpAddr;
+
+use clap::{ArgGroup, Subcommand};
+
+use crate::admin::Request;
+use crate::sources::{self, Ask};
+
+/// A source is an address of this machine with the name that is said there. Without any, mail leaves by the source "default":
+/// our host name, from the address that the system chooses. Changes count at once.
+#[derive(Debug, Subcommand)]
+pub enum SourceCommand {
+    /// Add a source. It sends once it is in a pool.
+    Add {
+        /// What you call it.
+        name: String,
+        /// An address of this machine; one of each family may be given. Without, the system chooses.
+        #[arg(long, value_name = "IP")]
+        address: Vec<IpAddr>,
+        /// The name that it says (EHLO); without, our host name. It should lead to the address, and the address to it.
+        #[arg(long, value_name = "NAME")]
+        ehlo: Option<String>,
+        /// Also when this machine has not got the address (yet).
+        #[arg(long)]
+        anyway: bool,
+    },
+    /// Change a source: only what is given.
+    #[command(group = ArgGroup::new("change").required(true).multiple(true))]
+    Change {
+        /// One that `list` shows.
+        name: String,
+        /// Its addresses from now on.
+        #[arg(long, value_name = "IP", group = "change")]
+        address: Vec<IpAddr>,
+        /// No address: the system chooses.
+        #[arg(long, group = "change", conflicts_with = "address")]
+        any_address: bool,
+        /// The name that it says; "" for our host name.
+        #[arg(long, value_name = "NAME", group = "change")]
+        ehlo: Option<String>,
+        /// Also when this machine has not got the address (yet).
+        #[arg(long)]
+        anyway: bool,
+    },
+    /// Remove a source that is in no pool.
+    Remove {
+        /// One that `list` shows.
+        name: String,
+    },
+    /// All sources, and the pools they are in.
+    List {
+        /// Ask the DNS as well, and say what other hosts will not like.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+/// A pool is a set of sources that share the mail of some streams (mail, transactional, marketing) by their weights.
+#[derive(Debug, Subcommand)]
+pub enum PoolCommand {
+    /// Add a pool.
+    Add {
+        /// What you call it.
+        name: String,
+        /// Its sources: NAME, or NAME:WEIGHT.
+        #[arg(required = true, value_parser = sources::member)]
+        sources: Vec<(String, u32)>,
+        /// A stream that leaves by it; may be given more than once.
+        #[arg(long, value_name = "STREAM")]
+        stream: Vec<String>,
+    },
+    /// Give a pool other sources, or other streams.
+    #[command(group = ArgGroup::new("change").required(true).multiple(true))]
+    Change {
+        /// One that `list` shows.
+        name: String,
+        /// All its sources from now on.
+        #[arg(value_parser = sources::member, group = "change")]
+        sources: Vec<(String, u32)>,
+        /// All its streams from now on.
+        #[arg(long, value_name = "STREAM", group = "change")]
+        stream: Vec<String>,
+        /// It serves no stream.
+        #[arg(long, group = "change", conflicts_with = "stream")]
+        no_stream: bool,
+    },
+    /// Remove a pool: what it served leaves by the source "default" again.
+    Remove {
+        /// One that `list` shows.
+        name: String,
+    },
+    /// All pools, their sources with weights, and what leaves by them.
+    List,
+}
+
+impl From<SourceCommand> for Request {
+    fn from(command: SourceCommand) -> Self {
+        Request::Source(match command {
+            SourceCommand::Add { name, address, ehlo, anyway } => Ask::Add { name, addresses: address, ehlo, anyway },
+            SourceCommand::Change { name, address, any_address, ehlo, anyway } => {
+                let addresses = (any_address || !address.is_empty()).then_some(address);
+                Ask::Change { name, addresses, ehlo, anyway }
+            }
+            SourceCommand::Remove { name } => Ask::Remove { name },
+            SourceCommand::List { check: false } => Ask::List,
+            SourceCommand::List { check: true } => Ask::Check,
+        })
+    }
+}
+
+impl From<PoolCommand> for Request {
+    fn from(command: PoolCommand) -> Self {
+        Request::Source(match command {
+            PoolCommand::Add { name, sources, stream } => Ask::PoolAdd { name, members: sources, streams: stream },
+            PoolCommand::Change { name, sources, stream, no_stream } => {
+                let members = (!sources.is_empty()).then_some(sources);
+                let streams = (no_stream || !stream.is_empty()).then_some(stream);
+                Ask::PoolChange { name, members, streams }
+            }
+            PoolCommand::Remove { name } => Ask::PoolRemove { name },
+            PoolCommand::List => Ask::PoolList,
+        })
+    }
+}

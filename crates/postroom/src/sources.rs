@@ -1,0 +1,264 @@
+//! Requests about what mail leaves by: sources and pools.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::time::Duration;
+
+use base::Stream;
+use net::{Deadline, Resolver, is_special};
+use queue::source::{self, DEFAULT, NewSource, Setup, Source};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::Tx;
+
+use crate::admin::{Answer, Outcome, read, words, write};
+use crate::findings::{Finding, report};
+use crate::house::House;
+
+/// How long the DNS may take for a question.
+const DNS: Duration = Duration::from_secs(10);
+
+/// A request.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Ask {
+    /// A new source. `anyway`: also when this machine has not got the addresses.
+    Add { name: String, addresses: Vec<IpAddr>, ehlo: Option<String>, anyway: bool },
+    /// Other addresses, none for the system's choice; another name, an empty one for our host name.
+    Change { name: String, addresses: Option<Vec<IpAddr>>, ehlo: Option<String>, anyway: bool },
+    /// A source less.
+    Remove { name: String },
+    /// All sources.
+    List,
+    /// Whether the DNS and this machine know of them.
+    Check,
+    /// A pool of sources with their weights, for these streams.
+    PoolAdd { name: String, members: Vec<(String, u32)>, streams: Vec<String> },
+    /// Other sources, or other streams.
+    PoolChange { name: String, members: Option<Vec<(String, u32)>>, streams: Option<Vec<String>> },
+    /// A pool less.
+    PoolRemove { name: String },
+    /// All pools.
+    PoolList,
+}
+
+/// Carries a request out.
+pub async fn execute(house: &House, ask: Ask) -> Outcome {
+    match ask {
+        Ask::Add { name, addresses, ehlo, anyway } => {
+            let (v4, v6) = addresses_of(&addresses, anyway)?;
+            write(house, move |tx| {
+                source::add(tx, &name, &NewSource { v4, v6, ehlo: ehlo.clone() })?;
+                Ok(Answer::new(format!("Added {name}: it sends once it is in a pool"), json!({ "name": name })))
+            })
+            .await
+        }
+        Ask::Change { name, addresses, ehlo, anyway } => {
+            let given = addresses.map(|all| addresses_of(&all, anyway)).transpose()?;
+            write(house, move |tx| change(tx, &name, given, ehlo.as_deref())).await
+        }
+        Ask::Remove { name } => {
+            write(house, move |tx| {
+                source::remove(tx, &name)?;
+                Ok(Answer::new(format!("Removed {name}"), json!({ "name": name })))
+            })
+            .await
+        }
+        Ask::List => {
+            let hostname = house.hostname.clone();
+            read(house, move |tx| Ok(list(&source::setup(tx)?, &hostname))).await
+        }
+        Ask::Check => check(house).await,
+        Ask::PoolAdd { name, members, streams } => {
+            let streams = streams_of(&streams)?;
+            write(house, move |tx| {
+                source::add_pool(tx, &name, &members, &streams)?;
+                Ok(Answer::new(format!("Added {name}"), json!({ "name": name })))
+            })
+            .await
+        }
+        Ask::PoolChange { name, members, streams } => {
+            let streams = streams.map(|all| streams_of(&all)).transpose()?;
+            write(house, move |tx| {
+                source::change_pool(tx, &name, members.as_deref(), streams.as_deref())?;
+                Ok(Answer::new(format!("Changed {name}"), json!({ "name": name })))
+            })
+            .await
+        }
+        Ask::PoolRemove { name } => {
+            write(house, move |tx| {
+                source::remove_pool(tx, &name)?;
+                Ok(Answer::new(format!("Removed {name}"), json!({ "name": name })))
+            })
+            .await
+        }
+        Ask::PoolList => read(house, |tx| Ok(pools(&source::setup(tx)?))).await,
+    }
+}
+
+type Addresses = (Option<Ipv4Addr>, Option<Ipv6Addr>);
+
+/// One of each family at most; this machine has them, unless that is to be taken on trust.
+fn addresses_of(all: &[IpAddr], anyway: bool) -> Result<Addresses, String> {
+    let (mut v4, mut v6) = (None, None);
+    for ip in all {
+        let twice = match ip {
+            IpAddr::V4(ip) => v4.replace(*ip).is_some(),
+            IpAddr::V6(ip) => v6.replace(*ip).is_some(),
+        };
+        if twice {
+            return Err("a source has one address of each family; for another one add another source".into());
+        }
+        if !anyway && !is_here(*ip) {
+            return Err(format!(
+                "{ip} is no address of this machine, so nothing could be sent from it: give it to an interface first (ip \
+                 address add), or say --anyway"
+            ));
+        }
+    }
+    Ok((v4, v6))
+}
+
+fn is_here(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+fn change(tx: &mut Tx<'_>, name: &str, given: Option<Addresses>, ehlo: Option<&str>) -> store::Result<Answer> {
+    let now = source::setup(tx)?.named(name);
+    let (v4, v6) = given.unwrap_or_else(|| now.as_ref().map_or((None, None), |s| (s.v4, s.v6)));
+    let ehlo = match ehlo {
+        Some("") => None,
+        Some(name) => Some(name.to_owned()),
+        None => now.and_then(|s| s.ehlo.as_deref().map(str::to_owned)),
+    };
+    source::change(tx, name, &NewSource { v4, v6, ehlo })?;
+    Ok(Answer::new(format!("Changed {name}"), json!({ "name": name })))
+}
+
+/// The one that is always there is the last.
+fn all(setup: &Setup) -> Vec<Source> {
+    setup.sources.iter().cloned().chain([Source::default_one()]).collect()
+}
+
+fn addresses(source: &Source) -> Vec<IpAddr> {
+    source.v4.map(IpAddr::V4).into_iter().chain(source.v6.map(IpAddr::V6)).collect()
+}
+
+fn list(setup: &Setup, hostname: &str) -> Answer {
+    let (mut text, mut data) = (Vec::new(), Vec::new());
+    for s in all(setup) {
+        let ips: Vec<String> = addresses(&s).iter().map(IpAddr::to_string).collect();
+        let shown = if ips.is_empty() { "the system's choice".into() } else { ips.join(" ") };
+        let ehlo = s.ehlo.as_deref().unwrap_or(hostname);
+        let of = |pool: &source::Pool| pool.members.iter().find(|m| m.source == s.id).map(|m| m.weight);
+        let pools: Vec<_> = setup.pools.iter().filter_map(|p| Some((&*p.name, of(p)?))).collect();
+        let mut note = match pools.iter().map(|(name, weight)| format!("{name} ({weight})")).collect::<Vec<_>>() {
+            pools if pools.is_empty() => String::new(),
+            pools => format!("  in {}", pools.join(", ")),
+        };
+        let free: Vec<&str> = unserved(setup).iter().map(|stream| stream.word()).collect();
+        if s.name.as_ref() == DEFAULT && !free.is_empty() {
+            note += &format!("  for {}", free.join(", "));
+        } else if note.is_empty() {
+            note = "  in no pool: nothing is sent by it".into();
+        }
+        text.push(format!("{:16} {shown:32} {ehlo}{note}", s.name));
+        let pools: Vec<_> = pools.iter().map(|(name, weight)| json!({ "pool": name, "weight": weight })).collect();
+        data.push(json!({ "name": &*s.name, "addresses": ips, "ehlo": ehlo, "pools": pools }));
+    }
+    Answer::new(text.join("\n"), Value::Array(data))
+}
+
+/// Streams that no pool serves.
+fn unserved(setup: &Setup) -> Vec<Stream> {
+    Stream::ALL.into_iter().filter(|stream| !setup.pools.iter().any(|pool| pool.streams.contains(stream))).collect()
+}
+
+fn pools(setup: &Setup) -> Answer {
+    let (mut text, mut data) = (Vec::new(), Vec::new());
+    let name = |id| all(setup).into_iter().find(|s| s.id == id).map_or_else(String::new, |s| s.name.to_string());
+    for pool in &setup.pools {
+        let members: Vec<(String, u32)> = pool.members.iter().map(|m| (name(m.source), m.weight)).collect();
+        let streams: Vec<&str> = pool.streams.iter().map(|stream| stream.word()).collect();
+        let shown: Vec<String> = members.iter().map(|(name, weight)| format!("{name}:{weight}")).collect();
+        let served = if streams.is_empty() { "no stream".into() } else { streams.join(", ") };
+        text.push(format!("{:16} {}  for {served}", pool.name, shown.join(" ")));
+        let members: Vec<_> = members.iter().map(|(name, w)| json!({ "source": name, "weight": w })).collect();
+        data.push(json!({ "name": &*pool.name, "members": members, "streams": streams }));
+    }
+    let free: Vec<&str> = unserved(setup).iter().map(|stream| stream.word()).collect();
+    if !free.is_empty() {
+        text.push(format!("All else ({}) leaves by the source {DEFAULT}", free.join(", ")));
+    }
+    Answer::new(text.join("\n"), Value::Array(data))
+}
+
+fn streams_of(all: &[String]) -> Result<Vec<Stream>, String> {
+    all.iter().map(|word| word.parse().map_err(|e: base::BadStream| e.to_string())).collect()
+}
+
+/// What receivers look at first: that the name we say leads to the address we come from, and the address to the name.
+async fn check(house: &House) -> Outcome {
+    let setup = house.store.read(source::setup).await.map_err(words)?;
+    let resolver = Resolver::system(false).map_err(|e| e.to_string())?;
+    let mut findings = Vec::new();
+    for s in all(&setup) {
+        let (name, ehlo) = (&s.name, s.ehlo.as_deref().unwrap_or(&house.hostname));
+        let ips = addresses(&s);
+        findings.extend(forward(&resolver, name, ehlo, &ips).await);
+        for ip in ips {
+            if !is_here(ip) {
+                findings.push(Finding::Bad(format!("{name}: {ip} is no address of this machine")));
+            } else if is_special(ip) {
+                let text =
+                    format!("{name}: {ip} is not public: other hosts see another address, which is not looked at");
+                findings.push(Finding::Doubt(text));
+            } else {
+                findings.push(reverse(&resolver, name, ehlo, ip).await);
+            }
+        }
+    }
+    Ok(report(&findings))
+}
+
+async fn forward(resolver: &Resolver, name: &str, ehlo: &str, ips: &[IpAddr]) -> Vec<Finding> {
+    let found = match resolver.addresses(ehlo, Deadline::after(DNS)).await {
+        Ok(found) => found.records,
+        Err(e) => return vec![Finding::Bad(format!("{name}: its name {ehlo} has no address: {e}"))],
+    };
+    if ips.is_empty() {
+        return vec![Finding::Good(format!("{name}: its name {ehlo} has {} addresses", found.len()))];
+    }
+    let one = |ip: &IpAddr| match found.contains(ip) {
+        true => Finding::Good(format!("{name}: its name {ehlo} leads to {ip}")),
+        false => Finding::Bad(format!("{name}: its name {ehlo} does not lead to {ip}; add that address to the DNS")),
+    };
+    ips.iter().filter(|ip| !is_special(**ip)).map(one).collect()
+}
+
+async fn reverse(resolver: &Resolver, name: &str, ehlo: &str, ip: IpAddr) -> Finding {
+    match resolver.ptr(ip, Deadline::after(DNS)).await {
+        Ok(found) if found.records.iter().any(|n| n.eq_ignore_ascii_case(ehlo)) => {
+            Finding::Good(format!("{name}: {ip} leads to {ehlo}"))
+        }
+        Ok(found) => {
+            let names = found.records.join(", ");
+            Finding::Bad(format!(
+                "{name}: {ip} leads to {names}, not to {ehlo}: who owns the address sets its PTR record"
+            ))
+        }
+        Err(e) => Finding::Bad(format!("{name}: {ip} has no name ({e}): who owns the address sets its PTR record")),
+    }
+}
+
+/// `NAME` or `NAME:WEIGHT`.
+///
+/// # Errors
+/// In words.
+pub fn member(text: &str) -> Result<(String, u32), String> {
+    match text.split_once(':') {
+        None => Ok((text.to_owned(), 1)),
+        Some((name, weight)) => {
+            let weight = weight.parse().map_err(|_| format!("{text:?}: the weight is a number, like a:3"))?;
+            Ok((name.to_owned(), weight))
+        }
+    }
+}

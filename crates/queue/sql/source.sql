@@ -1,0 +1,48 @@
+-- What mail leaves by: sources, the pools they are in, and which pool serves a stream.
+
+-- name: sources
+SELECT id, name, v4, v6, ehlo FROM queue_source ORDER BY id;
+
+-- name: add_source
+-- Numbers are not given twice: what was noted of a source that is gone is no other's.
+INSERT INTO queue_source (id, name, v4, v6, ehlo) VALUES (?1, ?2, ?3, ?4, ?5);
+
+-- name: next_source
+UPDATE queue_source_number SET last = last + 1 RETURNING last;
+
+-- name: lock
+-- Who changes anything here decides by what stands here: one after the other.
+UPDATE queue_source_number SET last = last;
+
+-- name: change_source
+UPDATE queue_source SET v4 = ?2, v6 = ?3, ehlo = ?4 WHERE id = ?1;
+
+-- name: remove_source
+DELETE FROM queue_source WHERE id = ?1;
+
+-- name: pools
+SELECT name FROM queue_pool ORDER BY name;
+
+-- name: add_pool
+INSERT INTO queue_pool (name) VALUES (?1);
+
+-- name: remove_pool
+DELETE FROM queue_pool WHERE name = ?1;
+
+-- name: members
+SELECT pool, source, weight FROM queue_pool_source ORDER BY pool, source;
+
+-- name: add_member
+INSERT INTO queue_pool_source (pool, source, weight) VALUES (?1, ?2, ?3);
+
+-- name: remove_members
+DELETE FROM queue_pool_source WHERE pool = ?1;
+
+-- name: served
+SELECT stream, pool FROM queue_pool_stream ORDER BY stream;
+
+-- name: serve
+INSERT INTO queue_pool_stream (stream, pool) VALUES (?1, ?2);
+
+-- name: serve_no_more
+DELETE FROM queue_pool_stream WHERE pool = ?1;

@@ -1,0 +1,151 @@
+//! Sources and pools, on both engines.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use base::Stream;
+use queue::source::{self, DEFAULT, Member, NewSource, Setup, SourceId};
+use store::{Result, Store, Tx};
+use testkit::{Bed, engines};
+
+struct World {
+    store: Store,
+    changes: Arc<AtomicUsize>,
+    // Last: it takes its directory away.
+    _bed: Bed,
+}
+
+fn worlds() -> impl Iterator<Item = World> {
+    engines().map(|bed| {
+        let (store, changes) = (bed.open(&[queue::MIGRATIONS]), Arc::new(AtomicUsize::new(0)));
+        let counted = changes.clone();
+        store.subscribe(Box::new(move |event| {
+            let changed = matches!(event.downcast_ref(), Some(queue::Event::Changed));
+            counted.fetch_add(usize::from(changed), Ordering::Relaxed);
+        }));
+        World { store, changes, _bed: bed }
+    })
+}
+
+impl World {
+    fn write<T: Send + 'static>(&self, work: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static) -> Result<T> {
+        self.store.write_blocking(work)
+    }
+
+    fn add(&self, name: &'static str, n: u8) -> Result<SourceId> {
+        self.write(move |tx| source::add(tx, name, &v4(n)))
+    }
+
+    fn add_pool(
+        &self,
+        name: &'static str,
+        of: &'static [(&'static str, u32)],
+        streams: &'static [Stream],
+    ) -> Result<()> {
+        self.write(move |tx| source::add_pool(tx, name, &members(of), streams))
+    }
+
+    /// What a refusal says.
+    fn no<T>(&self, outcome: Result<T>) -> String {
+        let error = outcome.err().expect("a refusal");
+        error.refusal().unwrap_or_else(|| panic!("{error}")).reply().text.to_string()
+    }
+
+    fn setup(&self) -> Setup {
+        self.store.read_blocking(source::setup).unwrap()
+    }
+}
+
+fn v4(n: u8) -> NewSource {
+    NewSource { v4: Some(Ipv4Addr::new(192, 0, 2, n)), ..NewSource::default() }
+}
+
+fn members(of: &[(&str, u32)]) -> Vec<(String, u32)> {
+    of.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect()
+}
+
+#[test]
+fn every_statement_is_understood() {
+    for w in worlds() {
+        w.store.read_blocking(|tx| source::ALL.iter().try_for_each(|sql| tx.prepare(sql))).unwrap();
+    }
+}
+
+#[test]
+fn a_source_is_kept_as_it_was_given_and_each_change_is_told() {
+    for w in worlds() {
+        assert_eq!(w.setup(), Setup::default());
+        let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+        let new = move || NewSource { v6: Some(v6), ehlo: Some("MX2.Example.TEST".into()), ..v4(1) };
+        let a = w.write(move |tx| source::add(tx, "a", &new())).unwrap();
+        let setup = w.setup();
+        let kept = setup.named("a").unwrap();
+        assert_eq!(
+            (kept.id, kept.v4, kept.v6, kept.ehlo.as_deref()),
+            (a, v4(1).v4, Some(v6), Some("mx2.example.test"))
+        );
+        w.write(|tx| source::change(tx, "a", &v4(2))).unwrap();
+        let kept = w.setup().named("a").unwrap();
+        assert_eq!((kept.v4, kept.v6, kept.ehlo.as_deref()), (v4(2).v4, None, None));
+        assert!(kept.reaches(true) && !kept.reaches(false));
+        w.write(|tx| source::remove(tx, "a")).unwrap();
+        assert_eq!(w.setup(), Setup::default());
+        assert_eq!(w.changes.load(Ordering::Relaxed), 3);
+        // A number is not given twice.
+        assert_ne!(w.add("a", 1).unwrap(), a);
+    }
+}
+
+#[test]
+fn what_cannot_be_a_source_is_refused_in_words() {
+    for w in worlds() {
+        w.add("a", 1).unwrap();
+        assert_eq!(w.no(w.add("a", 2)), "there is a source a already");
+        assert_eq!(w.no(w.add("b", 1)), "192.0.2.1 is the address of the source a already");
+        assert!(w.no(w.add("B 1", 2)).contains("is no name for a source"));
+        assert!(w.no(w.add(DEFAULT, 2)).contains("already"));
+        let change = |name: &'static str| w.write(move |tx| source::change(tx, name, &v4(3)));
+        assert!(w.no(change(DEFAULT)).contains("this server itself"));
+        assert_eq!(w.no(change("x")), "there is no source x; there are: a, default");
+        for name in ["mx", "a b.test", "", "mx..test"] {
+            let named = move || NewSource { ehlo: Some(name.into()), ..v4(9) };
+            let refused = w.no(w.write(move |tx| source::add(tx, "n", &named())));
+            assert!(refused.contains("no host name"), "{name}: {refused}");
+        }
+        // Changing one is not taking its own address from it.
+        w.write(|tx| source::change(tx, "a", &v4(1))).unwrap();
+        assert_eq!(w.setup().sources.len(), 1);
+    }
+}
+
+#[test]
+fn a_pool_has_sources_and_a_stream_one_pool() {
+    for w in worlds() {
+        let (a, b) = (w.add("a", 1).unwrap(), w.add("b", 2).unwrap());
+        w.add_pool("bulk", &[("b", 3), ("a", 1)], &[Stream::Marketing]).unwrap();
+        let pools = w.setup().pools;
+        assert_eq!(pools[0].members, [Member { source: a, weight: 1 }, Member { source: b, weight: 3 }]);
+        assert_eq!((&*pools[0].name, &pools[0].streams[..]), ("bulk", &[Stream::Marketing][..]));
+        assert!(w.no(w.add_pool("bulk", &[("a", 1)], &[])).contains("already"));
+        assert_eq!(w.no(w.add_pool("p", &[], &[])), "the pool p needs a source to send by");
+        assert_eq!(w.no(w.add_pool("p", &[("x", 1)], &[])), "there is no source x; there are: a, b, default");
+        assert!(w.no(w.add_pool("p", &[("a", 1), ("a", 2)], &[])).contains("twice"));
+        assert!(w.no(w.add_pool("p", &[("a", 0)], &[])).contains("no weight"));
+        let taken = w.no(w.add_pool("p", &[(DEFAULT, 1)], &[Stream::Mail, Stream::Marketing]));
+        assert_eq!(taken, "the stream marketing is served by the pool bulk: take it from there first");
+        // A refusal leaves nothing behind.
+        assert_eq!(w.setup().pools.len(), 1);
+        assert_eq!(w.no(w.write(|tx| source::remove(tx, "a"))), "a is in the pool bulk: give that other sources first");
+        let only_b = || members(&[("b", 1)]);
+        w.write(move |tx| source::change_pool(tx, "bulk", Some(&only_b()), Some(&[Stream::Mail]))).unwrap();
+        let pools = w.setup().pools;
+        assert_eq!((pools[0].members.len(), &pools[0].streams[..]), (1, &[Stream::Mail][..]));
+        w.write(|tx| source::remove(tx, "a")).unwrap();
+        w.write(|tx| source::remove_pool(tx, "bulk")).unwrap();
+        assert_eq!(w.no(w.write(|tx| source::remove_pool(tx, "bulk"))), "there is no pool bulk, nor any other");
+        assert!(w.setup().pools.is_empty());
+    }
+}

@@ -1,0 +1,107 @@
+"""What mail leaves by, and how: sources, pools, and what an administrator changes about them while mail flows."""
+
+import json
+
+import pytest
+
+from host import Conversation, Host
+from mail import message
+from postroom import PASSWORD, Failed, eventually
+
+pytestmark = [pytest.mark.ours, pytest.mark.needs("relay")]
+
+A, B = "127.0.0.2", "127.0.0.3"
+
+
+class Visited(Host):
+    """A host that knows who came: the address and the name of each mail."""
+
+    def __init__(self, **answers: str):
+        self.visitors: list[tuple[str, str]] = []
+        super().__init__(**answers)
+        self.RequestHandlerClass = Noted
+
+    def by(self, address: str) -> int:
+        return sum(visitor[0] == address for visitor in self.visitors)
+
+
+class Noted(Conversation):
+    def say(self, verb: str, good: str, line: str = "") -> bool:
+        if verb == "EHLO":
+            self.name = self.server.said[-1].removeprefix("EHLO ")
+        if verb == "MAIL":
+            self.server.visitors.append((self.client_address[0], self.name))
+        return super().say(verb, good, line)
+
+
+def submit(server, sender: str, to: str | list[str]) -> None:
+    with server.smtp("submission") as client:
+        client.starttls(context=server.tls())
+        client.login(sender, PASSWORD)
+        client.sendmail(sender, to, message("hello", "Hello.\r\n"))
+
+
+def refused(server, *arguments: str) -> str:
+    with pytest.raises(Failed) as failure:
+        server.cli(*arguments)
+    return str(failure.value)
+
+
+def test_mail_leaves_by_the_sources_of_a_pool_and_a_change_counts_at_once(make_server):
+    with Visited() as host:
+        server = make_server(extra=host.route("out.test"))
+        server.cli("source", "add", "a", "--address", A, "--ehlo", "a.example.test")
+        server.start()
+        user = server.user()
+        submit(server, user, "x@out.test")
+        host.has(1)
+        name, address = host.visitors[0][1], host.visitors[0][0]
+        assert name == "mx.example.test" and address not in (A, B)
+        server.cli("source", "add", "b", "--address", B, "--ehlo", "b.example.test")
+        server.cli("pool", "add", "people", "a", "b:3", "--stream", "mail")
+        for n in range(24):
+            submit(server, user, f"x{n}@out.test")
+        host.has(25)
+        assert set(host.visitors[1:]) == {(A, "a.example.test"), (B, "b.example.test")}
+        assert 0 < host.by(A) < host.by(B)
+        server.cli("pool", "change", "people", "a")
+        submit(server, user, "y@out.test")
+        host.has(26)
+        assert host.visitors[-1] == (A, "a.example.test")
+        # As it was: also after a restart.
+        server.restart()
+        submit(server, user, "z@out.test")
+        host.has(27)
+        assert host.visitors[-1] == (A, "a.example.test")
+        server.cli("pool", "remove", "people")
+        submit(server, user, "z@out.test")
+        host.has(28)
+        assert host.visitors[-1] == (address, name)
+
+
+def test_the_administrator_is_told_what_is_wrong(make_server):
+    server = make_server()
+    server.start()
+    assert "203.0.113.9 is no address of this machine" in refused(server, "source", "add", "a", "--address", "203.0.113.9")
+    assert "one address of each family" in refused(server, "source", "add", "a", "--address", A, "--address", B)
+    assert "no host name" in refused(server, "source", "add", "a", "--ehlo", "localhost")
+    server.cli("source", "add", "a", "--address", "203.0.113.9", "--anyway")
+    assert "there is no source b; there are: a, default" in refused(server, "pool", "add", "p", "b")
+    assert '"news" is no stream' in refused(server, "pool", "add", "p", "a", "--stream", "news")
+    server.cli("pool", "add", "p", "a:2", "default", "--stream", "marketing", "--stream", "mail")
+    assert "served by the pool p" in refused(server, "pool", "add", "q", "a", "--stream", "mail")
+    assert "a is in the pool p" in refused(server, "source", "remove", "a")
+    assert json.loads(server.cli("pool", "list", "--json")) == [
+        {"name": "p", "members": [{"source": "default", "weight": 1}, {"source": "a", "weight": 2}],
+         "streams": ["mail", "marketing"]}]  # fmt: skip
+    server.cli("pool", "change", "p", "--no-stream")
+    listed = {each["name"]: each for each in json.loads(server.cli("source", "list", "--json"))}
+    assert listed["a"] == {"name": "a", "addresses": ["203.0.113.9"], "ehlo": "mx.example.test",
+                           "pools": [{"pool": "p", "weight": 2}]}  # fmt: skip
+    assert listed["default"]["addresses"] == [] and "the system's choice" in server.cli("source", "list")
+    found = refused(server, "source", "list", "--check")
+    assert "problems were found" in found and "203.0.113.9 is no address of this machine" in server.cli(
+        "source", "list", "--check", check=False)  # fmt: skip
+    server.cli("pool", "remove", "p")
+    server.cli("source", "remove", "a")
+    assert eventually("no source", lambda: len(json.loads(server.cli("source", "list", "--json"))) == 1)
