@@ -25,6 +25,10 @@ macro_rules! id {
 }
 
 id!(
+    /// A tenant: who owns domains and accounts.
+    OrganisationId(i64)
+);
+id!(
     /// One person or role that logs in.
     AccountId(i64)
 );
@@ -56,3 +60,9 @@ id!(
     /// The account's counter of changes (RFC 7162 §3.1); below 2^63.
     ModSeq(u64)
 );
+
+impl OrganisationId {
+    /// Whose mail belongs to no organisation: reports about such mail, and what a trusted host brings from domains that are
+    /// not ours. No organisation has this number.
+    pub const HOUSE: OrganisationId = OrganisationId(0);
+}

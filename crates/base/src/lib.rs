@@ -17,6 +17,6 @@ mod time;
 
 pub use address::{Address, AddressError, LOCAL, domain};
 pub use error::{Enhanced, Error, Reply, Result};
-pub use id::{AccountId, BlobId, DomainId, EmailId, MailboxId, ModSeq, Uid, UidValidity};
+pub use id::{AccountId, BlobId, DomainId, EmailId, MailboxId, ModSeq, OrganisationId, Uid, UidValidity};
 pub use stream::{BadStream, Stream};
 pub use time::{Civil, Clock, SystemClock, Timestamp};

@@ -1,26 +1,26 @@
 -- Accounts: one person or role that logs in.
 
 -- name: account_add
--- Credential versions begin at 0; each change of a credential takes the next.
-INSERT INTO account (id, organisation, login, name, quota, administrator, disabled, credential_version, created)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, ?7);
+-- Its stream is people's mail. Credential versions begin at 0; each change of a credential takes the next.
+INSERT INTO account (id, organisation, login, name, quota, administrator, disabled, stream, credential_version, created)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, ?7);
 
 -- name: account_list
 -- A page of an organisation's accounts, by number; the caller asks again from the last one it got.
-SELECT id, organisation, login, name, quota, administrator, disabled, created FROM account
+SELECT id, organisation, login, name, quota, administrator, disabled, created, stream FROM account
 WHERE organisation = ?1 AND id > ?2 ORDER BY id LIMIT ?3;
 
 -- name: account_by_id
 -- For the verbs that are given an id.
-SELECT id, organisation, login, name, quota, administrator, disabled, created FROM account WHERE id = ?1;
+SELECT id, organisation, login, name, quota, administrator, disabled, created, stream FROM account WHERE id = ?1;
 
 -- name: account_by_login
 -- The login is kept in its canonical form; the unique index answers.
-SELECT id, organisation, login, name, quota, administrator, disabled, created FROM account WHERE login = ?1;
+SELECT id, organisation, login, name, quota, administrator, disabled, created, stream FROM account WHERE login = ?1;
 
 -- name: account_change
 -- All that may change at once: the caller has read the row in the same transaction.
-UPDATE account SET login = ?2, name = ?3, quota = ?4, administrator = ?5, disabled = ?6 WHERE id = ?1;
+UPDATE account SET login = ?2, name = ?3, quota = ?4, administrator = ?5, disabled = ?6, stream = ?7 WHERE id = ?1;
 
 -- name: account_remove
 -- After its addresses and credentials.

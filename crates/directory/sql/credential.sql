@@ -2,15 +2,15 @@
 
 -- name: credential_add
 -- Kind 1: an Argon2id hash in PHC form. Kind 2: the SCRAM keys of a generated app password.
-INSERT INTO credential (account, id, kind, name, secret, created, last_used) VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL);
+INSERT INTO credential (account, id, kind, name, secret, created, last_used, stream) VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, ?7);
 
 -- name: credential_list
 -- Without the secret: for people to look at.
-SELECT id, kind, name, created, last_used FROM credential WHERE account = ?1 ORDER BY id;
+SELECT id, kind, name, created, last_used, stream FROM credential WHERE account = ?1 ORDER BY id;
 
 -- name: credential_secrets
 -- Bounded by the number of app passwords an account may have.
-SELECT id, kind, secret FROM credential WHERE account = ?1 ORDER BY id;
+SELECT id, kind, secret, stream FROM credential WHERE account = ?1 ORDER BY id;
 
 -- name: credential_remove
 -- One of them.
@@ -30,7 +30,7 @@ UPDATE credential SET last_used = ?3 WHERE account = ?1 AND id = ?2 AND (last_us
 
 -- name: sign_in_account
 -- All that a sign-in needs to know of the account.
-SELECT id, organisation, administrator, disabled, credential_version FROM account WHERE login = ?1;
+SELECT id, organisation, administrator, disabled, credential_version, stream FROM account WHERE login = ?1;
 
 -- name: secret_get
 -- Random bytes made once for this store.

@@ -1,12 +1,12 @@
 //! Accounts: one person or role that logs in.
 
-use base::{AccountId, Address, Timestamp};
+use base::{AccountId, Address, OrganisationId, Stream, Timestamp};
 use store::{Error, Result, Row, Tx, params};
 
 use crate::address::{self, Route, create_address};
 use crate::organisation::{begin_change, check_name, next_id};
 use crate::sql::account as sql;
-use crate::{Changed, OrganisationId, canonical, credential, missing, refused};
+use crate::{Changed, canonical, credential, missing, refused};
 
 /// An account as it stands in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Account {
     pub administrator: bool,
     /// May not sign in. Mail is still taken for it.
     pub disabled: bool,
+    /// What kind of sending its mail to other hosts is, unless the credential says otherwise.
+    pub stream: Stream,
     /// When it was made.
     pub created: Timestamp,
 }
@@ -59,11 +61,18 @@ pub struct AccountChange {
     pub administrator: Option<bool>,
     /// See [`Account::disabled`].
     pub disabled: Option<bool>,
+    /// See [`Account::stream`]. Who is signed in already goes on as before.
+    pub stream: Option<Stream>,
 }
 
 /// The quota as the store keeps it.
 fn octets(quota: Option<u64>) -> Option<i64> {
     quota.map(|q| i64::try_from(q).unwrap_or(i64::MAX))
+}
+
+/// A stream as the store keeps it.
+pub(crate) fn read_stream(value: i64) -> Result<Stream> {
+    Stream::read(value).ok_or_else(|| Error::Corrupt(format!("stream {value}").into()))
 }
 
 fn read(r: &Row<'_>) -> Result<Account> {
@@ -76,6 +85,7 @@ fn read(r: &Row<'_>) -> Result<Account> {
         administrator: r.int(5)? != 0,
         disabled: r.int(6)? != 0,
         created: Timestamp(r.int(7)?),
+        stream: read_stream(r.int(8)?)?,
     })
 }
 
@@ -142,8 +152,10 @@ pub fn change_account(tx: &mut Tx<'_>, id: AccountId, change: &AccountChange) ->
     now.quota = change.quota.unwrap_or(now.quota);
     now.administrator = change.administrator.unwrap_or(now.administrator);
     now.disabled = change.disabled.unwrap_or(now.disabled);
-    let (login, quota) = (canonical(&now.login)?, octets(now.quota));
-    tx.execute(&sql::CHANGE, params![id, login.as_str(), now.name.as_str(), quota, now.administrator, now.disabled])?;
+    now.stream = change.stream.unwrap_or(now.stream);
+    let (login, quota, stream) = (canonical(&now.login)?, octets(now.quota), now.stream.stored());
+    let (login, name) = (login.as_str(), now.name.as_str());
+    tx.execute(&sql::CHANGE, params![id, login, name, quota, now.administrator, now.disabled, stream])?;
     Changed::Account(id).publish(tx);
     Ok(())
 }

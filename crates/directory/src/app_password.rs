@@ -1,6 +1,6 @@
 //! App passwords: making one, whole.
 
-use base::{AccountId, Result};
+use base::{AccountId, Result, Stream};
 
 use crate::credential::{self, CredentialId, add_app_password};
 use crate::scram::{AppPassword, ITERATIONS, ScramKeys};
@@ -11,7 +11,12 @@ impl Directory {
     ///
     /// # Errors
     /// As [`add_app_password`]; 451 when too many wait.
-    pub async fn create_app_password(&self, of: AccountId, name: &str) -> Result<(CredentialId, AppPassword)> {
+    pub async fn create_app_password(
+        &self,
+        of: AccountId,
+        name: &str,
+        stream: Option<Stream>,
+    ) -> Result<(CredentialId, AppPassword)> {
         let inner = &self.inner;
         let read = inner.store.read(move |tx| Ok((account(tx, of)?.login, credential::secrets(tx, of)?.apps)));
         let (login, others) = read.await?;
@@ -23,7 +28,7 @@ impl Directory {
         let text = made.clone();
         let keys = self.slowly(move || ScramKeys::derive(text.expose().as_bytes(), &salt, iterations)).await?;
         let (name, now) = (name.to_owned(), inner.clock.now());
-        let id = inner.store.write(move |tx| add_app_password(tx, of, &name, &keys, now)).await?;
+        let id = inner.store.write(move |tx| add_app_password(tx, of, &name, &keys, stream, now)).await?;
         Ok((id, made))
     }
 }

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use base::{AccountId, DomainId};
+use base::{AccountId, DomainId, OrganisationId};
 use store::Tx;
-
-use crate::OrganisationId;
 
 /// Published by every verb that changes something, told once that is on disk. Subscribe with
 /// [`store::Store::subscribe`] and downcast.

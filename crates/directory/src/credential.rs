@@ -1,8 +1,9 @@
 //! Credentials: what proves that somebody is an account.
 
-use base::{AccountId, Timestamp};
+use base::{AccountId, Stream, Timestamp};
 use store::{Error, Result, Tx, Value, params};
 
+use crate::account::read_stream;
 use crate::organisation::{begin_change, check_name};
 use crate::password::PasswordHash;
 use crate::scram::ScramKeys;
@@ -69,6 +70,8 @@ pub struct Credential {
     pub created: Timestamp,
     /// When it last proved somebody, to the hour; None: never.
     pub last_used: Option<Timestamp>,
+    /// What kind of sending is done with it; None: what its account says.
+    pub stream: Option<Stream>,
 }
 
 /// The account's next credential version: also what a new credential is numbered by.
@@ -89,6 +92,7 @@ pub fn credentials(tx: &mut Tx<'_>, of: AccountId) -> Result<Vec<Credential>> {
             name: r.text(2)?.to_owned(),
             created: Timestamp(r.int(3)?),
             last_used: r.opt_int(4)?.map(Timestamp),
+            stream: r.opt_int(5)?.map(read_stream).transpose()?,
         })
     })
 }
@@ -101,7 +105,7 @@ pub fn set_password(tx: &mut Tx<'_>, of: AccountId, hash: &PasswordHash, now: Ti
     begin_change(tx)?;
     let (id, kind) = (next_version(tx, of)?, Kind::Password.as_i64());
     tx.execute(&sql::REMOVE_KIND, params![of, kind])?;
-    tx.execute(&sql::ADD, params![of, id, kind, "", hash.as_str(), now])?;
+    tx.execute(&sql::ADD, params![of, id, kind, "", hash.as_str(), now, None::<i64>])?;
     Changed::Credential(of).publish(tx);
     Ok(id)
 }
@@ -112,6 +116,8 @@ pub(crate) struct Secrets {
     pub(crate) password: Option<(CredentialId, PasswordHash)>,
     /// All with the same salt, so that SCRAM, which shows a salt before it knows which password comes, works for each.
     pub(crate) apps: Vec<(CredentialId, ScramKeys)>,
+    /// Those that send in another stream than their account.
+    pub(crate) streams: Vec<(CredentialId, Stream)>,
 }
 
 impl Secrets {
@@ -121,6 +127,11 @@ impl Secrets {
         let mut all = password.chain(self.apps.iter().map(|(own, _)| (own, Kind::AppPassword)));
         all.find(|(own, _)| **own == id).map(|(_, kind)| kind)
     }
+
+    /// The stream that the credential of this number sends in, where it has one of its own.
+    pub(crate) fn stream(&self, id: CredentialId) -> Option<Stream> {
+        self.streams.iter().find(|(own, _)| *own == id).map(|(_, stream)| *stream)
+    }
 }
 
 /// The secrets of an account.
@@ -128,6 +139,9 @@ pub(crate) fn secrets(tx: &mut Tx<'_>, of: AccountId) -> Result<Secrets> {
     let mut secrets = Secrets::default();
     tx.rows(&sql::SECRETS, params![of], |r| {
         let (id, text) = (CredentialId(r.int(0)?), r.text(2)?);
+        if let Some(stream) = r.opt_int(3)? {
+            secrets.streams.push((id, read_stream(stream)?));
+        }
         match Kind::read(r.int(1)?)? {
             Kind::Password => secrets.password = Some((id, PasswordHash::stored(text))),
             Kind::AppPassword => match ScramKeys::from_text(text) {
@@ -141,7 +155,7 @@ pub(crate) fn secrets(tx: &mut Tx<'_>, of: AccountId) -> Result<Secrets> {
 }
 
 /// Adds an app password, by the keys that were derived from it beforehand; see
-/// [`crate::Directory::create_app_password`].
+/// [`crate::Directory::create_app_password`]. With a `stream` its program sends in that one, whatever the account's is.
 ///
 /// # Errors
 /// Refuses a bad name, the 33rd, keys with another salt than the account's others have, and an unknown account.
@@ -150,6 +164,7 @@ pub fn add_app_password(
     of: AccountId,
     name: &str,
     keys: &ScramKeys,
+    stream: Option<Stream>,
     now: Timestamp,
 ) -> Result<CredentialId> {
     check_name(name)?;
@@ -162,7 +177,8 @@ pub fn add_app_password(
         return Err(refused("Another app password was made at the same moment: try again"));
     }
     let id = next_version(tx, of)?;
-    tx.execute(&sql::ADD, params![of, id, Kind::AppPassword.as_i64(), name, keys.to_text().as_str(), now])?;
+    let (kind, stream) = (Kind::AppPassword.as_i64(), stream.map(Stream::stored));
+    tx.execute(&sql::ADD, params![of, id, kind, name, keys.to_text().as_str(), now, stream])?;
     Changed::Credential(of).publish(tx);
     Ok(id)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use base::{AccountId, Address, Clock, Error, Result};
+use base::{AccountId, Address, Clock, Error, OrganisationId, Result};
 use store::{Gap, Store};
 
 use crate::cache::{Moment, Recent};
@@ -136,16 +136,24 @@ impl Directory {
     /// # Errors
     /// 451 when the store does not answer.
     pub async fn is_ours(&self, domain: &str) -> Result<bool> {
+        Ok(self.organisation_of(domain).await?.is_some())
+    }
+
+    /// Whose a domain (in lower case) is; None: it is none of ours.
+    ///
+    /// # Errors
+    /// 451 when the store does not answer.
+    pub async fn organisation_of(&self, domain: &str) -> Result<Option<OrganisationId>> {
         let (inner, now) = (&self.inner, self.moment());
         if inner.foreign.get(domain, now).is_some() {
-            return Ok(false);
+            return Ok(None);
         }
         let asked = domain.to_owned();
         let found = inner.store.read(move |tx| domain::domain_by_name(tx, &asked)).await?;
         if found.is_none() {
             inner.foreign.put(domain.into(), (), now);
         }
-        Ok(found.is_some())
+        Ok(found.map(|domain| domain.organisation))
     }
 
     /// The address that mail to `postmaster` or `abuse` goes to when it comes for this host and for no domain (RFC 5321

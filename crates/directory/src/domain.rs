@@ -1,12 +1,12 @@
 //! Domains whose mail we take.
 
-use base::{Address, DomainId, Timestamp};
+use base::{Address, DomainId, OrganisationId, Timestamp};
 use store::{Result, Row, Tx, params};
 
 use crate::address::check_targets;
 use crate::organisation::{begin_change, next_id};
 use crate::sql::domain as sql;
-use crate::{Changed, OrganisationId, canonical, missing, organisation, refused};
+use crate::{Changed, canonical, missing, organisation, refused};
 
 /// What divides a local part from its detail (RFC 5233 §1) unless the domain says otherwise.
 const SEPARATOR: char = '+';

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
-use base::{AccountId, Address, Timestamp};
+use base::{AccountId, Address, OrganisationId, Stream, Timestamp};
 use store::{Result, Store, Tx, params};
 
+use crate::account::read_stream;
 use crate::address::stored;
 use crate::backoff::Backoff;
 use crate::cache::{Moment, Recent};
@@ -15,7 +16,7 @@ use crate::sasl::ScramUser;
 use crate::scram::salt_for;
 use crate::sql::credential as sql;
 use crate::turns::Turns;
-use crate::{OrganisationId, Random, canonical};
+use crate::{Random, canonical};
 
 /// How long a proven password is remembered, in seconds.
 const PROVEN: i64 = 600;
@@ -36,6 +37,7 @@ pub(crate) struct Record {
     pub(crate) login: Address,
     pub(crate) administrator: bool,
     pub(crate) disabled: bool,
+    pub(crate) stream: Stream,
     /// Changes with every change of a credential.
     pub(crate) version: i64,
     pub(crate) secrets: Secrets,
@@ -164,6 +166,7 @@ pub(crate) fn read(tx: &mut Tx<'_>, login: &Address) -> Result<Known> {
             administrator: r.int(2)? != 0,
             disabled: r.int(3)? != 0,
             version: r.int(4)?,
+            stream: read_stream(r.int(5)?)?,
             secrets: Secrets::default(),
         })
     })?;

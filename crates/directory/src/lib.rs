@@ -80,8 +80,7 @@ pub use domain::{
     Domain, DomainChange, NewDomain, change_domain, create_domain, domain, domain_by_name, domains, remove_domain,
 };
 pub use organisation::{
-    Organisation, OrganisationId, create_organisation, organisation, organisations, remove_organisation,
-    rename_organisation,
+    Organisation, create_organisation, organisation, organisations, remove_organisation, rename_organisation,
 };
 pub use pass::Pass;
 pub use password::PasswordHash;

@@ -1,28 +1,10 @@
 //! Organisations: the tenants that own domains and accounts.
 
-use std::fmt;
-
-use base::Timestamp;
-use store::{Result, Row, Tx, Value, params};
+use base::{OrganisationId, Timestamp};
+use store::{Result, Row, Tx, params};
 
 use crate::sql::organisation as sql;
 use crate::{Changed, missing, refused};
-
-/// A tenant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OrganisationId(pub i64);
-
-impl fmt::Display for OrganisationId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl From<OrganisationId> for Value<'_> {
-    fn from(id: OrganisationId) -> Self {
-        Value::Int(id.0)
-    }
-}
 
 /// An organisation as it stands in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use base::{AccountId, Address};
+use base::{AccountId, Address, OrganisationId, Stream};
 use store::Lane;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -17,7 +17,7 @@ use crate::gate::{self, Known, Record};
 use crate::password::{MAX_PASSWORD, PasswordHash};
 use crate::scram::{AppPassword, ITERATIONS, ScramKeys};
 use crate::turns::Asker;
-use crate::{Directory, OrganisationId, Pass, Secret};
+use crate::{Directory, Pass, Secret};
 
 /// The longest login, in octets: RFC 5321 §4.5.3.1 allows 64 + `@` + 255.
 pub(crate) const MAX_LOGIN: usize = 320;
@@ -55,6 +55,8 @@ pub struct SignedIn {
     pub administrator: bool,
     /// By which credential.
     pub credential: CredentialId,
+    /// What kind of sending it signed in for.
+    pub stream: Stream,
     /// How long that holds: a session ends with its pass.
     pub pass: Pass,
 }
@@ -238,6 +240,7 @@ impl Directory {
             login: record.login.clone(),
             administrator: record.administrator,
             credential,
+            stream: record.secrets.stream(credential).unwrap_or(record.stream),
             pass,
         })
     }
@@ -269,15 +272,19 @@ mod tests {
     fn record(secrets: Secrets) -> Record {
         let login = Address::parse("jane@x.test").unwrap();
         let (account, organisation) = (AccountId(1), OrganisationId(1));
-        Record { account, organisation, login, administrator: false, disabled: false, version: 1, secrets }
+        let stream = Stream::default();
+        Record { account, organisation, login, administrator: false, disabled: false, stream, version: 1, secrets }
     }
 
     #[test]
     fn trap_28_a_wrong_password_costs_the_same_whoever_it_is_tried_on() {
         let app = ScramKeys::derive(b"abcde-fghij-klmno-pqrst", b"salt", ITERATIONS);
         let chosen = (CredentialId(1), PasswordHash::new(b"right", crate::system_random).unwrap());
-        let two =
-            Secrets { password: Some(chosen), apps: vec![(CredentialId(2), app.clone()), (CredentialId(3), app)] };
+        let two = Secrets {
+            password: Some(chosen),
+            apps: vec![(CredentialId(2), app.clone()), (CredentialId(3), app)],
+            streams: vec![],
+        };
         for record in [None, Some(record(Secrets::default())), Some(record(two))] {
             spent();
             assert_eq!(matching(record.as_ref(), b"salt", b"wrong"), None);

@@ -40,6 +40,7 @@ CREATE TABLE account (
     quota {int},
     administrator {int} NOT NULL,
     disabled {int} NOT NULL,
+    stream {int} NOT NULL,
     credential_version {int} NOT NULL,
     created {int} NOT NULL
 ) {table};
@@ -75,6 +76,7 @@ CREATE TABLE credential (
     secret {text} NOT NULL,
     created {int} NOT NULL,
     last_used {int},
+    stream {int},
     PRIMARY KEY (account, id)
 ) {clustered};
 ";

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use base::{AccountId, Address, BlobId, Error, Reply, Result, Timestamp};
+use base::{AccountId, Address, BlobId, Error, OrganisationId, Reply, Result, Stream, Timestamp};
 use directory::{Recipients, Resolution};
 use mailbox::verbs;
 use queue::QueueId;
@@ -280,7 +280,7 @@ impl Incoming {
         self.octets = body.stager.len();
         let signatures = self.sign(&mut body, now).await?;
         let senders = self.senders().await?;
-        let plan = self.plan(&body, &signatures, &senders, now)?;
+        let plan = self.plan(&body, &signatures, senders, now)?;
         self.queued = plan.goes_on();
         if let Some(refusals) = plan.all_refused() {
             return Ok(told(refusals));
@@ -313,19 +313,34 @@ impl Incoming {
         }
     }
 
-    /// Who gets reports about the mail, for each recipient through whom it is forwarded; for the others it is the sender.
-    async fn senders(&self) -> Result<Vec<Option<Address>>> {
-        let mut senders = Vec::with_capacity(self.recipients.len());
+    /// For whom the mail leaves: first to those whom the sender names itself, then for each recipient that forwards it.
+    async fn senders(&self) -> Result<Senders> {
+        let ingress = &self.ingress;
+        let own = match (&self.origin.signed_in, &self.mail.from) {
+            (Some(who), from) => Sender { reports: from.clone(), organisation: who.organisation, stream: who.stream },
+            (None, from) => {
+                let domain = from.as_ref().map_or("", Address::domain);
+                Sender::of_people(from.clone(), ingress.directory.organisation_of(domain).await?)
+            }
+        };
+        let mut forwards = Vec::with_capacity(self.recipients.len());
         for r in &self.recipients {
-            senders.push(match &self.mail.from {
-                Some(from) if r.is_forwarded() => Some(self.ingress.return_address(from, &r.address).await?),
-                from => from.clone(),
-            });
+            if !r.is_forwarded() {
+                forwards.push(None);
+                continue;
+            }
+            let reports = match &self.mail.from {
+                Some(from) => Some(ingress.return_address(from, &r.address).await?),
+                None => None,
+            };
+            let organisation = ingress.directory.organisation_of(r.address.domain()).await?;
+            forwards.push(Some(Sender::of_people(reports, organisation)));
         }
-        Ok(senders)
+        Ok((own, forwards))
     }
 
-    fn plan(&self, body: &Body, signatures: &str, senders: &[Option<Address>], now: Timestamp) -> Result<Plan> {
+    fn plan(&self, body: &Body, signatures: &str, senders: Senders, now: Timestamp) -> Result<Plan> {
+        let (own, forwards) = senders;
         let only = if let [one] = &self.recipients[..] { Some(&one.address) } else { None };
         let received = self.origin.received(&self.ingress.hostname, only, now);
         let octets = body.stager.len();
@@ -334,14 +349,15 @@ impl Incoming {
         // Without it no field of ours may have more than ASCII (RFC 6531 §3.1).
         let told = only.filter(|to| smtputf8 || to.is_ascii());
         let received_out = self.origin.received(&self.ingress.hostname, told, now);
-        let leaving = |from: &Option<Address>, fields: &str| {
+        let leaving = |sender: Sender, fields: &str| {
             let prefix = format!("{signatures}{fields}{received_out}");
             let (id, octets) = (self.ingress.queue.next_id(), octets + prefix.len() as u64);
-            Leaving { id, from: from.clone(), octets, prefix: prefix.into() }
+            let Sender { reports: from, organisation, stream } = sender;
+            Leaving { id, from, organisation, stream, octets, prefix: prefix.into() }
         };
         let mut plan = Plan {
             copies: Vec::new(),
-            leaving: vec![leaving(&self.mail.from, "")],
+            leaving: vec![leaving(own, "")],
             body: match self.mail.body {
                 BodyType::BinaryMime => BodyType::BinaryMime,
                 _ if body.eight_bit => BodyType::EightBitMime,
@@ -355,7 +371,7 @@ impl Incoming {
             recipients: Vec::with_capacity(self.recipients.len()),
         };
         let mut reached = Reached::default();
-        for (r, sender) in self.recipients.iter().zip(senders) {
+        for (r, sender) in self.recipients.iter().zip(forwards) {
             let mut named = r.named();
             if r.was_passed(&body.passed) {
                 named.refusal = Some(Reply::new(554, 4, 6, "The message was forwarded from this address before"));
@@ -363,7 +379,7 @@ impl Incoming {
                 self.copies(r, &mut plan, &mut reached, octets, &received)?;
                 let new = r.found.remote.iter().filter(|a| reached.elsewhere.insert((*a).clone()));
                 named.remote = new.cloned().collect();
-                if r.ours && !named.remote.is_empty() {
+                if let Some(sender) = sender.filter(|_| !named.remote.is_empty()) {
                     named.leaving = plan.leaving.len();
                     plan.leaving.push(leaving(sender, &format!("Delivered-To: {}\r\n", trace::mark(&r.address))));
                 }
@@ -390,6 +406,24 @@ impl Incoming {
         Ok(())
     }
 }
+
+/// For whom a mail leaves.
+struct Sender {
+    /// Who gets reports about it.
+    reports: Option<Address>,
+    organisation: OrganisationId,
+    stream: Stream,
+}
+
+impl Sender {
+    /// What nobody signed in for: it is passed on from people to people.
+    fn of_people(reports: Option<Address>, organisation: Option<OrganisationId>) -> Self {
+        Sender { reports, organisation: organisation.unwrap_or(OrganisationId::HOUSE), stream: Stream::Mail }
+    }
+}
+
+/// The sender's own mail, and for each recipient that forwards it the one who does.
+type Senders = (Sender, Vec<Option<Sender>>);
 
 /// Who gets a mail already: nobody gets it twice.
 #[derive(Default)]

@@ -26,7 +26,7 @@ use trust::{Keys, Srs};
 pub use append::{Appended, Appending};
 pub use incoming::Incoming;
 use pace::Pace;
-pub use trace::{Origin, Protocol};
+pub use trace::{Origin, Protocol, Submitter};
 
 /// The way in. Cheap to clone.
 #[derive(Clone)]

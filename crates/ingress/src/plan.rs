@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use base::{AccountId, Address, BlobId, Error, Reply, Stream, Timestamp};
+use base::{AccountId, Address, BlobId, Error, OrganisationId, Reply, Stream, Timestamp};
 use directory::Recipients;
 use mailbox::Flags;
 use mailbox::verbs::{self, INBOX, NewEmail};
@@ -30,6 +30,9 @@ pub(crate) struct Leaving {
     pub(crate) id: QueueId,
     /// Who gets reports about it.
     pub(crate) from: Option<Address>,
+    /// Whose sending it is, and of what kind.
+    pub(crate) organisation: OrganisationId,
+    pub(crate) stream: Stream,
     /// What stands before it, and the octets of both.
     pub(crate) prefix: Vec<u8>,
     pub(crate) octets: u64,
@@ -211,7 +214,8 @@ impl Plan {
             smtputf8: self.smtputf8,
             require_tls: self.mail.require_tls,
             account: self.account,
-            stream: Stream::Mail,
+            organisation: mail.organisation,
+            stream: mail.stream,
             created: now,
         };
         queue::enqueue(tx, &new, deliveries)

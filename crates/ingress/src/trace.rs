@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use base::{AccountId, Address, Timestamp};
+use base::{AccountId, Address, OrganisationId, Stream, Timestamp};
 
 /// How a mail came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,18 +30,31 @@ pub struct Origin {
     pub smtputf8: bool,
     /// TLS version and cipher.
     pub tls: Option<(&'static str, &'static str)>,
-    /// Who signed in, and their login.
-    pub signed_in: Option<(AccountId, Address)>,
+    /// Who signed in.
+    pub signed_in: Option<Submitter>,
     /// The peer's network may relay.
     pub trusted: bool,
     /// Which protocol.
     pub protocol: Protocol,
 }
 
+/// Somebody who signed in, to send.
+#[derive(Clone, Debug)]
+pub struct Submitter {
+    /// Who.
+    pub account: AccountId,
+    /// As what.
+    pub login: Address,
+    /// Whose account it is.
+    pub organisation: OrganisationId,
+    /// What kind of sending it is.
+    pub stream: Stream,
+}
+
 impl Origin {
     /// The account that signed in.
     pub fn account(&self) -> Option<AccountId> {
-        self.signed_in.as_ref().map(|(account, _)| *account)
+        self.signed_in.as_ref().map(|who| who.account)
     }
 
     /// A program sends mail of its own: we complete its header (RFC 6409 §8). What a trusted host brings to the port where
@@ -168,7 +181,8 @@ mod tests {
 
     #[test]
     fn a_signed_in_users_address_is_not_given_away() {
-        let signed_in = Some((AccountId(1), Address::parse("jane@example.test").unwrap()));
+        let (account, login) = (AccountId(1), Address::parse("jane@example.test").unwrap());
+        let signed_in = Some(Submitter { account, login, organisation: OrganisationId(1), stream: Stream::Mail });
         let origin = Origin { signed_in, tls: Some(("TLSv1.3", "X")), helo: "[192.0.2.7]".into(), ..origin() };
         let field = origin.received("mx", None, Timestamp(0));
         assert!(field.starts_with("Received: from authenticated\r\n\tby mx "), "{field}");

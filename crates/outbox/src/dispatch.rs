@@ -39,11 +39,11 @@ pub(crate) async fn run(inner: &Arc<Inner>) {
             look = Instant::now() + if load(inner).await { LOOK } else { PAUSE };
         }
         let (now, rooms) = (inner.clock.now(), inner.hops.rooms());
-        let wants = inner.timetable.pick(now, rooms, BATCH);
+        let wants = inner.timetable.pick(now, &rooms, BATCH);
         let pause = match wants.is_empty() {
             false if claim(inner, wants, &mut doubtful).await => continue,
             false => PAUSE,
-            true => inner.timetable.next(rooms).map_or(LOOK, |next| until(next, inner.clock.now())),
+            true => inner.timetable.next(&rooms).map_or(LOOK, |next| until(next, inner.clock.now())),
         };
         tokio::select! {
             () = inner.stopped() => return,
@@ -106,7 +106,7 @@ async fn claim(inner: &Arc<Inner>, wants: Vec<Want>, doubtful: &mut Vec<Doubtful
         tracing::error!(queue = %message, number, error = %why, "a delivery cannot be read and is held");
     }
     for Claimed { message, deliveries } in &claimed {
-        inner.hops.claimed(message.stream, deliveries.len());
+        inner.hops.claimed(message.stream, message.organisation, deliveries.len());
     }
     inner.timetable.claimed(&next);
     for c in claimed {

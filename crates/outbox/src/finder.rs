@@ -315,6 +315,7 @@ mod tests {
             created: Timestamp(0),
             total: n,
             stream,
+            organisation: base::OrganisationId::HOUSE,
         };
         let delivery = |number| Delivery {
             number,

@@ -53,13 +53,13 @@ pub(crate) async fn run(
         let (settled, released) = (Arc::new(settled), Arc::new(released));
         let owing = write(&inner, settled.clone(), released.clone()).await;
         for s in &*settled {
-            inner.hops.settled(s.message.stream);
+            inner.hops.settled(s.message.stream, s.message.organisation);
             if let Outcome::Deferred(until) = s.outcome {
                 inner.timetable.ring(s.message.group(&s.delivery), until.min(s.delivery.expires));
             }
         }
         for (release, group) in released.iter().zip(groups) {
-            inner.hops.settled(group.stream);
+            inner.hops.settled(group.stream, group.organisation);
             inner.timetable.ring(group, release.until);
         }
         inner.room.notify_one();

@@ -352,6 +352,7 @@ mod tests {
             created: NOW,
             total: 1,
             stream: base::Stream::Mail,
+            organisation: base::OrganisationId::HOUSE,
         }
     }
 

@@ -161,7 +161,7 @@ async fn report(inner: &Inner, id: QueueId, urgent: bool) -> base::Result<Paid> 
             Bytes::Nothing => Original::Nothing,
         });
     tracing::info!(queue = %id, %to, recipients = about.len(), "reported to the sender");
-    send(inner, id, about, to, ours, body, now).await?;
+    send(inner, &message, about, to, ours, body, now).await?;
     Ok(Paid::Yes)
 }
 
@@ -193,7 +193,7 @@ fn received(inner: &Inner, now: Timestamp) -> String {
 
 async fn send(
     inner: &Inner,
-    about_id: QueueId,
+    about_whom: &Message,
     about: Vec<Standing>,
     to: Address,
     ours: Option<Arc<Recipients>>,
@@ -208,6 +208,7 @@ async fn send(
     let mut index = Vec::new();
     indexer.finish().encode(&mut index);
     let (received, id) = (received(inner, now), inner.queue.next_id());
+    let (about_id, organisation) = (about_whom.id, about_whom.organisation);
     let prefix = format!("Return-Path: <>\r\nDelivered-To: {to}\r\n{received}");
     let eight_bit = !body.is_ascii();
     let octets = body.len();
@@ -241,6 +242,7 @@ async fn send(
             smtputf8: !to.is_ascii(),
             require_tls: false,
             account: None,
+            organisation,
             stream: Stream::Mail,
             created: now,
         };

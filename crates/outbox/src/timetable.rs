@@ -4,14 +4,14 @@
 //! Whoever writes a row rings with its time, once it is on disk. A group that has no place now is held, in memory alone: so
 //! what waits for a slow host is not read over and over.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use base::{Stream, Timestamp};
+use base::{OrganisationId, Stream, Timestamp};
 use queue::{Group, Want};
 use tokio::sync::Notify;
 
-use crate::hops::WEIGHTS;
+use crate::hops::{Rooms, WEIGHTS};
 
 /// Groups of which one job claims.
 const GROUPS: usize = 64;
@@ -26,8 +26,54 @@ pub(crate) struct Timetable {
 #[derive(Default)]
 struct State {
     groups: HashMap<Group, Entry>,
-    /// Those that are not being claimed of, by time.
-    order: [BTreeSet<(Timestamp, i64)>; 3],
+    /// Those that are not being claimed of, by stream.
+    order: [Order; 3],
+}
+
+/// The groups of a stream: of each organisation by time.
+#[derive(Default)]
+struct Order {
+    by: BTreeMap<OrganisationId, BTreeSet<(Timestamp, i64)>>,
+    /// Whose turn was the last.
+    last: OrganisationId,
+}
+
+impl Order {
+    fn insert(&mut self, group: Group, at: Timestamp) {
+        self.by.entry(group.organisation).or_default().insert((at, group.domain));
+    }
+
+    fn remove(&mut self, group: Group, at: Timestamp) {
+        if let Some(groups) = self.by.get_mut(&group.organisation) {
+            groups.remove(&(at, group.domain));
+            if groups.is_empty() {
+                self.by.remove(&group.organisation);
+            }
+        }
+    }
+
+    /// When the first is due, of organisations that have a place.
+    fn first(&self, has_place: impl Fn(OrganisationId) -> bool) -> Option<Timestamp> {
+        let groups = self.by.iter().filter(|(organisation, _)| has_place(**organisation));
+        groups.filter_map(|(_, groups)| groups.first()).map(|(at, _)| *at).min()
+    }
+
+    /// What is due, by organisation, [`GROUPS`] in all and of each as many as of the others. They begin behind the one
+    /// whose turn was the last.
+    fn due(&self, now: Timestamp, has_place: impl Fn(OrganisationId) -> bool) -> Vec<(OrganisationId, Vec<i64>)> {
+        let is_due = |groups: &BTreeSet<(Timestamp, i64)>| groups.first().is_some_and(|(at, _)| *at <= now);
+        let due = self.by.iter().filter(|(o, groups)| is_due(groups) && has_place(**o)).map(|(o, _)| *o);
+        let mut turns: Vec<OrganisationId> = due.collect();
+        let behind = turns.partition_point(|organisation| *organisation <= self.last);
+        turns.rotate_left(behind);
+        turns.truncate(GROUPS);
+        let most = GROUPS / turns.len().max(1);
+        let groups = |organisation| {
+            let soon = self.by.get(&organisation).into_iter().flatten().take_while(|(at, _)| *at <= now);
+            (organisation, soon.take(most).map(|(_, domain)| *domain).collect())
+        };
+        turns.into_iter().map(groups).collect()
+    }
 }
 
 struct Entry {
@@ -50,9 +96,9 @@ impl State {
     fn change(&mut self, group: Group, change: impl FnOnce(&mut Entry)) {
         let Some(entry) = self.groups.get_mut(&group) else { return };
         let order = &mut self.order[group.stream as usize];
-        order.remove(&(entry.at(), group.domain));
+        order.remove(group, entry.at());
         change(entry);
-        order.insert((entry.at(), group.domain));
+        order.insert(group, entry.at());
     }
 }
 
@@ -68,7 +114,7 @@ impl State {
             }
             None => {
                 self.groups.insert(group, Entry { due: at, held: Timestamp(i64::MIN), claiming: None });
-                self.order[group.stream as usize].insert((at, group.domain));
+                self.order[group.stream as usize].insert(group, at);
                 return true;
             }
         }
@@ -108,7 +154,7 @@ impl Timetable {
             // All that waited was claimed, and now has no place.
             None => {
                 state.groups.insert(group, Entry { due: until, held: until, claiming: None });
-                state.order[group.stream as usize].insert((until, group.domain));
+                state.order[group.stream as usize].insert(group, until);
             }
         }
     }
@@ -131,28 +177,31 @@ impl Timetable {
         self.lock().groups.values().filter(|entry| entry.held > now).count()
     }
 
-    /// What to claim now, at most `most` and of each stream what it has room for; each stream gets its share, and of each
-    /// group as much as of the others. The caller answers for them all ([`Timetable::claimed`], [`Timetable::failed`]).
-    pub(crate) fn pick(&self, now: Timestamp, rooms: [usize; 3], most: usize) -> Vec<Want> {
+    /// What to claim now, at most `most` and of each stream and organisation what there is room for. Each stream gets its
+    /// share; of that each organisation as much as the others, and of an organisation's each group. The caller answers for
+    /// them all ([`Timetable::claimed`], [`Timetable::failed`]).
+    pub(crate) fn pick(&self, now: Timestamp, rooms: &Rooms, most: usize) -> Vec<Want> {
         let mut state = self.lock();
-        let due = |state: &State, n: usize| -> Vec<i64> {
-            let soon = state.order[n].iter().take_while(|(at, _)| *at <= now);
-            soon.take(if rooms[n] == 0 { 0 } else { GROUPS }).map(|(_, domain)| *domain).collect()
-        };
-        let due: [Vec<i64>; 3] = [0, 1, 2].map(|n| due(&state, n));
+        let due = Stream::ALL.map(|stream| {
+            state.order[stream as usize].due(now, |organisation| rooms.room_of(stream, organisation) > 0)
+        });
         let weights: i32 = (0..3).filter(|n| !due[*n].is_empty()).map(|n| WEIGHTS[n]).sum();
         let (mut wants, mut left) = (Vec::new(), most);
-        for (n, domains) in due.iter().enumerate().filter(|(_, domains)| !domains.is_empty()) {
-            let share = (most * WEIGHTS[n] as usize / weights.max(1) as usize).min(rooms[n]).min(left).max(1);
-            let groups = domains.len().min(share);
-            for (place, domain) in domains.iter().take(groups).enumerate() {
-                let group = Group { stream: Stream::ALL[n], domain: *domain };
-                let most = share / groups + usize::from(place < share % groups);
-                wants.push(Want { group, most: most as u32 });
-                if let Some(entry) = state.groups.get_mut(&group) {
-                    let at = entry.at();
-                    entry.claiming = Some(None);
-                    state.order[n].remove(&(at, *domain));
+        for (n, turns) in due.iter().enumerate().filter(|(_, turns)| !turns.is_empty()) {
+            let stream = Stream::ALL[n];
+            let share = most * WEIGHTS[n] as usize / weights.max(1) as usize;
+            let share = share.min(rooms.room(stream)).min(left).max(1);
+            for ((organisation, domains), share) in turns.iter().zip(parts(share, turns.len())) {
+                let share = share.min(rooms.room_of(stream, *organisation));
+                state.order[n].last = *organisation;
+                for (domain, most) in domains.iter().zip(parts(share, domains.len())) {
+                    let group = Group { stream, organisation: *organisation, domain: *domain };
+                    wants.push(Want { group, most: most as u32 });
+                    if let Some(entry) = state.groups.get_mut(&group) {
+                        let at = entry.at();
+                        entry.claiming = Some(None);
+                        state.order[n].remove(group, at);
+                    }
                 }
             }
             left = left.saturating_sub(share);
@@ -170,7 +219,7 @@ impl Timetable {
                 Some(due) => {
                     entry.due = due;
                     let at = entry.at();
-                    state.order[group.stream as usize].insert((at, group.domain));
+                    state.order[group.stream as usize].insert(*group, at);
                 }
                 None => drop(state.groups.remove(group)),
             }
@@ -185,15 +234,15 @@ impl Timetable {
             let rung = entry.claiming.take().flatten();
             entry.due = rung.map_or(entry.due, |r| r.min(entry.due));
             let at = entry.at();
-            state.order[group.stream as usize].insert((at, group.domain));
+            state.order[group.stream as usize].insert(*group, at);
         }
     }
 
-    /// When there is something to pick, of the streams that have room.
-    pub(crate) fn next(&self, rooms: [usize; 3]) -> Option<Timestamp> {
+    /// When there is something to pick, of the streams and organisations that have room.
+    pub(crate) fn next(&self, rooms: &Rooms) -> Option<Timestamp> {
         let state = self.lock();
-        let first = |n: usize| state.order[n].first().filter(|_| rooms[n] > 0).map(|(at, _)| *at);
-        (0..3).filter_map(first).min()
+        let first = |stream: Stream| state.order[stream as usize].first(|o| rooms.room_of(stream, o) > 0);
+        Stream::ALL.into_iter().filter_map(first).min()
     }
 
     /// Until when a group is held; in the past when it is not.
@@ -207,18 +256,27 @@ impl Timetable {
     }
 }
 
+/// A number in so many parts, of which none is much more than another; those that would be nothing are left out.
+fn parts(n: usize, parts: usize) -> impl Iterator<Item = usize> {
+    (0..parts.min(n)).map(move |place| n / parts + usize::from(place < n % parts))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ROOM: [usize; 3] = [1000; 3];
+    const ONE: OrganisationId = OrganisationId(1);
+
+    fn room() -> Rooms {
+        Rooms::default()
+    }
 
     fn at(t: i64) -> Timestamp {
         Timestamp(t)
     }
 
     fn group(stream: Stream, domain: i64) -> Group {
-        Group { stream, domain }
+        Group { stream, organisation: ONE, domain }
     }
 
     fn picked(wants: &[Want]) -> Vec<(Stream, i64, u32)> {
@@ -230,27 +288,27 @@ mod tests {
         let (t, a, b) = (Timetable::default(), group(Stream::Mail, 1), group(Stream::Mail, 2));
         t.ring(a, at(10));
         t.ring(b, at(20));
-        assert!(t.pick(at(9), ROOM, 100).is_empty());
-        assert_eq!(t.next(ROOM), Some(at(10)));
-        assert_eq!(picked(&t.pick(at(10), ROOM, 100)), [(Stream::Mail, 1, 100)]);
-        assert!(t.pick(at(10), ROOM, 100).is_empty());
+        assert!(t.pick(at(9), &room(), 100).is_empty());
+        assert_eq!(t.next(&room()), Some(at(10)));
+        assert_eq!(picked(&t.pick(at(10), &room(), 100)), [(Stream::Mail, 1, 100)]);
+        assert!(t.pick(at(10), &room(), 100).is_empty());
         // What rings while it is claimed of is not lost.
         t.ring(a, at(15));
         t.claimed(&[(a, Some(at(30)))]);
-        assert_eq!(t.next(ROOM), Some(at(15)));
-        assert_eq!(picked(&t.pick(at(20), ROOM, 100)), [(Stream::Mail, 1, 50), (Stream::Mail, 2, 50)]);
+        assert_eq!(t.next(&room()), Some(at(15)));
+        assert_eq!(picked(&t.pick(at(20), &room(), 100)), [(Stream::Mail, 1, 50), (Stream::Mail, 2, 50)]);
         t.claimed(&[(a, None), (b, None)]);
-        assert_eq!((t.next(ROOM), t.lock().groups.len()), (None, 0));
+        assert_eq!((t.next(&room()), t.lock().groups.len()), (None, 0));
     }
 
     #[test]
     fn what_could_not_be_claimed_is_due_as_before() {
         let (t, a) = (Timetable::default(), group(Stream::Mail, 1));
         t.ring(a, at(10));
-        let wants = t.pick(at(10), ROOM, 9);
+        let wants = t.pick(at(10), &room(), 9);
         t.ring(a, at(5));
         t.failed(&wants);
-        assert_eq!(t.next(ROOM), Some(at(5)));
+        assert_eq!(t.next(&room()), Some(at(5)));
     }
 
     #[test]
@@ -262,27 +320,27 @@ mod tests {
         t.hold(a, at(900), at(0));
         t.ring(a, at(1));
         t.ring(b, at(1));
-        assert_eq!(picked(&t.pick(at(50), ROOM, 9)), [(Stream::Mail, 1, 9)]);
-        assert_eq!(picked(&t.pick(at(100), ROOM, 9)), [(Stream::Marketing, 1, 9)]);
+        assert_eq!(picked(&t.pick(at(50), &room(), 9)), [(Stream::Mail, 1, 9)]);
+        assert_eq!(picked(&t.pick(at(100), &room(), 9)), [(Stream::Marketing, 1, 9)]);
         // Also while it is claimed of.
         t.hold(a, at(300), at(100));
         t.claimed(&[(a, Some(at(0)))]);
-        assert_eq!(t.next(ROOM), Some(at(300)));
+        assert_eq!(t.next(&room()), Some(at(300)));
     }
 
     #[test]
     fn a_group_of_which_all_was_claimed_is_held_as_well() {
         let (t, a) = (Timetable::default(), group(Stream::Mail, 1));
         t.ring(a, at(0));
-        t.pick(at(0), ROOM, 9);
+        t.pick(at(0), &room(), 9);
         t.claimed(&[(a, None)]);
         t.hold(a, at(100), at(0));
         // What was put off, and what is new.
         t.ring(a, at(100));
         t.ring(a, at(1));
         assert_eq!((t.held_groups(at(99)), t.held_groups(at(100))), (1, 0));
-        assert!(t.pick(at(99), ROOM, 9).is_empty());
-        assert_eq!(picked(&t.pick(at(100), ROOM, 9)), [(Stream::Mail, 1, 9)]);
+        assert!(t.pick(at(99), &room(), 9).is_empty());
+        assert_eq!(picked(&t.pick(at(100), &room(), 9)), [(Stream::Mail, 1, 9)]);
     }
 
     #[test]
@@ -291,7 +349,7 @@ mod tests {
         t.ring(a, at(0));
         t.hold(a, at(100), at(0));
         t.let_go(&[a, b]);
-        assert_eq!(picked(&t.pick(at(1), ROOM, 9)), [(Stream::Mail, 1, 9)]);
+        assert_eq!(picked(&t.pick(at(1), &room(), 9)), [(Stream::Mail, 1, 9)]);
     }
 
     #[test]
@@ -301,21 +359,76 @@ mod tests {
             t.ring(group(Stream::Marketing, domain), at(0));
         }
         t.ring(group(Stream::Transactional, 7), at(5));
-        let wants = t.pick(at(9), ROOM, 100);
+        let wants = t.pick(at(9), &room(), 100);
         let of = |stream| wants.iter().filter(|w| w.group.stream == stream).map(|w| w.most).sum::<u32>();
         // Eight to two.
         assert_eq!((of(Stream::Transactional), of(Stream::Marketing)), (80, 20));
         t.failed(&wants);
-        assert_eq!(picked(&t.pick(at(9), [0, 1, 0], 100)), [(Stream::Transactional, 7, 1)]);
-        assert_eq!(t.next([1, 1, 0]), None);
+        let mut rooms = room();
+        rooms.claimed(Stream::Marketing, ONE, rooms.room(Stream::Marketing));
+        assert_eq!(picked(&t.pick(at(9), &rooms, 100)), [(Stream::Transactional, 7, 100)]);
+        assert_eq!(t.next(&rooms), None);
     }
 
     #[test]
     fn a_batch_is_spread_over_many_groups() {
         let t = Timetable::default();
         (0..1000).for_each(|domain| t.ring(group(Stream::Mail, domain), at(0)));
-        let wants = t.pick(at(0), ROOM, 256);
+        let wants = t.pick(at(0), &room(), 256);
         assert_eq!((wants.len(), wants.iter().map(|w| w.most).sum::<u32>()), (GROUPS, 256));
         assert!(wants.iter().all(|w| w.most == 4));
+    }
+
+    fn of_organisation(organisation: i64, domain: i64) -> Group {
+        Group { organisation: OrganisationId(organisation), ..group(Stream::Marketing, domain) }
+    }
+
+    #[test]
+    fn an_organisation_with_many_groups_starves_no_other() {
+        let t = Timetable::default();
+        (0..100_000).for_each(|domain| t.ring(of_organisation(1, domain), at(domain)));
+        // It is due last.
+        t.ring(of_organisation(2, 5), at(200_000));
+        let wants = t.pick(at(200_000), &room(), 256);
+        let of = |o| wants.iter().filter(|w| w.group.organisation.0 == o).map(|w| w.most).sum::<u32>();
+        assert_eq!((of(1), of(2)), (128, 128));
+        t.failed(&wants);
+        // With all places but those that are left to others, it waits, and nobody wakes for it.
+        let mut rooms = room();
+        rooms.claimed(Stream::Marketing, ONE, rooms.room_of(Stream::Marketing, ONE));
+        let wants = t.pick(at(200_000), &rooms, 256);
+        assert!(wants.iter().all(|w| w.group.organisation.0 == 2), "{wants:?}");
+        t.claimed(&[(of_organisation(2, 5), None)]);
+        assert_eq!(t.next(&rooms), None);
+        assert_eq!(t.next(&room()), Some(at(0)));
+    }
+
+    #[test]
+    fn with_one_place_at_a_time_each_organisation_has_its_turn() {
+        let t = Timetable::default();
+        (1..=50).for_each(|organisation| t.ring(of_organisation(organisation, 0), at(0)));
+        let mut rooms = room();
+        rooms.claimed(Stream::Marketing, OrganisationId(99), rooms.room(Stream::Marketing) - 1);
+        let turns = || {
+            let wants = t.pick(at(0), &rooms, 256);
+            t.failed(&wants);
+            wants[0].group.organisation.0
+        };
+        assert_eq!([turns(), turns(), turns()], [1, 2, 3]);
+    }
+
+    #[test]
+    fn of_more_organisations_than_fit_each_gets_its_turn() {
+        let t = Timetable::default();
+        for organisation in 1..=200 {
+            (0..20).for_each(|domain| t.ring(of_organisation(organisation, domain), at(0)));
+        }
+        let mut seen = BTreeSet::new();
+        for _ in 0..4 {
+            let wants = t.pick(at(0), &room(), 256);
+            seen.extend(wants.iter().map(|w| w.group.organisation.0));
+            t.failed(&wants);
+        }
+        assert_eq!(seen.len(), 200);
     }
 }

@@ -1,6 +1,6 @@
 //! What an administrator can ask for. A request is data: it travels to the running server or is carried out here.
 
-use base::{AccountId, Address, BlobId, Timestamp};
+use base::{AccountId, Address, BlobId, Stream, Timestamp};
 use directory::{AccountChange, NewDomain, Organisation};
 use mailbox::verbs;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,7 @@ pub enum Request {
         quota: Option<u64>,
         administrator: Option<bool>,
         disabled: Option<bool>,
+        stream: Option<String>,
     },
     /// A new password.
     AccountPassword { address: String, password: String },
@@ -56,7 +57,7 @@ pub enum Request {
     /// All addresses of our domains.
     AddressList,
     /// An app password for one program of an account.
-    CredentialAdd { account: String, name: String },
+    CredentialAdd { account: String, name: String, stream: Option<String> },
     /// What an account can sign in with.
     CredentialList { account: String },
     /// Takes a credential away.
@@ -145,14 +146,15 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
         }
         Request::AccountList => read(house, people::list).await,
         Request::AccountRemove { address } => write(house, move |tx| people::remove(tx, &address)).await,
-        Request::AccountChange { address, login, name, quota, administrator, disabled } => {
+        Request::AccountChange { address, login, name, quota, administrator, disabled, stream } => {
+            let stream = named_stream(stream)?;
             write(house, move |tx| {
                 let login = login.as_deref().map(parse).transpose()?;
                 let quota = quota.map(|q| Some(q).filter(|q| *q > 0));
                 people::change(
                     tx,
                     &address,
-                    &AccountChange { login, name: name.clone(), quota, administrator, disabled },
+                    &AccountChange { login, name: name.clone(), quota, administrator, disabled, stream },
                 )
             })
             .await
@@ -171,7 +173,9 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
         }
         Request::AddressRemove { address } => write(house, move |tx| addresses::remove(tx, &address)).await,
         Request::AddressList => read(house, addresses::list).await,
-        Request::CredentialAdd { account, name } => credential::add(house, account, name).await,
+        Request::CredentialAdd { account, name, stream } => {
+            credential::add(house, account, name, named_stream(stream)?).await
+        }
         Request::CredentialList { account } => credential::list(house, account).await,
         Request::CredentialRemove { account, id } => credential::remove(house, account, id).await,
         Request::MailboxList { account } => read(house, move |tx| mailbox_list(tx, &account)).await,
@@ -208,6 +212,11 @@ async fn hash(house: &House, password: &str) -> Result<directory::PasswordHash, 
     hash.map_err(|e| e.reply().text.to_string())
 }
 
+/// A stream that was named, if one was.
+fn named_stream(stream: Option<String>) -> Result<Option<Stream>, String> {
+    stream.map(|word| word.parse()).transpose().map_err(|e: base::BadStream| e.to_string())
+}
+
 /// A refusal in words for the administrator.
 pub fn refused(text: String) -> store::Error {
     base::Error::new(base::Reply::new(501, 5, 4, text)).into()
@@ -225,7 +234,7 @@ pub fn account(tx: &mut Tx<'_>, address: &str) -> store::Result<AccountId> {
 }
 
 /// The one organisation of a small office.
-pub fn organisation(tx: &mut Tx<'_>, now: Timestamp) -> store::Result<directory::OrganisationId> {
+pub fn organisation(tx: &mut Tx<'_>, now: Timestamp) -> store::Result<base::OrganisationId> {
     match directory::organisations(tx)?.first() {
         Some(Organisation { id, .. }) => Ok(*id),
         None => directory::create_organisation(tx, "main", now),

@@ -5,6 +5,7 @@ use std::io::{BufRead, ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use base::Stream;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::admin::{self, Answer, Kind, Outcome, Request};
@@ -95,6 +96,9 @@ enum CredentialCommand {
         account: String,
         /// What its owner calls it: "phone", "backup script".
         name: String,
+        /// What kind of sending the program does: mail, transactional or marketing; without it, what its account does.
+        #[arg(long)]
+        stream: Option<Stream>,
     },
     /// All credentials, when they were made and last used.
     List {
@@ -253,6 +257,9 @@ enum AccountCommand {
         /// Whether it may not sign in; its mail is still taken.
         #[arg(long, value_name = "true|false", group = "change")]
         disabled: Option<bool>,
+        /// What kind of sending its mail to other hosts is: mail, transactional or marketing. A credential may say otherwise.
+        #[arg(long, group = "change")]
+        stream: Option<Stream>,
     },
     /// Give an account a new password.
     Password {
@@ -448,8 +455,9 @@ fn request(command: Command) -> Result<Request, CliError> {
         }
         Command::Account(AccountCommand::List) => Request::AccountList,
         Command::Account(AccountCommand::Remove { address }) => Request::AccountRemove { address },
-        Command::Account(AccountCommand::Change { address, login, name, quota, administrator, disabled }) => {
-            Request::AccountChange { address, login, name, quota, administrator, disabled }
+        Command::Account(AccountCommand::Change { address, login, name, quota, administrator, disabled, stream }) => {
+            let stream = stream.map(|stream| stream.word().into());
+            Request::AccountChange { address, login, name, quota, administrator, disabled, stream }
         }
         Command::Account(AccountCommand::Password { address, password }) => {
             Request::AccountPassword { address, password: password.read()? }
@@ -470,7 +478,9 @@ fn request(command: Command) -> Result<Request, CliError> {
         Command::Group(GroupCommand::Change { address, members, members_send }) => {
             Request::AddressSet { address, kind: Kind::Group { members_send }, targets: members, new: false }
         }
-        Command::Credential(CredentialCommand::Add { account, name }) => Request::CredentialAdd { account, name },
+        Command::Credential(CredentialCommand::Add { account, name, stream }) => {
+            Request::CredentialAdd { account, name, stream: stream.map(|stream| stream.word().into()) }
+        }
         Command::Credential(CredentialCommand::List { account }) => Request::CredentialList { account },
         Command::Credential(CredentialCommand::Remove { account, id }) => Request::CredentialRemove { account, id },
         Command::Mailbox(MailboxCommand::List { account }) => Request::MailboxList { account },

@@ -1,6 +1,6 @@
 //! Requests about an account's credentials: app passwords are made, listed and taken away.
 
-use base::AccountId;
+use base::{AccountId, Stream};
 use directory::{CredentialId, Kind};
 use serde_json::{Value, json};
 use store::Tx;
@@ -9,9 +9,9 @@ use crate::admin::{Answer, Outcome, account, words};
 use crate::house::House;
 
 /// Makes an app password for one program.
-pub async fn add(house: &House, address: String, name: String) -> Outcome {
+pub async fn add(house: &House, address: String, name: String, stream: Option<Stream>) -> Outcome {
     let of = find(house, &address).await?;
-    let made = house.directory.create_app_password(of, &name).await;
+    let made = house.directory.create_app_password(of, &name, stream).await;
     let (id, password) = made.map_err(|e| match std::error::Error::source(&e) {
         Some(_) => e.to_string(),
         None => e.reply().text.to_string(),
@@ -20,7 +20,10 @@ pub async fn add(house: &House, address: String, name: String) -> Outcome {
         "App password for {name}: {}\nIt is shown once. The program signs in as {address} with it, by PLAIN or by SCRAM.",
         password.expose()
     );
-    Ok(Answer::new(text, json!({ "credential": id.0, "name": name, "password": password.expose() })))
+    Ok(Answer::new(
+        text,
+        json!({ "credential": id.0, "name": name, "password": password.expose(), "stream": stream.map(Stream::word) }),
+    ))
 }
 
 /// What an account can sign in with.
@@ -37,9 +40,10 @@ fn show(tx: &mut Tx<'_>, address: &str) -> store::Result<Answer> {
             Kind::AppPassword => "app password",
         };
         let used = c.last_used.map_or_else(|| "never used".into(), |t| format!("used {}", t.rfc3339()));
-        text.push(format!("{:>4}  {kind:12}  {:20}  made {}  {used}", c.id.0, c.name, c.created.rfc3339()));
+        let stream = c.stream.map_or_else(String::new, |stream| format!("  sends {stream}"));
+        text.push(format!("{:>4}  {kind:12}  {:20}  made {}  {used}{stream}", c.id.0, c.name, c.created.rfc3339()));
         data.push(json!({ "credential": c.id.0, "kind": kind, "name": c.name, "created": c.created.rfc3339(),
-            "last_used": c.last_used.map(|t| t.rfc3339()) }));
+            "last_used": c.last_used.map(|t| t.rfc3339()), "stream": c.stream.map(Stream::word) }));
     }
     Ok(Answer::new(text.join("\n"), Value::Array(data)))
 }

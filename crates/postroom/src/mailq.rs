@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use base::Stream;
 use queue::{Message, QueueId, Standing, State};
 use serde_json::{Value, json};
 use store::Tx;
@@ -105,7 +106,8 @@ fn gone(id: QueueId) -> store::Error {
 
 fn describe(text: &mut String, m: &Message, all: &[Standing]) {
     let from = m.from.as_ref().map(ToString::to_string).unwrap_or_default();
-    let _ = writeln!(text, "{}  from <{from}>, {} octets, since {}", m.id, m.octets, m.created.rfc3339());
+    let stream = if m.stream == Stream::Mail { String::new() } else { format!(", {}", m.stream) };
+    let _ = writeln!(text, "{}  from <{from}>, {} octets, since {}{stream}", m.id, m.octets, m.created.rfc3339());
     for d in all {
         let _ = write!(text, "    to <{}>: {}", d.delivery.to, d.state.word());
         match d.state {
@@ -134,5 +136,6 @@ fn facts(m: &Message, all: &[Standing]) -> Value {
             "status": d.status, "reply": d.reply, "host": d.host })
     };
     json!({ "id": m.id.to_string(), "from": m.from.as_ref().map(ToString::to_string), "octets": m.octets,
-        "created": m.created.rfc3339(), "recipients": all.iter().map(recipient).collect::<Vec<_>>() })
+        "created": m.created.rfc3339(), "stream": m.stream.word(),
+        "recipients": all.iter().map(recipient).collect::<Vec<_>>() })
 }

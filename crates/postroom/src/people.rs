@@ -1,6 +1,6 @@
 //! Accounts, as an administrator sees them.
 
-use base::{AccountId, Timestamp};
+use base::{AccountId, Stream, Timestamp};
 use directory::{AccountChange, NewAccount};
 use mailbox::verbs;
 use serde_json::{Value, json};
@@ -59,10 +59,12 @@ pub fn list(tx: &mut Tx<'_>) -> store::Result<Answer> {
         let (used, quota) = verbs::room(tx, a.id)?;
         let role = if a.administrator { "  administrator" } else { "" };
         let state = if a.disabled { "  disabled" } else { "" };
-        text.push(format!("{:32} {:>12} octets{role}{state}", a.login.to_string(), used));
+        // Only what is unusual: accounts are people's.
+        let stream = if a.stream == Stream::Mail { String::new() } else { format!("  sends {}", a.stream) };
+        text.push(format!("{:32} {:>12} octets{role}{state}{stream}", a.login.to_string(), used));
         let (login, name) = (a.login.to_string(), a.name);
         data.push(json!({ "account": a.id.0, "address": login, "name": name, "used": used, "quota": quota,
-            "administrator": a.administrator, "disabled": a.disabled }));
+            "administrator": a.administrator, "disabled": a.disabled, "stream": a.stream.word() }));
     }
     Ok(Answer::new(text.join("\n"), Value::Array(data)))
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use base::{Address, Enhanced, Reply, Stream};
+use base::{Address, Enhanced, Reply};
 use bounce::{Classifier, Input, Scope, Stage, Verdict};
-use queue::{Group, Message, Standing, State};
+use queue::{Message, Standing, State};
 use serde_json::{Value, json};
 use store::Tx;
 
@@ -85,7 +85,7 @@ fn tell(house: &House, text: &mut String, m: &Message, d: &Standing, said: Optio
         State::Delivered | State::Failed | State::Cancelled => "It is finished; its report is on the way.".into(),
     };
     let _ = writeln!(text, "    {state}");
-    if let Some(until) = held(house, m.stream, d) {
+    if let Some(until) = held(house, m, d) {
         let _ = writeln!(
             text,
             "    Nothing goes to that domain before {until}: its site asked for a pause, or has been sent as much as it takes. \
@@ -106,11 +106,11 @@ fn tell(house: &House, text: &mut String, m: &Message, d: &Standing, said: Optio
     }
 }
 
-fn held(house: &House, stream: Stream, d: &Standing) -> Option<String> {
+fn held(house: &House, m: &Message, d: &Standing) -> Option<String> {
     if d.state != State::Waiting {
         return None;
     }
-    let until = house.outbox.as_ref()?.held(Group::of(stream, d.delivery.to.domain()))?;
+    let until = house.outbox.as_ref()?.held(m.group(&d.delivery))?;
     (until > house.clock.now()).then(|| until.rfc3339())
 }
 

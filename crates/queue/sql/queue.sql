@@ -24,20 +24,22 @@ WHERE state = 6 AND epoch IN (SELECT epoch FROM queue_epoch WHERE node = ?1 AND 
 SELECT DISTINCT message FROM queue_delivery WHERE owed <> 0 ORDER BY message;
 
 -- name: insert_message
-INSERT INTO queue_message (id, blob, prefix, octets, sender, envelope_id, ret, flags, account, stream, created, total, open)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13);
+INSERT INTO queue_message (id, blob, prefix, octets, sender, envelope_id, ret, flags, account, organisation, stream, created,
+    total, open)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14);
 
 -- name: insert_delivery
 INSERT INTO queue_delivery (message, number, recipient, notify, original, state, epoch, due, expires, attempts, uncertain,
-    warned, owed, status, reply, host, stream, domain)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, 0, 0, 0, ?9, ?10, ?11, ?12, ?13, ?14);
+    warned, owed, status, reply, host, stream, organisation, domain)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, 0, 0, 0, ?9, ?10, ?11, ?12, ?13, ?14, ?15);
 
 -- name: due
 -- By the index of what waits in a group; together with its message, so that a claim costs one read and a write for each.
 SELECT d.number, d.recipient, d.notify, d.original, d.expires, d.attempts, d.warned,
-    m.id, m.blob, m.prefix, m.octets, m.sender, m.envelope_id, m.ret, m.flags, m.account, m.created, m.total, m.stream
+    m.id, m.blob, m.prefix, m.octets, m.sender, m.envelope_id, m.ret, m.flags, m.account, m.created, m.total, m.stream,
+    m.organisation
 FROM queue_delivery d JOIN queue_message m ON m.id = d.message
-WHERE d.state = 0 AND d.stream = ?1 AND d.domain = ?2 AND d.due <= ?3 ORDER BY d.due LIMIT ?4;
+WHERE d.state = 0 AND d.stream = ?1 AND d.organisation = ?2 AND d.domain = ?3 AND d.due <= ?4 ORDER BY d.due LIMIT ?5;
 
 -- name: claim
 -- Changes nothing when another was faster.
@@ -47,17 +49,17 @@ UPDATE queue_delivery SET state = 1, epoch = ?3 WHERE message = ?1 AND number = 
 UPDATE queue_delivery SET state = 5, reply = ?3, host = ?4 WHERE message = ?1 AND number = ?2 AND state = 0;
 
 -- name: next_due
-SELECT min(due) FROM queue_delivery WHERE state = 0 AND stream = ?1 AND domain = ?2;
+SELECT min(due) FROM queue_delivery WHERE state = 0 AND stream = ?1 AND organisation = ?2 AND domain = ?3;
 
 -- name: scheduled
-SELECT stream, domain, min(due) FROM queue_delivery WHERE state = 0 GROUP BY stream, domain;
+SELECT stream, organisation, domain, min(due) FROM queue_delivery WHERE state = 0 GROUP BY stream, organisation, domain;
 
 -- name: groups_of_message
-SELECT DISTINCT stream, domain FROM queue_delivery WHERE message = ?1 ORDER BY stream, domain;
+SELECT DISTINCT stream, organisation, domain FROM queue_delivery WHERE message = ?1 ORDER BY stream, organisation, domain;
 
 -- name: waiting
 -- How many wait, counted no further than that. The order makes it the index of what waits, however large the table is.
-SELECT count(*) FROM (SELECT due FROM queue_delivery WHERE state = 0 ORDER BY stream, domain, due LIMIT ?1) AS waiting;
+SELECT count(*) FROM (SELECT due FROM queue_delivery WHERE state = 0 ORDER BY stream, organisation, domain, due LIMIT ?1) AS waiting;
 
 -- name: remove_claimed
 -- A delivery that leaves nothing behind; only its claimer may end it.
@@ -96,7 +98,8 @@ DELETE FROM queue_delivery WHERE message = ?1;
 UPDATE queue_delivery SET owed = 0 WHERE message = ?1 AND number = ?2 AND owed = ?3;
 
 -- name: message
-SELECT id, blob, prefix, octets, sender, envelope_id, ret, flags, account, created, total, stream FROM queue_message WHERE id = ?1;
+SELECT id, blob, prefix, octets, sender, envelope_id, ret, flags, account, created, total, stream, organisation
+FROM queue_message WHERE id = ?1;
 
 -- name: deliveries
 SELECT number, recipient, notify, original, expires, attempts, warned, state, due, uncertain, owed, status, reply, host
@@ -163,5 +166,6 @@ SELECT message, number FROM queue_delivery d
 WHERE state < 0 OR state > 6 OR due > expires
     OR (state IN (1, 6)) <> (epoch <> 0)
     OR stream <> (SELECT m.stream FROM queue_message m WHERE m.id = d.message)
+    OR organisation <> (SELECT m.organisation FROM queue_message m WHERE m.id = d.message)
     OR (state IN (1, 6) AND NOT EXISTS (SELECT 1 FROM queue_epoch e WHERE e.epoch = d.epoch))
 ORDER BY message, number;

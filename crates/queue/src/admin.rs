@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base::{Address, Timestamp};
-use store::{Result, Row, Tx, params};
+use store::{Result, Tx, params};
 
 use crate::entry::{read_delivery, read_message};
 use crate::{Delivery, Event, Group, Message, Owed, QueueId, State, claim, schema};
@@ -82,8 +82,7 @@ pub fn show(tx: &mut Tx<'_>, id: QueueId) -> Result<Option<(Message, Vec<Standin
 pub fn retry(tx: &mut Tx<'_>, id: QueueId, now: Timestamp) -> Result<u64> {
     let n = tx.execute(&schema::RETRY, params![id, now])?;
     if n > 0 {
-        let group = |r: &Row<'_>| Group::read(r.int(0)?, r.int(1)?);
-        let groups = tx.list(&schema::GROUPS_OF_MESSAGE, params![id], group)?;
+        let groups = tx.list(&schema::GROUPS_OF_MESSAGE, params![id], |r| Group::read(r, 0))?;
         tx.publish(Arc::new(Event::Retried(groups, now)));
     }
     Ok(n)

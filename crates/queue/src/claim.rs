@@ -70,7 +70,8 @@ pub fn claim_due(tx: &mut Tx<'_>, queue: &Queue, wants: &[Want], now: Timestamp)
     };
     let (mut claimed, mut due) = (BTreeMap::<QueueId, Claimed>::new(), Due::default());
     for Want { group, most } in wants {
-        let rows = tx.list(&schema::DUE, params![group.stream.stored(), group.domain, now, *most], |r| {
+        let [stream, organisation, domain] = group.stored();
+        let rows = tx.list(&schema::DUE, params![stream, organisation, domain, now, *most], |r| {
             let (id, number) = (QueueId::stored(r.int(7)?), r.int(0)? as u32);
             Ok((id, number, read(r, id)))
         })?;

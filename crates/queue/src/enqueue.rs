@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use base::{AccountId, Address, BlobId, Enhanced, Reply, Stream, Timestamp};
+use base::{AccountId, Address, BlobId, Enhanced, OrganisationId, Reply, Stream, Timestamp};
 use smtp::{BodyType, Notify, OriginalRecipient, Ret};
 use store::{Result, Tx, Value, params};
 
@@ -25,6 +25,7 @@ pub struct NewMessage<'a> {
     pub smtputf8: bool,
     pub require_tls: bool,
     pub account: Option<AccountId>,
+    pub organisation: OrganisationId,
     pub stream: Stream,
     pub created: Timestamp,
 }
@@ -76,7 +77,7 @@ pub fn enqueue(tx: &mut Tx<'_>, new: &NewMessage<'_>, deliveries: &[NewDelivery]
         insert_delivery(tx, new, number, d, *owed)?;
     }
     let open = rows.iter().filter(|(d, _)| d.fate == Fate::Open);
-    let groups: BTreeSet<Group> = open.map(|(d, _)| Group::of(new.stream, d.to.domain())).collect();
+    let groups: BTreeSet<Group> = open.map(|(d, _)| Group::of(new.stream, new.organisation, d.to.domain())).collect();
     if !groups.is_empty() {
         tx.publish(Arc::new(Event::Due(groups.into_iter().collect(), new.created)));
     }
@@ -102,6 +103,7 @@ fn insert_message(tx: &mut Tx<'_>, new: &NewMessage<'_>, n: usize) -> Result<()>
             stored_ret(new.ret),
             flags,
             new.account,
+            new.organisation,
             new.stream.stored(),
             new.created,
             n,
@@ -113,7 +115,7 @@ fn insert_message(tx: &mut Tx<'_>, new: &NewMessage<'_>, n: usize) -> Result<()>
 
 fn insert_delivery(tx: &mut Tx<'_>, new: &NewMessage<'_>, number: i64, d: &NewDelivery, owed: Owed) -> Result<()> {
     let (to, original) = (d.to.to_string(), stored_original(d.original.as_ref()));
-    let group = Group::of(new.stream, d.to.domain());
+    let group = Group::of(new.stream, new.organisation, d.to.domain());
     let (state, status, reply) = match &d.fate {
         Fate::Open => (State::Waiting, String::new(), String::new()),
         Fate::Delivered => (State::Delivered, Enhanced(2, 0, 0).to_string(), String::new()),
@@ -136,6 +138,7 @@ fn insert_delivery(tx: &mut Tx<'_>, new: &NewMessage<'_>, number: i64, d: &NewDe
             reply.as_bytes(),
             Value::Bytes(b""),
             group.stream.stored(),
+            group.organisation,
             group.domain
         ],
     )?;

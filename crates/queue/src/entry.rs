@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use base::{AccountId, Address, BlobId, Stream, Timestamp};
+use base::{AccountId, Address, BlobId, OrganisationId, Stream, Timestamp};
 use smtp::{BodyType, Notify, OriginalRecipient, Ret};
 use store::{Error, Result, Row};
 
@@ -39,6 +39,8 @@ pub struct Message {
     pub total: u32,
     /// What kind of sending it belongs to.
     pub stream: Stream,
+    /// Whose sending that is.
+    pub organisation: OrganisationId,
 }
 
 /// One recipient's delivery, as far as an attempt is concerned.
@@ -125,7 +127,7 @@ pub struct Owed {
 impl Message {
     /// The group in which a delivery of it waits.
     pub fn group(&self, delivery: &Delivery) -> Group {
-        Group::of(self.stream, delivery.to.domain())
+        Group::of(self.stream, self.organisation, delivery.to.domain())
     }
 }
 
@@ -252,6 +254,7 @@ pub(crate) fn read_message(r: &Row<'_>, at: usize) -> Result<Message> {
         created: Timestamp(r.int(at + 9)?),
         total: r.int(at + 10)? as u32,
         stream: Stream::read(r.int(at + 11)?).ok_or_else(|| corrupt("stream", "an unknown one"))?,
+        organisation: OrganisationId(r.int(at + 12)?),
     })
 }
 

@@ -1,35 +1,41 @@
 //! What waits together.
 
-use base::Stream;
-use store::{Result, Tx, params};
-
-use base::Timestamp;
+use base::{OrganisationId, Stream, Timestamp};
+use store::{Result, Row, Tx, Value, params};
 
 use crate::entry::corrupt;
 use crate::schema;
 
-/// Deliveries of one stream to one domain. They are claimed apart from all others: whoever waits for a slow host stands in
+/// Deliveries of one stream of an organisation to one domain. They are claimed apart from all others: whoever waits for a slow host stands in
 /// nobody's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Group {
     /// Their stream.
     pub stream: Stream,
+    /// Whose they are.
+    pub organisation: OrganisationId,
     /// Stands for the domain, by a digest: two domains that share one, should that ever happen, wait together.
     pub domain: i64,
 }
 
 impl Group {
     /// The group of a recipient's domain, in lower case.
-    pub fn of(stream: Stream, domain: &str) -> Self {
+    pub fn of(stream: Stream, organisation: OrganisationId, domain: &str) -> Self {
         let digest = blake3::hash(domain.as_bytes());
         let mut first = [0; 8];
         first.copy_from_slice(&digest.as_bytes()[..8]);
-        Group { stream, domain: i64::from_le_bytes(first) }
+        Group { stream, organisation, domain: i64::from_le_bytes(first) }
     }
 
-    pub(crate) fn read(stream: i64, domain: i64) -> Result<Self> {
-        let stream = Stream::read(stream).ok_or_else(|| corrupt("stream", stream))?;
-        Ok(Group { stream, domain })
+    /// A group from the columns that begin at `at`.
+    pub(crate) fn read(r: &Row<'_>, at: usize) -> Result<Self> {
+        let stream = Stream::read(r.int(at)?).ok_or_else(|| corrupt("stream", "an unknown one"))?;
+        Ok(Group { stream, organisation: OrganisationId(r.int(at + 1)?), domain: r.int(at + 2)? })
+    }
+
+    /// As the statements want it.
+    pub(crate) fn stored(&self) -> [Value<'static>; 3] {
+        [self.stream.stored().into(), self.organisation.into(), self.domain.into()]
     }
 }
 
@@ -38,7 +44,7 @@ impl Group {
 /// # Errors
 /// The store's.
 pub fn scheduled(tx: &mut Tx<'_>) -> Result<Vec<(Group, Timestamp)>> {
-    tx.list(&schema::SCHEDULED, params![], |r| Ok((Group::read(r.int(0)?, r.int(1)?)?, Timestamp(r.int(2)?))))
+    tx.list(&schema::SCHEDULED, params![], |r| Ok((Group::read(r, 0)?, Timestamp(r.int(3)?))))
 }
 
 /// When the first of a group is due; none when nothing of it waits.
@@ -46,6 +52,5 @@ pub fn scheduled(tx: &mut Tx<'_>) -> Result<Vec<(Group, Timestamp)>> {
 /// # Errors
 /// The store's.
 pub fn next_due(tx: &mut Tx<'_>, group: Group) -> Result<Option<Timestamp>> {
-    let key = params![group.stream.stored(), group.domain];
-    tx.one(&schema::NEXT_DUE, key, |r| Ok(r.opt_int(0)?.map(Timestamp)))
+    tx.one(&schema::NEXT_DUE, &group.stored(), |r| Ok(r.opt_int(0)?.map(Timestamp)))
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use base::{Address, BlobId, Reply, Stream, Timestamp};
+use base::{Address, BlobId, OrganisationId, Reply, Stream, Timestamp};
 use queue::{
     Claimed, Fate, MIGRATIONS, NewDelivery, NewMessage, Outcome, Owed, Queue, QueueId, Release, Report, Said, Settled,
     State, Want, claim_due, record, reported, show,
@@ -67,6 +67,7 @@ impl World {
                 smtputf8: true,
                 require_tls: false,
                 account: None,
+                organisation: OrganisationId(1),
                 stream: Stream::Mail,
                 created: NOW,
             };

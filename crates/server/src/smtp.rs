@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base::Reply;
 use directory::Pass;
-use ingress::{Incoming, Origin};
+use ingress::{Incoming, Origin, Submitter};
 use net::Stream;
 use smtp::server::{BareLineEnds, Protocol};
 use smtp::{Config, Event, Mail, Rcpt, Server};
@@ -296,7 +296,8 @@ impl Session {
         match progress {
             Progress::Challenge(challenge) => return ask.challenge(&mut self.machine, &challenge),
             Progress::Done(who) => {
-                self.origin.signed_in = Some((who.account, who.login));
+                let directory::SignedIn { account, login, organisation, stream, .. } = who;
+                self.origin.signed_in = Some(Submitter { account, login, organisation, stream });
                 self.pass = Some(who.pass);
                 ask.accept(&mut self.machine);
             }

@@ -64,7 +64,7 @@ macro_rules! from_id {
         }
     })+ };
 }
-from_id!(AccountId, BlobId, DomainId, EmailId, MailboxId, ModSeq, Uid, UidValidity);
+from_id!(AccountId, BlobId, DomainId, EmailId, MailboxId, ModSeq, OrganisationId, Uid, UidValidity);
 
 impl From<base::Timestamp> for Value<'_> {
     fn from(v: base::Timestamp) -> Self {

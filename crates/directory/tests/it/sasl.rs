@@ -60,8 +60,8 @@ async fn scram(w: &World, login: &str, password: &str, binding: Option<&[u8]>) -
 async fn jane(w: &World) -> (AccountId, [String; 2]) {
     let jane = w.account("jane@x.test").await;
     w.password(jane).await;
-    let (_, first) = w.directory.create_app_password(jane, "Phone").await.unwrap();
-    let (_, second) = w.directory.create_app_password(jane, "Laptop").await.unwrap();
+    let (_, first) = w.directory.create_app_password(jane, "Phone", None).await.unwrap();
+    let (_, second) = w.directory.create_app_password(jane, "Laptop", None).await.unwrap();
     (jane, [first, second].map(|p| p.expose().to_owned()))
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use base::AccountId;
+use base::{AccountId, Stream};
 use directory::*;
 
 use crate::world::{NOW, World};
@@ -173,8 +173,8 @@ async fn app_passwords_sign_in_beside_the_password() {
     let w = World::new().await;
     let jane = w.account("jane@x.test").await;
     w.password(jane).await;
-    let (phone, phone_password) = w.directory.create_app_password(jane, "Phone").await.unwrap();
-    let (laptop, laptop_password) = w.directory.create_app_password(jane, "Laptop").await.unwrap();
+    let (phone, phone_password) = w.directory.create_app_password(jane, "Phone", None).await.unwrap();
+    let (laptop, laptop_password) = w.directory.create_app_password(jane, "Laptop", None).await.unwrap();
     assert_ne!(phone_password, laptop_password);
     let (phone_text, laptop_text) = (phone_password.expose(), laptop_password.expose());
     for password in [phone_text, laptop_text, &laptop_text.replace('-', " "), "pw"] {
@@ -197,10 +197,33 @@ async fn app_passwords_sign_in_beside_the_password() {
     assert!(laptop > phone);
 
     for n in 1..MAX_APP_PASSWORDS {
-        w.directory.create_app_password(jane, &format!("{n}")).await.unwrap();
+        w.directory.create_app_password(jane, &format!("{n}"), None).await.unwrap();
     }
-    let full = w.directory.create_app_password(jane, "one more").await.unwrap_err();
+    let full = w.directory.create_app_password(jane, "one more", None).await.unwrap_err();
     assert_eq!(full.reply().text, "The account has 32 app passwords already: remove one");
+}
+
+#[tokio::test]
+async fn a_credential_sends_in_its_own_stream_or_in_its_accounts() {
+    let w = World::new().await;
+    let jane = w.account("jane@x.test").await;
+    w.password(jane).await;
+    let (_, shop) = w.directory.create_app_password(jane, "Shop", Some(Stream::Transactional)).await.unwrap();
+    let (_, phone) = w.directory.create_app_password(jane, "Phone", None).await.unwrap();
+    let stream = async |password: &str| {
+        let ip: IpAddr = HOME.parse().unwrap();
+        let attempt = Attempt { login: b"jane@x.test", password: password.as_bytes(), ip, service: "test" };
+        w.directory.authenticate(attempt).await.unwrap().stream
+    };
+    let each = async || [stream("pw").await, stream(phone.expose()).await, stream(shop.expose()).await];
+    assert_eq!(each().await, [Stream::Mail, Stream::Mail, Stream::Transactional]);
+    let change = AccountChange { stream: Some(Stream::Marketing), ..Default::default() };
+    w.job(move |tx| change_account(tx, jane, &change)).await.unwrap();
+    assert_eq!(each().await, [Stream::Marketing, Stream::Marketing, Stream::Transactional]);
+    let shown = w.job(move |tx| account(tx, jane)).await.unwrap();
+    assert_eq!(shown.stream, Stream::Marketing);
+    let listed = w.job(move |tx| credentials(tx, jane)).await.unwrap();
+    assert_eq!(listed.iter().map(|c| c.stream).collect::<Vec<_>>(), [None, Some(Stream::Transactional), None]);
 }
 
 async fn pass(w: &World, login: &str, password: &str) -> Pass {
@@ -233,8 +256,8 @@ async fn worlds() -> Vec<(World, AccountId, AccountId)> {
 #[tokio::test]
 async fn a_session_ends_with_its_credential_and_with_no_other() {
     for (w, jane, _) in worlds().await {
-        let (_, phone_password) = w.directory.create_app_password(jane, "Phone").await.unwrap();
-        let (laptop, laptop_password) = w.directory.create_app_password(jane, "Laptop").await.unwrap();
+        let (_, phone_password) = w.directory.create_app_password(jane, "Phone", None).await.unwrap();
+        let (laptop, laptop_password) = w.directory.create_app_password(jane, "Laptop", None).await.unwrap();
         let by_password = pass(&w, "jane@x.test", "pw").await;
         // Two of one credential; one in another spelling, out of memory.
         let by_laptop = [

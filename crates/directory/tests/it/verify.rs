@@ -43,7 +43,7 @@ async fn every_kind_of_fault_is_found() {
         let jane = w.account("jane@x.test").await;
         w.password(jane).await;
         for name in ["one", "two"] {
-            w.directory.create_app_password(jane, name).await.unwrap();
+            w.directory.create_app_password(jane, name, None).await.unwrap();
         }
         w.try_address("list@x.test", Route::Alias(vec![at("jane@x.test")])).await.unwrap();
         assert_eq!(w.job(verify).await.unwrap(), Vec::<String>::new());

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use base::{AccountId, Address, Clock, DomainId, Timestamp};
+use base::{AccountId, Address, Clock, DomainId, OrganisationId, Timestamp};
 use directory::{
-    Directory, MIGRATIONS, NewAccount, NewDomain, OrganisationId, PasswordHash, Resolution, Route, create_account,
-    create_address, create_domain, create_organisation, set_password, system_random,
+    Directory, MIGRATIONS, NewAccount, NewDomain, PasswordHash, Resolution, Route, create_account, create_address,
+    create_domain, create_organisation, set_password, system_random,
 };
 use store::{Store, Tx};
 use testkit::Bed;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use base::Timestamp;
+use base::{OrganisationId, Stream, Timestamp};
 use directory::{Directory, Route, system_random};
 use ingress::{Ingress, Origin, Protocol};
 use mailbox::Mailboxes;
@@ -396,4 +396,20 @@ async fn strangers_of_one_network_name_so_many_an_hour() {
     ] {
         assert!(named(other).await.starts_with("550 5.1.1 "));
     }
+}
+
+#[tokio::test]
+async fn a_users_mail_is_of_his_stream_and_what_is_forwarded_is_peoples() {
+    let w = World::new().await;
+    let marketing = w.signed_in_for(Stream::Marketing);
+    w.send(marketing, from("me@example.test"), &[to("jane@b.test"), to("away@example.test")], BODY).await;
+    w.send(w.stranger(), from("a@b.test"), &[to("away@example.test")], BODY).await;
+    let trusted = Origin { trusted: true, ..w.stranger() };
+    w.send(trusted.clone(), from("me@example.test"), &[to("jane@b.test")], BODY).await;
+    w.send(trusted, from("a@c.test"), &[to("jane@b.test")], BODY).await;
+    let (ours, house) = (OrganisationId(1), OrganisationId::HOUSE);
+    let of: Vec<_> = w.queue().await.iter().map(|(m, _)| (m.stream, m.organisation)).collect();
+    let mail = Stream::Mail;
+    assert_eq!(of, [(Stream::Marketing, ours), (mail, ours), (mail, ours), (mail, ours), (mail, house)]);
+    w.check().await;
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use base::{AccountId, Address, Clock, Timestamp};
+use base::{AccountId, Address, Clock, OrganisationId, Stream, Timestamp};
 use directory::{Directory, NewAccount, NewDomain, Route, system_random};
-use ingress::{Ingress, Origin, Protocol};
+use ingress::{Ingress, Origin, Protocol, Submitter};
 use mailbox::Mailboxes;
 use mailbox::verbs::{self, INBOX};
 use queue::{Message, Queue, QueueId, Standing, State};
@@ -94,7 +94,13 @@ impl World {
     }
 
     pub fn signed_in(&self) -> Origin {
-        Origin { signed_in: Some((self.me, at("me@example.test"))), ..self.stranger() }
+        self.signed_in_for(Stream::Mail)
+    }
+
+    pub fn signed_in_for(&self, stream: Stream) -> Origin {
+        let (account, login) = (self.me, at("me@example.test"));
+        let who = Submitter { account, login, organisation: OrganisationId(1), stream };
+        Origin { signed_in: Some(who), ..self.stranger() }
     }
 
     /// The replies to each RCPT, then those to the end of the body.

@@ -4,7 +4,9 @@
 
 mod fleet;
 mod ready;
+mod room;
 mod sites;
+mod turns;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -13,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use base::{Address, Reply, Stream};
+use base::{Address, OrganisationId, Reply, Stream};
 use queue::{Delivery, Message, QueueId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -23,13 +25,12 @@ use crate::shape::{Course, Hint, Hold, MayConnect, Policies, Policy, Words, on_o
 use fleet::Fleet;
 pub(crate) use ready::WEIGHTS;
 use ready::{InLine, Ready};
+use room::OWN;
+pub(crate) use room::Rooms;
 pub(crate) use sites::Ways;
 use sites::{SiteKey, Sites};
 
-/// Deliveries in hand: claimed, and not yet settled on disk. Each stream has so many for itself, and all share some more.
-const OWN: usize = 1000;
-const SHARED: usize = 1000;
-/// Of these one hop may have so many in line, of each stream, so that mail to a host that is slow does not keep back all
+/// Of all in hand one hop may have so many in line, of each stream, so that mail to a host that is slow does not keep back all
 /// other; and so many once its stream has taken all that is its own.
 const OF_ONE_HOP: usize = OWN;
 const OF_ONE_HOP_OF_MANY: usize = OWN / 10;
@@ -85,8 +86,7 @@ struct State {
     sites: Sites,
     connections: usize,
     networks: HashMap<IpAddr, usize>,
-    /// By stream.
-    in_hand: [usize; 3],
+    rooms: Rooms,
     /// Hops with work and no connection, as there were too many in all.
     starved: VecDeque<Hop>,
     /// Rung when one more of them waits.
@@ -202,27 +202,24 @@ impl Hops {
         &self.policies
     }
 
-    /// How many deliveries more of each stream may be claimed.
-    pub(crate) fn rooms(&self) -> [usize; 3] {
-        let in_hand = self.lock().in_hand;
-        let shared = SHARED.saturating_sub(in_hand.iter().map(|n| n.saturating_sub(OWN)).sum());
-        in_hand.map(|n| OWN.saturating_sub(n) + shared)
+    /// How many deliveries more may be claimed.
+    pub(crate) fn rooms(&self) -> Rooms {
+        self.lock().rooms.clone()
     }
 
     /// How many deliveries are claimed.
     pub(crate) fn in_hand(&self) -> usize {
-        self.lock().in_hand.iter().sum()
+        self.lock().rooms.in_hand()
     }
 
-    /// So many deliveries of a stream were claimed.
-    pub(crate) fn claimed(&self, stream: Stream, n: usize) {
-        self.lock().in_hand[stream as usize] += n;
+    /// So many deliveries of an organisation's stream were claimed.
+    pub(crate) fn claimed(&self, stream: Stream, organisation: OrganisationId, n: usize) {
+        self.lock().rooms.claimed(stream, organisation, n);
     }
 
-    /// A delivery of a stream is settled.
-    pub(crate) fn settled(&self, stream: Stream) {
-        let mut state = self.lock();
-        state.in_hand[stream as usize] = state.in_hand[stream as usize].saturating_sub(1);
+    /// One of them is settled.
+    pub(crate) fn settled(&self, stream: Stream, organisation: OrganisationId) {
+        self.lock().rooms.settled(stream, organisation);
     }
 
     /// Puts work in line, for the source that is to send it.
@@ -231,7 +228,7 @@ impl Hops {
         let Some((hop, name)) = state.by(hop, &work, &self.policies) else { return Added::OutOfReach(work) };
         let hop = &*hop;
         let stream = work.message.stream;
-        let crowded = state.in_hand[stream as usize] >= OWN;
+        let crowded = state.rooms.of_stream(stream) >= OWN;
         let (share, of_site) =
             if crowded { (OF_ONE_HOP_OF_MANY, OF_ONE_SITE_OF_MANY) } else { (OF_ONE_HOP, OF_ONE_SITE) };
         // All sources together are not to have more.

@@ -1,6 +1,6 @@
-//! The work of a line, by stream. Streams take turns by weight: one that is full keeps back no other.
+//! The work of a line, by stream. Streams take turns by weight, and within one its organisations: what is full keeps back no
+//! other.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,6 +8,7 @@ use base::Stream;
 use queue::QueueId;
 
 use super::Work;
+use super::turns::Turns;
 
 /// Turns that a stream has where all have work, in the order of [`Stream::ALL`].
 pub(crate) const WEIGHTS: [i32; 3] = [4, 8, 2];
@@ -16,7 +17,7 @@ pub(crate) const WEIGHTS: [i32; 3] = [4, 8, 2];
 pub(super) type InLine = Arc<[AtomicUsize; 3]>;
 
 pub(super) struct Ready {
-    works: [VecDeque<Work>; 3],
+    works: [Turns; 3],
     deliveries: [usize; 3],
     site: InLine,
     /// Turns that a stream has not had yet.
@@ -40,11 +41,11 @@ impl Ready {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.works.iter().map(VecDeque::len).sum()
+        self.works.iter().map(Turns::len).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.works.iter().all(VecDeque::is_empty)
+        self.works.iter().all(Turns::is_empty)
     }
 
     /// Deliveries of a stream.
@@ -94,16 +95,14 @@ impl Ready {
     /// Everything, the streams one after the other.
     pub(super) fn drain(&mut self) -> Vec<Work> {
         (0..3).for_each(|n| self.loses(n, self.deliveries[n]));
-        self.works.iter_mut().flat_map(|works| works.drain(..)).collect()
+        self.works.iter_mut().flat_map(Turns::drain).collect()
     }
 
     /// The work of one message.
     pub(super) fn take_out(&mut self, id: QueueId) -> Vec<Work> {
         let mut out = Vec::new();
         for stream in 0..3 {
-            let all = self.works[stream].drain(..);
-            let (of_it, rest): (Vec<_>, Vec<_>) = all.partition(|work| work.message.id == id);
-            self.works[stream] = rest.into();
+            let of_it = self.works[stream].take_out(id);
             self.loses(stream, of_it.iter().map(|work| work.deliveries.len()).sum());
             out.extend(of_it);
         }

@@ -1,4 +1,4 @@
-use base::{Address, BlobId, Timestamp};
+use base::{Address, BlobId, OrganisationId, Timestamp};
 use smtp::BodyType;
 
 use super::*;
@@ -47,6 +47,7 @@ fn work(n: u32) -> Work {
         created: Timestamp(0),
         total: n,
         stream: Stream::Mail,
+        organisation: OrganisationId(1),
     };
     let delivery = |number| Delivery {
         number,
@@ -159,12 +160,12 @@ fn slow_hops_do_not_keep_back_all_others() {
             if matches!(hops.add(&hop(&n.to_string()), work(1)), Added::Later(..)) {
                 break;
             }
-            hops.claimed(Stream::Mail, 1);
+            hops.claimed(Stream::Mail, OrganisationId(1), 1);
             claimed += 1;
         }
     }
     assert_eq!((in_line(&hops), claimed), (OF_ONE_HOP + 9 * OF_ONE_HOP_OF_MANY, in_line(&hops)));
-    assert!(hops.rooms()[0] > 0);
+    assert!(hops.rooms().room(Stream::Mail) > 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -346,10 +347,7 @@ fn what_is_urgent_is_next_whatever_waited_before() {
 #[test]
 fn a_stream_that_is_full_leaves_room_to_the_others() {
     let (hops, a) = (hops(), hop("a"));
-    hops.claimed(Stream::Marketing, OWN + SHARED);
-    assert_eq!(hops.rooms(), [OWN, OWN, 0]);
-    hops.settled(Stream::Marketing);
-    assert_eq!(hops.rooms(), [OWN + 1, OWN + 1, 1]);
+    hops.claimed(Stream::Marketing, OrganisationId(1), OWN);
     while !matches!(hops.add(&a, of(Stream::Marketing, 1)), Added::Later(..)) {}
     assert!(!matches!(hops.add(&a, of(Stream::Transactional, 1)), Added::Later(..)));
 }
@@ -397,15 +395,37 @@ async fn one_site_of_many_lines_does_not_hold_all_that_is_in_hand() {
     let taken = (0..3000).filter(|n| {
         let added = hops.add(&tenant(*n), work(1));
         if !matches!(added, Added::Later(..)) {
-            hops.claimed(Stream::Mail, 1);
+            hops.claimed(Stream::Mail, OrganisationId(1), 1);
         }
         !matches!(added, Added::Later(..))
     });
     assert_eq!(taken.count(), OF_ONE_SITE);
-    assert!(hops.rooms()[0] > 0);
+    assert!(hops.rooms().room(Stream::Mail) > 0);
     assert!(matches!(hops.add(&mail_hosts("mx.example.org"), work(1)), Added::Start(_)));
     // No line is left behind for those that had no place, nor for what is taken out.
     assert_eq!(hops.lock().lines.len(), OF_ONE_SITE + 1);
     hops.take_out("1-1".parse().unwrap());
     assert_eq!(hops.lock().lines.len(), 3, "those with workers");
+}
+
+fn sent_by(organisation: i64, n: u32) -> Work {
+    let work = of(Stream::Marketing, n);
+    let organisation = OrganisationId(organisation);
+    Work { message: Arc::new(Message { organisation, ..(*work.message).clone() }), ..work }
+}
+
+#[test]
+fn organisations_of_a_stream_take_turns_whoever_was_first() {
+    let (hops, a) = (hops(), hop("a"));
+    (0..500).for_each(|_| drop(hops.add(&a, sent_by(1, 1))));
+    (0..3).for_each(|_| drop(hops.add(&a, sent_by(7, 1))));
+    (0..2).for_each(|_| drop(hops.add(&a, sent_by(3, 1))));
+    let turns: Vec<i64> = (0..8).map(|_| next(&hops, &a).unwrap().message.organisation.0).collect();
+    assert_eq!(turns, [1, 3, 7, 1, 3, 7, 1, 7]);
+    // What is left of one message's recipients waits for the next turn of its own.
+    hops.add(&a, sent_by(9, 25));
+    let Next::Send(work) = hops.next(&a, 20, 0) else { panic!("it is the turn of the ninth") };
+    assert_eq!((work.message.organisation.0, work.deliveries.len()), (9, 20));
+    assert_eq!([0, 1].map(|_| next(&hops, &a).unwrap().message.organisation.0), [1, 9]);
+    assert_eq!(hops.drain().len(), 497 - 1);
 }

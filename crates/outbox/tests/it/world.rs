@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use base::{AccountId, Address, BlobId, Clock, Stream, Timestamp};
+use base::{AccountId, Address, BlobId, Clock, OrganisationId, Stream, Timestamp};
 use directory::{Directory, NewAccount, NewDomain, system_random};
 use mailbox::Mailboxes;
 use mailbox::verbs::{self, INBOX};
@@ -199,7 +199,7 @@ impl World {
 
     /// Whether people's mail to a domain is held.
     pub fn held(&self, domain: &str) -> bool {
-        let until = self.meter.as_ref().unwrap().held(queue::Group::of(Stream::Mail, domain));
+        let until = self.meter.as_ref().unwrap().held(queue::Group::of(Stream::Mail, OrganisationId::HOUSE, domain));
         until.is_some_and(|until| until > self.clock.now())
     }
 
@@ -291,6 +291,7 @@ impl World {
                 smtputf8: false,
                 require_tls: mail.require_tls,
                 account: None,
+                organisation: OrganisationId::HOUSE,
                 stream,
                 created,
             };

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base::{Address, BlobId, Clock, Stream, Timestamp};
+use base::{Address, BlobId, Clock, OrganisationId, Stream, Timestamp};
 use directory::{Directory, system_random};
 use net::{CertFiles, Dialer, Resolver, Roots, self_signed};
 use outbox::{Outbox, Parts, Routes};
@@ -147,6 +147,7 @@ async fn enqueue(store: &Store, queue: &Queue, mails: &[Mail]) {
                     smtputf8: false,
                     require_tls: false,
                     account: None,
+                    organisation: OrganisationId::HOUSE,
                     stream: Stream::Marketing,
                     created: START,
                 };

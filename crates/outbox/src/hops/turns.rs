@@ -1,0 +1,78 @@
+//! The work of one stream in a line. Its organisations take turns, so that what one sends much of keeps back no other.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound::{Excluded, Unbounded};
+
+use base::OrganisationId;
+use queue::QueueId;
+
+use super::Work;
+
+#[derive(Default)]
+pub(super) struct Turns {
+    /// None of them empty.
+    by: BTreeMap<OrganisationId, VecDeque<Work>>,
+    /// Who had the last turn.
+    last: OrganisationId,
+    len: usize,
+}
+
+impl Turns {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) fn push_back(&mut self, work: Work) {
+        self.len += 1;
+        self.by.entry(work.message.organisation).or_default().push_back(work);
+    }
+
+    /// Before all else of its organisation.
+    pub(super) fn push_front(&mut self, work: Work) {
+        self.len += 1;
+        self.by.entry(work.message.organisation).or_default().push_front(work);
+    }
+
+    /// Whose turn it is: the next after the last, and after the greatest the least.
+    fn turn(&self) -> Option<OrganisationId> {
+        let mut behind = self.by.range((Excluded(self.last), Unbounded));
+        behind.next().or_else(|| self.by.first_key_value()).map(|(organisation, _)| *organisation)
+    }
+
+    pub(super) fn front(&self) -> Option<&Work> {
+        self.by.get(&self.turn()?)?.front()
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<Work> {
+        let turn = self.turn()?;
+        let works = self.by.get_mut(&turn)?;
+        let work = works.pop_front()?;
+        if works.is_empty() {
+            self.by.remove(&turn);
+        }
+        (self.last, self.len) = (turn, self.len - 1);
+        Some(work)
+    }
+
+    /// Everything, as it would have had its turn.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Work> {
+        std::iter::from_fn(|| self.pop_front())
+    }
+
+    /// The work of one message.
+    pub(super) fn take_out(&mut self, id: QueueId) -> Vec<Work> {
+        let mut out = Vec::new();
+        for works in self.by.values_mut() {
+            let (of_it, rest): (Vec<_>, Vec<_>) = works.drain(..).partition(|work| work.message.id == id);
+            out.extend(of_it);
+            *works = rest.into();
+        }
+        self.by.retain(|_, works| !works.is_empty());
+        self.len -= out.len();
+        out
+    }
+}

@@ -1,0 +1,64 @@
+"""What a program asks for when it hands in mail: the stream it belongs to, when it goes and how urgent it is."""
+
+import json
+import re
+import threading
+import time
+
+import pytest
+
+from host import Host
+from mail import message
+from postroom import PASSWORD, eventually
+from test_outbound import queue, start, submit
+
+pytestmark = [pytest.mark.ours, pytest.mark.needs("relay")]
+
+FLOOD = 2000
+
+
+class Slow(Host):
+    """Takes ten milliseconds for each recipient, and notes when it took what."""
+
+    def __init__(self):
+        super().__init__()
+        self.times: list[tuple[float, list[str]]] = []
+
+    def answer(self, verb: str, line: str) -> str | None:
+        if verb == "RCPT":
+            time.sleep(0.01)
+        return super().answer(verb, line)
+
+    def take(self, sender: str, recipients: list[str], body: bytes) -> None:
+        super().take(sender, recipients, body)
+        self.times.append((time.monotonic(), recipients))
+
+    def count(self) -> int:
+        return sum(len(recipients) for _, recipients in self.times)
+
+
+def test_a_flood_of_marketing_does_not_hold_up_what_somebody_waits_for(make_server):
+    with Slow() as host:
+        server = start(make_server, host, "out.test")
+        news, shop = server.user(), server.user()
+        server.cli("account", "change", news, "--stream", "marketing")
+        made = json.loads(server.cli("credential", "add", shop, "shop", "--stream", "transactional", "--json"))
+        listed = {each["address"]: each["stream"] for each in json.loads(server.cli("account", "list", "--json"))}
+        assert (listed[news], listed[shop]) == ("marketing", "mail")
+        assert re.search(f"{news} .*sends marketing", server.cli("account", "list"))
+        assert "sends transactional" in server.cli("credential", "list", shop)
+
+        for n in range(0, FLOOD, 200):
+            submit(server, news, [f"r{n + i}@out.test" for i in range(200)], message(f"news {n}"))
+        assert {each["stream"] for each in queue(server)} == {"marketing"}
+        eventually("the flood flows", lambda: host.count() > 0)
+        with server.smtp("submission") as client:
+            client.starttls(context=server.tls())
+            client.login(shop, made["password"])
+            client.sendmail(shop, "ann@out.test", message("your code"))
+            sent = time.monotonic()
+        arrived = eventually("the code", lambda: [t for t, to in host.times if to == ["ann@out.test"]])
+        before = sum(len(to) for t, to in host.times if t <= arrived[0])
+        print(f"after {arrived[0] - sent:.3f} s, with {before} of {FLOOD} sent")
+        # A connection is free after the transaction at hand, of a hundred recipients. The flood takes longer.
+        assert arrived[0] - sent < 3 and before < FLOOD * 3 / 4
