@@ -102,6 +102,34 @@ def test_the_administrator_is_told_what_is_wrong(make_server):
     found = refused(server, "source", "list", "--check")
     assert "problems were found" in found and "203.0.113.9 is no address of this machine" in server.cli(
         "source", "list", "--check", check=False)  # fmt: skip
+    assert "there are: connections, " in refused(server, "policy", "set", "conections=5")
+    assert "is no rate" in refused(server, "policy", "set", "rate=many")
+    assert "there is no source x" in refused(server, "policy", "set", "--source", "x", "idle=5")
+    assert "no such figure" in refused(server, "policy", "unset", "--site", "google")
     server.cli("pool", "remove", "p")
     server.cli("source", "remove", "a")
     assert eventually("no source", lambda: len(json.loads(server.cli("source", "list", "--json"))) == 1)
+
+
+def test_figures_of_the_operators_count_at_once_and_can_be_seen(make_server):
+    with Visited() as host:
+        server = make_server(extra=host.route("out.test"))
+        server.start()
+        user = server.user()
+        server.cli("policy", "set", "--site", host.address, "messages=1", "recipients=2")
+        for n in range(3):
+            submit(server, user, [f"a{n}@out.test", f"b{n}@out.test", f"c{n}@out.test"])
+        host.has(6)
+        assert [len(recipients) for _, recipients, _ in host.taken].count(2) == 3
+        assert sum(said.startswith("EHLO") for said in host.said) == 6, "a mail each"
+        sites = json.loads(server.cli("site", "list", "--json"))
+        assert [(site["site"], site["source"]) for site in sites] == [(host.address, "default")]
+        assert sites[0]["limits"]["messages"] == "1" and "messages=1 recipients=2" in server.cli("site", "show", host.address)
+        assert "begins with: connections=5 " in server.cli("site", "show", "google")
+        assert json.loads(server.cli("policy", "list", "--json")) == [
+            {"source": None, "site": host.address, "key": "messages", "value": "1"},
+            {"source": None, "site": host.address, "key": "recipients", "value": "2"}]  # fmt: skip
+        server.cli("policy", "unset", "--site", host.address)
+        submit(server, user, [f"a{n}@out.test" for n in range(3)])
+        host.has(7)
+        assert len(host.taken[-1][1]) == 3

@@ -33,5 +33,7 @@ mod sts;
 mod timetable;
 mod worker;
 
+pub use hops::SiteState;
 pub use outbox::{Meter, Outbox, OutboxError, Parts};
 pub use route::{BadHostPort, HostPort, Routes, Smarthost};
+pub use shape::{check_figure, figures_of};

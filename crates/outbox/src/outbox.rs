@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::finder::Finder;
-use crate::hops::{Hops, Work};
+use crate::hops::{Hops, SiteState, Work};
 use crate::recorder::{self, Done};
 use crate::route::Routes;
 use crate::shape::{Course, Policies};
@@ -251,6 +251,11 @@ impl Meter {
     /// How many groups, of a stream and a domain, are held: there is no place for their mail, or its site wants none now.
     pub fn held_groups(&self) -> usize {
         self.0.timetable.held_groups(self.0.clock.now())
+    }
+
+    /// What is known of sites now, of that name if one is given: those with most mail in line first, at most `most`.
+    pub fn sites(&self, named: Option<&str>, most: usize) -> Vec<SiteState> {
+        self.0.hops.sites(named, most)
     }
 
     /// How many attempts ended so, since the server began.

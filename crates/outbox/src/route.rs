@@ -168,6 +168,17 @@ impl Hop {
     }
 }
 
+impl To {
+    /// What it is called among sites.
+    pub(crate) fn label(&self) -> &str {
+        match self {
+            To::Fixed(to) => &to.host,
+            To::Smarthost => "smarthost",
+            To::Hosts(hosts) => hosts.first(),
+        }
+    }
+}
+
 impl fmt::Display for Hop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.to {

@@ -9,7 +9,7 @@ use base::Stream;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::admin::{self, Answer, Kind, Outcome, Request};
-use crate::cli_sending::{PoolCommand, SourceCommand};
+use crate::cli_sending::{PolicyCommand, PoolCommand, SiteCommand, SourceCommand};
 use crate::config::Config;
 use crate::house::House;
 use crate::{certificates, control, doctor, guide, privileges, serve};
@@ -75,6 +75,12 @@ enum Command {
     /// Sets of sources, and the streams of mail they serve.
     #[command(subcommand)]
     Pool(PoolCommand),
+    /// What sites are sent at most, where you know better.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// The sites that are sent to, and what is known of them now.
+    #[command(subcommand)]
+    Site(SiteCommand),
     /// The mailboxes of an account.
     #[command(subcommand)]
     Mailbox(MailboxCommand),
@@ -486,6 +492,8 @@ fn request(command: Command) -> Result<Request, CliError> {
         Command::Mailbox(MailboxCommand::List { account }) => Request::MailboxList { account },
         Command::Source(command) => command.into(),
         Command::Pool(command) => command.into(),
+        Command::Policy(command) => command.into(),
+        Command::Site(command) => command.into(),
         Command::Verify => Request::Verify,
     })
 }

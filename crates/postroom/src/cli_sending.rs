@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use clap::{ArgGroup, Subcommand};
 
 use crate::admin::Request;
+use crate::policies;
 use crate::sources::{self, Ask};
 
 /// A source is an address of this machine with the name that is said there. Without any, mail leaves by the source "default":
@@ -120,6 +121,71 @@ impl From<PoolCommand> for Request {
             }
             PoolCommand::Remove { name } => Ask::PoolRemove { name },
             PoolCommand::List => Ask::PoolList,
+        })
+    }
+}
+
+/// Figures of your own for sites go before those that are known of them; what a site says and teaches lowers both. A site is
+/// named as `site list` does: a provider (google, yahoo), a mail host, or what all its mail hosts end in. Values for a source
+/// go before values for a site, and values for both before either. KEY=VALUE: connections=5, start_connections=2,
+/// connection_rate=10/m, messages=100, recipients=50, rate=20/s,3600/h (or none), idle=30 (seconds),
+/// tls=opportunistic|encrypt|verify, family=any|v4-first|v4-only.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Set figures. They count at once.
+    Set {
+        /// Only for what leaves by this source.
+        #[arg(long)]
+        source: Option<String>,
+        /// Only for this site; without, for all sites but the hosts of your own routes.
+        #[arg(long)]
+        site: Option<String>,
+        /// KEY=VALUE.
+        #[arg(required = true, value_parser = policies::figure)]
+        figures: Vec<(String, String)>,
+    },
+    /// Take figures back: those named, or all for this source and site.
+    Unset {
+        /// As it was set.
+        #[arg(long)]
+        source: Option<String>,
+        /// As it was set.
+        #[arg(long)]
+        site: Option<String>,
+        /// Like connections.
+        keys: Vec<String>,
+    },
+    /// All figures of your own.
+    List,
+}
+
+/// A site is the group of mail hosts that serves many domains, as one source knows it.
+#[derive(Debug, Subcommand)]
+pub enum SiteCommand {
+    /// The sites that are sent to, those with most mail in line first.
+    List,
+    /// What is known of one: limits in force, what was learned, what it said last.
+    Show {
+        /// As `list` shows it.
+        name: String,
+    },
+}
+
+impl From<PolicyCommand> for Request {
+    fn from(command: PolicyCommand) -> Self {
+        Request::Policy(match command {
+            PolicyCommand::Set { source, site, figures } => policies::Ask::Set { source, site, figures },
+            PolicyCommand::Unset { source, site, keys } => policies::Ask::Unset { source, site, keys },
+            PolicyCommand::List => policies::Ask::List,
+        })
+    }
+}
+
+impl From<SiteCommand> for Request {
+    fn from(command: SiteCommand) -> Self {
+        Request::Policy(match command {
+            SiteCommand::List => policies::Ask::Sites,
+            SiteCommand::Show { name } => policies::Ask::Site { name },
         })
     }
 }

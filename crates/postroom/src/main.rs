@@ -21,6 +21,7 @@ mod guide;
 mod house;
 mod mailq;
 mod people;
+mod policies;
 mod privileges;
 mod published;
 mod serve;

@@ -46,3 +46,16 @@ INSERT INTO queue_pool_stream (stream, pool) VALUES (?1, ?2);
 
 -- name: serve_no_more
 DELETE FROM queue_pool_stream WHERE pool = ?1;
+
+-- name: rules
+SELECT source, site, name, value FROM queue_rule ORDER BY source, site, name;
+
+-- name: set_rule
+INSERT INTO queue_rule (source, site, name, value) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (source, site, name) DO UPDATE SET value = excluded.value;
+
+-- name: unset_rule
+DELETE FROM queue_rule WHERE source = ?1 AND site = ?2 AND name = ?3;
+
+-- name: forget_rules
+DELETE FROM queue_rule WHERE source = ?1;

@@ -26,6 +26,8 @@ CREATE TABLE queue_pool (name {text} PRIMARY KEY) {table};
 CREATE TABLE queue_pool_source (pool {text} NOT NULL, source {int} NOT NULL, weight {int} NOT NULL,
     PRIMARY KEY (pool, source)) {clustered};
 CREATE TABLE queue_pool_stream (stream {int} PRIMARY KEY, pool {text} NOT NULL) {table};
+CREATE TABLE queue_rule (source {int} NOT NULL, site {text} NOT NULL, name {text} NOT NULL, value {text} NOT NULL,
+    PRIMARY KEY (source, site, name)) {clustered};
 ";
 
 store::statements! { include_str!("../sql/queue.sql");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base::Stream;
-use queue::source::{self, DEFAULT, Member, NewSource, Setup, SourceId};
+use queue::source::{self, DEFAULT, Member, NewSource, Rule, Setup, SourceId};
 use store::{Result, Store, Tx};
 use testkit::{Bed, engines};
 
@@ -147,5 +147,35 @@ fn a_pool_has_sources_and_a_stream_one_pool() {
         w.write(|tx| source::remove_pool(tx, "bulk")).unwrap();
         assert_eq!(w.no(w.write(|tx| source::remove_pool(tx, "bulk"))), "there is no pool bulk, nor any other");
         assert!(w.setup().pools.is_empty());
+    }
+}
+
+#[test]
+fn figures_are_set_and_taken_back_and_go_with_their_source() {
+    for w in worlds() {
+        let a = w.add("a", 1).unwrap();
+        let rule = |source, site: Option<&str>, key: &str, value: &str| Rule {
+            source,
+            site: site.map(Into::into),
+            key: key.into(),
+            value: value.into(),
+        };
+        let set = |rules: Vec<Rule>| w.write(move |tx| source::set_rules(tx, &rules)).unwrap();
+        set(vec![rule(None, Some("google"), "connections", "3"), rule(None, Some("google"), "rate", "1/s")]);
+        set(vec![rule(None, Some("google"), "connections", "4"), rule(Some(a), None, "idle", "9")]);
+        let all = [
+            rule(None, Some("google"), "connections", "4"),
+            rule(None, Some("google"), "rate", "1/s"),
+            rule(Some(a), None, "idle", "9"),
+        ];
+        assert_eq!(w.setup().rules, all);
+        let unset = |keys: &'static [&str]| {
+            let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+            w.write(move |tx| source::unset_rules(tx, None, Some("google"), &keys)).unwrap()
+        };
+        assert_eq!((unset(&["rate", "tls"]), unset(&["rate"]), unset(&[])), (1, 0, 1));
+        assert_eq!(w.setup().rules, all[2..]);
+        w.write(|tx| source::remove(tx, "a")).unwrap();
+        assert_eq!(w.setup().rules, []);
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::sites::{self, SiteKey};
 use super::{Hops, State, Work};
 use crate::route::Hop;
-use crate::shape::{Family, Policies};
+use crate::shape::{Family, Policies, Rules};
 
 /// All sources, by stream. It is made anew when something is set up otherwise.
 pub(super) struct Fleet {
@@ -42,6 +42,11 @@ impl Fleet {
 
     pub(super) fn knows(&self, source: SourceId) -> bool {
         self.sources.contains_key(&source)
+    }
+
+    /// What the administrator calls it.
+    pub(super) fn name(&self, source: SourceId) -> Arc<str> {
+        self.get(source).map_or_else(|| "gone".into(), |s| s.name.clone())
     }
 
     fn get(&self, source: SourceId) -> Option<&Arc<Source>> {
@@ -78,6 +83,7 @@ impl Hops {
         let mut guard = self.lock();
         let state = &mut *guard;
         state.fleet = Fleet::new(setup);
+        state.sites.govern(Rules::new(&setup.rules));
         let (lines, fleet, mut moved) = (&mut state.lines, &state.fleet, Vec::new());
         for (hop, line) in lines.iter_mut().filter(|(hop, _)| !fleet.knows(hop.source)) {
             moved.extend(line.ready.drain().into_iter().map(|work| (hop.clone(), work)));

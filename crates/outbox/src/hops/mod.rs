@@ -5,6 +5,7 @@
 mod fleet;
 mod ready;
 mod room;
+mod shown;
 mod sites;
 mod turns;
 
@@ -27,6 +28,7 @@ pub(crate) use ready::WEIGHTS;
 use ready::{InLine, Ready};
 use room::OWN;
 pub(crate) use room::Rooms;
+pub use shown::SiteState;
 pub(crate) use sites::Ways;
 use sites::{SiteKey, Sites};
 
@@ -53,6 +55,9 @@ const TURN: Duration = Duration::from_secs(6 * 3600);
 /// And before the pace of a line is known, which is measured over as long.
 const PACE: Duration = Duration::from_secs(10);
 const UNKNOWN: Duration = Duration::from_secs(30);
+
+/// Characters of a reply that are kept for those who look.
+const SHOWN: usize = 300;
 
 /// Deliveries of one message to one hop: a transaction to be.
 #[derive(Clone, Debug)]
@@ -408,11 +413,22 @@ impl Hops {
         let policy = self.policy(hop)?;
         let text = on_one_line(reply, addresses);
         let place = policy.hint(reply, &text)?;
+        self.note(hop, reply);
         if let Some(about) = policy.hints.get(place).filter(|hint| hint.alert).map(|hint| &hint.about) {
             let site = policy.id.as_deref().unwrap_or("unknown");
             tracing::warn!(site, %reply, about, "a site wants something that only its postmaster and you can settle");
         }
         Some((place, self.policies.delays.named(&text).filter(|_| reply.is_transient())))
+    }
+
+    /// For those who look.
+    fn note(&self, hop: &Hop, reply: &Reply) {
+        let said: String = reply.to_string().replace(['\r', '\n'], " ").chars().take(SHOWN).collect();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if let Some(site) = state.lines.get(hop).and_then(|line| state.sites.get_mut(&line.site)) {
+            site.last = Some((Instant::now(), said.into()));
+        }
     }
 
     /// A site said this about the traffic. Gives what it means for the mail that it answered, and what is put off as the site

@@ -10,11 +10,13 @@ use tokio::time::Instant;
 
 use super::ready::InLine;
 use crate::route::{Hop, To};
-use crate::shape::{Family, Policies, Policy, Site, TlsLevel};
+use crate::shape::{Family, Limits, Policies, Policy, Rules, Site, TlsLevel};
 
 /// Sites that are remembered: beyond, those without a line are forgotten, unless they are providers' that the data names.
 const REMEMBERED: usize = 10_000;
 
+/// What an operator calls the smart host.
+const SMARTHOST: &str = "smarthost";
 /// How long a source is not tried for a site that has no address of its family.
 const OUT_OF_REACH: Duration = Duration::from_secs(3600);
 
@@ -43,6 +45,8 @@ pub(super) struct Place {
     pub(super) bell: Arc<Notify>,
     pub(super) in_line: InLine,
     lines: usize,
+    /// What the site last said about the traffic.
+    pub(super) last: Option<(Instant, Arc<str>)>,
     /// The source has no address to reach it from.
     out_of_reach: Option<Instant>,
 }
@@ -57,13 +61,14 @@ pub(crate) struct Ways {
 }
 
 impl Place {
-    fn new(policy: Arc<Policy>) -> Self {
+    fn new(policy: Arc<Policy>, limits: Limits) -> Self {
         Place {
-            shape: Site::new(policy),
+            shape: Site::new(policy, limits),
             starved: VecDeque::new(),
             bell: Arc::default(),
             in_line: Arc::default(),
             lines: 0,
+            last: None,
             out_of_reach: None,
         }
     }
@@ -86,7 +91,11 @@ impl Place {
 }
 
 #[derive(Default)]
-pub(super) struct Sites(HashMap<SiteKey, Place>);
+pub(super) struct Sites {
+    places: HashMap<SiteKey, Place>,
+    /// What the operator says of them.
+    rules: Rules,
+}
 
 impl Sites {
     /// The site of a hop that gets a line.
@@ -100,37 +109,76 @@ impl Sites {
 
     /// A line ends.
     pub(super) fn leave(&mut self, name: &SiteKey) {
-        if let Some(place) = self.0.get_mut(name) {
+        if let Some(place) = self.places.get_mut(name) {
             place.lines -= 1;
             if place.is_at_rest(Instant::now()) {
-                self.0.remove(name);
+                self.places.remove(name);
             }
         }
     }
 
     pub(super) fn of(&mut self, name: &SiteKey, policies: &Policies) -> &mut Place {
-        if self.0.len() >= REMEMBERED && !self.0.contains_key(name) {
+        if self.places.len() >= REMEMBERED && !self.places.contains_key(name) {
             // What is known of a provider is worth more than of a set of hosts, of which anybody can name any number.
-            self.0.retain(|name, place| place.lines > 0 || matches!(name.name, SiteName::Known(_)));
+            self.places.retain(|name, place| place.lines > 0 || matches!(name.name, SiteName::Known(_)));
         }
-        self.0.entry(name.clone()).or_insert_with(|| Place::new(policy(&name.name, policies)))
+        let Sites { places, rules } = self;
+        places.entry(name.clone()).or_insert_with(|| {
+            let policy = policy(&name.name, policies);
+            let limits = limits(rules, name, &policy);
+            Place::new(policy, limits)
+        })
+    }
+
+    /// From now on these rules count.
+    pub(super) fn govern(&mut self, rules: Rules) {
+        self.rules = rules;
+        for (name, place) in &mut self.places {
+            let limits = limits(&self.rules, name, place.shape.policy());
+            place.shape.govern(limits);
+        }
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&SiteKey, &mut Place)> {
+        self.places.iter_mut()
     }
 
     pub(super) fn get(&self, name: &SiteKey) -> Option<&Place> {
-        self.0.get(name)
+        self.places.get(name)
     }
 
     pub(super) fn get_mut(&mut self, name: &SiteKey) -> Option<&mut Place> {
-        self.0.get_mut(name)
+        self.places.get_mut(name)
     }
 
     pub(super) fn forget(&mut self, now: Instant) {
-        self.0.retain(|_, place| !place.is_at_rest(now));
+        self.places.retain(|_, place| !place.is_at_rest(now));
     }
 
     /// Nobody waits any more.
     pub(super) fn feed(&mut self) {
-        self.0.values_mut().for_each(|place| place.starved.clear());
+        self.places.values_mut().for_each(|place| place.starved.clear());
+    }
+}
+
+fn limits(rules: &Rules, site: &SiteKey, policy: &Policy) -> Limits {
+    let own = matches!(site.name, SiteName::Hosts(To::Fixed(_) | To::Smarthost));
+    rules.limits(&policy.limits, site.source, own, |name| site.name.is(policy, name))
+}
+
+impl SiteName {
+    /// Whether an operator means it by a name: that of its policy, or one that is its mail hosts', or above all of them.
+    pub(super) fn is(&self, policy: &Policy, name: &str) -> bool {
+        if policy.id.as_deref() == Some(name) {
+            return true;
+        }
+        let within = |host: &str| host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        match self {
+            SiteName::Known(_) => false,
+            SiteName::Hosts(To::Hosts(hosts)) => hosts.names().all(within),
+            SiteName::Hosts(To::Fixed(to)) => within(&to.host),
+            SiteName::Hosts(To::Smarthost) => name == SMARTHOST,
+        }
     }
 }
 

@@ -173,6 +173,13 @@ impl Learned {
         self.flying.pop_back();
     }
 
+    /// What is known, in words.
+    pub(super) fn words(&self) -> Option<String> {
+        let Limit { count, span, proven, .. } = self.limit.as_ref()?;
+        let sure = if *proven { "" } else { ", so it seems" };
+        Some(format!("it takes {count} mails in {} s{sure}", SPANS[*span].as_secs()))
+    }
+
     /// There is a number to be kept.
     pub(super) fn is_limited(&self) -> bool {
         self.limit.is_some()

@@ -4,14 +4,18 @@
 //! - `hint`: what a reply says about the traffic, and not about the mail;
 //! - `learn`: what a site bears that nobody wrote down;
 //! - `rate`: so many in a time, never more;
+//! - `rules`: the operator's own figures;
 //! - `site`: the state of one site: a machine without clock or I/O.
 
 mod hint;
 mod learn;
 mod policy;
 mod rate;
+mod rules;
 mod site;
 
 pub(crate) use hint::{Hint, on_one_line};
-pub(crate) use policy::{Family, Policies, Policy, TlsLevel};
+pub(crate) use policy::{Family, Limits, Policies, Policy, TlsLevel};
+pub(crate) use rules::Rules;
+pub use rules::{check_figure, figures_of};
 pub(crate) use site::{Course, Hold, MayConnect, Site, Words};

@@ -100,24 +100,46 @@ pub(crate) enum Family {
     V4Only,
 }
 
+impl TlsLevel {
+    /// As it is written.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            TlsLevel::Opportunistic => "opportunistic",
+            TlsLevel::Encrypt => "encrypt",
+            TlsLevel::Verify => "verify",
+        }
+    }
+}
+
+impl Family {
+    /// As it is written.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Family::Any => "any",
+            Family::V4First => "v4-first",
+            Family::V4Only => "v4-only",
+        }
+    }
+}
+
 /// Figures as they stand in the file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Figures {
     pub(crate) connections: Option<usize>,
-    start_connections: Option<usize>,
+    pub(super) start_connections: Option<usize>,
     pub(crate) connection_rate: Option<Vec<Text<Rate>>>,
     pub(crate) messages: Option<u32>,
-    recipients: Option<usize>,
+    pub(super) recipients: Option<usize>,
     /// Every transaction of ours has one domain.
     #[serde(rename = "one_domain")]
     _one_domain: Option<IgnoredAny>,
     pub(crate) rate: Option<Vec<Text<Rate>>>,
     #[serde(rename = "mailbox_rate")]
     _mailbox_rate: Option<IgnoredAny>,
-    idle: Option<u64>,
-    tls: Option<TlsLevel>,
-    family: Option<Family>,
+    pub(super) idle: Option<u64>,
+    pub(super) tls: Option<TlsLevel>,
+    pub(super) family: Option<Family>,
 }
 
 /// A value that is written as text.
@@ -160,6 +182,7 @@ struct Retry {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Entry {
     id: String,
     mx: Vec<String>,
@@ -168,6 +191,19 @@ struct Entry {
     by_mx_set: bool,
     #[serde(default)]
     hint: Vec<Hint>,
+    /// For readers.
+    #[serde(rename = "name")]
+    _name: IgnoredAny,
+    #[serde(rename = "domains")]
+    _domains: Option<IgnoredAny>,
+    #[serde(rename = "from")]
+    _from: Option<IgnoredAny>,
+    #[serde(rename = "source")]
+    _source: IgnoredAny,
+    #[serde(rename = "confidence")]
+    _confidence: IgnoredAny,
+    #[serde(rename = "ceiling")]
+    _ceiling: Option<IgnoredAny>,
 }
 
 impl Limits {
@@ -185,7 +221,7 @@ impl Limits {
     };
 
     /// `figures`, and where they are silent, these.
-    fn with(&self, figures: &Figures) -> Limits {
+    pub(super) fn with(&self, figures: &Figures) -> Limits {
         let rates = |given: &Option<Vec<Text<Rate>>>, or: &[Rate]| {
             given.as_ref().map_or(or.to_vec(), |r| r.iter().map(|r| r.0).collect())
         };
@@ -367,6 +403,7 @@ mod tests {
             ("connections = 10,", "conections = 10,"),
             ("\"20/s\"", "\"20/x\""),
             ("do = \"slow\"", "do = \"fly\""),
+            ("by_mx_set = true", "by_mx_sets = true"),
         ] {
             assert!(DATA.contains(from), "{from}");
             assert!(Policies::read(&DATA.replacen(from, to, 1)).is_err(), "{to}");

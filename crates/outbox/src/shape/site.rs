@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::hint::{Action, Hint};
 use super::learn::Learned;
-use super::policy::{Family, Figures, Policy, TlsLevel};
+use super::policy::{Family, Figures, Limits, Policy, TlsLevel};
 use super::rate::Pace;
 
 /// After this long without a word against us, one step back up.
@@ -42,6 +42,8 @@ const KEPT: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct Site {
     policy: Arc<Policy>,
+    /// The policy's, and what the operator put in their place.
+    limits: Limits,
     /// Connections that are open or being made.
     open: usize,
     /// As many as may be.
@@ -151,8 +153,7 @@ fn longest(paces: &[Pace], share: f64, now: Instant) -> Duration {
 }
 
 impl Site {
-    pub(crate) fn new(policy: Arc<Policy>) -> Self {
-        let limits = &policy.limits;
+    pub(crate) fn new(policy: Arc<Policy>, limits: Limits) -> Self {
         Site {
             open: 0,
             limit: limits.start_connections,
@@ -171,7 +172,30 @@ impl Site {
             family: limits.family,
             learned: None,
             policy,
+            limits,
         }
+    }
+
+    /// From now on these are its limits. What was learned stays.
+    pub(crate) fn govern(&mut self, limits: Limits) {
+        if self.limits == limits {
+            return;
+        }
+        let kept = |rates: &[super::rate::Rate], before: &[Pace]| -> Vec<Pace> {
+            let known = |rate: &super::rate::Rate| before.iter().find(|pace| pace.rate() == *rate).copied();
+            rates.iter().map(|rate| known(rate).unwrap_or_else(|| Pace::new(*rate))).collect()
+        };
+        (self.sends, self.connects) = (kept(&limits.rate, &self.sends), kept(&limits.connection_rate, &self.connects));
+        if limits.start_connections > self.limits.start_connections {
+            self.limit = self.limit.max(limits.start_connections);
+        }
+        self.limit = self.limit.min(limits.connections);
+        if self.learned.is_some() {
+            (self.recipients, self.tls) = (self.recipients.min(limits.recipients), self.tls.max(limits.tls));
+        } else {
+            (self.recipients, self.tls, self.family) = (limits.recipients, limits.tls, limits.family);
+        }
+        self.limits = limits;
     }
 
     pub(crate) fn tls(&self) -> TlsLevel {
@@ -184,7 +208,7 @@ impl Site {
 
     /// How long a connection waits for more.
     pub(crate) fn idle(&self) -> Duration {
-        self.policy.limits.idle
+        self.limits.idle
     }
 
     /// Recipients of one transaction.
@@ -195,15 +219,56 @@ impl Site {
     /// Messages on one connection.
     pub(crate) fn messages(&self) -> u32 {
         let less = self.slowed.as_ref().and_then(|s| s.messages);
-        less.map_or(self.policy.limits.messages, |n| n.min(self.policy.limits.messages))
+        less.map_or(self.limits.messages, |n| n.min(self.limits.messages))
+    }
+
+    /// The limits in force, but for what was learned.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Connections that are open or being made.
+    pub(crate) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// And how many there may be.
+    pub(crate) fn may_open(&mut self, now: Instant) -> usize {
+        self.pass(now);
+        self.slowed.as_ref().and_then(|s| s.connections).map_or(self.limit, |n| n.min(self.limit))
+    }
+
+    /// What the site taught, in words.
+    pub(crate) fn learned(&mut self, now: Instant) -> Vec<String> {
+        self.pass(now);
+        let mut all: Vec<String> = self.bears.words().into_iter().collect();
+        if let Some(slowed) = &self.slowed {
+            let rates = slowed.sends.iter().map(|pace| format!("{} mails", pace.rate()));
+            let connects = slowed.connects.iter().map(|pace| format!("{} connections", pace.rate()));
+            let open = slowed.connections.iter().map(|n| format!("{n} connections at once"));
+            let messages = slowed.messages.iter().map(|n| format!("{n} mails on a connection"));
+            let figures: Vec<String> = rates.chain(connects).chain(open).chain(messages).collect();
+            let seconds = slowed.until.saturating_duration_since(now).as_secs();
+            all.push(format!("slowed to {} for {seconds} s", figures.join(", ")));
+        }
+        if self.share < 1.0 {
+            all.push(format!("its rate is lowered to 1/{:.0}", 1.0 / self.share));
+        }
+        if self.learned.is_some() {
+            let (tls, family) = (self.tls.word(), self.family.word());
+            all.push(format!("{} recipients in a transaction, TLS {tls}, addresses {family}", self.recipients));
+        }
+        all.extend(self.senders.iter().filter(|(_, until)| **until > now).map(|(sender, until)| {
+            let seconds = until.saturating_duration_since(now).as_secs();
+            format!("nothing from {sender} for {seconds} s")
+        }));
+        all
     }
 
     /// Whether there may be a connection more. How fast they may follow each other is another matter
     /// ([`Site::connect`]).
     pub(crate) fn may_connect(&mut self, now: Instant) -> MayConnect {
-        self.pass(now);
-        let most = self.slowed.as_ref().and_then(|s| s.connections).map_or(self.limit, |n| n.min(self.limit));
-        if self.open < most { MayConnect::Yes } else { MayConnect::Full }
+        if self.open < self.may_open(now) { MayConnect::Yes } else { MayConnect::Full }
     }
 
     /// How long the site is still left alone.
@@ -284,7 +349,7 @@ impl Site {
         self.pass(now);
         self.bears.passed(now);
         self.round += 1;
-        if self.round < self.limit || self.limit >= self.policy.limits.connections {
+        if self.round < self.limit || self.limit >= self.limits.connections {
             return false;
         }
         (self.limit, self.round) = (self.limit + 1, 0);
@@ -301,7 +366,7 @@ impl Site {
         if self.open > 1 {
             return;
         }
-        (self.limit, self.round) = (self.policy.limits.start_connections, 0);
+        (self.limit, self.round) = (self.limits.start_connections, 0);
     }
 
     /// How it is treated when nothing is known of it but its name.
@@ -451,7 +516,7 @@ impl Site {
             self.slowed = None;
         }
         if self.learned.is_some_and(|until| until <= now) {
-            let limits = &self.policy.limits;
+            let limits = &self.limits;
             (self.recipients, self.tls, self.family) = (limits.recipients, limits.tls, limits.family);
             self.learned = None;
         }
@@ -496,7 +561,8 @@ mod tests {
     impl Rig {
         fn of(host: &str) -> Self {
             let policies = Policies::shipped().unwrap();
-            Rig { site: Site::new(policies.of_host(host).clone()), policies }
+            let policy = policies.of_host(host).clone();
+            Rig { site: Site::new(policy.clone(), policy.limits.clone()), policies }
         }
 
         fn hear(&mut self, code: u16, text: &'static str) -> Course {

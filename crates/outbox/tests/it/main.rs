@@ -4,6 +4,7 @@
 
 mod failing;
 mod peer;
+mod policies;
 mod reports;
 mod sending;
 mod shaping;

@@ -323,6 +323,23 @@ impl World {
         self.store.write(move |tx| source::add_pool(tx, name, &members, &[Stream::Mail])).await.unwrap();
     }
 
+    /// Figures of the operator's, for a site or all.
+    pub async fn policy(&self, site: Option<&str>, figures: &[(&str, &str)]) {
+        let rule = |(key, value): &(&str, &str)| source::Rule {
+            source: None,
+            site: site.map(Into::into),
+            key: (*key).into(),
+            value: (*value).into(),
+        };
+        let rules: Vec<_> = figures.iter().map(rule).collect();
+        self.store.write(move |tx| source::set_rules(tx, &rules)).await.unwrap();
+    }
+
+    /// What is known of a site.
+    pub fn site(&self, name: &str) -> Vec<outbox::SiteState> {
+        self.meter.as_ref().unwrap().sites(Some(name), 9)
+    }
+
     /// The bytes of a message are copied elsewhere, and the pack they were in is deleted.
     pub async fn moved(&self, id: QueueId, body: &str) {
         // So much that the pack is full and another begins.

@@ -4,6 +4,7 @@
 //! Where nothing is defined there is one source, [`DEFAULT`]: our host name, from whatever address the system chooses.
 
 mod pool;
+mod rule;
 mod schema;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,6 +15,7 @@ use store::{Result, Row, Tx, params};
 use crate::Event;
 use crate::entry::corrupt;
 pub use pool::{Member, Pool, add_pool, change_pool, remove_pool};
+pub use rule::{Rule, set_rules, unset_rules};
 pub use schema::ALL;
 
 /// The name of the source that is always there.
@@ -99,6 +101,8 @@ pub struct Setup {
     pub sources: Vec<Source>,
     /// In the order of their names.
     pub pools: Vec<Pool>,
+    /// The operator's own figures for sites.
+    pub rules: Vec<Rule>,
 }
 
 impl Setup {
@@ -122,7 +126,7 @@ fn locked(tx: &mut Tx<'_>) -> Result<Setup> {
 /// # Errors
 /// The store's.
 pub fn setup(tx: &mut Tx<'_>) -> Result<Setup> {
-    Ok(Setup { sources: tx.list(&schema::SOURCES, params![], read)?, pools: pool::all(tx)? })
+    Ok(Setup { sources: tx.list(&schema::SOURCES, params![], read)?, pools: pool::all(tx)?, rules: rule::all(tx)? })
 }
 
 fn read(r: &Row<'_>) -> Result<Source> {
@@ -185,6 +189,7 @@ pub fn remove(tx: &mut Tx<'_>, name: &str) -> Result<()> {
         return Err(refused(format!("{name} is in the pool {}: give that other sources first", pool.name)));
     }
     tx.execute(&schema::REMOVE_SOURCE, params![source.stored()])?;
+    tx.execute(&schema::FORGET_RULES, params![source.stored()])?;
     changed(tx);
     Ok(())
 }

@@ -16,4 +16,8 @@ store::statements! { include_str!("../../sql/source.sql");
     SERVED = "served",
     SERVE = "serve",
     SERVE_NO_MORE = "serve_no_more",
+    RULES = "rules",
+    SET_RULE = "set_rule",
+    UNSET_RULE = "unset_rule",
+    FORGET_RULES = "forget_rules",
 }

@@ -1,0 +1,71 @@
+//! What is known of sites now, for those who look.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Hops;
+use super::sites::SiteName;
+
+/// A site as one source knows it now.
+#[derive(Clone, Debug)]
+pub struct SiteState {
+    /// The source.
+    pub source: Arc<str>,
+    /// The site: its name in the policies, else its first mail host.
+    pub site: String,
+    /// Deliveries that stand in line for it.
+    pub in_line: usize,
+    /// Connections that are open or being made, and as many as may be now.
+    pub open: usize,
+    /// See `open`.
+    pub may_open: usize,
+    /// The limits in force, as an operator writes them; what the site itself taught is in `learned`.
+    pub limits: Vec<(&'static str, String)>,
+    /// Nothing goes there for so long.
+    pub paused: Option<Duration>,
+    /// What was learned, or lowered for a while: in words.
+    pub learned: Vec<String>,
+    /// What the site last said about the traffic, and how long ago.
+    pub last: Option<(Duration, Arc<str>)>,
+}
+
+impl Hops {
+    /// Sites that are remembered, of that name if one is given: those with most mail in line first, at most `most`.
+    pub(crate) fn sites(&self, named: Option<&str>, most: usize) -> Vec<SiteState> {
+        let (mut guard, now) = (self.lock(), Instant::now());
+        let state = &mut *guard;
+        let mut all = Vec::new();
+        for (key, place) in state.sites.iter_mut() {
+            if !named.is_none_or(|name| key.name.is(place.shape.policy(), name)) {
+                continue;
+            }
+            all.push(SiteState {
+                source: state.fleet.name(key.source),
+                site: key.name.label().to_owned(),
+                in_line: place.in_line.iter().map(|n| n.load(Ordering::Relaxed)).sum(),
+                open: place.shape.open(),
+                may_open: place.shape.may_open(now),
+                limits: place.shape.limits().words(),
+                paused: place.shape.pause(now),
+                learned: place.shape.learned(now),
+                last: place.last.as_ref().map(|(at, said)| (now.saturating_duration_since(*at), said.clone())),
+            });
+        }
+        all.sort_by(|a, b| (b.in_line, &a.site, &a.source).cmp(&(a.in_line, &b.site, &b.source)));
+        all.truncate(most);
+        all
+    }
+}
+
+impl SiteName {
+    /// For people: the name in the data, or the preferred host.
+    pub(super) fn label(&self) -> &str {
+        match self {
+            SiteName::Known(id) => id,
+            SiteName::Hosts(to) => to.label(),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Requests about sites: the operator's figures for them, and what is known of them now.
+
+use std::fmt::Write;
+
+use outbox::SiteState;
+use queue::source::{self, Rule, Setup, SourceId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::Tx;
+
+use crate::admin::{Answer, Outcome, read, refused, words, write};
+use crate::house::House;
+
+/// Sites that a list shows.
+const SHOWN: usize = 100;
+
+/// A request.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Ask {
+    /// Figures for what goes to a site by a source; for all where none is named.
+    Set { source: Option<String>, site: Option<String>, figures: Vec<(String, String)> },
+    /// Some of them less; all of them, when none are named.
+    Unset { source: Option<String>, site: Option<String>, keys: Vec<String> },
+    /// All of them.
+    List,
+    /// The sites that are sent to.
+    Sites,
+    /// One of them.
+    Site { name: String },
+}
+
+/// Carries a request out.
+pub async fn execute(house: &House, ask: Ask) -> Outcome {
+    match ask {
+        Ask::Set { source, site, figures } => {
+            figures.iter().try_for_each(|(key, value)| outbox::check_figure(key, value))?;
+            write(house, move |tx| set(tx, source.as_deref(), site.as_deref(), &figures)).await
+        }
+        Ask::Unset { source, site, keys } => {
+            write(house, move |tx| unset(tx, source.as_deref(), site.as_deref(), &keys)).await
+        }
+        Ask::List => read(house, |tx| Ok(list(&source::setup(tx)?))).await,
+        Ask::Sites => sites(house),
+        Ask::Site { name } => one_site(house, &name).await,
+    }
+}
+
+fn set(
+    tx: &mut Tx<'_>,
+    source: Option<&str>,
+    site: Option<&str>,
+    figures: &[(String, String)],
+) -> store::Result<Answer> {
+    let of = source_of(&source::setup(tx)?, source)?;
+    let rule = |(key, value): &(String, String)| Rule {
+        source: of,
+        site: site.map(|site| site.to_ascii_lowercase().into()),
+        key: key.as_str().into(),
+        value: value.as_str().into(),
+    };
+    source::set_rules(tx, &figures.iter().map(rule).collect::<Vec<_>>())?;
+    let shown: Vec<String> = figures.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let text = format!("{}: {}", scope(source, site), shown.join(" "));
+    Ok(Answer::new(text, json!({ "source": source, "site": site, "figures": figures.len() })))
+}
+
+fn unset(tx: &mut Tx<'_>, source: Option<&str>, site: Option<&str>, keys: &[String]) -> store::Result<Answer> {
+    let of = source_of(&source::setup(tx)?, source)?;
+    let lower = site.map(str::to_ascii_lowercase);
+    match source::unset_rules(tx, of, lower.as_deref(), keys)? {
+        0 => Err(refused(format!("{}: no such figure is set", scope(source, site)))),
+        n => Ok(Answer::new(format!("{}: {n} taken back", scope(source, site)), json!({ "removed": n }))),
+    }
+}
+
+fn source_of(setup: &Setup, source: Option<&str>) -> store::Result<Option<SourceId>> {
+    let known = |name: &str| setup.named(name).map(|s| s.id);
+    source.map(|name| known(name).ok_or_else(|| refused(format!("there is no source {name}")))).transpose()
+}
+
+fn scope(source: Option<&str>, site: Option<&str>) -> String {
+    let by = source.map_or(String::new(), |source| format!(" by {source}"));
+    format!("To {}{by}", site.unwrap_or("all sites"))
+}
+
+fn list(setup: &Setup) -> Answer {
+    let (mut text, mut data) = (Vec::new(), Vec::new());
+    for Rule { source, site, key, value } in &setup.rules {
+        let named = |id: SourceId| setup.sources.iter().find(|s| s.id == id).map_or(source::DEFAULT, |s| &s.name);
+        let source = source.map(named);
+        text.push(format!("{:40} {key}={value}", scope(source, site.as_deref())));
+        data.push(json!({ "source": source, "site": site.as_deref(), "key": &**key, "value": &**value }));
+    }
+    if text.is_empty() {
+        text.push("No figures of your own: sites are treated as they are known to bear it".into());
+    }
+    Answer::new(text.join("\n"), Value::Array(data))
+}
+
+fn running(house: &House) -> Result<&outbox::Meter, String> {
+    house.outbox.as_ref().ok_or_else(|| "no server runs: what is known of sites now, it knows".into())
+}
+
+fn sites(house: &House) -> Outcome {
+    let all = running(house)?.sites(None, SHOWN);
+    let (mut text, mut data) = (Vec::new(), Vec::new());
+    for site in &all {
+        let state = match (&site.paused, site.learned.first()) {
+            (Some(wait), _) => format!("paused for {} s", wait.as_secs()),
+            (None, Some(learned)) => learned.clone(),
+            (None, None) => String::new(),
+        };
+        let (open, most) = (site.open, site.may_open);
+        text.push(format!(
+            "{:32} {:12} {open:>3} of {most:<3} {:>6} in line  {state}",
+            site.site, site.source, site.in_line
+        ));
+        data.push(facts(site));
+    }
+    if all.is_empty() {
+        text.push("No site has been sent to lately".into());
+    }
+    Ok(Answer::new(text.join("\n"), Value::Array(data)))
+}
+
+async fn one_site(house: &House, name: &str) -> Outcome {
+    let name = name.to_ascii_lowercase();
+    let all = running(house)?.sites(Some(&name), SHOWN);
+    if all.is_empty() {
+        let setup = house.store.read(source::setup).await.map_err(words)?;
+        let limits = outbox::figures_of(&name, &setup.rules)?;
+        let text = format!("{name} has not been sent to lately; it begins with: {}", figures(&limits));
+        return Ok(Answer::new(text, json!([])));
+    }
+    let mut text = String::new();
+    for site in &all {
+        let _ = writeln!(text, "{} by {}", site.site, site.source);
+        let _ =
+            writeln!(text, "    {} of {} connections open, {} mails in line", site.open, site.may_open, site.in_line);
+        if let Some(wait) = site.paused {
+            let _ = writeln!(text, "    paused for {} s: it asked for that", wait.as_secs());
+        }
+        let _ = writeln!(text, "    limits: {}", figures(&site.limits));
+        for learned in &site.learned {
+            let _ = writeln!(text, "    learned: {learned}");
+        }
+        if let Some((ago, said)) = &site.last {
+            let _ = writeln!(text, "    it said {} s ago: {said}", ago.as_secs());
+        }
+    }
+    Ok(Answer::new(text.trim_end(), all.iter().map(facts).collect()))
+}
+
+fn figures(limits: &[(&str, String)]) -> String {
+    limits.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+}
+
+fn facts(site: &SiteState) -> Value {
+    let limits: serde_json::Map<String, Value> =
+        site.limits.iter().map(|(key, value)| ((*key).to_owned(), Value::from(value.as_str()))).collect();
+    json!({ "site": site.site, "source": &*site.source, "open": site.open, "may_open": site.may_open,
+        "in_line": site.in_line, "paused_seconds": site.paused.map(|wait| wait.as_secs()), "limits": limits,
+        "learned": site.learned, "said": site.last.as_ref().map(|(_, said)| &**said) })
+}
+
+/// `KEY=VALUE`.
+///
+/// # Errors
+/// In words.
+pub fn figure(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is no figure (like connections=5)"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
