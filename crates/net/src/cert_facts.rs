@@ -63,6 +63,21 @@ fn validity(certificate: &[u8]) -> Option<(Timestamp, Timestamp)> {
     Some((moment()?, moment()?))
 }
 
+/// The public key as a record of the DNS has it (RFC 6698 §2.1.2), which stands behind validity and subject.
+pub(crate) fn public_key(certificate: &[u8]) -> Option<&[u8]> {
+    let mut certificate = Der(certificate);
+    let mut signed = Der(Der(certificate.expect(SEQUENCE)?).expect(SEQUENCE)?);
+    if signed.0.first() == Some(&VERSION) {
+        signed.expect(VERSION)?;
+    }
+    for tag in [INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE] {
+        signed.expect(tag)?;
+    }
+    let from = signed.0;
+    signed.expect(SEQUENCE)?;
+    from.get(..from.len() - signed.0.len())
+}
+
 /// RFC 5280 §4.1.2.5.1 and .2: `YYMMDDHHMMSSZ` for 1950 to 2049, `YYYYMMDDHHMMSSZ`.
 fn moment(tag: u8, text: &[u8]) -> Option<Timestamp> {
     let digits = text.strip_suffix(b"Z")?;

@@ -1,17 +1,19 @@
 //! The real form of the resolver: hickory, with the system's servers or given ones. It caches by the records' TTLs.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as Trouble, NetError};
-use hickory_resolver::proto::dnssec::Proof;
+use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 
-use crate::DnsError;
 use crate::resolve::{Data, Kind, Record};
+use crate::{DnsError, Tlsa};
 
 #[derive(Debug)]
 pub(crate) struct Servers(TokioResolver);
@@ -31,19 +33,42 @@ impl Servers {
     }
 
     pub(crate) fn given(addrs: &[SocketAddr], dnssec: bool) -> Result<Self, DnsError> {
-        let server = |addr: &SocketAddr| {
-            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-                connection.port = addr.port();
-                connection
-            });
-            NameServerConfig::new(addr.ip(), true, connections.into())
-        };
-        let config = ResolverConfig::from_parts(None, Vec::new(), addrs.iter().map(server).collect());
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let mut builder = builder(addrs);
         builder.options_mut().validate = dnssec;
         builder.build().map(Servers).map_err(transient)
     }
 
+    pub(crate) fn anchored(addrs: &[SocketAddr], keys: &Path) -> Result<Self, DnsError> {
+        let anchors = TrustAnchors::from_file(keys);
+        let anchors = anchors.map_err(|e| DnsError::Transient(format!("{}: {e}", keys.display())))?;
+        builder(addrs).with_trust_anchor(Arc::new(anchors)).build().map(Servers).map_err(transient)
+    }
+
+    /// Whether the keys of the root are proven (RFC 4035 §5).
+    pub(crate) async fn validates(&self) -> Result<bool, DnsError> {
+        match self.0.lookup(Name::root(), RecordType::DNSKEY).await {
+            Ok(found) => Ok(found.answers().iter().any(|r| r.proof == Proof::Secure)),
+            // No keys, or none that fit.
+            Err(NetError::Dns(_)) => Ok(false),
+            Err(error) => Err(transient(error)),
+        }
+    }
+}
+
+/// Asks these servers, over UDP and TCP.
+fn builder(addrs: &[SocketAddr]) -> ResolverBuilder<TokioRuntimeProvider> {
+    let server = |addr: &SocketAddr| {
+        let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+            connection.port = addr.port();
+            connection
+        });
+        NameServerConfig::new(addr.ip(), true, connections.into())
+    };
+    let config = ResolverConfig::from_parts(None, Vec::new(), addrs.iter().map(server).collect());
+    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+}
+
+impl Servers {
     /// All records of the answer that we know, aliases included.
     pub(crate) async fn ask(&self, name: &str, kind: Kind) -> Result<Vec<Record>, DnsError> {
         let mut name = Name::from_ascii(name).map_err(|_| DnsError::BadName)?;
@@ -55,6 +80,7 @@ impl Servers {
             Kind::V6 => RecordType::AAAA,
             Kind::Txt => RecordType::TXT,
             Kind::Ptr => RecordType::PTR,
+            Kind::Tlsa => RecordType::TLSA,
         };
         let lookup = self.0.lookup(name, kind).await.map_err(meaning)?;
         let record = |r: &hickory_resolver::proto::rr::Record| {
@@ -65,6 +91,12 @@ impl Servers {
                 RData::AAAA(ip) => Data::Ip(ip.0.into()),
                 RData::TXT(txt) => Data::Txt(txt.txt_data.concat()),
                 RData::PTR(name) => Data::Ptr(plain(&name.0)),
+                RData::TLSA(tlsa) => Data::Tlsa(Tlsa {
+                    usage: tlsa.cert_usage.into(),
+                    selector: tlsa.selector.into(),
+                    matching: tlsa.matching.into(),
+                    data: tlsa.cert_data.clone(),
+                }),
                 _ => return None,
             };
             Some(Record { owner: plain(&r.name), data, secure: r.proof == Proof::Secure })

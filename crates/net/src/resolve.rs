@@ -6,16 +6,19 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::dns::{self, Servers};
-use crate::{Deadline, Zone};
+use crate::{Deadline, Tlsa, Zone};
 
 /// The most MX hosts, and the most addresses of one host, that are returned: a hostile zone may list hundreds, and each
 /// would be tried.
 const MAX_HOSTS: usize = 20;
 /// The most TXT records. Large domains have dozens for verification beside the one that is looked for.
 const MAX_TXT: usize = 100;
+/// The most TLSA records of one host.
+const MAX_TLSA: usize = 50;
 /// The most names of one address. RFC 7208 §5.5 looks at ten.
 const MAX_PTR: usize = 10;
 /// The longest chain of aliases followed.
@@ -64,6 +67,8 @@ pub struct Answer<T> {
     pub name: String,
     /// True when DNSSEC proves all of it, aliases included (RFC 4035 §4.3 "secure"). False when that was not asked for.
     pub secure: bool,
+    /// For a name that is an alias (CNAME): whether DNSSEC proves that, wherever it leads.
+    pub alias: Option<bool>,
 }
 
 /// A host that takes mail for a domain.
@@ -104,6 +109,7 @@ pub(crate) enum Kind {
     V6,
     Txt,
     Ptr,
+    Tlsa,
 }
 
 /// One record of an answer; `owner` and the names in it are in lower case, without the last dot.
@@ -121,6 +127,7 @@ pub(crate) enum Data {
     Ip(IpAddr),
     Txt(Vec<u8>),
     Ptr(String),
+    Tlsa(Tlsa),
 }
 
 impl Data {
@@ -131,6 +138,7 @@ impl Data {
             Data::Ip(ip) => kind == if ip.is_ipv4() { Kind::V4 } else { Kind::V6 },
             Data::Txt(_) => kind == Kind::Txt,
             Data::Ptr(_) => kind == Kind::Ptr,
+            Data::Tlsa(_) => kind == Kind::Tlsa,
         }
     }
 }
@@ -153,6 +161,14 @@ impl Resolver {
     /// [`DnsError::Transient`] when the resolver cannot be set up.
     pub fn servers(addrs: &[SocketAddr], dnssec: bool) -> Result<Self, DnsError> {
         Servers::given(addrs, dnssec).map(|servers| Resolver(Source::Servers(Arc::new(servers))))
+    }
+
+    /// The same, with validation from these keys on (a file of DNSKEY records) in place of the root's: for a DNS of one's own.
+    ///
+    /// # Errors
+    /// [`DnsError::Transient`] when the resolver cannot be set up; its text names a file that cannot be read.
+    pub fn anchored(addrs: &[SocketAddr], keys: &Path) -> Result<Self, DnsError> {
+        Servers::anchored(addrs, keys).map(|servers| Resolver(Source::Servers(Arc::new(servers))))
     }
 
     /// Asks a table.
@@ -210,6 +226,7 @@ impl Resolver {
                 v6.records.extend(v4.records);
                 v6.records.truncate(MAX_HOSTS);
                 v6.secure &= v4.secure;
+                v6.alias = v6.alias.into_iter().chain(v4.alias).reduce(|a, b| a && b);
                 Ok(v6)
             }
             (Ok(mut one), Err(_)) | (Err(_), Ok(mut one)) => {
@@ -232,6 +249,37 @@ impl Resolver {
         let mut answer = self.ask(name, Kind::Txt, take, deadline).await?;
         answer.records.truncate(MAX_TXT);
         Ok(answer)
+    }
+
+    /// What the DNS says of the certificate that a host shows on a port (RFC 6698 §3), for TCP; at most 50 records. They are
+    /// worth nothing unless the answer is secure.
+    ///
+    /// # Errors
+    /// [`DnsError`].
+    pub async fn tlsa(&self, host: &str, port: u16, deadline: Deadline) -> Result<Answer<Tlsa>, DnsError> {
+        let take = |data| match data {
+            Data::Tlsa(record) => Some(record),
+            _ => None,
+        };
+        let mut answer = self.ask(&format!("_{port}._tcp.{host}"), Kind::Tlsa, take, deadline).await?;
+        answer.records.truncate(MAX_TLSA);
+        Ok(answer)
+    }
+
+    /// Whether answers can be proven at all: the servers that are asked pass on what DNSSEC needs, from the root on.
+    ///
+    /// # Errors
+    /// [`DnsError::Transient`] when nobody answers: then nothing is known.
+    pub async fn validates(&self, deadline: Deadline) -> Result<bool, DnsError> {
+        let ask = async {
+            match &self.0 {
+                Source::Servers(servers) => servers.validates().await,
+                Source::Memory(zone) => Ok(zone.lock().unwrap_or_else(PoisonError::into_inner).validates()),
+            }
+        };
+        tokio::time::timeout_at(deadline.instant(), ask)
+            .await
+            .map_err(|_| DnsError::Transient("no answer in time".into()))?
     }
 
     /// The names of `ip`, as its owner gives them; at most ten. They prove nothing until they lead back to `ip`.
@@ -277,26 +325,35 @@ impl Resolver {
             records: answer.records.into_iter().filter_map(take).collect(),
             name: answer.name,
             secure: answer.secure,
+            alias: answer.alias,
         })
     }
 }
 
 /// Follows the aliases within an answer, which may hold records nobody asked for.
 fn follow(asked: String, kind: Kind, records: Vec<Record>) -> Result<Answer<Data>, DnsError> {
-    let (mut name, mut secure) = (asked, true);
+    let (mut name, mut secure, mut first) = (asked, true, None);
     for _ in 0..=MAX_ALIASES {
         let mut here = records.iter().filter(|r| r.owner == name);
         if here.clone().any(|r| r.data.is(kind)) {
             let found: Vec<&Record> = here.filter(|r| r.data.is(kind)).collect();
             secure &= found.iter().all(|r| r.secure);
-            return Ok(Answer { records: found.into_iter().map(|r| r.data.clone()).collect(), name, secure });
+            return Ok(Answer {
+                records: found.into_iter().map(|r| r.data.clone()).collect(),
+                name,
+                secure,
+                alias: first,
+            });
         }
         let alias = here.find_map(|r| match &r.data {
             Data::Cname(target) => Some((target.clone(), r.secure)),
             _ => None,
         });
         match alias {
-            Some((target, proven)) => (name, secure) = (target, secure && proven),
+            Some((target, proven)) => {
+                first = first.or(Some(proven));
+                (name, secure) = (target, secure && proven);
+            }
             None => return Err(DnsError::NoData),
         }
     }

@@ -1,6 +1,6 @@
 //! TLS as the client of a mail server elsewhere. Between mail servers TLS is opportunistic (RFC 7435): any certificate
 //! is better than none, but what it was worth is recorded. Where policy (MTA-STS, a smart host that gets our password)
-//! demands a trusted one, the handshake fails without.
+//! demands a trusted one, the handshake fails without; where the DNS names one (DANE), nothing else counts.
 
 use std::fmt;
 use std::io;
@@ -13,6 +13,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::{TlsConnector, client};
 
+use crate::Dane;
 use crate::stream::Socket;
 use crate::tls_server::{TlsError, provider, read_certificates};
 
@@ -109,8 +110,16 @@ impl Roots {
 #[derive(Clone, Debug)]
 pub struct ClientTls {
     roots: Roots,
-    demand_trust: bool,
+    demand: Demand,
     config: ClientConfig,
+}
+
+/// What a certificate has to be.
+#[derive(Clone, Debug)]
+enum Demand {
+    Nothing,
+    Trusted,
+    Named(Arc<Dane>),
 }
 
 impl ClientTls {
@@ -119,7 +128,7 @@ impl ClientTls {
     /// # Errors
     /// [`TlsError::Crypto`].
     pub fn opportunistic(roots: &Roots) -> Result<Self, TlsError> {
-        ClientTls::new(roots, false)
+        ClientTls::new(roots, Demand::Nothing)
     }
 
     /// The certificate must name the server and lead to one of `roots`.
@@ -127,10 +136,16 @@ impl ClientTls {
     /// # Errors
     /// [`TlsError::Crypto`].
     pub fn verified(roots: &Roots) -> Result<Self, TlsError> {
-        ClientTls::new(roots, true)
+        ClientTls::new(roots, Demand::Trusted)
     }
 
-    fn new(roots: &Roots, demand_trust: bool) -> Result<Self, TlsError> {
+    /// The same, but the certificate must be one that the DNS names.
+    #[must_use]
+    pub fn by_dane(&self, dane: Arc<Dane>) -> Self {
+        ClientTls { demand: Demand::Named(dane), ..self.clone() }
+    }
+
+    fn new(roots: &Roots, demand: Demand) -> Result<Self, TlsError> {
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(TlsError::crypto)?
@@ -138,7 +153,7 @@ impl ClientTls {
             .with_no_client_auth();
         // A resumed session shows no certificate to judge. Connections are reused for many messages instead.
         config.resumption = Resumption::disabled();
-        Ok(ClientTls { roots: roots.clone(), demand_trust, config })
+        Ok(ClientTls { roots: roots.clone(), demand, config })
     }
 
     pub(crate) async fn connect(&self, name: &str, socket: Socket) -> io::Result<(client::TlsStream<Socket>, Trust)> {
@@ -146,7 +161,7 @@ impl ClientTls {
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("{name}: {e}")))?;
         let judge = Arc::new(Judge {
             roots: self.roots.0.clone(),
-            demand_trust: self.demand_trust,
+            demand: self.demand.clone(),
             // Both checks below run in every full handshake; a certificate nobody looked at is not trusted.
             chain: Mutex::new(Err(unchecked("the certificate was not checked"))),
             signature: Mutex::new(Err(unchecked("the handshake's signature was not checked"))),
@@ -166,7 +181,7 @@ fn unchecked(why: &str) -> BadCert {
 #[derive(Debug)]
 struct Judge {
     roots: Arc<WebPkiServerVerifier>,
-    demand_trust: bool,
+    demand: Demand,
     chain: Mutex<Result<(), BadCert>>,
     signature: Mutex<Result<(), BadCert>>,
 }
@@ -181,7 +196,7 @@ impl Judge {
     ) -> Result<T, rustls::Error> {
         let note = result.as_ref().map(drop).map_err(BadCert::from);
         *place.lock().unwrap_or_else(PoisonError::into_inner) = note;
-        if self.demand_trust { result } else { Ok(accept) }
+        if matches!(self.demand, Demand::Nothing) { Ok(accept) } else { result }
     }
 
     fn verdict(&self) -> Trust {
@@ -202,7 +217,12 @@ impl ServerCertVerifier for Judge {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let result = self.roots.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let result = match &self.demand {
+            Demand::Named(dane) => {
+                dane.verify(end_entity, intermediates, now).map(|()| ServerCertVerified::assertion())
+            }
+            _ => self.roots.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
+        };
         self.note(&self.chain, result, ServerCertVerified::assertion())
     }
 

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use crate::DnsError;
 use crate::dns::{normal, reverse};
 use crate::resolve::{Data, Record};
+use crate::{DnsError, Tlsa};
 
 /// A table of DNS records, for tests of the floors above.
 ///
@@ -22,6 +22,7 @@ use crate::resolve::{Data, Record};
 pub struct Zone {
     names: HashMap<String, Vec<Entry>>,
     signed: HashSet<String>,
+    unvalidated: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -80,6 +81,12 @@ impl Zone {
         self.with(name, Entry::Silent)
     }
 
+    /// Adds a TLSA record for mail (port 25).
+    #[must_use]
+    pub fn tlsa(self, host: &str, record: Tlsa) -> Self {
+        self.with(&format!("_25._tcp.{host}"), Entry::Data(Data::Tlsa(record)))
+    }
+
     /// Takes away all that a name has.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
@@ -92,6 +99,16 @@ impl Zone {
     pub fn signed(mut self, name: &str) -> Self {
         self.signed.insert(lower(name));
         self
+    }
+
+    /// The resolver passes nothing on by which DNSSEC proves anything.
+    #[must_use]
+    pub fn without_dnssec(self) -> Self {
+        Zone { signed: HashSet::new(), unvalidated: true, ..self }
+    }
+
+    pub(crate) fn validates(&self) -> bool {
+        !self.unvalidated
     }
 
     /// What a recursive server would answer: the aliases passed, and the records of their last name. None: it never does.

@@ -211,7 +211,7 @@ impl Connection {
         }
         let Connection { stream, mut client, host, budget, .. } = self;
         let stream =
-            stream.upgrade_client(tls, &target.host, b"", Deadline::after(HANDSHAKE).min(terms.deadline)).await;
+            stream.upgrade_client(tls, target.asked_for(), b"", Deadline::after(HANDSHAKE).min(terms.deadline)).await;
         let stream = stream.map_err(|e| {
             let fault = BadCert::of(&e).map_or(TlsFault::Handshake, |bad| TlsFault::Certificate(bad.fault));
             NoWay::TlsFailed(ours(no_tls(target, &e)), fault)

@@ -48,11 +48,12 @@ type Answer = Result<Way, Reply>;
 struct Way {
     hosts: Arc<Hosts>,
     sts: Option<Arc<Sts>>,
+    dane: bool,
 }
 
 impl Way {
     fn hop(&self, require_tls: bool) -> Hop {
-        Hop { sts: self.sts.clone(), ..Hop::new(To::Hosts(self.hosts.clone()), require_tls) }
+        Hop { sts: self.sts.clone(), dane: self.dane, ..Hop::new(To::Hosts(self.hosts.clone()), require_tls) }
     }
 }
 
@@ -254,15 +255,15 @@ impl Asking {
 
     async fn answer(&self) -> Answer {
         let (inner, (domain, require_tls)) = (&self.inner, &self.ask.question);
-        let resolver = if *require_tls { &inner.validating } else { &inner.resolver };
         let deadline = Deadline::after(if self.ask.failed { DNS_AGAIN } else { DNS });
-        let hosts = route::hosts(domain, resolver, deadline, &inner.hostname);
+        let hosts = route::hosts(domain, inner.dns(), deadline, &inner.hostname);
         let (named, sts) = tokio::join!(hosts, sts::of(inner, domain));
         let named = named?;
         if *require_tls {
-            route::vouched_for(domain, &named, sts.as_ref())?;
+            route::vouched_for(domain, &named, sts.as_ref(), inner.proof.is_to_be_had())?;
         }
-        Ok(Way { hosts: Arc::new(named.hosts), sts })
+        let dane = named.proven && inner.proof.is_to_be_had();
+        Ok(Way { hosts: Arc::new(named.hosts), sts, dane })
     }
 
     fn answered(&self, answer: Answer) {
@@ -351,7 +352,10 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         let second = ask(find(&finder, "dead.test"));
         assert!(second.failed, "it is asked with little patience");
-        finder.answered(&second, Some(&Ok(Way { hosts: Arc::new(Hosts::of(&["mx.dead.test"])), sts: None })));
+        finder.answered(
+            &second,
+            Some(&Ok(Way { hosts: Arc::new(Hosts::of(&["mx.dead.test"])), sts: None, dane: false })),
+        );
         assert!(matches!(find(&finder, "dead.test"), Found::Hop(..)));
         tokio::time::advance(GOOD).await;
         let third = ask(find(&finder, "dead.test"));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use base::Reply;
+use net::Dane;
 use queue::Said;
 
 use crate::connection::ours;
@@ -16,20 +17,33 @@ pub(crate) enum Guard {
     Open,
     /// An enforced policy names it: TLS with a certificate that verifies for its name (RFC 8461 §4.2).
     Sts(Arc<Sts>),
+    /// The DNS names its certificate (RFC 7672), whatever a policy says (RFC 8461 §2).
+    Dane(Arc<Dane>),
+    /// The DNS names its certificate in ways that we cannot use: TLS, with whatever certificate (RFC 7672 §2.2).
+    Encrypted,
 }
 
 impl Guard {
     /// What is said of mail that waits as the host did not prove it.
     pub(crate) fn explained(&self, host: &str, said: Said) -> Said {
-        let Guard::Sts(sts) = self else { return said };
+        let demanded = match self {
+            Guard::Open => return said,
+            Guard::Sts(sts) => format!(
+                "The MTA-STS policy of {} demands TLS with a certificate that is good for its mail host {host}, and there was \
+                 none",
+                sts.domain
+            ),
+            Guard::Dane(dane) => format!(
+                "The DNS names the certificate of the mail host {host} (DANE, TLSA records of {}), and there was no TLS with \
+                 such a one",
+                dane.base
+            ),
+            Guard::Encrypted => format!("The DNS demands TLS of the mail host {host} (DANE), and there was none"),
+        };
         if !said.reply.is_transient() {
             return said;
         }
-        let text = format!(
-            "The MTA-STS policy of {} demands TLS with a certificate that is good for its mail host {host}, and there was \
-             none: {}. The administrator of {host} can mend it",
-            sts.domain, said.reply.text
-        );
+        let text = format!("{demanded}: {}. The administrator of {host} can mend it", said.reply.text);
         ours(Reply::new(451, 7, 5, text))
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! - `timetable` and `dispatch`: what is due when, by stream and domain, and how much of it is claimed;
 //! - `route` and `finder`: where mail for a domain goes;
-//! - `sts` and `guard`: what the recipients' domains demand of the way;
+//! - `sts`, `dane` and `guard`: what the recipients' domains demand of the way;
 //! - `hops`: what is ready, in a line for each next hop;
 //! - `shape`: how much of it a site bears, and what its replies change about that;
 //! - `worker` and `connection`: one connection and what is said on it;
@@ -18,6 +18,7 @@
 //! - `reporter` and `report`: delivery status notifications.
 
 mod connection;
+mod dane;
 mod dispatch;
 mod finder;
 mod guard;

@@ -13,6 +13,7 @@ use store::Store;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+use crate::dane::Proof;
 use crate::finder::Finder;
 use crate::hops::{Hops, SiteState, Work};
 use crate::recorder::{self, Done};
@@ -20,7 +21,7 @@ use crate::route::Routes;
 use crate::shape::{Course, Policies};
 use crate::sts::{self, Guards};
 use crate::timetable::Timetable;
-use crate::{dispatch, reporter, schedule};
+use crate::{dane, dispatch, reporter, schedule};
 
 /// How long to wait after the store failed.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
@@ -39,9 +40,9 @@ pub struct Parts {
     pub directory: Directory,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
-    /// The DNS.
+    /// The DNS, as it is where nothing can be proven.
     pub resolver: Resolver,
-    /// The DNS, validated: for mail that must not be led astray (RFC 8689).
+    /// The DNS, validated: asked for the way of all mail as soon as it proves anything (RFC 7672, RFC 8689).
     pub validating: Resolver,
     /// The way to other hosts.
     pub dialer: Dialer,
@@ -105,6 +106,7 @@ pub(crate) struct Inner {
     pub(crate) hops: Hops,
     pub(crate) finder: Finder,
     pub(crate) guards: Guards,
+    pub(crate) proof: Proof,
     pub(crate) timetable: Timetable,
     /// What mail leaves by was set up otherwise.
     pub(crate) changed: AtomicBool,
@@ -160,6 +162,7 @@ impl Outbox {
             hops: Hops::new(policies),
             finder: Finder::default(),
             guards,
+            proof: Proof::default(),
             timetable: Timetable::default(),
             changed: AtomicBool::new(true),
             left: Notify::new(),
@@ -207,6 +210,11 @@ impl Outbox {
         let reporter = tokio::spawn(reporter::run(inner.clone(), owing));
         let sweeper = tokio::spawn(sweep(inner.clone()));
         let guard = tokio::spawn(sts::run(inner.clone()));
+        // Where a smart host sends for us nobody else's certificates matter.
+        if inner.routes.smarthost.is_none() {
+            dane::begin(&inner).await;
+        }
+        let proof = tokio::spawn(dane::run(inner.clone()));
         let told = async {
             stop.await;
             let _ = stopped.send(true);
@@ -224,7 +232,7 @@ impl Outbox {
         // Work that a connection gave back meanwhile.
         give_back(&inner);
         let _ = inner.done.send(Done::Stop);
-        let _ = tokio::join!(recorder, reporter, sweeper, guard);
+        let _ = tokio::join!(recorder, reporter, sweeper, guard, proof);
     }
 }
 
@@ -256,6 +264,11 @@ impl Meter {
     /// What is known of sites now, of that name if one is given: those with most mail in line first, at most `most`.
     pub fn sites(&self, named: Option<&str>, most: usize) -> Vec<SiteState> {
         self.0.hops.sites(named, most)
+    }
+
+    /// Whether the DNS is proven (DNSSEC), and DANE protects mail.
+    pub fn validates(&self) -> bool {
+        self.0.proof.is_to_be_had()
     }
 
     /// How many attempts ended so, since the server began.
@@ -319,6 +332,11 @@ impl Inner {
             Ok(()) => u64::from_le_bytes(bytes),
             Err(_) => 0,
         }
+    }
+
+    /// Whom to ask for ways.
+    pub(crate) fn dns(&self) -> &Resolver {
+        if self.proof.is_to_be_had() { &self.validating } else { &self.resolver }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

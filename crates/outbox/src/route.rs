@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::Reply;
-use net::{Deadline, DnsError, MailHost, MailHosts, Resolver, is_special};
+use net::{Answer, Deadline, DnsError, MailHost, MailHosts, Resolver, is_special};
 use queue::source::SourceId;
 use trust::mta_sts::Demand;
 
+use crate::dane;
 use crate::guard::Guard;
 use crate::shape::Family;
 use crate::sts::{self, Sts};
@@ -112,6 +113,8 @@ pub(crate) struct Hop {
     pub(crate) require_tls: bool,
     /// What the domain of the recipients asks of the way.
     pub(crate) sts: Option<Arc<Sts>>,
+    /// DNSSEC proves that these are its mail hosts: what the DNS says of their certificates counts (RFC 7672 §2.2.1).
+    pub(crate) dane: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -159,7 +162,7 @@ impl Hosts {
 impl Hop {
     /// By the source that is always there, until another is chosen.
     pub(crate) fn new(to: To, require_tls: bool) -> Self {
-        Hop { to, source: SourceId::DEFAULT, require_tls, sts: None }
+        Hop { to, source: SourceId::DEFAULT, require_tls, sts: None, dane: false }
     }
 
     /// The same, by another source.
@@ -213,6 +216,16 @@ pub(crate) struct Target {
     pub(crate) guard: Guard,
 }
 
+impl Target {
+    /// The name that the host is asked for in the TLS handshake.
+    pub(crate) fn asked_for(&self) -> &str {
+        match &self.guard {
+            Guard::Dane(dane) => &dane.base,
+            _ => &self.host,
+        }
+    }
+}
+
 /// Where the mail of a domain goes, as the DNS says.
 #[derive(Debug)]
 pub(crate) struct Named {
@@ -250,14 +263,19 @@ fn named(hosts: Vec<MailHost>, proven: bool, ours: &str) -> Result<Named, Reply>
 ///
 /// # Errors
 /// The reply for all such mail.
-pub(crate) fn vouched_for(domain: &str, named: &Named, sts: Option<&Arc<Sts>>) -> Result<(), Reply> {
+pub(crate) fn vouched_for(domain: &str, named: &Named, sts: Option<&Arc<Sts>>, validates: bool) -> Result<(), Reply> {
     if named.proven || sts.is_some_and(|sts| sts.enforces()) {
         return Ok(());
     }
     let text = format!(
         "The mail demands TLS (REQUIRETLS), and neither DNSSEC nor an MTA-STS policy vouches for the mail hosts of {domain}"
     );
-    Err(Reply::new(550, 7, 30, text))
+    Err(if validates { Reply::new(550, 7, 30, text) } else { Reply::new(451, 7, 5, ours_is_no_proof(&text)) })
+}
+
+/// That DNSSEC proves nothing may be the fault of our resolver.
+fn ours_is_no_proof(text: &str) -> String {
+    format!("{text}; but this server's DNS resolver does not validate, which its own administrator can mend")
 }
 
 /// The addresses of a hop, in the order in which they are to be tried; at least one.
@@ -275,16 +293,16 @@ pub(crate) async fn targets(
         (To::Fixed(to), _) => to,
         (To::Smarthost, Some(smarthost)) => &smarthost.address,
         (To::Smarthost, None) => return Err(Reply::new(451, 3, 5, "There is no smart host any more")),
-        (To::Hosts(hosts), _) => return of_hosts(hosts, hop.sts.as_ref(), family, resolver, random).await,
+        (To::Hosts(hosts), _) => return of_hosts(hosts, hop, family, resolver, random).await,
     };
     let addresses = addresses(&to.host, resolver, Deadline::after(DNS)).await?;
-    let addresses = in_turn(addresses).into_iter().take(OF_ONE_HOST);
+    let addresses = in_turn(addresses.records).into_iter().take(OF_ONE_HOST);
     Ok(addresses.map(|ip| Target { host: to.host.clone(), ip, port: to.port, guard: Guard::Open }).collect())
 }
 
 async fn of_hosts(
     hosts: &Hosts,
-    sts: Option<&Arc<Sts>>,
+    hop: &Hop,
     family: Family,
     resolver: &Resolver,
     random: impl FnMut() -> u64,
@@ -293,16 +311,8 @@ async fn of_hosts(
     let soon = || Deadline::after(DNS).min(in_all);
     let (mut targets, mut special, mut failure) = (Vec::new(), false, None);
     for host in hosts.in_turn(random) {
-        let guard = match (sts::demand(sts, host), sts) {
-            (Demand::Refused, Some(sts)) => {
-                failure.get_or_insert_with(|| Reply::new(451, 7, 5, sts.refusal(host)));
-                continue;
-            }
-            (Demand::Verified, Some(sts)) => Guard::Sts(sts.clone()),
-            _ => Guard::Open,
-        };
-        match addresses(host, resolver, soon()).await {
-            Ok(addresses) => {
+        match guarded(hop, host, resolver, soon()).await {
+            Ok((addresses, guard)) => {
                 // Trap 18: a stranger's DNS must not lead us into our own network, nor to ourselves.
                 special |= addresses.iter().any(|ip| is_special(*ip));
                 let public = in_order(addresses, family).filter(|ip| !is_special(*ip)).take(OF_ONE_HOST);
@@ -326,6 +336,30 @@ async fn of_hosts(
         }
         _ => Err(Reply::new(550, 4, 6, format!("{} has no public addresses", hosts.first()))),
     }
+}
+
+/// The addresses of a mail host, and what it has to prove.
+///
+/// # Errors
+/// Why there is no way to it, or none that may be gone.
+async fn guarded(
+    hop: &Hop,
+    host: &str,
+    resolver: &Resolver,
+    deadline: Deadline,
+) -> Result<(Vec<IpAddr>, Guard), Reply> {
+    let addresses = addresses(host, resolver, deadline).await?;
+    if hop.dane
+        && let Some(guard) = dane::guard(host, SMTP, &addresses, resolver, deadline).await?
+    {
+        return Ok((addresses.records, guard));
+    }
+    let guard = match (sts::demand(hop.sts.as_ref(), host), &hop.sts) {
+        (Demand::Refused, Some(sts)) => return Err(Reply::new(451, 7, 5, sts.refusal(host))),
+        (Demand::Verified, Some(sts)) => Guard::Sts(sts.clone()),
+        _ => Guard::Open,
+    };
+    Ok((addresses.records, guard))
 }
 
 /// As the site bears it.
@@ -367,14 +401,11 @@ fn in_turn(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     }
 }
 
-async fn addresses(host: &str, resolver: &Resolver, deadline: Deadline) -> Result<Vec<IpAddr>, Reply> {
+async fn addresses(host: &str, resolver: &Resolver, deadline: Deadline) -> Result<Answer<IpAddr>, Reply> {
     if let Ok(ip) = host.parse() {
-        return Ok(vec![ip]);
+        return Ok(Answer { records: vec![ip], name: host.to_owned(), secure: false, alias: None });
     }
-    match resolver.addresses(host, deadline).await {
-        Ok(answer) => Ok(answer.records),
-        Err(error) => Err(unknown(host, &error)),
-    }
+    resolver.addresses(host, deadline).await.map_err(|error| unknown(host, &error))
 }
 
 fn unknown(name: &str, error: &DnsError) -> Reply {
@@ -432,7 +463,7 @@ mod tests {
             None => {
                 let named = hosts(domain, dns, Deadline::after(DNS), "mx.ours.test").await?;
                 if require_tls {
-                    vouched_for(domain, &named, None)?;
+                    vouched_for(domain, &named, None, true)?;
                 }
                 Hop::new(To::Hosts(Arc::new(named.hosts)), require_tls)
             }

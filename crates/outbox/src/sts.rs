@@ -170,7 +170,7 @@ async fn renew(inner: &Inner, domain: &str) {
 
 async fn announced(inner: &Inner, domain: &str) -> Announced {
     let Some(name) = mta_sts::record_name(domain) else { return Announced::Nothing };
-    match inner.resolver.txt(&name, Deadline::after(DNS)).await {
+    match inner.dns().txt(&name, Deadline::after(DNS)).await {
         Ok(found) => mta_sts::announced(&found.records),
         Err(DnsError::NoSuchName | DnsError::NoData | DnsError::BadName) => Announced::Nothing,
         Err(DnsError::Transient(_)) => Announced::Unknown,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Address, Reply, Timestamp};
-use net::Deadline;
+use net::{ClientTls, Deadline};
 use queue::source::Source;
 use queue::{Delivery, Message, Outcome, Said};
 use smtp::client::Stage;
@@ -190,10 +190,9 @@ fn turned_away(inner: &Inner, hop: &Hop, said: &Said) {
 
 /// Looks for the way there, and connects to the first host that takes it; what is left of the way is in `way`.
 async fn connect(inner: &Arc<Inner>, hop: &Hop, way: &mut VecDeque<Target>) -> Result<(Connection, Place), NoneFound> {
-    let resolver = if hop.require_tls { &inner.validating } else { &inner.resolver };
     let (random, family) = (|| inner.random(), inner.hops.ways(hop).family);
     let found = async {
-        let found = route::targets(&inner.routes, hop, family, resolver, random).await;
+        let found = route::targets(&inner.routes, hop, family, inner.dns(), random).await;
         let (found, source) =
             (found.map_err(|reply| NoneFound::Said(softened(hop, ours(reply))))?, inner.hops.source(hop));
         way.extend(found.into_iter().filter(|target| source.reaches(target.ip.is_ipv4())));
@@ -250,7 +249,11 @@ fn softened(hop: &Hop, said: Said) -> Said {
 
 async fn open(inner: &Inner, hop: &Hop, target: &Target, deadline: Deadline) -> Result<Connection, Said> {
     let source = inner.hops.source(hop);
-    let terms = terms(inner, hop, &source, target, deadline);
+    let by_dane = match &target.guard {
+        Guard::Dane(dane) => Some(inner.opportunistic.by_dane(dane.clone())),
+        _ => None,
+    };
+    let terms = terms(inner, hop, &source, target, by_dane.as_ref(), deadline);
     match Connection::open(&inner.dialer, target, &terms).await {
         Ok(connection) => Ok(connection),
         Err(NoWay::Refused(said)) => Err(said),
@@ -272,16 +275,34 @@ async fn open(inner: &Inner, hop: &Hop, target: &Target, deadline: Deadline) -> 
     }
 }
 
-fn terms<'a>(inner: &'a Inner, hop: &Hop, source: &'a Source, target: &Target, deadline: Deadline) -> Terms<'a> {
+/// With `by_dane` where the DNS names the host's certificate.
+fn terms<'a>(
+    inner: &'a Inner,
+    hop: &Hop,
+    source: &'a Source,
+    target: &Target,
+    by_dane: Option<&'a ClientTls>,
+    deadline: Deadline,
+) -> Terms<'a> {
     let hostname = &inner.hostname;
     let (ehlo, from) = (source.ehlo.as_deref().unwrap_or(hostname), source.address_for(target.ip));
     let smarthost = inner.routes.smarthost.as_ref().filter(|_| hop.to == To::Smarthost);
     let login = smarthost.and_then(|s| s.login.as_ref());
-    let tls = match (smarthost, login) {
-        (Some(s), _) if hop.require_tls && s.address.port == SUBMISSIONS => Tls::First(&inner.verified),
+    let level = |level| match (&target.guard, by_dane) {
+        (_, Some(tls)) => Tls::Demanded(tls),
         // RFC 8689 §4.2.1
         _ if hop.require_tls => Tls::Demanded(&inner.verified),
-        _ if matches!(target.guard, Guard::Sts(_)) => Tls::Demanded(&inner.verified),
+        (Guard::Sts(_), _) => Tls::Demanded(&inner.verified),
+        (Guard::Encrypted, _) if level == TlsLevel::Opportunistic => Tls::Demanded(&inner.opportunistic),
+        _ => match level {
+            TlsLevel::Opportunistic => Tls::IfOffered(&inner.opportunistic),
+            TlsLevel::Encrypt => Tls::Demanded(&inner.opportunistic),
+            TlsLevel::Verify => Tls::Demanded(&inner.verified),
+        },
+    };
+    let tls = match (smarthost, login) {
+        (Some(s), _) if hop.require_tls && s.address.port == SUBMISSIONS => Tls::First(&inner.verified),
+        (Some(_), _) if hop.require_tls => Tls::Demanded(&inner.verified),
         (Some(s), None) if s.address.port == SUBMISSIONS => Tls::First(&inner.opportunistic),
         (Some(s), Some(_)) if s.address.port == SUBMISSIONS => Tls::First(&inner.verified),
         // On this machine nobody listens in, and certificates rarely fit.
@@ -289,11 +310,7 @@ fn terms<'a>(inner: &'a Inner, hop: &Hop, source: &'a Source, target: &Target, d
             Tls::IfOffered(&inner.opportunistic)
         }
         (Some(_), Some(_)) => Tls::Demanded(&inner.verified),
-        _ => match inner.hops.ways(hop).tls {
-            TlsLevel::Opportunistic => Tls::IfOffered(&inner.opportunistic),
-            TlsLevel::Encrypt => Tls::Demanded(&inner.opportunistic),
-            TlsLevel::Verify => Tls::Demanded(&inner.verified),
-        },
+        _ => level(inner.hops.ways(hop).tls),
     };
     let login = login.map(|(user, password)| (user.as_str(), password.as_str()));
     let not_ourselves = matches!(hop.to, To::Hosts(_));

@@ -122,10 +122,13 @@ async fn dns(config: &Config) -> Vec<Finding> {
         Err(e) => return vec![Finding::Bad(format!("DNS: {e}"))],
     };
     let name = &config.hostname;
-    let mut findings = vec![match resolver.addresses(name, Deadline::after(DNS)).await {
-        Ok(found) => Finding::Good(format!("{name} has {} addresses", found.records.len())),
-        Err(e) => Finding::Bad(format!("our name {name} has no address: {e}; add an A or AAAA record")),
-    }];
+    let mut findings = vec![
+        dnssec(config).await,
+        match resolver.addresses(name, Deadline::after(DNS)).await {
+            Ok(found) => Finding::Good(format!("{name} has {} addresses", found.records.len())),
+            Err(e) => Finding::Bad(format!("our name {name} has no address: {e}; add an A or AAAA record")),
+        },
+    ];
     let Ok(Some(Ok(domains))) = control::ask(&config.data, &Request::DomainList) else { return findings };
     for domain in domains.data.as_array().into_iter().flatten().filter_map(Value::as_str) {
         let hosts = resolver.mail_hosts(domain, || 0, Deadline::after(DNS)).await;
@@ -142,6 +145,25 @@ async fn dns(config: &Config) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// Whether the resolver proves what it says, as DANE needs it for mail that we send ourselves.
+async fn dnssec(config: &Config) -> Finding {
+    let validates = match Resolver::system(true) {
+        Ok(resolver) => resolver.validates(Deadline::after(DNS)).await,
+        Err(e) => Err(e),
+    };
+    match validates {
+        Ok(true) => Finding::Good("the DNS resolver passes on what DNSSEC needs: DANE protects mail to others".into()),
+        _ if config.smarthost.is_some() => {
+            Finding::Hint("the DNS resolver does not do DNSSEC; it matters to the smart host only".into())
+        }
+        _ => Finding::Doubt(
+            "the DNS resolver of /etc/resolv.conf does not do DNSSEC: DANE protects no mail to others; use one that does, \
+             such as unbound on this machine"
+                .into(),
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -63,6 +63,8 @@ impl Site for Watch {
         }
         let help = "1 while the disk is nearly full and new mail is refused.";
         gauge(&mut out, "postroom_disk_nearly_full", help, u64::from(self.is_full()));
+        let help = "1 when the DNS resolver proves what it says (DNSSEC), so that DANE protects mail.";
+        gauge(&mut out, "postroom_dnssec_validates", help, u64::from(self.outbox.validates()));
         gauge(&mut out, "postroom_queue_claimed", "Deliveries being tried now.", self.outbox.claimed() as u64);
         let help = "Groups (a domain's mail of one stream) that are held: no place for it, or its site wants none now.";
         gauge(&mut out, "postroom_queue_held_groups", help, self.outbox.held_groups() as u64);

@@ -38,7 +38,7 @@ fn scene(host: &str) -> Scene {
 }
 
 /// Sends a mail and says what came of it: taken under TLS, in the clear, or how it was deferred.
-async fn outcome(w: &World, peer: &Peer) -> String {
+pub async fn outcome(w: &World, peer: &Peer) -> String {
     let (before, id) = (peer.taken().len(), w.send(&["jane@b.test"]).await);
     let done = async || {
         // Connections do not follow each other as fast as they can.

@@ -137,7 +137,7 @@ pub struct World {
     pub clock: Arc<Moved>,
     meter: Option<Meter>,
     directory: Directory,
-    net: (Resolver, Dialer, Routes, Roots),
+    net: (Resolver, Resolver, Dialer, Routes, Roots),
     zone: Arc<Mutex<Zone>>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     // Dropped after all else: the paused clock stands still as long as a blocking thread is busy, and the directory goes
@@ -161,8 +161,9 @@ impl World {
         let queue = Queue::open(&store, 1, NOW).await.unwrap();
         let roots = Roots::new(&net.roots).unwrap();
         let dialer = if net.tcp { Dialer::tcp() } else { Dialer::memory(net.doors) };
+        let plain = Resolver::memory(net.zone.clone().without_dnssec());
         let (resolver, zone) = Resolver::changing(net.zone);
-        let net = (resolver, dialer, net.routes, roots);
+        let net = (plain, resolver, dialer, net.routes, roots);
         let mut world =
             World { store, queue, me, clock, directory, net, zone, running: None, meter: None, _busy: busy, _dir: dir };
         world.start();
@@ -170,13 +171,13 @@ impl World {
     }
 
     fn start(&mut self) {
-        let (resolver, dialer, routes, roots) = self.net.clone();
+        let (resolver, validating, dialer, routes, roots) = self.net.clone();
         let parts = Parts {
             store: self.store.clone(),
             queue: self.queue.clone(),
             directory: self.directory.clone(),
             clock: self.clock.clone(),
-            validating: resolver.clone(),
+            validating,
             resolver,
             dialer,
             roots,
@@ -195,6 +196,11 @@ impl World {
     pub fn metered(&self) -> ([u64; 4], usize) {
         let meter = self.meter.as_ref().unwrap();
         (meter.outcomes().map(|(_, n)| n), meter.claimed())
+    }
+
+    /// Whether it believes that the DNS is proven.
+    pub fn validates(&self) -> bool {
+        self.meter.as_ref().unwrap().validates()
     }
 
     /// Whether people's mail to a domain is held.
