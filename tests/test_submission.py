@@ -2,7 +2,6 @@
 
 import json
 import re
-import threading
 import time
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from host import Host
 from mail import message
 from postroom import PASSWORD, eventually
-from test_outbound import queue, start, submit
+from test_outbound import mailbox, queue, start, submit
 
 pytestmark = [pytest.mark.ours, pytest.mark.needs("relay")]
 
@@ -62,3 +61,37 @@ def test_a_flood_of_marketing_does_not_hold_up_what_somebody_waits_for(make_serv
         print(f"after {arrived[0] - sent:.3f} s, with {before} of {FLOOD} sent")
         # A connection is free after the transaction at hand, of a hundred recipients. The flood takes longer.
         assert arrived[0] - sent < 3 and before < FLOOD * 3 / 4
+
+
+def test_a_mail_waits_here_until_it_is_to_leave(make_server):
+    with Host() as host:
+        server = start(make_server, host, "out.test")
+        user, other = server.user(), server.user()
+        with server.connect("submission") as smtp:
+            smtp.reply()
+            offers = smtp.ask("EHLO client.test", "250")
+            assert re.search(r"FUTURERELEASE \d+ \d{4}-\d\d-\d\dT", offers) and "DELIVERBY 60" in offers and "MT-PRIORITY" in offers
+        with server.connect("smtp") as smtp:
+            smtp.reply()
+            assert "FUTURERELEASE" not in smtp.ask("EHLO client.test", "250")
+            # Anybody can say that his mail is urgent.
+            assert "2.3.6" in smtp.ask("MAIL FROM:<a@elsewhere.test> MT-PRIORITY=9", "250")
+        submit(server, user, ["ann@out.test", other], message("later"), ["HOLDFOR=86400"])
+        (held,) = queue(server)
+        assert held["release"] and [each["state"] for each in held["recipients"]] == ["waiting"] * 2
+        assert "for the time it is to leave" in server.cli("queue", "list")
+        assert f"queue retry {held['id']} sends it now" in server.cli("queue", "why", "ann@out.test")
+        time.sleep(1)
+        assert host.taken == []
+        server.cli("queue", "retry", held["id"])
+        host.has()
+        (copy,) = mailbox(server, other)
+        assert b"Subject: later" in copy
+        # And by the clock.
+        submit(server, user, ["bob@out.test", other], message("soon"), ["HOLDFOR=2"])
+        began = time.monotonic()
+        host.has(2)
+        assert 1 < time.monotonic() - began < 10
+        mailbox(server, other, 2)
+        eventually("nothing is left", lambda: queue(server) == [])
+        server.verify()

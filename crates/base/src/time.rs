@@ -117,6 +117,48 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// From RFC 3339 §5.6, `1985-04-12T23:20:50.52Z` or with an offset; a leap second is the second after it.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let (bytes, rest) = (text.as_bytes(), text.get(19..)?);
+        let marks = [(4, b"--"), (7, b"--"), (10, b"Tt"), (13, b"::"), (16, b"::")];
+        let number = |from: usize, to: usize| digits(text.get(from..to)?);
+        if marks.iter().any(|(at, mark)| !mark.contains(&bytes[*at])) {
+            return None;
+        }
+        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+        let zone = match rest.strip_prefix('.') {
+            Some(rest) => rest.trim_start_matches(|c: char| c.is_ascii_digit()),
+            None => rest,
+        };
+        // A point alone is no fraction.
+        if rest.starts_with('.') && zone.len() + 1 == rest.len() || hour > 23 || minute > 59 || second > 60 {
+            return None;
+        }
+        let offset = match zone.split_at_checked(1)? {
+            ("Z" | "z", "") => 0,
+            (sign @ ("+" | "-"), hours) => {
+                let (h, m) = hours.split_once(':').filter(|(h, m)| h.len() == 2 && m.len() == 2)?;
+                let (h, m) = (digits(h).filter(|h| *h <= 23)?, digits(m).filter(|m| *m <= 59)?);
+                (h * 60 + m) * if sign == "-" { -1 } else { 1 }
+            }
+            _ => return None,
+        };
+        let (month, day) = (month as u8, day as u8);
+        let civil =
+            Civil { year: year.into(), month, day, hour: hour as u8, minute: minute as u8, second: second as u8 };
+        let at = civil.at_offset(0);
+        // The thirtieth of February is another day.
+        let days = (1..=12).contains(&month) && Timestamp(at.0 - i64::from(second) * 1000).civil().day == day;
+        days.then(|| civil.at_offset(offset))
+    }
+}
+
+fn digits(text: &str) -> Option<i32> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +172,38 @@ mod tests {
         assert_eq!(t.rfc5322(), "Fri, 21 Nov 1997 15:55:06 +0000");
         assert_eq!(Timestamp::from_secs(951_868_800).rfc3339(), "2000-03-01T00:00:00Z");
         assert_eq!(Timestamp::from_secs(-1).rfc3339(), "1969-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn rfc_3339_section_5_8_and_what_is_no_date() {
+        for (text, same) in [
+            ("1985-04-12T23:20:50.52Z", "1985-04-12T23:20:50Z"),
+            ("1996-12-19T16:39:57-08:00", "1996-12-20T00:39:57Z"),
+            ("1990-12-31T23:59:60Z", "1991-01-01T00:00:00Z"),
+            ("1990-12-31T15:59:60-08:00", "1991-01-01T00:00:00Z"),
+            ("1937-01-01T12:00:27.87+00:20", "1937-01-01T11:40:27Z"),
+        ] {
+            assert_eq!(Timestamp::parse_rfc3339(text).unwrap().rfc3339(), same, "{text}");
+        }
+        for text in [
+            "",
+            "1985-04-12",
+            "1985-04-12T23:20:50",
+            "1985-04-12 23:20:50Z",
+            "1985-02-30T00:00:00Z",
+            "1985-13-01T00:00:00Z",
+            "1985-00-01T00:00:00Z",
+            "1985-04-12T24:00:00Z",
+            "1985-04-12T23:20:50.Z",
+            "1985-04-12T23:20:50+1:00",
+            "1985-04-12T23:20:50+24:00",
+            "1985-04-12T23:20:50Zx",
+            "+985-04-12T23:20:50Z",
+            "1985-04-12T23:20:5\u{e9}Z",
+            "198\u{e9}-04-12T23:20:50Z",
+        ] {
+            assert_eq!(Timestamp::parse_rfc3339(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use base::{AccountId, Address, BlobId, Error, OrganisationId, Reply, Result, Str
 use directory::{Recipients, Resolution};
 use mailbox::verbs;
 use queue::QueueId;
-use smtp::{BodyType, Mail, Notify, OriginalRecipient, Rcpt};
+use smtp::{BodyType, Hold, Mail, Notify, OriginalRecipient, Rcpt};
 use store::{Class, Lane, Stager, Tx};
 use trust::Digest;
 
@@ -20,7 +20,7 @@ impl Ingress {
     /// Begins a mail.
     ///
     /// # Errors
-    /// 553 5.7.1 when a signed-in sender does not own the address; 452 4.3.1 when the disk is nearly full.
+    /// 501 5.5.4 when it is to be held until a time in the past; 553 5.7.1 when a signed-in sender does not own the address; 452 4.3.1 when the disk is nearly full.
     pub async fn start(&self, origin: Arc<Origin>, mail: Mail) -> Result<Incoming> {
         self.mailboxes.store().check_space()?;
         if let (Some(account), Some(from)) = (origin.account(), &mail.from)
@@ -28,6 +28,10 @@ impl Ingress {
         {
             let text = format!("You may not send as {from}: it is not an address of yours");
             return Err(Error::new(Reply::new(553, 7, 1, text)));
+        }
+        // RFC 4865 §4. What became past since is released at once.
+        if matches!(mail.hold, Some(Hold::Until(at)) if at <= self.now()) {
+            return Err(Error::new(Reply::new(501, 5, 4, "HOLDUNTIL is in the past")));
         }
         Ok(Incoming {
             ingress: self.clone(),
@@ -369,6 +373,10 @@ impl Incoming {
             // LMTP says for each recipient what became of it.
             one_answer: self.origin.protocol != Protocol::Lmtp,
             recipients: Vec::with_capacity(self.recipients.len()),
+            release: self.mail.hold.map(|hold| match hold {
+                Hold::For(seconds) => Timestamp(now.0 + i64::from(seconds) * 1000),
+                Hold::Until(at) => at,
+            }),
         };
         let mut reached = Reached::default();
         for (r, sender) in self.recipients.iter().zip(forwards) {

@@ -8,7 +8,7 @@ use base::{AccountId, Address, BlobId, Error, OrganisationId, Reply, Stream, Tim
 use directory::Recipients;
 use mailbox::Flags;
 use mailbox::verbs::{self, INBOX, NewEmail};
-use queue::{Fate, NewDelivery, NewMessage, QueueId};
+use queue::{DeliverBy, Fate, NewDelivery, NewMessage, QueueId};
 use smtp::{BodyType, Mail, Notify, OriginalRecipient};
 use store::{Result, Tx};
 
@@ -23,6 +23,8 @@ pub(crate) struct Plan {
     pub(crate) account: Option<AccountId>,
     pub(crate) one_answer: bool,
     pub(crate) recipients: Vec<Named>,
+    /// Nobody gets it before (RFC 4865): copies wait in the queue, too.
+    pub(crate) release: Option<Timestamp>,
 }
 
 /// A mail on its way out: a message of the queue, where something of it goes there.
@@ -130,6 +132,10 @@ impl Plan {
             let new = NewEmail { blob, octets, received: now, prefix, index, flags, keywords };
             verbs::deliver(tx, c.account, INBOX, &new, now).map(drop)
         };
+        if self.release.is_some() {
+            let outcomes = self.recipients.iter().map(|r| r.refusal.clone()).collect();
+            return Ok(Kept { outcomes, missed: Vec::new(), here: vec![false; self.recipients.len()] });
+        }
         // Refused with nothing else to do, the whole job is: that costs no savepoint.
         if let ([copy], [only]) = (&self.copies[..], &self.recipients[..])
             && !only.leads_out()
@@ -187,6 +193,10 @@ impl Plan {
                 _ => {}
             }
         }
+        for copy in self.copies.iter().filter(|_| self.release.is_some()) {
+            let r = &self.recipients[copy.recipient];
+            deliveries[r.leaving].push(r.delivery(&copy.address, Fate::Open));
+        }
         for Missed { recipient, address, reply } in &kept.missed {
             let r = &self.recipients[*recipient];
             deliveries[r.leaving].push(r.delivery(address, Fate::Failed(reply.clone())));
@@ -217,6 +227,14 @@ impl Plan {
             organisation: mail.organisation,
             stream: mail.stream,
             created: now,
+            priority: self.mail.priority.unwrap_or(0),
+            release: self.release,
+            deliver_by: self.mail.deliver_by.map(|by| DeliverBy {
+                until: Timestamp(self.release.unwrap_or(now).0 + i64::from(by.seconds) * 1000),
+                returned: by.returned,
+                trace: by.trace,
+            }),
+            expires: None,
         };
         queue::enqueue(tx, &new, deliveries)
     }

@@ -14,7 +14,7 @@ use crate::connection::ours;
 use crate::hops::{Added, Later, Work};
 use crate::outbox::{Inner, PAUSE};
 use crate::route::Hop;
-use crate::{finder, schedule, worker};
+use crate::{finder, local, schedule, worker};
 
 /// Deliveries that one job claims: a few milliseconds of work.
 const BATCH: usize = 256;
@@ -154,8 +154,12 @@ fn until(next: Timestamp, now: Timestamp) -> Duration {
     Duration::from_millis((next.0 - now.0).clamp(0, LOOK.as_millis() as i64) as u64)
 }
 
-/// A message's deliveries: to a hop of the administrator's all that are his, else to each domain its own.
 fn hand_out(inner: &Arc<Inner>, claimed: Claimed) {
+    if claimed.message.release.is_some() { local::hand_out(inner, claimed) } else { go_out(inner, claimed) }
+}
+
+/// A message's deliveries: to a hop of the administrator's all that are his, else to each domain its own.
+pub(crate) fn go_out(inner: &Arc<Inner>, claimed: Claimed) {
     let Claimed { message, deliveries } = claimed;
     let (mut by_hop, mut by_domain) = (HashMap::<Hop, Vec<Delivery>>::new(), HashMap::<String, Vec<Delivery>>::new());
     for delivery in deliveries {

@@ -317,6 +317,9 @@ mod tests {
             total: n,
             stream,
             organisation: base::OrganisationId::HOUSE,
+            priority: 0,
+            release: None,
+            deliver_by: None,
         };
         let delivery = |number| Delivery {
             number,

@@ -14,6 +14,7 @@
 //! - `hops`: what is ready, in a line for each next hop;
 //! - `shape`: how much of it a site bears, and what its replies change about that;
 //! - `worker` and `connection`: one connection and what is said on it;
+//! - `local`: mail that was held for mailboxes of ours;
 //! - `recorder`: outcomes, on disk before they count;
 //! - `reporter` and `report`: delivery status notifications.
 
@@ -23,6 +24,7 @@ mod dispatch;
 mod finder;
 mod guard;
 mod hops;
+mod local;
 mod outbox;
 mod recorder;
 mod report;

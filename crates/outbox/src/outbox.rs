@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base::{Clock, Timestamp};
@@ -112,6 +112,8 @@ pub(crate) struct Inner {
     pub(crate) changed: AtomicBool,
     /// A worker ended, or who asks for a way.
     pub(crate) left: Notify,
+    /// Messages that are just being delivered here.
+    pub(crate) local: AtomicUsize,
     /// There is room for claims again.
     pub(crate) room: Notify,
     /// True while outcomes cannot be written.
@@ -166,6 +168,7 @@ impl Outbox {
             timetable: Timetable::default(),
             changed: AtomicBool::new(true),
             left: Notify::new(),
+            local: AtomicUsize::new(0),
             room: Notify::new(),
             held: watch::Sender::new(false),
             outcomes: Default::default(),
@@ -222,7 +225,7 @@ impl Outbox {
         tokio::join!(dispatch::run(&inner), told);
         give_back(&inner);
         let left = async {
-            while inner.hops.workers() + inner.finder.asking() > 0 {
+            while inner.hops.workers() + inner.finder.asking() + inner.local.load(Ordering::Relaxed) > 0 {
                 inner.left.notified().await;
             }
         };
@@ -378,7 +381,9 @@ impl Inner {
             let retry = &self.hops.policies().retry;
             course.wait.map_or_else(|| schedule::interval(retry, delivery.attempts), schedule::millis)
         });
-        let (outcome, said) = schedule::judge(&delivery, said, wait, self.clock.now(), self.random());
+        let now = self.clock.now();
+        let (outcome, said) = schedule::judge(&delivery, said, wait, now, self.random());
+        let outcome = schedule::not_beyond(outcome, message, now);
         self.settle(message, delivery, outcome, said);
     }
 

@@ -217,6 +217,10 @@ impl Report<'_> {
         }
         field(&mut out, "Reporting-MTA", &format!("dns; {}", self.hostname));
         field(&mut out, "Arrival-Date", &self.message.created.rfc5322());
+        // RFC 2852 §5.
+        if let Some(by) = self.message.deliver_by {
+            field(&mut out, "Deliver-By-Date", &by.until.rfc5322());
+        }
         for s in self.about {
             let (action, d) = (Action::of(s), &s.delivery);
             out.push_str("\r\n");
@@ -353,6 +357,9 @@ mod tests {
             total: 1,
             stream: base::Stream::Mail,
             organisation: base::OrganisationId::HOUSE,
+            priority: 0,
+            release: None,
+            deliver_by: None,
         }
     }
 

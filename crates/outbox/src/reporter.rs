@@ -245,6 +245,10 @@ async fn send(
             organisation,
             stream: Stream::Mail,
             created: now,
+            priority: 0,
+            release: None,
+            deliver_by: None,
+            expires: None,
         };
         let remote = |to: &Address| NewDelivery { to: to.clone(), notify: None, original: None, fate: Fate::Open };
         queue::enqueue(tx, &new, &recipients.remote.iter().map(remote).collect::<Vec<_>>())?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base::Timestamp;
-use queue::{Delivery, Outcome, Said};
+use queue::{Delivery, Message, Outcome, Said};
 
 const MINUTE: i64 = 60_000;
 
@@ -28,6 +28,15 @@ pub(crate) fn judge(d: &Delivery, said: Said, wait: Option<i64>, now: Timestamp,
             let spread = (random % (wait as u64 / 10).max(1)) as i64;
             (Outcome::Deferred(Timestamp(now.0 + wait + spread)), said)
         }
+    }
+}
+
+/// What is to be delivered by some time is tried then too: its last chance to be in time, and the moment when its sender is
+/// told that it was not (RFC 2852 §4.1.2).
+pub(crate) fn not_beyond(outcome: Outcome, message: &Message, now: Timestamp) -> Outcome {
+    match (outcome, message.deliver_by) {
+        (Outcome::Deferred(next), Some(by)) if now < by.until => Outcome::Deferred(next.min(by.until)),
+        (outcome, _) => outcome,
     }
 }
 

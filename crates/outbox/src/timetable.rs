@@ -4,6 +4,7 @@
 //! Whoever writes a row rings with its time, once it is on disk. A group that has no place now is held, in memory alone: so
 //! what waits for a slow host is not read over and over.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -30,49 +31,56 @@ struct State {
     order: [Order; 3],
 }
 
-/// The groups of a stream: of each organisation by time.
+/// By time.
+type Due = BTreeSet<(Timestamp, i64)>;
+
+/// The groups of a stream: of each organisation by priority.
 #[derive(Default)]
 struct Order {
-    by: BTreeMap<OrganisationId, BTreeSet<(Timestamp, i64)>>,
+    /// None of them empty.
+    by: BTreeMap<OrganisationId, BTreeMap<Reverse<i8>, Due>>,
     /// Whose turn was the last.
     last: OrganisationId,
 }
 
 impl Order {
     fn insert(&mut self, group: Group, at: Timestamp) {
-        self.by.entry(group.organisation).or_default().insert((at, group.domain));
+        let own = self.by.entry(group.organisation).or_default();
+        own.entry(Reverse(group.priority)).or_default().insert((at, group.domain));
     }
 
     fn remove(&mut self, group: Group, at: Timestamp) {
-        if let Some(groups) = self.by.get_mut(&group.organisation) {
+        let Some(own) = self.by.get_mut(&group.organisation) else { return };
+        if let Some(groups) = own.get_mut(&Reverse(group.priority)) {
             groups.remove(&(at, group.domain));
             if groups.is_empty() {
-                self.by.remove(&group.organisation);
+                own.remove(&Reverse(group.priority));
             }
+        }
+        if own.is_empty() {
+            self.by.remove(&group.organisation);
         }
     }
 
     /// When the first is due, of organisations that have a place.
     fn first(&self, has_place: impl Fn(OrganisationId) -> bool) -> Option<Timestamp> {
         let groups = self.by.iter().filter(|(organisation, _)| has_place(**organisation));
-        groups.filter_map(|(_, groups)| groups.first()).map(|(at, _)| *at).min()
+        groups.flat_map(|(_, own)| own.values()).filter_map(BTreeSet::first).map(|(at, _)| *at).min()
     }
 
-    /// What is due, by organisation, [`GROUPS`] in all and of each as many as of the others. They begin behind the one
-    /// whose turn was the last.
-    fn due(&self, now: Timestamp, has_place: impl Fn(OrganisationId) -> bool) -> Vec<(OrganisationId, Vec<i64>)> {
-        let is_due = |groups: &BTreeSet<(Timestamp, i64)>| groups.first().is_some_and(|(at, _)| *at <= now);
-        let due = self.by.iter().filter(|(o, groups)| is_due(groups) && has_place(**o)).map(|(o, _)| *o);
-        let mut turns: Vec<OrganisationId> = due.collect();
-        let behind = turns.partition_point(|organisation| *organisation <= self.last);
+    /// What is due, by organisation, [`GROUPS`] in all and of each as many as of the others: the most urgent that it has.
+    /// They begin behind the one whose turn was the last.
+    fn due(&self, now: Timestamp, has_place: impl Fn(OrganisationId) -> bool) -> Vec<(OrganisationId, i8, Vec<i64>)> {
+        let is_due = |groups: &Due| groups.first().is_some_and(|(at, _)| *at <= now);
+        let with_place = self.by.iter().filter(|(organisation, _)| has_place(**organisation));
+        let urgent = with_place.filter_map(|(o, own)| Some((*o, own.iter().find(|(_, groups)| is_due(groups))?)));
+        let mut turns: Vec<_> = urgent.collect();
+        let behind = turns.partition_point(|(organisation, _)| *organisation <= self.last);
         turns.rotate_left(behind);
         turns.truncate(GROUPS);
         let most = GROUPS / turns.len().max(1);
-        let groups = |organisation| {
-            let soon = self.by.get(&organisation).into_iter().flatten().take_while(|(at, _)| *at <= now);
-            (organisation, soon.take(most).map(|(_, domain)| *domain).collect())
-        };
-        turns.into_iter().map(groups).collect()
+        let due = |groups: &Due| groups.iter().take_while(|(at, _)| *at <= now).take(most).map(|(_, d)| *d).collect();
+        turns.into_iter().map(|(o, (priority, groups))| (o, priority.0, due(groups))).collect()
     }
 }
 
@@ -191,11 +199,12 @@ impl Timetable {
             let stream = Stream::ALL[n];
             let share = most * WEIGHTS[n] as usize / weights.max(1) as usize;
             let share = share.min(rooms.room(stream)).min(left).max(1);
-            for ((organisation, domains), share) in turns.iter().zip(parts(share, turns.len())) {
+            for ((organisation, priority, domains), share) in turns.iter().zip(parts(share, turns.len())) {
                 let share = share.min(rooms.room_of(stream, *organisation));
                 state.order[n].last = *organisation;
                 for (domain, most) in domains.iter().zip(parts(share, domains.len())) {
-                    let group = Group { stream, organisation: *organisation, domain: *domain };
+                    let (organisation, domain, priority) = (*organisation, *domain, *priority);
+                    let group = Group { stream, organisation, domain, priority };
                     wants.push(Want { group, most: most as u32 });
                     if let Some(entry) = state.groups.get_mut(&group) {
                         let at = entry.at();
@@ -276,7 +285,7 @@ mod tests {
     }
 
     fn group(stream: Stream, domain: i64) -> Group {
-        Group { stream, organisation: ONE, domain }
+        Group { stream, organisation: ONE, domain, priority: 0 }
     }
 
     fn picked(wants: &[Want]) -> Vec<(Stream, i64, u32)> {
@@ -401,6 +410,24 @@ mod tests {
         t.claimed(&[(of_organisation(2, 5), None)]);
         assert_eq!(t.next(&rooms), None);
         assert_eq!(t.next(&room()), Some(at(0)));
+    }
+
+    #[test]
+    fn of_what_is_due_the_most_urgent_is_first() {
+        let t = Timetable::default();
+        let of = |priority, domain| Group { priority, ..group(Stream::Mail, domain) };
+        t.ring(of(0, 1), at(0));
+        t.ring(of(-9, 1), at(0));
+        t.ring(of(4, 1), at(5));
+        t.ring(of(9, 1), at(100));
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let wants = t.pick(at(9), &room(), 100);
+            seen.extend(wants.iter().map(|w| (w.group.priority, w.most)));
+            t.claimed(&wants.iter().map(|w| (w.group, None)).collect::<Vec<_>>());
+        }
+        assert_eq!(seen, [(4, 100), (0, 100), (-9, 100)]);
+        assert_eq!(t.next(&room()), Some(at(100)));
     }
 
     #[test]

@@ -37,6 +37,8 @@ const CROWDED: Duration = Duration::from_secs(30);
 const AFTER_PANIC: Duration = Duration::from_secs(300);
 /// RFC 8314 §3.3
 const SUBMISSIONS: u16 = 465;
+/// RFC 2852 §4: nine digits.
+const MOST_BY: i64 = 999_999_999;
 
 /// Starts a worker for a hop; it has been counted already.
 pub(crate) fn start(inner: &Arc<Inner>, hop: Hop) {
@@ -398,7 +400,7 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
 }
 
 /// The bytes of a message. It was claimed a while ago, and they may have been moved since.
-async fn bytes(inner: &Inner, m: &Message) -> store::Result<BlobReader> {
+pub(crate) async fn bytes(inner: &Inner, m: &Message) -> store::Result<BlobReader> {
     let (id, store) = (m.id, inner.store.clone());
     match inner.store.blob(m.blob) {
         Ok(blob) => Ok(blob),
@@ -430,7 +432,13 @@ async fn send(
     work: Work,
     next: bool,
 ) -> Option<(Work, Vec<Said>)> {
-    let m = &work.message;
+    let (m, now) = (&work.message, inner.clock.now());
+    // RFC 2852 §4.1.4: it is not passed on without time.
+    if m.is_late(now) {
+        let said = ours(Reply::new(550, 4, 7, "There was no way to deliver it in time"));
+        work.deliveries.into_iter().for_each(|d| inner.settle(&work.message, d, Outcome::Expired, said.clone()));
+        return None;
+    }
     let blob = match bytes(inner, m).await {
         Ok(blob) => blob,
         Err(error) => {
@@ -448,6 +456,13 @@ async fn send(
         ret: m.ret,
         envelope_id: m.envelope_id.clone(),
         auth: None,
+        hold: None,
+        deliver_by: m.deliver_by.map(|by| smtp::DeliverBy {
+            seconds: ((by.until.0 - now.0) / 1000).clamp(-MOST_BY, MOST_BY) as i32,
+            returned: by.returned,
+            trace: by.trace,
+        }),
+        priority: (m.priority != 0).then_some(m.priority),
     };
     let rcpt =
         |d: &Delivery| Rcpt { to: Recipient::Mailbox(d.to.clone()), notify: d.notify, original: d.original.clone() };

@@ -104,6 +104,11 @@ fn gone(id: QueueId) -> store::Error {
     refused(format!("there is no message {id} in the queue: it is finished, or never was"))
 }
 
+/// Its sender wants it to leave later (RFC 4865).
+pub fn is_held_back(m: &Message, d: &Standing) -> bool {
+    d.state == State::Waiting && d.delivery.attempts == 0 && m.release == Some(d.due)
+}
+
 fn describe(text: &mut String, m: &Message, all: &[Standing]) {
     let from = m.from.as_ref().map(ToString::to_string).unwrap_or_default();
     let stream = if m.stream == Stream::Mail { String::new() } else { format!(", {}", m.stream) };
@@ -111,6 +116,9 @@ fn describe(text: &mut String, m: &Message, all: &[Standing]) {
     for d in all {
         let _ = write!(text, "    to <{}>: {}", d.delivery.to, d.state.word());
         match d.state {
+            State::Waiting if is_held_back(m, d) => {
+                let _ = write!(text, " for the time it is to leave, {}", d.due.rfc3339());
+            }
             State::Waiting => drop(write!(text, " until {}", d.due.rfc3339())),
             _ if !d.owed.is_nothing() => text.push_str(", its report is on the way"),
             _ => {}
@@ -137,5 +145,7 @@ fn facts(m: &Message, all: &[Standing]) -> Value {
     };
     json!({ "id": m.id.to_string(), "from": m.from.as_ref().map(ToString::to_string), "octets": m.octets,
         "created": m.created.rfc3339(), "stream": m.stream.word(),
+        "priority": m.priority, "release": m.release.map(|at| at.rfc3339()),
+        "deliver_by": m.deliver_by.map(|by| by.until.rfc3339()),
         "recipients": all.iter().map(recipient).collect::<Vec<_>>() })
 }

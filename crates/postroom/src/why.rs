@@ -10,6 +10,7 @@ use store::Tx;
 
 use crate::admin::{Answer, Outcome, words};
 use crate::house::House;
+use crate::mailq::is_held_back;
 
 /// Messages that are told of.
 const SHOWN: u32 = 100;
@@ -75,6 +76,9 @@ fn tell(house: &House, text: &mut String, m: &Message, d: &Standing, said: Optio
     let _ = writeln!(text, "{}  to <{}>, from <{from}>, accepted {}", m.id, d.delivery.to, m.created.rfc3339());
     let (due, n) = (d.due.rfc3339(), d.delivery.attempts);
     let state = match d.state {
+        State::Waiting if is_held_back(m, d) => {
+            format!("Its sender wants it to leave at {due}: postroom queue retry {} sends it now.", m.id)
+        }
         State::Waiting if n == 0 => format!("It has not been tried yet and is due at {due}."),
         State::Waiting => format!("It waits for its next attempt at {due}; {n} so far."),
         State::Claimed => "It is being sent, or stands in line for a connection.".into(),

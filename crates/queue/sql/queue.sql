@@ -25,21 +25,22 @@ SELECT DISTINCT message FROM queue_delivery WHERE owed <> 0 ORDER BY message;
 
 -- name: insert_message
 INSERT INTO queue_message (id, blob, prefix, octets, sender, envelope_id, ret, flags, account, organisation, stream, created,
-    total, open)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14);
+    total, open, priority, release, deliver_by)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17);
 
 -- name: insert_delivery
 INSERT INTO queue_delivery (message, number, recipient, notify, original, state, epoch, due, expires, attempts, uncertain,
-    warned, owed, status, reply, host, stream, organisation, domain)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, 0, 0, 0, ?9, ?10, ?11, ?12, ?13, ?14, ?15);
+    warned, owed, status, reply, host, stream, organisation, domain, priority)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, 0, 0, 0, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16);
 
 -- name: due
 -- By the index of what waits in a group; together with its message, so that a claim costs one read and a write for each.
 SELECT d.number, d.recipient, d.notify, d.original, d.expires, d.attempts, d.warned,
     m.id, m.blob, m.prefix, m.octets, m.sender, m.envelope_id, m.ret, m.flags, m.account, m.created, m.total, m.stream,
-    m.organisation
+    m.organisation, m.priority, m.release, m.deliver_by
 FROM queue_delivery d JOIN queue_message m ON m.id = d.message
-WHERE d.state = 0 AND d.stream = ?1 AND d.organisation = ?2 AND d.domain = ?3 AND d.due <= ?4 ORDER BY d.due LIMIT ?5;
+WHERE d.state = 0 AND d.stream = ?1 AND d.organisation = ?2 AND d.domain = ?3 AND d.priority = ?4 AND d.due <= ?5
+ORDER BY d.due LIMIT ?6;
 
 -- name: claim
 -- Changes nothing when another was faster.
@@ -49,17 +50,19 @@ UPDATE queue_delivery SET state = 1, epoch = ?3 WHERE message = ?1 AND number = 
 UPDATE queue_delivery SET state = 5, reply = ?3, host = ?4 WHERE message = ?1 AND number = ?2 AND state = 0;
 
 -- name: next_due
-SELECT min(due) FROM queue_delivery WHERE state = 0 AND stream = ?1 AND organisation = ?2 AND domain = ?3;
+SELECT min(due) FROM queue_delivery WHERE state = 0 AND stream = ?1 AND organisation = ?2 AND domain = ?3 AND priority = ?4;
 
 -- name: scheduled
-SELECT stream, organisation, domain, min(due) FROM queue_delivery WHERE state = 0 GROUP BY stream, organisation, domain;
+SELECT stream, organisation, domain, priority, min(due) FROM queue_delivery WHERE state = 0
+GROUP BY stream, organisation, domain, priority;
 
 -- name: groups_of_message
-SELECT DISTINCT stream, organisation, domain FROM queue_delivery WHERE message = ?1 ORDER BY stream, organisation, domain;
+SELECT DISTINCT stream, organisation, domain, priority FROM queue_delivery WHERE message = ?1
+ORDER BY stream, organisation, domain, priority;
 
 -- name: waiting
 -- How many wait, counted no further than that. The order makes it the index of what waits, however large the table is.
-SELECT count(*) FROM (SELECT due FROM queue_delivery WHERE state = 0 ORDER BY stream, organisation, domain, due LIMIT ?1) AS waiting;
+SELECT count(*) FROM (SELECT due FROM queue_delivery WHERE state = 0 ORDER BY stream, organisation, domain, priority, due LIMIT ?1) AS waiting;
 
 -- name: remove_claimed
 -- A delivery that leaves nothing behind; only its claimer may end it.
@@ -98,7 +101,8 @@ DELETE FROM queue_delivery WHERE message = ?1;
 UPDATE queue_delivery SET owed = 0 WHERE message = ?1 AND number = ?2 AND owed = ?3;
 
 -- name: message
-SELECT id, blob, prefix, octets, sender, envelope_id, ret, flags, account, created, total, stream, organisation
+SELECT id, blob, prefix, octets, sender, envelope_id, ret, flags, account, created, total, stream, organisation,
+    priority, release, deliver_by
 FROM queue_message WHERE id = ?1;
 
 -- name: deliveries

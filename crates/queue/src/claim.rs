@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base::{Enhanced, Reply, Timestamp};
+use smtp::Notify;
 use store::{Error, Result, Row, Tx, Value, params};
 
 use crate::entry::{read_delivery, read_message};
@@ -21,6 +22,8 @@ pub struct Claimed {
 
 /// RFC 3463 §3.5: delivery time expired.
 const EXPIRED: Enhanced = Enhanced(4, 4, 7);
+/// RFC 2852 §4.1.2: it was to be delivered by then, or returned.
+const TOO_LATE: Enhanced = Enhanced(5, 4, 7);
 
 /// A delivery that cannot be read, and so neither sent nor reported: it is set aside, so that it stops no other.
 #[derive(Clone, Debug)]
@@ -70,8 +73,8 @@ pub fn claim_due(tx: &mut Tx<'_>, queue: &Queue, wants: &[Want], now: Timestamp)
     };
     let (mut claimed, mut due) = (BTreeMap::<QueueId, Claimed>::new(), Due::default());
     for Want { group, most } in wants {
-        let [stream, organisation, domain] = group.stored();
-        let rows = tx.list(&schema::DUE, params![stream, organisation, domain, now, *most], |r| {
+        let [stream, organisation, domain, priority] = group.stored();
+        let rows = tx.list(&schema::DUE, params![stream, organisation, domain, priority, now, *most], |r| {
             let (id, number) = (QueueId::stored(r.int(7)?), r.int(0)? as u32);
             Ok((id, number, read(r, id)))
         })?;
@@ -148,11 +151,20 @@ impl Settled {
             Outcome::Delivered { reports } => Owed { success: !reports, ..Owed::NOTHING },
             Outcome::Failed | Outcome::Expired => Owed { failure: true, ..Owed::NOTHING },
             Outcome::Deferred(_) => {
-                let long = now.0 - self.message.created.0 >= WARNING.as_millis() as i64;
+                let begun = self.message.release.unwrap_or(self.message.created);
+                // RFC 2852 §4.1.2: with by-mode N its sender is told, and it goes on.
+                let late = self.message.deliver_by.is_some_and(|by| !by.returned && by.until <= now);
+                let long = late || now.0 - begun.0 >= WARNING.as_millis() as i64;
                 Owed { delay: long && !self.delivery.warned, ..Owed::NOTHING }
             }
         };
-        Owed::of(self.message.from.as_ref(), self.delivery.notify, wanted)
+        // RFC 2852 §4.1.4: who asks for a trace is told that it was passed on, whoever reports its arrival.
+        let traced = matches!(self.outcome, Outcome::Delivered { .. })
+            && self.message.deliver_by.is_some_and(|by| by.trace)
+            && self.message.from.is_some()
+            && self.delivery.notify != Some(Notify::Never);
+        let owed = Owed::of(self.message.from.as_ref(), self.delivery.notify, wanted);
+        Owed { success: owed.success || traced, ..owed }
     }
 }
 
@@ -193,7 +205,11 @@ fn settle(tx: &mut Tx<'_>, queue: &Queue, s: &Settled, owed: Owed, now: Timestam
         Outcome::Failed | Outcome::Expired => (State::Failed, now),
         Outcome::Deferred(until) => (State::Waiting, until),
     };
-    let status = if s.outcome == Outcome::Expired { EXPIRED } else { status(&s.said.reply) };
+    let status = match s.outcome {
+        Outcome::Expired if s.message.is_late(now) => TOO_LATE,
+        Outcome::Expired => EXPIRED,
+        _ => status(&s.said.reply),
+    };
     tx.row(
         &schema::SETTLE,
         params![

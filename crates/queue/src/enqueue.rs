@@ -8,7 +8,7 @@ use smtp::{BodyType, Notify, OriginalRecipient, Ret};
 use store::{Result, Tx, Value, params};
 
 use crate::entry::{stored_flags, stored_notify, stored_original, stored_ret};
-use crate::{Event, Group, LIFETIME, Owed, QueueId, State, schema};
+use crate::{DeliverBy, Event, Group, LIFETIME, Owed, QueueId, State, schema};
 
 /// A message to be enqueued; the fields are those of [`crate::Message`].
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,28 @@ pub struct NewMessage<'a> {
     pub organisation: OrganisationId,
     pub stream: Stream,
     pub created: Timestamp,
+    pub priority: i8,
+    pub release: Option<Timestamp>,
+    pub deliver_by: Option<DeliverBy>,
+    /// When it is given up; [`LIFETIME`] after it may leave when there is none.
+    pub expires: Option<Timestamp>,
+}
+
+impl NewMessage<'_> {
+    /// When it is given up.
+    fn expires(&self) -> Timestamp {
+        let begun = self.release.unwrap_or(self.created);
+        let expires = self.expires.unwrap_or(Timestamp(begun.0 + LIFETIME.as_millis() as i64));
+        match self.deliver_by {
+            Some(by) if by.returned => expires.min(by.until),
+            _ => expires,
+        }
+    }
+
+    /// When its first attempt is due.
+    fn due(&self) -> Timestamp {
+        self.release.unwrap_or(self.created).min(self.expires())
+    }
 }
 
 /// One of its recipients.
@@ -46,7 +68,7 @@ pub struct NewDelivery {
 /// What is already known of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It is to be sent, at once.
+    /// It is to be sent, as soon as it may leave.
     Open,
     /// A mailbox of ours has it, and the sender asked to be told.
     Delivered,
@@ -77,9 +99,10 @@ pub fn enqueue(tx: &mut Tx<'_>, new: &NewMessage<'_>, deliveries: &[NewDelivery]
         insert_delivery(tx, new, number, d, *owed)?;
     }
     let open = rows.iter().filter(|(d, _)| d.fate == Fate::Open);
-    let groups: BTreeSet<Group> = open.map(|(d, _)| Group::of(new.stream, new.organisation, d.to.domain())).collect();
+    let groups: BTreeSet<Group> =
+        open.map(|(d, _)| Group::of(new.stream, new.organisation, d.to.domain(), new.priority)).collect();
     if !groups.is_empty() {
-        tx.publish(Arc::new(Event::Due(groups.into_iter().collect(), new.created)));
+        tx.publish(Arc::new(Event::Due(groups.into_iter().collect(), new.due())));
     }
     if rows.iter().any(|(_, o)| !o.is_nothing()) {
         tx.publish(Arc::new(Event::Owing(new.id)));
@@ -89,7 +112,7 @@ pub fn enqueue(tx: &mut Tx<'_>, new: &NewMessage<'_>, deliveries: &[NewDelivery]
 
 fn insert_message(tx: &mut Tx<'_>, new: &NewMessage<'_>, n: usize) -> Result<()> {
     let from = new.from.map(Address::to_string);
-    let flags = stored_flags(new.body, new.smtputf8, new.require_tls);
+    let flags = stored_flags(new.body, new.smtputf8, new.require_tls, new.deliver_by);
     let n = n as i64;
     tx.execute(
         &schema::INSERT_MESSAGE,
@@ -107,7 +130,10 @@ fn insert_message(tx: &mut Tx<'_>, new: &NewMessage<'_>, n: usize) -> Result<()>
             new.stream.stored(),
             new.created,
             n,
-            n
+            n,
+            i64::from(new.priority),
+            new.release,
+            new.deliver_by.map(|by| by.until)
         ],
     )?;
     Ok(())
@@ -115,13 +141,12 @@ fn insert_message(tx: &mut Tx<'_>, new: &NewMessage<'_>, n: usize) -> Result<()>
 
 fn insert_delivery(tx: &mut Tx<'_>, new: &NewMessage<'_>, number: i64, d: &NewDelivery, owed: Owed) -> Result<()> {
     let (to, original) = (d.to.to_string(), stored_original(d.original.as_ref()));
-    let group = Group::of(new.stream, new.organisation, d.to.domain());
+    let group = Group::of(new.stream, new.organisation, d.to.domain(), new.priority);
     let (state, status, reply) = match &d.fate {
         Fate::Open => (State::Waiting, String::new(), String::new()),
         Fate::Delivered => (State::Delivered, Enhanced(2, 0, 0).to_string(), String::new()),
         Fate::Failed(reply) => (State::Failed, crate::claim::status(reply).to_string(), reply.to_string()),
     };
-    let expires = Timestamp(new.created.0 + LIFETIME.as_millis() as i64);
     tx.execute(
         &schema::INSERT_DELIVERY,
         params![
@@ -131,15 +156,16 @@ fn insert_delivery(tx: &mut Tx<'_>, new: &NewMessage<'_>, number: i64, d: &NewDe
             stored_notify(d.notify),
             original.as_deref().map(str::as_bytes),
             state.stored(),
-            new.created,
-            expires,
+            new.due(),
+            new.expires(),
             owed.stored(),
             status.as_str(),
             reply.as_bytes(),
             Value::Bytes(b""),
             group.stream.stored(),
             group.organisation,
-            group.domain
+            group.domain,
+            i64::from(group.priority)
         ],
     )?;
     Ok(())

@@ -41,6 +41,23 @@ pub struct Message {
     pub stream: Stream,
     /// Whose sending that is.
     pub organisation: OrganisationId,
+    /// How urgent it is, -9 to 9 (RFC 6710).
+    pub priority: i8,
+    /// It was not to leave before (RFC 4865). Its recipients may be accounts of ours: they have waited here too.
+    pub release: Option<Timestamp>,
+    /// By when it is to be delivered (RFC 2852).
+    pub deliver_by: Option<DeliverBy>,
+}
+
+/// By when a message is to be delivered (RFC 2852).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliverBy {
+    /// This moment.
+    pub until: Timestamp,
+    /// Then it is given up. Otherwise its sender is told, and it goes on.
+    pub returned: bool,
+    /// The sender wants to know by whom it is passed on.
+    pub trace: bool,
 }
 
 /// One recipient's delivery, as far as an attempt is concerned.
@@ -125,9 +142,14 @@ pub struct Owed {
 }
 
 impl Message {
+    /// It is to be returned now, as it was not delivered in time: what is left is less than the second that others count in.
+    pub fn is_late(&self, now: Timestamp) -> bool {
+        self.deliver_by.is_some_and(|by| by.returned && by.until.0 - now.0 < 1000)
+    }
+
     /// The group in which a delivery of it waits.
     pub fn group(&self, delivery: &Delivery) -> Group {
-        Group::of(self.stream, self.organisation, delivery.to.domain())
+        Group::of(self.stream, self.organisation, delivery.to.domain(), self.priority)
     }
 }
 
@@ -217,13 +239,18 @@ fn read_original(bytes: Option<&[u8]>) -> Result<Option<OriginalRecipient>> {
     Ok(Some(OriginalRecipient { kind: kind.into(), address: address.into() }))
 }
 
-pub(crate) fn stored_flags(body: BodyType, smtputf8: bool, require_tls: bool) -> i64 {
+pub(crate) fn read_priority(value: i64) -> Result<i8> {
+    i8::try_from(value).map_err(|_| corrupt("priority", value))
+}
+
+pub(crate) fn stored_flags(body: BodyType, smtputf8: bool, require_tls: bool, by: Option<DeliverBy>) -> i64 {
     let body = match body {
         BodyType::SevenBit => 0,
         BodyType::EightBitMime => 1,
         BodyType::BinaryMime => 2,
     };
-    body | i64::from(smtputf8) << 2 | i64::from(require_tls) << 3
+    let (returned, trace) = by.map_or((false, false), |by| (by.returned, by.trace));
+    body | i64::from(smtputf8) << 2 | i64::from(require_tls) << 3 | i64::from(returned) << 4 | i64::from(trace) << 5
 }
 
 fn read_body(flags: i64) -> BodyType {
@@ -255,6 +282,13 @@ pub(crate) fn read_message(r: &Row<'_>, at: usize) -> Result<Message> {
         total: r.int(at + 10)? as u32,
         stream: Stream::read(r.int(at + 11)?).ok_or_else(|| corrupt("stream", "an unknown one"))?,
         organisation: OrganisationId(r.int(at + 12)?),
+        priority: read_priority(r.int(at + 13)?)?,
+        release: r.opt_int(at + 14)?.map(Timestamp),
+        deliver_by: r.opt_int(at + 15)?.map(|until| DeliverBy {
+            until: Timestamp(until),
+            returned: flags & 16 != 0,
+            trace: flags & 32 != 0,
+        }),
     })
 }
 

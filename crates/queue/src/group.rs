@@ -3,10 +3,10 @@
 use base::{OrganisationId, Stream, Timestamp};
 use store::{Result, Row, Tx, Value, params};
 
-use crate::entry::corrupt;
+use crate::entry::{corrupt, read_priority};
 use crate::schema;
 
-/// Deliveries of one stream of an organisation to one domain. They are claimed apart from all others: whoever waits for a slow host stands in
+/// Deliveries of one stream of an organisation to one domain, of one priority. They are claimed apart from all others: whoever waits for a slow host stands in
 /// nobody's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Group {
@@ -16,26 +16,29 @@ pub struct Group {
     pub organisation: OrganisationId,
     /// Stands for the domain, by a digest: two domains that share one, should that ever happen, wait together.
     pub domain: i64,
+    /// How urgent they are, -9 to 9 (RFC 6710): of an organisation's the most urgent that are due are claimed first.
+    pub priority: i8,
 }
 
 impl Group {
     /// The group of a recipient's domain, in lower case.
-    pub fn of(stream: Stream, organisation: OrganisationId, domain: &str) -> Self {
+    pub fn of(stream: Stream, organisation: OrganisationId, domain: &str, priority: i8) -> Self {
         let digest = blake3::hash(domain.as_bytes());
         let mut first = [0; 8];
         first.copy_from_slice(&digest.as_bytes()[..8]);
-        Group { stream, organisation, domain: i64::from_le_bytes(first) }
+        Group { stream, organisation, domain: i64::from_le_bytes(first), priority }
     }
 
     /// A group from the columns that begin at `at`.
     pub(crate) fn read(r: &Row<'_>, at: usize) -> Result<Self> {
         let stream = Stream::read(r.int(at)?).ok_or_else(|| corrupt("stream", "an unknown one"))?;
-        Ok(Group { stream, organisation: OrganisationId(r.int(at + 1)?), domain: r.int(at + 2)? })
+        let (organisation, domain) = (OrganisationId(r.int(at + 1)?), r.int(at + 2)?);
+        Ok(Group { stream, organisation, domain, priority: read_priority(r.int(at + 3)?)? })
     }
 
     /// As the statements want it.
-    pub(crate) fn stored(&self) -> [Value<'static>; 3] {
-        [self.stream.stored().into(), self.organisation.into(), self.domain.into()]
+    pub(crate) fn stored(&self) -> [Value<'static>; 4] {
+        [self.stream.stored().into(), self.organisation.into(), self.domain.into(), i64::from(self.priority).into()]
     }
 }
 
@@ -44,7 +47,7 @@ impl Group {
 /// # Errors
 /// The store's.
 pub fn scheduled(tx: &mut Tx<'_>) -> Result<Vec<(Group, Timestamp)>> {
-    tx.list(&schema::SCHEDULED, params![], |r| Ok((Group::read(r, 0)?, Timestamp(r.int(3)?))))
+    tx.list(&schema::SCHEDULED, params![], |r| Ok((Group::read(r, 0)?, Timestamp(r.int(4)?))))
 }
 
 /// When the first of a group is due; none when nothing of it waits.

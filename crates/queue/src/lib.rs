@@ -36,7 +36,7 @@ pub use claim::{
     Claimed, Due, Held, Outcome, Release, Said, Settled, Want, claim_due, record, release, take_back, waiting,
 };
 pub use enqueue::{Fate, NewDelivery, NewMessage, enqueue};
-pub use entry::{Delivery, Message, Owed, State};
+pub use entry::{DeliverBy, Delivery, Message, Owed, State};
 pub use group::{Group, next_due, scheduled};
 pub use id::{BadQueueId, QueueId};
 pub use open::{Event, Queue};

@@ -10,14 +10,14 @@ const FIRST: &str = "
 CREATE TABLE queue_epoch (epoch {int} PRIMARY KEY, node {int} NOT NULL, began {int} NOT NULL) {table};
 CREATE TABLE queue_message (id {int} PRIMARY KEY, blob {int} NOT NULL, prefix {bytes} NOT NULL, octets {int} NOT NULL,
     sender {bytes}, envelope_id {bytes}, ret {int}, flags {int} NOT NULL, account {int}, organisation {int} NOT NULL, stream {int} NOT NULL,
-    created {int} NOT NULL, total {int} NOT NULL, open {int} NOT NULL) {table};
+    created {int} NOT NULL, priority {int} NOT NULL, release {int}, deliver_by {int}, total {int} NOT NULL, open {int} NOT NULL) {table};
 CREATE INDEX queue_message_by_blob ON queue_message (blob);
 CREATE TABLE queue_delivery (message {int} NOT NULL, number {int} NOT NULL, recipient {bytes} NOT NULL, notify {int},
     original {bytes}, state {int} NOT NULL, epoch {int} NOT NULL, due {int} NOT NULL, expires {int} NOT NULL,
     attempts {int} NOT NULL, uncertain {int} NOT NULL, warned {int} NOT NULL, owed {int} NOT NULL, status {text} NOT NULL,
     reply {bytes} NOT NULL, host {bytes} NOT NULL, stream {int} NOT NULL, organisation {int} NOT NULL,
-    domain {int} NOT NULL, PRIMARY KEY (message, number)) {clustered};
-CREATE INDEX queue_delivery_due ON queue_delivery (stream, organisation, domain, due) WHERE state = 0;
+    domain {int} NOT NULL, priority {int} NOT NULL, PRIMARY KEY (message, number)) {clustered};
+CREATE INDEX queue_delivery_due ON queue_delivery (stream, organisation, domain, priority, due) WHERE state = 0;
 CREATE INDEX queue_delivery_owed ON queue_delivery (message) WHERE owed <> 0;
 CREATE TABLE queue_source (id {int} PRIMARY KEY, name {text} NOT NULL UNIQUE, v4 {bytes}, v6 {bytes}, ehlo {text}) {table};
 CREATE TABLE queue_source_number (last {int} NOT NULL) {table};

@@ -70,6 +70,10 @@ impl World {
                 organisation: OrganisationId(1),
                 stream: Stream::Mail,
                 created: NOW,
+                priority: 0,
+                release: None,
+                deliver_by: None,
+                expires: None,
             };
             queue::enqueue(tx, &new, &deliveries)
         };

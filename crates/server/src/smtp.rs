@@ -4,12 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::Reply;
+use base::{Reply, Timestamp};
 use directory::Pass;
 use ingress::{Incoming, Origin, Submitter};
 use net::Stream;
 use smtp::server::{BareLineEnds, Protocol};
-use smtp::{Config, Event, Mail, Rcpt, Server};
+use smtp::{Config, Event, FutureRelease, Mail, Rcpt, Server};
 
 use crate::conn::{Conn, REVOKED, Read};
 use crate::patience::Patience;
@@ -18,6 +18,8 @@ use crate::{HANDSHAKE, Services};
 
 /// RFC 5321 §4.5.3.2.7: a server waits at least five minutes for a command.
 const COMMAND: Duration = Duration::from_secs(300);
+/// The longest time that mail is held, in seconds: a month.
+const HOLD: u32 = 31 * 24 * 3600;
 /// So many refused sign-ins, and the connection is closed: who guesses must come again (trap 28).
 const GUESSES: u8 = 5;
 /// Mails in one connection of somebody who is neither on this machine nor trusted; the next hears 421 and connects again.
@@ -47,6 +49,14 @@ fn config(services: &Services, role: Role, from: &Stream) -> Config {
     // Trap 19: a report of success goes to a sender nobody has proved. A host that is not offered DSN tells its user itself
     // that the mail was relayed (RFC 3461 §5.2.2).
     config.dsn = role != Role::Mx || services.is_near(from);
+    // A report of delay, too. Less than a minute nobody can promise.
+    config.deliver_by = config.dsn.then_some(60);
+    config.mt_priority = role != Role::Lmtp;
+    // RFC 4865 §2: submission only.
+    config.future_release = (role == Role::Submission).then(|| FutureRelease {
+        most: HOLD,
+        until: Timestamp::from_secs(services.ingress.clock().now().secs() + i64::from(HOLD)),
+    });
     match role {
         Role::Lmtp => config.protocol = Protocol::Lmtp,
         Role::Mx | Role::Submission => {
@@ -245,10 +255,16 @@ impl Session {
                 self.signed_in(ask, progress);
             }
             Event::AuthAborted => self.sign_in = None,
-            Event::Mail(ask, mail) => match self.mail(mail).await {
-                Ok(()) => ask.accept(&mut self.machine),
-                Err(e) => ask.refuse(&mut self.machine, &public(e)),
-            },
+            Event::Mail(ask, mut mail) => {
+                // RFC 6710 §5: anybody can say that his mail is urgent.
+                let lowered = !self.origin.may_relay() && mail.priority > Some(0);
+                mail.priority = mail.priority.filter(|_| !lowered);
+                match self.mail(mail).await {
+                    Ok(()) if lowered => ask.accept_less_urgent(&mut self.machine),
+                    Ok(()) => ask.accept(&mut self.machine),
+                    Err(e) => ask.refuse(&mut self.machine, &public(e)),
+                }
+            }
             Event::Rcpt(ask, rcpt) => match self.rcpt(rcpt).await {
                 Ok(()) => ask.accept(&mut self.machine),
                 Err(e) => ask.refuse(&mut self.machine, &public(e)),

@@ -5,6 +5,7 @@ use std::fmt;
 
 use base::{Address, Reply};
 
+use crate::timing::{self, DeliverBy, FutureRelease, Hold};
 use crate::xtext;
 
 /// `MAIL FROM:`, taken apart.
@@ -27,6 +28,12 @@ pub struct Mail {
     /// AUTH (RFC 4954 §5): who submitted the mail at its origin, `Some(None)` for `AUTH=<>`. To be believed only from
     /// a trusted peer.
     pub auth: Option<Option<Address>>,
+    /// HOLDFOR or HOLDUNTIL (RFC 4865); within what is announced.
+    pub hold: Option<Hold>,
+    /// BY (RFC 2852).
+    pub deliver_by: Option<DeliverBy>,
+    /// MT-PRIORITY (RFC 6710), -9 to 9. To be believed only from a trusted peer.
+    pub priority: Option<i8>,
 }
 
 /// What octets a body may hold.
@@ -114,6 +121,10 @@ pub(crate) struct Offered {
     pub dsn: bool,
     pub requiretls: bool,
     pub auth: bool,
+    pub future_release: Option<FutureRelease>,
+    /// The least that is taken, in seconds.
+    pub deliver_by: Option<u32>,
+    pub mt_priority: bool,
     /// Octets.
     pub max_size: u64,
 }
@@ -142,6 +153,15 @@ pub(crate) fn parse_mail(args: &str, offered: &Offered) -> Result<Mail, Reply> {
             Known::Ret if offered.dsn => mail.ret = Some(param.ret()?),
             Known::EnvId if offered.dsn => mail.envelope_id = Some(param.envelope_id()?),
             Known::Auth if offered.auth => mail.auth = Some(param.auth()?),
+            Known::HoldFor | Known::HoldUntil if offered.future_release.is_some() => {
+                // RFC 4865 §4: one of the two.
+                mail.hold =
+                    Some(param.hold(known, offered).filter(|_| mail.hold.is_none()).ok_or_else(|| param.bad())?);
+            }
+            Known::By if offered.deliver_by.is_some() => mail.deliver_by = Some(param.deliver_by(offered)?),
+            Known::MtPriority if offered.mt_priority => {
+                mail.priority = Some(timing::priority(param.value()?).ok_or_else(|| param.bad())?);
+            }
             _ => return Err(param.unknown()),
         }
     }
@@ -239,9 +259,13 @@ enum Known {
     Auth,
     Notify,
     Orcpt,
+    HoldFor,
+    HoldUntil,
+    By,
+    MtPriority,
 }
 
-const KNOWN: [(&str, Known); 9] = [
+const KNOWN: [(&str, Known); 13] = [
     ("SIZE", Known::Size),
     ("BODY", Known::Body),
     ("SMTPUTF8", Known::SmtpUtf8),
@@ -251,6 +275,10 @@ const KNOWN: [(&str, Known); 9] = [
     ("AUTH", Known::Auth),
     ("NOTIFY", Known::Notify),
     ("ORCPT", Known::Orcpt),
+    ("HOLDFOR", Known::HoldFor),
+    ("HOLDUNTIL", Known::HoldUntil),
+    ("BY", Known::By),
+    ("MT-PRIORITY", Known::MtPriority),
 ];
 
 /// Which parameters a command has had.
@@ -352,6 +380,28 @@ impl<'a> Param<'a> {
         Address::parse(&text).map(Some).map_err(|_| self.bad())
     }
 
+    /// RFC 4865 §4: no longer than is offered.
+    fn hold(&self, known: Known, offered: &Offered) -> Option<Hold> {
+        let value = self.value?;
+        let hold = if known == Known::HoldFor { timing::hold_for(value) } else { timing::hold_until(value) };
+        hold.filter(|hold| offered.future_release.is_some_and(|most| most.allows(*hold)))
+    }
+
+    /// RFC 2852 §4: what is to be returned needs as much time as is announced.
+    fn deliver_by(&self, offered: &Offered) -> Result<DeliverBy, Reply> {
+        let by = timing::deliver_by(self.value()?).ok_or_else(|| self.bad())?;
+        let least = offered.deliver_by.unwrap_or(0);
+        if by.returned && i64::from(by.seconds) < i64::from(least) {
+            return Err(Reply::new(
+                555,
+                5,
+                4,
+                format!("Delivery within less than {least} seconds is not promised here"),
+            ));
+        }
+        Ok(by)
+    }
+
     /// RFC 3461 §4.1: NEVER stands alone.
     fn notify(&self) -> Result<Notify, Reply> {
         let value = self.value()?;
@@ -392,6 +442,8 @@ pub(crate) fn too_big(max: u64) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use base::Timestamp;
+
     use super::*;
 
     const ALL: Offered = Offered {
@@ -401,6 +453,9 @@ mod tests {
         dsn: true,
         requiretls: true,
         auth: true,
+        future_release: Some(FutureRelease { most: 1000, until: Timestamp(1_000_000) }),
+        deliver_by: Some(60),
+        mt_priority: true,
         max_size: 1000,
     };
 
@@ -471,19 +526,37 @@ mod tests {
             ("ENVID=a=b", "501 5.5.4"),
             ("AUTH=nobody", "501 5.5.4"),
             ("NOTIFY=NEVER", "555 5.5.4"),
+            ("HOLDFOR=1001", "501 5.5.4"),
+            ("HOLDFOR", "501 5.5.4"),
+            ("HOLDUNTIL=1970-01-01T01:00:00Z", "501 5.5.4"),
+            ("HOLDFOR=1 HOLDUNTIL=1970-01-01T00:00:01Z", "501 5.5.4"),
+            ("HOLDFOR=1 HOLDFOR=1", "501 5.5.4"),
+            ("BY=59;R", "555 5.5.4"),
+            ("BY=0;R", "501 5.5.4"),
+            ("BY", "501 5.5.4"),
+            ("MT-PRIORITY=10", "501 5.5.4"),
+            ("MT-PRIORITY", "501 5.5.4"),
             ("X=1", "555 5.5.4"),
             ("=1", "501 5.5.4"),
             ("-X", "501 5.5.4"),
         ] {
             assert_eq!(mail(&format!("FROM:<> {params}")), Err(error.into()), "{params}");
         }
+        let m = mail("FROM:<> HoldFor=1000 By=-5;NT mt-Priority=-3").unwrap();
+        assert_eq!(
+            (m.hold, m.deliver_by.unwrap().to_string(), m.priority),
+            (Some(Hold::For(1000)), "-5;NT".into(), Some(-3))
+        );
+        assert_eq!(mail("FROM:<> BY=60;R").unwrap().deliver_by.unwrap().seconds, 60);
         assert_eq!(mail(&format!("FROM:<> ENVID={}", "a".repeat(101))), Err("501 5.5.4".into()));
     }
 
     #[test]
     fn what_is_not_offered_is_not_recognised() {
         let offered = Offered { extensions: true, max_size: 1000, ..Offered::default() };
-        for param in ["SMTPUTF8", "REQUIRETLS", "RET=FULL", "ENVID=a", "AUTH=<>"] {
+        for param in
+            ["SMTPUTF8", "REQUIRETLS", "RET=FULL", "ENVID=a", "AUTH=<>", "HOLDFOR=1", "BY=99;N", "MT-PRIORITY=1"]
+        {
             assert_eq!(parse_mail(&format!("FROM:<> {param}"), &offered).unwrap_err().code, 555, "{param}");
         }
         assert_eq!(parse_mail("FROM:<> BODY=BINARYMIME", &offered).unwrap_err().code, 501);

@@ -12,11 +12,13 @@ pub mod client;
 mod envelope;
 mod reply;
 pub mod server;
+mod timing;
 mod xtext;
 
 pub use client::Client;
 pub use envelope::{BodyType, Mail, Notify, OriginalRecipient, Rcpt, Recipient, Ret};
 pub use server::{Config, Event, Server, Step};
+pub use timing::{DeliverBy, FutureRelease, Hold};
 
 /// Which protocol a machine speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

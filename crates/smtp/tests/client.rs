@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use base::{Address, Reply};
 use common::octets;
 use smtp::client::{Client, Config, End, Event, Stage, Unable, Verdict};
-use smtp::{BodyType, Mail, Notify, OriginalRecipient, Protocol, Rcpt, Recipient, Ret};
+use smtp::{BodyType, DeliverBy, Hold, Mail, Notify, OriginalRecipient, Protocol, Rcpt, Recipient, Ret};
 
 fn address(text: &str) -> Address {
     Address::parse(text).unwrap()
@@ -643,4 +643,22 @@ fn a_name_from_configuration_cannot_hold_a_command() {
     let mut client = Client::new(Config::new("bar.com\r\nQUIT x"));
     client.step(b"220 a\r\n");
     assert_eq!(client.output(), b"EHLO bar.comQUITx\r\n");
+}
+
+/// RFC 2852 and RFC 6710: passed on where they are offered; what is to be returned goes nowhere else.
+#[test]
+fn time_and_priority_go_where_they_are_offered() {
+    let by = |seconds, returned| Some(DeliverBy { seconds, returned, trace: true });
+    let said = |offers: &str, deliver_by| {
+        let (mut client, _) = play(&config(), &format!("S: 220 a\nC: EHLO bar.com\n{offers}\nE: Ready"));
+        let mail = Mail { deliver_by, priority: Some(-4), hold: Some(Hold::For(9)), ..mail("a@x.test") };
+        let sent = client.send(mail, rcpts("b@x.test"));
+        sent.map(|()| String::from_utf8_lossy(client.output()).lines().next().unwrap().to_owned())
+    };
+    let all = "S: 250-a\nS: 250-DELIVERBY 100\nS: 250 MT-PRIORITY";
+    assert_eq!(said(all, by(100, true)).unwrap(), "MAIL FROM:<a@x.test> BY=100;RT MT-PRIORITY=-4");
+    assert_eq!(said(all, by(-7, false)).unwrap(), "MAIL FROM:<a@x.test> BY=-7;NT MT-PRIORITY=-4");
+    assert_eq!(said(all, by(99, true)), Err(Unable::DeliverBy));
+    assert_eq!(said("S: 250 a", by(5, false)).unwrap(), "MAIL FROM:<a@x.test>");
+    assert_eq!(said("S: 250 a", by(5000, true)), Err(Unable::DeliverBy));
 }

@@ -4,10 +4,10 @@
 
 mod common;
 
-use base::Address;
+use base::{Address, Timestamp};
 use common::play;
 use smtp::server::Protocol;
-use smtp::{BodyType, Config, Notify, Ret};
+use smtp::{BodyType, Config, DeliverBy, FutureRelease, Hold, Notify, Ret};
 
 fn config() -> Config {
     Config::new("foo.com")
@@ -426,4 +426,37 @@ fn rfc_6531_section_3_5_utf8_addresses() {
          S: 252 2.1.5 Perhaps ??",
     );
     assert_eq!(seen.mails[1].from, Some(address("用户@例子.test")));
+}
+
+/// What the extensions announce; their parameters are 555 without it.
+#[test]
+fn times_and_priorities_are_announced_with_their_limits() {
+    let mut config = config();
+    config.future_release = Some(FutureRelease { most: 86_400, until: Timestamp::from_secs(86_400) });
+    (config.deliver_by, config.mt_priority) = (Some(60), true);
+    let seen = play(
+        config,
+        "S: 220
+         C: EHLO bar.com
+         S: 250-
+         S: 250-
+         S: 250-
+         S: 250-
+         S: 250-
+         S: 250-
+         S: 250-
+         S: 250-
+         S: 250-
+         S: 250-
+         S: 250-MT-PRIORITY
+         S: 250-FUTURERELEASE 86400 1970-01-02T00:00:00Z
+         S: 250 DELIVERBY 60
+         C: MAIL FROM:<a@x.test> HOLDFOR=86401
+         S: 501 5.5.4
+         C: MAIL FROM:<a@x.test> HOLDFOR=600 BY=120;R MT-PRIORITY=3
+         S: 250",
+    );
+    let mail = &seen.mails[0];
+    assert_eq!((mail.hold, mail.priority), (Some(Hold::For(600)), Some(3)));
+    assert_eq!(mail.deliver_by, Some(DeliverBy { seconds: 120, returned: true, trace: false }));
 }

@@ -94,6 +94,8 @@ impl Caller<'_> {
             body: self.body_type,
             ret: Some(Ret::Headers),
             envelope_id: Some("QQ=314159".into()),
+            deliver_by: Some(smtp::DeliverBy { seconds: 120, returned: false, trace: true }),
+            priority: Some(-3),
             ..Mail::default()
         };
         self.mails += 1;

@@ -41,6 +41,9 @@ fn config(choice: u8) -> Config {
         max_size: if on(6) { 64 } else { 10_000 },
         max_drain: if on(6) { 512 } else { 1 << 20 },
         max_recipients: 5,
+        future_release: Some(smtp::FutureRelease { most: 1000, until: base::Timestamp::from_secs(1 << 31) }),
+        deliver_by: on(3).then_some(60),
+        mt_priority: on(3),
         ..Config::new("mx.example.test")
     }
 }

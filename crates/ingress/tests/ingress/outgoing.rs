@@ -413,3 +413,30 @@ async fn a_users_mail_is_of_his_stream_and_what_is_forwarded_is_peoples() {
     assert_eq!(of, [(Stream::Marketing, ours), (mail, ours), (mail, ours), (mail, ours), (mail, house)]);
     w.check().await;
 }
+
+#[tokio::test]
+async fn what_is_held_waits_in_the_queue_for_whomever_it_is() {
+    let w = World::new().await;
+    let day = smtp::Hold::For(86_400);
+    let by = smtp::DeliverBy { seconds: 60, returned: true, trace: false };
+    let mail = Mail { hold: Some(day), deliver_by: Some(by), priority: Some(3), ..from("me@example.test") };
+    let all = [to("jane@b.test"), to("boss@other.test"), to("away@example.test")];
+    let (named, done) = w.send(w.signed_in(), mail, &all, BODY).await;
+    assert_eq!((named, done), (vec!["OK".to_owned(); 3], vec!["OK".to_owned(); 3]));
+    let queue = w.queue().await;
+    let of: Vec<_> = queue.iter().flat_map(|(_, d)| d).map(|d| d.delivery.to.to_string()).collect();
+    assert_eq!(of, ["jane@b.test", "boss@other.test", "me@elsewhere.test"]);
+    let release = Timestamp(NOW.0 + 86_400_000);
+    for (m, deliveries) in &queue {
+        assert_eq!((m.release, m.priority), (Some(release), 3));
+        // Its time begins when it may leave.
+        let until = Timestamp(release.0 + 60_000);
+        assert_eq!(m.deliver_by, Some(queue::DeliverBy { until, returned: true, trace: false }));
+        assert!(deliveries.iter().all(|d| d.due == release && d.delivery.expires == until));
+    }
+    let past = smtp::Hold::Until(NOW);
+    let mail = Mail { hold: Some(past), ..from("me@example.test") };
+    let refused = w.ingress.start(Arc::new(w.signed_in()), mail).await.err().unwrap();
+    assert_eq!(refused.reply().to_string(), "501 5.5.4 HOLDUNTIL is in the past");
+    w.check().await;
+}

@@ -48,6 +48,9 @@ fn work(n: u32) -> Work {
         total: n,
         stream: Stream::Mail,
         organisation: OrganisationId(1),
+        priority: 0,
+        release: None,
+        deliver_by: None,
     };
     let delivery = |number| Delivery {
         number,

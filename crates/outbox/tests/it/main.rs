@@ -13,6 +13,7 @@ mod sources;
 mod stopping;
 mod streams;
 mod sts;
+mod timing;
 mod tls;
 mod web;
 mod world;

@@ -78,7 +78,7 @@ async fn a_report_that_was_owed_at_a_crash_is_sent() {
     let queue = w.queue.clone();
     let now = crate::world::NOW;
     let fail = move |tx: &mut store::Tx<'_>| {
-        let group = queue::Group::of(base::Stream::Mail, base::OrganisationId::HOUSE, "b.test");
+        let group = queue::Group::of(base::Stream::Mail, base::OrganisationId::HOUSE, "b.test", 0);
         let claimed = queue::claim_due(tx, &queue, &[queue::Want { group, most: 1 }], now)?.claimed;
         let said = queue::Said { reply: base::Reply::new(550, 1, 1, "no"), host: "mx.b.test".into() };
         let settled = queue::Settled {

@@ -14,8 +14,8 @@ use mailbox::verbs::{self, INBOX};
 use net::{Dialer, Door, ListenAddr, ListenOptions, Listener, Resolver, Roots, Tls, Zone};
 use outbox::{Meter, Outbox, Parts, Routes};
 use queue::source::{self, NewSource};
-use queue::{Fate, NewDelivery, NewMessage, Queue, QueueId, Standing, State};
-use smtp::{BodyType, Mail, Notify};
+use queue::{DeliverBy, Fate, NewDelivery, NewMessage, Queue, QueueId, Standing, State};
+use smtp::{BodyType, Hold, Mail, Notify};
 use store::{Class, Lane, Options, Store, Tx};
 use testkit::Dir;
 use tokio::sync::oneshot;
@@ -205,7 +205,7 @@ impl World {
 
     /// Whether people's mail to a domain is held.
     pub fn held(&self, domain: &str) -> bool {
-        let until = self.meter.as_ref().unwrap().held(queue::Group::of(Stream::Mail, OrganisationId::HOUSE, domain));
+        let until = self.meter.as_ref().unwrap().held(queue::Group::of(Stream::Mail, OrganisationId::HOUSE, domain, 0));
         until.is_some_and(|until| until > self.clock.now())
     }
 
@@ -281,8 +281,19 @@ impl World {
         let (id, created) = (self.queue.next_id(), self.clock.now());
         let delivery = |to: &&str| NewDelivery { to: at(to), notify, original: None, fate: Fate::Open };
         let deliveries: Vec<_> = to.iter().map(delivery).collect();
-        let mut stager = self.store.stager(Class::Transit);
+        // What is held may be for mailboxes of ours.
+        let mut stager = self.store.stager(if mail.hold.is_some() { Class::Lasting } else { Class::Transit });
         stager.push(body.as_bytes()).unwrap();
+        let after = |seconds: i64| Timestamp(created.0 + seconds * 1000);
+        let release = mail.hold.map(|hold| match hold {
+            Hold::For(seconds) => after(seconds.into()),
+            Hold::Until(at) => at,
+        });
+        let deliver_by = mail.deliver_by.map(|by| DeliverBy {
+            until: after(by.seconds.into()),
+            returned: by.returned,
+            trace: by.trace,
+        });
         let octets = (PREFIX.len() + body.len()) as u64;
         let work = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
             let new = NewMessage {
@@ -300,6 +311,10 @@ impl World {
                 organisation: OrganisationId::HOUSE,
                 stream,
                 created,
+                priority: mail.priority.unwrap_or(0),
+                release,
+                deliver_by,
+                expires: None,
             };
             queue::enqueue(tx, &new, &deliveries)
         };

@@ -150,6 +150,10 @@ async fn enqueue(store: &Store, queue: &Queue, mails: &[Mail]) {
                     organisation: OrganisationId::HOUSE,
                     stream: Stream::Marketing,
                     created: START,
+                    priority: 0,
+                    release: None,
+                    deliver_by: None,
+                    expires: None,
                 };
                 let to = NewDelivery { to: to.clone(), notify: Some(Notify::Never), original: None, fate: Fate::Open };
                 queue::enqueue(tx, &new, &[to])?;

@@ -179,6 +179,8 @@ pub enum Unable {
     BinaryMime,
     /// The mail must travel by TLS only, and it does not offer REQUIRETLS within TLS.
     RequireTls,
+    /// The mail is to be returned when it is late, and it does not offer DELIVERBY, or not within the time that is left.
+    DeliverBy,
     /// The mail is larger than its SIZE, in octets.
     Size(u64),
 }
@@ -195,6 +197,8 @@ impl Unable {
             Unable::EightBitMime | Unable::BinaryMime => Reply::new(550, 6, 3, text),
             // RFC 8689 §5.
             Unable::RequireTls => Reply::new(550, 7, 30, text),
+            // RFC 3463 §3.4: not capable of selected features.
+            Unable::DeliverBy => Reply::new(550, 3, 3, text),
             Unable::Size(_) => Reply::new(552, 3, 4, text),
         }
     }
@@ -212,6 +216,9 @@ impl fmt::Display for Unable {
             Unable::EightBitMime => "the receiving host does not offer 8BITMIME, which this mail needs",
             Unable::BinaryMime => "the receiving host does not offer BINARYMIME, which this mail needs",
             Unable::RequireTls => "the receiving host does not offer REQUIRETLS, which this mail demands",
+            Unable::DeliverBy => {
+                "the receiving host does not promise delivery within the time this mail has (DELIVERBY)"
+            }
             Unable::Size(max) => return write!(f, "the receiving host takes mails of up to {max} octets only"),
         })
     }

@@ -70,6 +70,7 @@ use base::Reply;
 
 use crate::envelope::{BodyType, Mail, Rcpt};
 use crate::reply::Reader;
+use crate::timing::DeliverBy;
 use crate::{Protocol, base64};
 pub use event::{End, Event, Stage, Step, Unable, Verdict, timeout};
 pub use peer::Peer;
@@ -242,7 +243,8 @@ impl Client {
     /// Begins a mail; [`Event::SendBody`] follows, or at once [`Event::Done`].
     ///
     /// `mail.size` should be known: it is declared where the peer offers SIZE. RET, ENVID, NOTIFY and ORCPT go along where
-    /// it offers DSN and are left out where it does not. `mail.auth` stays here.
+    /// it offers DSN and are left out where it does not; so are BY, if nothing is to be returned, and MT-PRIORITY. `mail.auth`
+    /// and `mail.hold` stay here.
     ///
     /// # Errors
     /// [`Unable`] names what this peer lacks; nothing was sent, and another mail can be.
@@ -264,6 +266,8 @@ impl Client {
         let peer = &self.peer;
         let utf8 = mail.smtputf8 || transaction::needs_utf8(mail, rcpts);
         let chunks = peer.binary_mime && peer.chunking && peer.pipelining;
+        // RFC 2852 §4.1.4: what is to be returned goes nowhere where that is not done.
+        let promises = |by: DeliverBy| peer.deliver_by.is_some_and(|least| i64::from(least) <= i64::from(by.seconds));
         let max = peer.size.filter(|&max| max > 0).unwrap_or(u64::MAX);
         let needs = [
             (rcpts.is_empty(), Unable::NoRecipients),
@@ -272,6 +276,7 @@ impl Client {
             (mail.body == BodyType::BinaryMime && !chunks, Unable::BinaryMime),
             // RFC 8689 §2: in the clear the keyword is worth nothing.
             (mail.require_tls && !(self.tls && peer.require_tls), Unable::RequireTls),
+            (mail.deliver_by.is_some_and(|by| by.returned && !promises(by)), Unable::DeliverBy),
             (mail.size.is_some_and(|size| size > max), Unable::Size(max)),
         ];
         needs.into_iter().find(|(unmet, _)| *unmet).map_or(Ok(()), |(_, unable)| Err(unable))

@@ -25,6 +25,10 @@ pub struct Peer {
     pub starttls: bool,
     /// REQUIRETLS (RFC 8689).
     pub require_tls: bool,
+    /// DELIVERBY (RFC 2852): the least time it takes for a promise, in seconds; 0 when it says none.
+    pub deliver_by: Option<u32>,
+    /// MT-PRIORITY (RFC 6710).
+    pub mt_priority: bool,
     /// AUTH (RFC 4954): mechanisms, in upper case.
     pub auth: Vec<String>,
     /// LIMITS RCPTMAX (RFC 9422): recipients of one mail.
@@ -52,6 +56,8 @@ impl Peer {
                 "DSN" => peer.dsn = true,
                 "STARTTLS" => peer.starttls = true,
                 "REQUIRETLS" => peer.require_tls = true,
+                "DELIVERBY" => peer.deliver_by = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0)),
+                "MT-PRIORITY" => peer.mt_priority = true,
                 // `AUTH=LOGIN` is what programs older than RFC 2554 wrote; both may come.
                 "AUTH" => peer.auth.extend(words.map(str::to_ascii_uppercase)),
                 "LIMITS" => peer.limits(line),

@@ -232,6 +232,12 @@ impl Transaction {
         if mail.require_tls {
             out.extend_from_slice(b" REQUIRETLS");
         }
+        if let (Some(_), Some(by)) = (peer.deliver_by, mail.deliver_by) {
+            let _ = write!(out, " BY={by}");
+        }
+        if let Some(priority) = mail.priority.filter(|_| peer.mt_priority) {
+            let _ = write!(out, " MT-PRIORITY={priority}");
+        }
         if peer.dsn {
             out.extend_from_slice(match mail.ret {
                 None => b"",

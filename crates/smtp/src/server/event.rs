@@ -115,7 +115,12 @@ pub struct Ask(pub(super) ());
 impl Ask {
     /// Yes.
     pub fn accept(self, server: &mut Server) {
-        server.accept();
+        server.accept(None);
+    }
+
+    /// Yes to MAIL, but with another priority than was asked for (RFC 6710 §4.1).
+    pub fn accept_less_urgent(self, server: &mut Server) {
+        server.accept(Some(Reply::new(250, 3, 6, "Sender OK, without the priority")));
     }
 
     /// No, and why. A `reply` that is not 4xx or 5xx is sent as 451; 421 closes the connection.
@@ -138,7 +143,7 @@ impl AskAuth {
 
     /// Yes.
     pub fn accept(self, server: &mut Server) {
-        server.accept();
+        server.accept(None);
     }
 
     /// No, and why: 535 5.7.8, 454 4.7.0, …

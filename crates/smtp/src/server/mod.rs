@@ -63,6 +63,7 @@ pub use crate::body::BareLineEnds;
 use crate::body::Scanner;
 use crate::envelope::BodyType;
 use crate::reply;
+use crate::timing::FutureRelease;
 pub use event::{Abort, Ask, AskAuth, AskBody, AskEach, AskOne, AskVrfy, Auth, Close, Event, Hello, Step, Vrfy};
 
 /// How long a server waits for its client (RFC 5321 §4.5.3.2.7); the caller's business, as all time is.
@@ -99,6 +100,12 @@ pub struct Config {
     pub starttls: bool,
     /// REQUIRETLS (RFC 8689), offered once TLS is on.
     pub requiretls: bool,
+    /// FUTURERELEASE (RFC 4865): how long mail may be held.
+    pub future_release: Option<FutureRelease>,
+    /// DELIVERBY (RFC 2852): the least time, in seconds, within which delivery can be demanded.
+    pub deliver_by: Option<u32>,
+    /// MT-PRIORITY (RFC 6710).
+    pub mt_priority: bool,
     /// AUTH mechanisms (RFC 4954), upper case, offered once TLS is on.
     pub auth: Vec<&'static str>,
     /// AUTH mechanisms offered in the clear.
@@ -130,6 +137,9 @@ impl Config {
             dsn: true,
             starttls: false,
             requiretls: false,
+            future_release: None,
+            deliver_by: None,
+            mt_priority: false,
             auth: Vec::new(),
             auth_in_clear: Vec::new(),
             bare_line_ends: BareLineEnds::Reject,

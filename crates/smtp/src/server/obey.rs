@@ -12,6 +12,7 @@ use super::{
 };
 use crate::base64;
 use crate::envelope::{self, BodyType, Offered};
+use crate::timing::FutureRelease;
 
 const OK: &str = "OK";
 
@@ -210,6 +211,9 @@ impl Server {
             // RFC 8689 §2: the extension exists within TLS only.
             requiretls: extensions && self.config.requiretls && self.tls,
             auth: extensions && !self.auth_offered().is_empty(),
+            future_release: self.config.future_release.filter(|_| extensions),
+            deliver_by: self.config.deliver_by.filter(|_| extensions),
+            mt_priority: extensions && self.config.mt_priority,
             max_size: self.config.max_size,
         }
     }
@@ -253,7 +257,8 @@ impl Server {
 
     // ---- answers ----
 
-    pub(super) fn accept(&mut self) {
+    /// `words` in place of those that the machine has for yes to MAIL.
+    pub(super) fn accept(&mut self, words: Option<Reply>) {
         let State::Asked(asked) = self.state else { return };
         match asked {
             Asked::Hello { extended } => {
@@ -271,7 +276,7 @@ impl Server {
             }
             Asked::Mail { body, smtputf8 } => {
                 self.mails = self.mails.saturating_add(1);
-                self.settle(Reply::new(250, 1, 0, "Sender OK"));
+                self.settle(words.unwrap_or(Reply::new(250, 1, 0, "Sender OK")));
                 self.transaction = Some(Transaction {
                     smtputf8,
                     body,
@@ -335,8 +340,16 @@ impl Server {
                 (config.dsn, "\nDSN"),
                 (config.starttls && !self.tls, "\nSTARTTLS"),
                 (config.requiretls && self.tls, "\nREQUIRETLS"),
+                (config.mt_priority, "\nMT-PRIORITY"),
             ];
             text.extend(optional.iter().filter(|(offered, _)| *offered).map(|(_, keyword)| *keyword));
+            // RFC 4865 §4, RFC 2852 §3.
+            if let Some(FutureRelease { most, until }) = config.future_release {
+                let _ = write!(text, "\nFUTURERELEASE {most} {}", until.rfc3339());
+            }
+            if let Some(least) = config.deliver_by {
+                let _ = write!(text, "\nDELIVERBY {least}");
+            }
             if !self.auth_offered().is_empty() {
                 let _ = write!(text, "\nAUTH {}", self.auth_offered().join(" "));
             }

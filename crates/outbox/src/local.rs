@@ -1,0 +1,117 @@
+//! Mail that was held here for recipients of ours too (RFC 4865): it goes into their mailboxes when its time has come. All
+//! other mail for them was delivered when it came, and is never seen here.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use base::Reply;
+use directory::{Recipients, Resolution};
+use mailbox::Flags;
+use mailbox::verbs::{self, INBOX, NewEmail};
+use queue::{Claimed, Delivery, Event, Message, Outcome, Said, Settled};
+use store::{BlobReader, Tx};
+
+use crate::connection::ours;
+use crate::dispatch;
+use crate::outbox::Inner;
+use crate::shape::Course;
+use crate::worker::bytes;
+
+/// Octets that are indexed at a time.
+const PIECE: u64 = 64 * 1024;
+
+/// Counts as long as somebody is at it.
+struct Under(Arc<Inner>);
+
+impl Drop for Under {
+    fn drop(&mut self) {
+        self.0.local.fetch_sub(1, Ordering::Relaxed);
+        self.0.left.notify_one();
+    }
+}
+
+/// Delivers what is for accounts of ours, and hands out the rest.
+pub(crate) fn hand_out(inner: &Arc<Inner>, claimed: Claimed) {
+    inner.local.fetch_add(1, Ordering::Relaxed);
+    let under = Under(inner.clone());
+    tokio::spawn(async move {
+        let (inner, Claimed { message, deliveries }) = (&under.0, claimed);
+        let mut elsewhere = Vec::new();
+        for delivery in deliveries {
+            match inner.directory.resolve(&delivery.to).await {
+                Ok(Resolution::NotOurs) => elsewhere.push(delivery),
+                Ok(Resolution::Deliver(found)) => keep(inner, &message, delivery, &found).await,
+                Ok(Resolution::Unknown) => fail(inner, &message, delivery, Reply::new(550, 1, 1, "No such user here")),
+                Err(error) => fail(inner, &message, delivery, error.into_reply()),
+            }
+        }
+        if !elsewhere.is_empty() {
+            dispatch::go_out(inner, Claimed { message, deliveries: elsewhere });
+        }
+    });
+}
+
+fn fail(inner: &Inner, message: &Arc<Message>, delivery: Delivery, reply: Reply) {
+    let transient = reply.is_transient();
+    inner.settle_failure(message, delivery, ours(reply), transient, Course::default());
+}
+
+/// The copy, and the note that it is delivered, in one commit.
+async fn keep(inner: &Arc<Inner>, message: &Arc<Message>, delivery: Delivery, found: &Recipients) {
+    let index = match bytes(inner, message).await.and_then(|blob| index(&blob)) {
+        Ok(index) => index,
+        Err(error) => {
+            tracing::error!(queue = %message.id, %error, "a message in the queue cannot be read");
+            return fail(inner, message, delivery, Reply::new(451, 3, 0, "Our store did not give the message"));
+        }
+    };
+    let accounts: Vec<_> = found.local.iter().map(|target| target.account).collect();
+    if accounts.is_empty() {
+        return fail(inner, message, delivery, Reply::new(550, 1, 6, "The mailbox has moved elsewhere since"));
+    }
+    let from = message.from.as_ref().map(ToString::to_string).unwrap_or_default();
+    let mut prefix = format!("Return-Path: <{from}>\r\nDelivered-To: {}\r\n", delivery.to).into_bytes();
+    prefix.extend_from_slice(&message.prefix);
+    let now = inner.clock.now();
+    let said = Said { reply: Reply::new(250, 6, 0, "Stored"), host: String::new() };
+    let outcome = Outcome::Delivered { reports: false };
+    let settled = Settled { message: message.clone(), delivery: delivery.clone(), outcome, said };
+    let (queue, octets, m) = (inner.queue.clone(), message.octets as usize + prefix.len(), message.clone());
+    let job = move |tx: &mut Tx<'_>| {
+        let blob = queue::blob(tx, m.id)?.unwrap_or(m.blob);
+        let (octets, flags) = ((octets - m.prefix.len()) as u32, Flags::default());
+        for account in &accounts {
+            let new = NewEmail { blob, octets, received: now, prefix: &prefix, index: &index, flags, keywords: &[] };
+            verbs::deliver(tx, *account, INBOX, &new, now)?;
+        }
+        for id in queue::record(tx, &queue, std::slice::from_ref(&settled), now)? {
+            tx.publish(Arc::new(Event::Owing(id)));
+        }
+        Ok(())
+    };
+    match inner.store.write(job).await {
+        Ok(()) => {
+            tracing::info!(queue = %message.id, to = %delivery.to, "a mail that was held is delivered here");
+            inner.hops.settled(message.stream, message.organisation);
+            inner.room.notify_one();
+            inner.count(outcome);
+        }
+        Err(error) => {
+            tracing::warn!(queue = %message.id, to = %delivery.to, %error, "a mail that was held is not delivered");
+            fail(inner, message, delivery, base::Error::from(error).into_reply());
+        }
+    }
+}
+
+fn index(blob: &BlobReader) -> store::Result<Vec<u8>> {
+    let (mut indexer, mut at, mut piece) = (mime::Indexer::new(mime::Limits::default()), 0, Vec::new());
+    while at < blob.len() {
+        piece.clear();
+        blob.read(at, at + PIECE, &mut piece)?;
+        at += piece.len() as u64;
+        indexer.push(&piece);
+    }
+    let mut index = Vec::new();
+    indexer.finish().encode(&mut index);
+    Ok(index)
+}
