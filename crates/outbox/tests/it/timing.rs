@@ -30,7 +30,11 @@ async fn what_is_held_leaves_when_it_is_to_and_reaches_us_too() {
     w.until("the other host has it", async || peer.taken().len() == 1).await;
     assert_eq!(peer.taken()[0].to, ["jane@b.test"]);
     // Who is not there any more is reported.
-    w.pass(60).await;
+    w.until("the report", async || {
+        w.pass(10).await;
+        w.inbox().await.len() == 2
+    })
+    .await;
     let report = w.mail(2).await;
     assert!(report.contains("rfc822;nobody@example.test\r\nAction: failed\r\nStatus: 5.1.1\r\n"), "{report}");
     w.until_gone(id).await;
@@ -70,8 +74,11 @@ async fn what_is_late_goes_on_and_its_sender_is_told_when_that_was_asked_for() {
     let w = net.world().await;
     let id = by(&w, 700, false, false).await;
     w.until_deferred(id, 1).await;
-    // Its next attempts are due after one, five and fifteen minutes; one more at the time it is to be there.
-    w.pass(698).await;
+    // Its next attempts are due after one and five minutes; and one more at the time it is to be there.
+    w.pass(690).await;
+    let due = w.until_deferred(id, 2).await.due;
+    assert_eq!(due.rfc3339(), "2023-11-14T22:25:00Z");
+    w.pass(8).await;
     assert!(w.inbox().await.is_empty());
     w.pass(3).await;
     let report = w.mail(1).await;
