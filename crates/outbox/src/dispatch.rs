@@ -5,21 +5,26 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use base::{Reply, Timestamp};
+use base::{Reply, Stream, Timestamp};
+use queue::source::{Setup, What};
 use queue::{Claimed, Delivery, Due, Group, Held, Outcome, Release, Want};
 use store::Tx;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::connection::ours;
-use crate::hops::{Added, Later, Work};
+use crate::hops::{Added, Later, No, Work};
 use crate::outbox::{Inner, PAUSE};
 use crate::route::Hop;
+use crate::timetable::{Stopped, Why};
 use crate::{finder, local, schedule, worker};
 
 /// Deliveries that one job claims: a few milliseconds of work.
 const BATCH: usize = 256;
 /// The longest time without a look at the tables: other nodes write there too, and the clock may have been set.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// How long what is stopped is not looked at again, unless something is set up otherwise.
+const STOPPED: Duration = Duration::from_secs(600);
 
 /// A claim of which it is not known whether it was made.
 type Doubtful = (Release, Group);
@@ -59,7 +64,10 @@ pub(crate) async fn run(inner: &Arc<Inner>) {
 async fn set_up(inner: &Arc<Inner>) -> bool {
     match inner.store.read(queue::source::setup).await {
         Ok(setup) => {
-            inner.hops.set_up(&setup).into_iter().for_each(|(hop, work)| line_up(inner, &hop, work));
+            if let Some(moved) = inner.hops.set_up(&setup) {
+                inner.timetable.stop(stopped(&setup));
+                moved.into_iter().for_each(|(hop, work)| line_up(inner, &hop, work));
+            }
             true
         }
         Err(error) => {
@@ -72,6 +80,24 @@ async fn set_up(inner: &Arc<Inner>) -> bool {
             false
         }
     }
+}
+
+/// Of what nothing is claimed: by streams, that are stopped themselves or by all their sources, and domains.
+fn stopped(setup: &Setup) -> Stopped {
+    let mut stopped = Stopped::default();
+    for stop in &setup.stops {
+        match &stop.what {
+            What::Stream(stream) => stopped.streams[*stream as usize] = true,
+            What::Domain(domain) => _ = stopped.domains.insert(Group::digest(domain)),
+            What::Source(_) | What::Site(_) => {}
+        }
+    }
+    let is_stopped = |source| setup.stops.iter().any(|stop| stop.what == What::Source(source));
+    for stream in Stream::ALL {
+        let all = setup.members(stream).iter().all(|member| is_stopped(member.source));
+        stopped.streams[stream as usize] |= all;
+    }
+    stopped
 }
 
 /// Learns what waits.
@@ -182,7 +208,16 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
     match inner.hops.add(hop, work) {
         Added::InLine => {}
         Added::Start(hop) => worker::start(inner, hop),
-        Added::OutOfReach(work) => {
+        // It keeps its place in the queue, and its time.
+        Added::No(work, No::Stopped) => {
+            let now = inner.clock.now();
+            for d in &work.deliveries {
+                let until = Timestamp(now.0 + schedule::millis(STOPPED));
+                inner.timetable.hold(work.message.group(d), until, now, Why::Stopped);
+                inner.release(&work.message, d, now);
+            }
+        }
+        Added::No(work, No::OutOfReach) => {
             let text = format!("{hop} has no address of a family that our sources for this mail have");
             inner.settle_all(work, &ours(Reply::new(451, 4, 4, text)));
         }
@@ -200,7 +235,7 @@ pub(crate) fn too_many(inner: &Inner, work: Work, wait: Duration) {
     // And nothing of its kind is claimed before.
     if let Some(d) = work.deliveries.first() {
         let now = inner.clock.now();
-        inner.timetable.hold(work.message.group(d), Timestamp(now.0 + schedule::millis(wait)), now);
+        inner.timetable.hold(work.message.group(d), Timestamp(now.0 + schedule::millis(wait)), now, Why::Busy);
     }
     later(inner, work, wait);
 }

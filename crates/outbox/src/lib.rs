@@ -40,3 +40,4 @@ pub use hops::SiteState;
 pub use outbox::{Meter, Outbox, OutboxError, Parts};
 pub use route::{BadHostPort, HostPort, Routes, Smarthost};
 pub use shape::{check_figure, figures_of};
+pub use timetable::Why;

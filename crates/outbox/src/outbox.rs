@@ -20,7 +20,7 @@ use crate::recorder::{self, Done};
 use crate::route::Routes;
 use crate::shape::{Course, Policies};
 use crate::sts::{self, Guards};
-use crate::timetable::Timetable;
+use crate::timetable::{Timetable, Why};
 use crate::{dane, dispatch, reporter, schedule};
 
 /// How long to wait after the store failed.
@@ -254,8 +254,8 @@ impl Meter {
         self.0.timetable.first_due()
     }
 
-    /// Until when nothing of a group is claimed, as it has no place; in the past when it has.
-    pub fn held(&self, group: Group) -> Option<Timestamp> {
+    /// Until when nothing of a group is claimed, and why; in the past when it is.
+    pub fn held(&self, group: Group) -> Option<(Timestamp, Why)> {
         self.0.timetable.held(group)
     }
 

@@ -5,7 +5,7 @@
 //! what waits for a slow host is not read over and over.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base::{OrganisationId, Stream, Timestamp};
@@ -29,7 +29,29 @@ struct State {
     groups: HashMap<Group, Entry>,
     /// Those that are not being claimed of, by stream.
     order: [Order; 3],
+    /// Of these nothing is claimed until the administrator wants it.
+    stopped: Stopped,
 }
+
+/// Streams and domains, by their digests, that the administrator stopped.
+#[derive(Default)]
+pub(crate) struct Stopped {
+    pub(crate) streams: [bool; 3],
+    pub(crate) domains: HashSet<i64>,
+}
+
+/// Why nothing of a group is claimed for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// There is no place for it, or its site wants none now.
+    Busy,
+    /// The administrator stopped its site, or all sources it may leave by.
+    Stopped,
+}
+
+/// Without end.
+const EVER: Timestamp = Timestamp(i64::MAX);
+const NEVER: Timestamp = Timestamp(i64::MIN);
 
 /// By time.
 type Due = BTreeSet<(Timestamp, i64)>;
@@ -89,6 +111,7 @@ struct Entry {
     due: Timestamp,
     /// It has no place before.
     held: Timestamp,
+    why: Why,
     /// It is being claimed of; what rang meanwhile.
     claiming: Option<Option<Timestamp>>,
 }
@@ -111,6 +134,24 @@ impl State {
 }
 
 impl State {
+    /// A group of which nothing was known.
+    fn insert(&mut self, group: Group, due: Timestamp, held: Timestamp, why: Why) {
+        let stopped = self.stopped.domains.contains(&group.domain);
+        let (held, why) = if stopped { (EVER, Why::Stopped) } else { (held, why) };
+        let entry = Entry { due, held, why, claiming: None };
+        self.order[group.stream as usize].insert(group, entry.at());
+        self.groups.insert(group, entry);
+    }
+
+    /// Whether a group is held or not is changed, where it stands.
+    fn hold(&mut self, group: Group, until: Timestamp, why: Why) {
+        let hold = |entry: &mut Entry| (entry.held, entry.why) = (until, why);
+        match self.groups.get_mut(&group) {
+            Some(entry) if entry.claiming.is_some() => hold(entry),
+            _ => self.change(group, hold),
+        }
+    }
+
     /// True when it is due earlier than was thought.
     fn ring(&mut self, group: Group, at: Timestamp) -> bool {
         match self.groups.get_mut(&group) {
@@ -121,8 +162,7 @@ impl State {
                 return true;
             }
             None => {
-                self.groups.insert(group, Entry { due: at, held: Timestamp(i64::MIN), claiming: None });
-                self.order[group.stream as usize].insert(group, at);
+                self.insert(group, at, NEVER, Why::Busy);
                 return true;
             }
         }
@@ -153,27 +193,36 @@ impl Timetable {
     }
 
     /// Nothing of a group has a place before `until`, not even what comes yet; no change when it is held already.
-    pub(crate) fn hold(&self, group: Group, until: Timestamp, now: Timestamp) {
+    pub(crate) fn hold(&self, group: Group, until: Timestamp, now: Timestamp, why: Why) {
         let mut state = self.lock();
-        match state.groups.get_mut(&group) {
+        match state.groups.get(&group) {
             Some(entry) if entry.held > now => {}
-            Some(entry) if entry.claiming.is_some() => entry.held = until,
-            Some(_) => state.change(group, |entry| entry.held = until),
+            Some(_) => state.hold(group, until, why),
             // All that waited was claimed, and now has no place.
-            None => {
-                state.groups.insert(group, Entry { due: until, held: until, claiming: None });
-                state.order[group.stream as usize].insert(group, until);
-            }
+            None => state.insert(group, until, until, why),
         }
     }
 
-    /// These are held no longer.
+    /// These are held no longer, unless the administrator stopped them.
     pub(crate) fn let_go(&self, groups: &[Group]) {
         let mut state = self.lock();
-        for group in groups {
-            match state.groups.get_mut(group) {
-                Some(entry) if entry.claiming.is_some() => entry.held = Timestamp(i64::MIN),
-                _ => state.change(*group, |entry| entry.held = Timestamp(i64::MIN)),
+        for group in groups.iter().filter(|group| !state.stopped.domains.contains(&group.domain)).collect::<Vec<_>>() {
+            state.hold(*group, NEVER, Why::Busy);
+        }
+        drop(state);
+        self.bell.notify_one();
+    }
+
+    /// From now on this is stopped, and all else is not held.
+    pub(crate) fn stop(&self, stopped: Stopped) {
+        let mut state = self.lock();
+        state.stopped = stopped;
+        let all: Vec<(Group, bool)> = state.groups.iter().map(|(group, entry)| (*group, entry.held > NEVER)).collect();
+        for (group, held) in all {
+            match state.stopped.domains.contains(&group.domain) {
+                true => state.hold(group, EVER, Why::Stopped),
+                false if held => state.hold(group, NEVER, Why::Busy),
+                false => {}
             }
         }
         drop(state);
@@ -191,7 +240,8 @@ impl Timetable {
     pub(crate) fn pick(&self, now: Timestamp, rooms: &Rooms, most: usize) -> Vec<Want> {
         let mut state = self.lock();
         let due = Stream::ALL.map(|stream| {
-            state.order[stream as usize].due(now, |organisation| rooms.room_of(stream, organisation) > 0)
+            let stopped = state.stopped.streams[stream as usize];
+            state.order[stream as usize].due(now, |organisation| !stopped && rooms.room_of(stream, organisation) > 0)
         });
         let weights: i32 = (0..3).filter(|n| !due[*n].is_empty()).map(|n| WEIGHTS[n]).sum();
         let (mut wants, mut left) = (Vec::new(), most);
@@ -250,18 +300,22 @@ impl Timetable {
     /// When there is something to pick, of the streams and organisations that have room.
     pub(crate) fn next(&self, rooms: &Rooms) -> Option<Timestamp> {
         let state = self.lock();
-        let first = |stream: Stream| state.order[stream as usize].first(|o| rooms.room_of(stream, o) > 0);
+        let stopped = |stream: Stream| state.stopped.streams[stream as usize];
+        let first =
+            |stream: Stream| state.order[stream as usize].first(|o| !stopped(stream) && rooms.room_of(stream, o) > 0);
         Stream::ALL.into_iter().filter_map(first).min()
     }
 
-    /// Until when a group is held; in the past when it is not.
-    pub(crate) fn held(&self, group: Group) -> Option<Timestamp> {
-        self.lock().groups.get(&group).map(|entry| entry.held)
+    /// Until when a group is held, and why; in the past when it is not.
+    pub(crate) fn held(&self, group: Group) -> Option<(Timestamp, Why)> {
+        self.lock().groups.get(&group).map(|entry| (entry.held, entry.why))
     }
 
-    /// When the first of all is or was due.
+    /// When the first of all that is not stopped is or was due, or has its turn.
     pub(crate) fn first_due(&self) -> Option<Timestamp> {
-        self.lock().groups.values().map(|entry| entry.due).min()
+        let state = self.lock();
+        let going = state.groups.iter().filter(|(group, _)| !state.stopped.streams[group.stream as usize]);
+        going.map(|(_, entry)| entry.at()).filter(|at| *at < EVER).min()
     }
 }
 
@@ -324,15 +378,15 @@ mod tests {
     fn a_held_group_waits_whatever_rings_and_others_do_not() {
         let (t, a, b) = (Timetable::default(), group(Stream::Marketing, 1), group(Stream::Mail, 1));
         t.ring(a, at(0));
-        t.hold(a, at(100), at(0));
+        t.hold(a, at(100), at(0), Why::Busy);
         // Its turn, not that of the last who waits.
-        t.hold(a, at(900), at(0));
+        t.hold(a, at(900), at(0), Why::Busy);
         t.ring(a, at(1));
         t.ring(b, at(1));
         assert_eq!(picked(&t.pick(at(50), &room(), 9)), [(Stream::Mail, 1, 9)]);
         assert_eq!(picked(&t.pick(at(100), &room(), 9)), [(Stream::Marketing, 1, 9)]);
         // Also while it is claimed of.
-        t.hold(a, at(300), at(100));
+        t.hold(a, at(300), at(100), Why::Busy);
         t.claimed(&[(a, Some(at(0)))]);
         assert_eq!(t.next(&room()), Some(at(300)));
     }
@@ -343,7 +397,7 @@ mod tests {
         t.ring(a, at(0));
         t.pick(at(0), &room(), 9);
         t.claimed(&[(a, None)]);
-        t.hold(a, at(100), at(0));
+        t.hold(a, at(100), at(0), Why::Busy);
         // What was put off, and what is new.
         t.ring(a, at(100));
         t.ring(a, at(1));
@@ -356,9 +410,27 @@ mod tests {
     fn what_is_let_go_is_due_at_once() {
         let (t, a, b) = (Timetable::default(), group(Stream::Mail, 1), group(Stream::Mail, 2));
         t.ring(a, at(0));
-        t.hold(a, at(100), at(0));
+        t.hold(a, at(100), at(0), Why::Busy);
         t.let_go(&[a, b]);
         assert_eq!(picked(&t.pick(at(1), &room(), 9)), [(Stream::Mail, 1, 9)]);
+    }
+
+    #[test]
+    fn what_is_stopped_is_not_picked_whatever_comes_of_it() {
+        let (t, a, b, c) =
+            (Timetable::default(), group(Stream::Mail, 1), group(Stream::Mail, 2), group(Stream::Marketing, 3));
+        t.ring(a, at(0));
+        t.ring(c, at(0));
+        t.stop(Stopped { streams: [false, false, true], domains: [1, 2].into() });
+        // One that is known, one that is new, and one that was put off.
+        t.ring(b, at(0));
+        t.hold(group(Stream::Transactional, 2), at(5), at(0), Why::Busy);
+        t.let_go(&[a, b, c]);
+        assert!(t.pick(at(1000), &room(), 9).is_empty());
+        assert_eq!((t.next(&room()).filter(|at| *at < EVER), t.first_due()), (None, None));
+        assert_eq!(t.held(b), Some((EVER, Why::Stopped)));
+        t.stop(Stopped::default());
+        assert_eq!(picked(&t.pick(at(1000), &room(), 9)).len(), 4);
     }
 
     #[test]

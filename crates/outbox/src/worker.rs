@@ -477,7 +477,7 @@ async fn send(
         }
         // A host that closes the connection for the mails that it had before is to be heard.
         Ok(sent) if sent.untouched && !work.again && !is_about_rate(inner, hop, &sent) => {
-            inner.hops.give_back(hop, work);
+            inner.hops.give_back(hop, work).into_iter().for_each(|work| line_up(inner, hop, work));
             None
         }
         Ok(sent) => settle(inner, hop, connection, work, sent, next),

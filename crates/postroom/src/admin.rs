@@ -9,7 +9,7 @@ use store::Tx;
 
 use crate::house::House;
 use crate::people::{self, Person};
-use crate::{addresses, credential, mailq, policies, published, sources, why};
+use crate::{addresses, credential, mailq, policies, published, sources, stops, why};
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -76,6 +76,8 @@ pub enum Request {
     QueueCancel { id: String },
     /// What mail leaves by.
     Source(sources::Ask),
+    /// What is held back.
+    Stop(stops::Ask),
     /// How sites are treated.
     Policy(policies::Ask),
     /// Proves the store consistent.
@@ -187,6 +189,7 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
         Request::QueueRetry { id } => mailq::retry(house, id).await,
         Request::QueueCancel { id } => mailq::cancel(house, id).await,
         Request::Source(ask) => sources::execute(house, ask).await,
+        Request::Stop(ask) => stops::execute(house, ask).await,
         Request::Policy(ask) => policies::execute(house, ask).await,
         Request::Verify => verify(house).await,
     }

@@ -9,10 +9,10 @@ use base::Stream;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::admin::{self, Answer, Kind, Outcome, Request};
-use crate::cli_sending::{PolicyCommand, PoolCommand, SiteCommand, SourceCommand};
+use crate::cli_sending::{PolicyCommand, PoolCommand, SiteCommand, SourceCommand, Stopped};
 use crate::config::Config;
 use crate::house::House;
-use crate::{certificates, control, doctor, guide, privileges, serve};
+use crate::{certificates, control, doctor, guide, privileges, serve, stops};
 
 /// Everything an organisation does with e-mail.
 ///
@@ -211,6 +211,23 @@ enum QueueCommand {
         /// A number like 3-1f, as `list` shows it.
         id: String,
     },
+    /// Begin nothing more of something, until it is resumed. What waits does not expire meanwhile.
+    Hold {
+        #[command(flatten)]
+        what: Stopped,
+    },
+    /// Put nothing more in line for something; what stands there is still sent.
+    Drain {
+        #[command(flatten)]
+        what: Stopped,
+    },
+    /// Let it go on.
+    Resume {
+        #[command(flatten)]
+        what: Stopped,
+    },
+    /// All that is held or drained.
+    Holds,
     /// Send a message no further; its sender is told nothing. What is just being sent goes on.
     Cancel {
         /// A number like 3-1f, as `list` shows it.
@@ -451,6 +468,10 @@ fn request(command: Command) -> Result<Request, CliError> {
         Command::Domain(DomainCommand::Key(KeyCommand::Rotate { name })) => Request::KeyRotate { name },
         Command::Domain(DomainCommand::Key(KeyCommand::List { name })) => Request::KeyList { name },
         Command::Domain(DomainCommand::Key(KeyCommand::Check { name, force })) => Request::KeyCheck { name, force },
+        Command::Queue(QueueCommand::Hold { what }) => what.stop(false),
+        Command::Queue(QueueCommand::Drain { what }) => what.stop(true),
+        Command::Queue(QueueCommand::Resume { what }) => what.resume(),
+        Command::Queue(QueueCommand::Holds) => Request::Stop(stops::Ask::List),
         Command::Queue(QueueCommand::List) => Request::QueueList,
         Command::Queue(QueueCommand::Show { id }) => Request::QueueShow { id },
         Command::Queue(QueueCommand::Why { address }) => Request::QueueWhy { address },

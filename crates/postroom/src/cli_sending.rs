@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use clap::{ArgGroup, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use crate::admin::Request;
 use crate::policies;
 use crate::sources::{self, Ask};
+use crate::stops::{self, Named};
 
 /// A source is an address of this machine with the name that is said there. Without any, mail leaves by the source "default":
 /// our host name, from the address that the system chooses. Changes count at once.
@@ -187,5 +188,39 @@ impl From<SiteCommand> for Request {
             SiteCommand::List => policies::Ask::Sites,
             SiteCommand::Show { name } => policies::Ask::Site { name },
         })
+    }
+}
+
+/// What is held, drained or resumed.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Stopped {
+    /// What leaves by a source; the others of its pool take over.
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// What goes to a site, named as `site list` does.
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
+    /// A stream: mail, transactional or marketing.
+    #[arg(long, value_name = "STREAM")]
+    stream: Option<String>,
+    /// What goes to a domain.
+    #[arg(long, value_name = "DOMAIN")]
+    domain: Option<String>,
+}
+
+impl Stopped {
+    /// Of nothing named, a domain without a name, which is refused.
+    fn named(self) -> Named {
+        let source = self.source.map(Named::Source).or(self.site.map(Named::Site));
+        source.or(self.stream.map(Named::Stream)).unwrap_or(Named::Domain(self.domain.unwrap_or_default()))
+    }
+
+    pub fn stop(self, drains: bool) -> Request {
+        Request::Stop(stops::Ask::Stop { what: self.named(), drains })
+    }
+
+    pub fn resume(self) -> Request {
+        Request::Stop(stops::Ask::Resume { what: self.named() })
     }
 }

@@ -26,6 +26,7 @@ mod privileges;
 mod published;
 mod serve;
 mod sources;
+mod stops;
 mod watch;
 mod why;
 

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use base::{Address, Enhanced, Reply};
 use bounce::{Classifier, Input, Scope, Stage, Verdict};
+use outbox::Why;
+use queue::source::{self, Setup, Stop, What};
 use queue::{Message, Standing, State};
 use serde_json::{Value, json};
 use store::Tx;
@@ -11,6 +13,7 @@ use store::Tx;
 use crate::admin::{Answer, Outcome, words};
 use crate::house::House;
 use crate::mailq::is_held_back;
+use crate::stops;
 
 /// Messages that are told of.
 const SHOWN: u32 = 100;
@@ -19,7 +22,8 @@ const SHOWN: u32 = 100;
 pub async fn why(house: &House, address: &str) -> Outcome {
     let to = Address::parse(address).map_err(|e| format!("{address:?}: {e}"))?;
     let recipient = to.clone();
-    let found = house.store.read(move |tx| found(tx, &recipient)).await.map_err(words)?;
+    let both = move |tx: &mut Tx<'_>| Ok((found(tx, &recipient)?, source::setup(tx)?));
+    let (found, setup) = house.store.read(both).await.map_err(words)?;
     if found.is_empty() {
         let text = format!(
             "Nothing for {to} waits here. It was sent, or given up and reported to its sender, or never came this way: the \
@@ -33,7 +37,7 @@ pub async fn why(house: &House, address: &str) -> Outcome {
     let (mut text, mut data) = (String::new(), Vec::new());
     for (message, d) in &found {
         let verdict = said(d).map(|reply| (classified(&classifier, d, &reply), reply));
-        tell(house, &mut text, message, d, verdict.as_ref());
+        tell(house, &setup, &mut text, message, d, verdict.as_ref());
         data.push(facts(message, d, verdict.as_ref()));
     }
     if found.len() == SHOWN as usize {
@@ -71,7 +75,7 @@ fn classified<'a>(classifier: &'a Classifier, d: &Standing, reply: &Reply) -> Op
 
 type Said<'a> = (Option<Verdict<'a>>, Reply);
 
-fn tell(house: &House, text: &mut String, m: &Message, d: &Standing, said: Option<&Said<'_>>) {
+fn tell(house: &House, setup: &Setup, text: &mut String, m: &Message, d: &Standing, said: Option<&Said<'_>>) {
     let from = m.from.as_ref().map(ToString::to_string).unwrap_or_default();
     let _ = writeln!(text, "{}  to <{}>, from <{from}>, accepted {}", m.id, d.delivery.to, m.created.rfc3339());
     let (due, n) = (d.due.rfc3339(), d.delivery.attempts);
@@ -89,12 +93,8 @@ fn tell(house: &House, text: &mut String, m: &Message, d: &Standing, said: Optio
         State::Delivered | State::Failed | State::Cancelled => "It is finished; its report is on the way.".into(),
     };
     let _ = writeln!(text, "    {state}");
-    if let Some(until) = held(house, m, d) {
-        let _ = writeln!(
-            text,
-            "    Nothing goes to that domain before {until}: its site asked for a pause, or has been sent as much as it takes. \
-             It goes on by itself."
-        );
+    if let Some(held) = held(house, setup, m, d) {
+        let _ = writeln!(text, "    {held}");
     }
     if let Some((verdict, reply)) = said {
         let who = if d.host.is_empty() { "This server" } else { &d.host };
@@ -105,17 +105,50 @@ fn tell(house: &House, text: &mut String, m: &Message, d: &Standing, said: Optio
         };
         let _ = writeln!(text, "    {means}");
     }
-    if d.state.is_open() {
+    // Its time stands still while it is held.
+    if d.state.is_open() && !setup.stops.iter().any(|stop| keeps_back(setup, stop, m, d)) {
         let _ = writeln!(text, "    It is given up, and its sender told, at {}.", d.delivery.expires.rfc3339());
     }
 }
 
-fn held(house: &House, m: &Message, d: &Standing) -> Option<String> {
+/// What keeps it back beside its time.
+fn held(house: &House, setup: &Setup, m: &Message, d: &Standing) -> Option<String> {
     if d.state != State::Waiting {
         return None;
     }
-    let until = house.outbox.as_ref()?.held(m.group(&d.delivery))?;
-    (until > house.clock.now()).then(|| until.rfc3339())
+    if let Some(stop) = setup.stops.iter().find(|stop| keeps_back(setup, stop, m, d)) {
+        let (how, what) = (if stop.drains { "drained" } else { "held" }, stops::words(setup, &stop.what));
+        let since = stop.since.rfc3339();
+        return Some(format!(
+            "An administrator of this server {how} {what} at {since}: postroom queue resume lets it go on."
+        ));
+    }
+    let (until, why) = house.outbox.as_ref()?.held(m.group(&d.delivery))?;
+    if until <= house.clock.now() {
+        return None;
+    }
+    let until = until.rfc3339();
+    Some(match why {
+        Why::Busy => format!(
+            "Nothing goes to that domain before {until}: its site asked for a pause, or has been sent as much as it takes. It \
+             goes on by itself."
+        ),
+        Why::Stopped => {
+            "An administrator of this server held or drained the site that it goes to, or what it leaves by: \
+                         postroom queue holds shows what, postroom queue resume lets it go on."
+                .into()
+        }
+    })
+}
+
+/// Whether a stop keeps it back, as far as that is known without its site.
+fn keeps_back(setup: &Setup, stop: &Stop, m: &Message, d: &Standing) -> bool {
+    match &stop.what {
+        What::Stream(stream) => m.stream == *stream,
+        What::Domain(domain) => d.delivery.to.domain() == &**domain,
+        What::Source(id) => setup.members(m.stream).iter().all(|member| member.source == *id),
+        What::Site(_) => false,
+    }
 }
 
 /// Who can do something about it.

@@ -59,3 +59,13 @@ DELETE FROM queue_rule WHERE source = ?1 AND site = ?2 AND name = ?3;
 
 -- name: forget_rules
 DELETE FROM queue_rule WHERE source = ?1;
+
+-- name: stops
+SELECT kind, name, drains, since FROM queue_stop ORDER BY kind, name;
+
+-- name: stop
+INSERT INTO queue_stop (kind, name, drains, since) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (kind, name) DO UPDATE SET drains = excluded.drains, since = excluded.since;
+
+-- name: resume
+DELETE FROM queue_stop WHERE kind = ?1 AND name = ?2;

@@ -23,10 +23,15 @@ pub struct Group {
 impl Group {
     /// The group of a recipient's domain, in lower case.
     pub fn of(stream: Stream, organisation: OrganisationId, domain: &str, priority: i8) -> Self {
+        Group { stream, organisation, domain: Group::digest(domain), priority }
+    }
+
+    /// What stands for a domain, in lower case.
+    pub fn digest(domain: &str) -> i64 {
         let digest = blake3::hash(domain.as_bytes());
         let mut first = [0; 8];
         first.copy_from_slice(&digest.as_bytes()[..8]);
-        Group { stream, organisation, domain: i64::from_le_bytes(first), priority }
+        i64::from_le_bytes(first)
     }
 
     /// A group from the columns that begin at `at`.

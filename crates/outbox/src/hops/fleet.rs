@@ -10,6 +10,7 @@ use queue::source::{Member, Setup, Source, SourceId};
 use tokio::time::Instant;
 
 use super::sites::{self, SiteKey};
+use super::stops::Stops;
 use super::{Hops, State, Work};
 use crate::route::Hop;
 use crate::shape::{Family, Policies, Rules};
@@ -18,6 +19,18 @@ use crate::shape::{Family, Policies, Rules};
 pub(super) struct Fleet {
     sources: HashMap<SourceId, Arc<Source>>,
     streams: [Arc<[Member]>; 3],
+    pub(super) stops: Stops,
+    /// As it was read.
+    setup: Setup,
+}
+
+/// Why no source sends something now; of several reasons the last of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum No {
+    /// None has an address of a family that the host has.
+    OutOfReach,
+    /// The administrator stopped it.
+    Stopped,
 }
 
 impl Default for Fleet {
@@ -29,11 +42,12 @@ impl Default for Fleet {
 impl Fleet {
     fn new(setup: &Setup) -> Self {
         let all = setup.sources.iter().cloned().chain([Source::default_one()]);
-        let of = |stream| match setup.pools.iter().find(|pool| pool.streams.contains(&stream)) {
-            Some(pool) => pool.members.clone().into(),
-            None => Arc::from([Member { source: SourceId::DEFAULT, weight: 1 }]),
-        };
-        Fleet { sources: all.map(|s| (s.id, Arc::new(s))).collect(), streams: Stream::ALL.map(of) }
+        Fleet {
+            sources: all.map(|s| (s.id, Arc::new(s))).collect(),
+            streams: Stream::ALL.map(|stream| setup.members(stream).into()),
+            stops: Stops::new(setup),
+            setup: setup.clone(),
+        }
     }
 
     pub(super) fn members(&self, stream: Stream) -> &Arc<[Member]> {
@@ -78,18 +92,25 @@ fn mixed(n: u64) -> u64 {
 }
 
 impl Hops {
-    /// What mail leaves by was set up so. Gives what was in line for a source that is gone.
-    pub(crate) fn set_up(&self, setup: &Setup) -> Vec<(Hop, Work)> {
+    /// What mail leaves by is set up so. None when it was already; else what may not stay in line.
+    pub(crate) fn set_up(&self, setup: &Setup) -> Option<Vec<(Hop, Work)>> {
         let mut guard = self.lock();
         let state = &mut *guard;
+        if state.fleet.setup == *setup {
+            return None;
+        }
         state.fleet = Fleet::new(setup);
         state.sites.govern(Rules::new(&setup.rules));
-        let (lines, fleet, mut moved) = (&mut state.lines, &state.fleet, Vec::new());
-        for (hop, line) in lines.iter_mut().filter(|(hop, _)| !fleet.knows(hop.source)) {
-            moved.extend(line.ready.drain().into_iter().map(|work| (hop.clone(), work)));
+        let (lines, sites, fleet, mut moved) = (&mut state.lines, &state.sites, &state.fleet, Vec::new());
+        for (hop, line) in lines {
+            let gone = !fleet.knows(hop.source);
+            let Some(policy) = sites.get(&line.site).map(|place| place.shape.policy()) else { continue };
+            let site = &line.site;
+            let works = line.ready.take_all(|work| gone || fleet.stops.holds(site, policy, work));
+            moved.extend(works.into_iter().map(|work| (hop.clone(), work)));
         }
         state.remove_empty();
-        moved
+        Some(moved)
     }
 
     /// What a hop is sent to from; the source that is always there, when it is gone.
@@ -111,27 +132,36 @@ impl Hops {
 }
 
 impl State {
-    /// The hop by the source that is to send this, with the name of its site; none when no source can reach it.
-    pub(super) fn by<'h>(&self, hop: &'h Hop, work: &Work, policies: &Policies) -> Option<(Cow<'h, Hop>, SiteKey)> {
-        let members = self.fleet.members(work.message.stream);
+    /// The hop by the source that is to send this, with the name of its site; or why none can.
+    pub(super) fn by<'h>(&self, hop: &'h Hop, work: &Work, policies: &Policies) -> Result<(Cow<'h, Hop>, SiteKey), No> {
+        let (members, stops) = (self.fleet.members(work.message.stream), &self.fleet.stops);
         // Names of hosts are looked through once, for the line's first mail.
         let known = self.lines.get(hop).map(|line| line.site.name.clone());
         let name = known.unwrap_or_else(|| sites::name(hop, policies));
         let mut site = SiteKey { source: SourceId::DEFAULT, name };
+        if stops.work(work) || stops.site(&site, || sites::policy(&site.name, policies)) {
+            return Err(No::Stopped);
+        }
+        let mut why = No::OutOfReach;
         let source = choose(members, work.message.id, |source| {
             site.source = source;
-            self.is_usable(&site)
-        })?;
-        site.source = source;
-        let hop = if hop.source == source { Cow::Borrowed(hop) } else { Cow::Owned(hop.by(source)) };
-        Some((hop, site))
+            self.can_send(&site).map_err(|no| why = why.max(no)).is_ok()
+        });
+        site.source = source.ok_or(why)?;
+        let hop = if hop.source == site.source { Cow::Borrowed(hop) } else { Cow::Owned(hop.by(site.source)) };
+        Ok((hop, site))
     }
 
-    fn is_usable(&self, site: &SiteKey) -> bool {
-        let Some(source) = self.fleet.get(site.source) else { return false };
-        let Some(place) = self.sites.get(site) else { return true };
+    /// Whether a source can send to a site now.
+    fn can_send(&self, site: &SiteKey) -> Result<(), No> {
+        if self.fleet.stops.source(site) {
+            return Err(No::Stopped);
+        }
+        let Some(source) = self.fleet.get(site.source) else { return Err(No::OutOfReach) };
+        let Some(place) = self.sites.get(site) else { return Ok(()) };
         let v4_only = place.shape.family() == Family::V4Only;
-        (!v4_only || source.reaches(true)) && !place.is_out_of_reach(Instant::now())
+        let reaches = (!v4_only || source.reaches(true)) && !place.is_out_of_reach(Instant::now());
+        if reaches { Ok(()) } else { Err(No::OutOfReach) }
     }
 }
 

@@ -7,6 +7,7 @@ mod ready;
 mod room;
 mod shown;
 mod sites;
+mod stops;
 mod turns;
 
 use std::collections::hash_map::Entry;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 use crate::route::Hop;
 use crate::shape::{Course, Hint, Hold, MayConnect, Policies, Policy, Words, on_one_line};
 use fleet::Fleet;
+pub(crate) use fleet::No;
 pub(crate) use ready::WEIGHTS;
 use ready::{InLine, Ready};
 use room::OWN;
@@ -173,8 +175,8 @@ pub(crate) enum Added {
     Start(Hop),
     /// The line is too long, or its site wants nothing now: not before this time has passed.
     Later(Work, Duration),
-    /// No source that is to send it can reach the hop.
-    OutOfReach(Work),
+    /// No source can send it now.
+    No(Work, No),
 }
 
 /// What a worker is to do next.
@@ -230,7 +232,10 @@ impl Hops {
     /// Puts work in line, for the source that is to send it.
     pub(crate) fn add(&self, hop: &Hop, work: Work) -> Added {
         let mut state = self.lock();
-        let Some((hop, name)) = state.by(hop, &work, &self.policies) else { return Added::OutOfReach(work) };
+        let (hop, name) = match state.by(hop, &work, &self.policies) {
+            Ok(found) => found,
+            Err(no) => return Added::No(work, no),
+        };
         let hop = &*hop;
         let stream = work.message.stream;
         let crowded = state.rooms.of_stream(stream) >= OWN;
@@ -292,13 +297,19 @@ impl Hops {
         }
     }
 
-    /// Work that was not begun.
-    pub(crate) fn give_back(&self, hop: &Hop, work: Work) {
-        let mut state = self.lock();
+    /// Work that was not begun, and is the next in line; what may not stay there is given back.
+    pub(crate) fn give_back(&self, hop: &Hop, work: Work) -> Option<Work> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
         let line = state.line(hop, &self.policies);
-        line.ready.push_front(Work { again: true, ..work });
-        let site = line.site.clone();
-        state.sites.of(&site, &self.policies).shape.unsent();
+        let (name, work) = (line.site.clone(), Work { again: true, ..work });
+        let site = state.sites.of(&name, &self.policies);
+        site.shape.unsent();
+        if state.fleet.stops.holds(&name, site.shape.policy(), &work) {
+            return Some(work);
+        }
+        state.line(hop, &self.policies).ready.push_front(work);
+        None
     }
 
     /// The reply says that the hop's site was sent too many mails.

@@ -100,9 +100,14 @@ impl Ready {
 
     /// The work of one message.
     pub(super) fn take_out(&mut self, id: QueueId) -> Vec<Work> {
+        self.take_all(|work| work.message.id == id)
+    }
+
+    /// All such work.
+    pub(super) fn take_all(&mut self, such: impl Fn(&Work) -> bool) -> Vec<Work> {
         let mut out = Vec::new();
         for stream in 0..3 {
-            let of_it = self.works[stream].take_out(id);
+            let of_it = self.works[stream].take_out(&such);
             self.loses(stream, of_it.iter().map(|work| work.deliveries.len()).sum());
             out.extend(of_it);
         }

@@ -192,7 +192,7 @@ pub(super) fn name(hop: &Hop, policies: &Policies) -> SiteName {
     SiteName::Hosts(hop.to.clone())
 }
 
-fn policy(name: &SiteName, policies: &Policies) -> Arc<Policy> {
+pub(super) fn policy(name: &SiteName, policies: &Policies) -> Arc<Policy> {
     match name {
         SiteName::Known(id) => policies.by_id(id),
         SiteName::Hosts(To::Hosts(hosts)) => policies.of_hosts(hosts.names()),

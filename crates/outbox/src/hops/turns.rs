@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound::{Excluded, Unbounded};
 
 use base::OrganisationId;
-use queue::QueueId;
 
 use super::Work;
 
@@ -63,11 +62,11 @@ impl Turns {
         std::iter::from_fn(|| self.pop_front())
     }
 
-    /// The work of one message.
-    pub(super) fn take_out(&mut self, id: QueueId) -> Vec<Work> {
+    /// All such work.
+    pub(super) fn take_out(&mut self, such: impl Fn(&Work) -> bool) -> Vec<Work> {
         let mut out = Vec::new();
         for works in self.by.values_mut() {
-            let (of_it, rest): (Vec<_>, Vec<_>) = works.drain(..).partition(|work| work.message.id == id);
+            let (of_it, rest): (Vec<_>, Vec<_>) = works.drain(..).partition(&such);
             out.extend(of_it);
             *works = rest.into();
         }

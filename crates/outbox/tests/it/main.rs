@@ -11,6 +11,7 @@ mod sending;
 mod shaping;
 mod sources;
 mod stopping;
+mod stops;
 mod streams;
 mod sts;
 mod timing;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use net::{Deadline, Stream, Tls};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::Notify;
 
 /// What the host does where a rule says so.
 #[derive(Clone, Debug)]
@@ -61,6 +62,7 @@ struct State {
     /// And where it came from.
     from: Vec<Option<IpAddr>>,
     taken: Vec<Taken>,
+    hung_up: Arc<Notify>,
 }
 
 impl Peer {
@@ -73,6 +75,11 @@ impl Peer {
     /// Changes its ways; connections that are open see it with their next command.
     pub fn becomes(&self, character: Character) {
         self.0.lock().unwrap().character = character;
+    }
+
+    /// Connections on which it says nothing more end.
+    pub fn hang_up(&self) {
+        self.0.lock().unwrap().hung_up.notify_waiters();
     }
 
     /// The mails it took, whole.
@@ -206,7 +213,11 @@ impl Session {
                 return Ok(!reply.starts_with("421"));
             }
             Some(Act::Drop) => return Ok(false),
-            Some(Act::Stall) => std::future::pending::<()>().await,
+            Some(Act::Stall) => {
+                let hung_up = self.peer.0.lock().unwrap().hung_up.clone();
+                hung_up.notified().await;
+                return Ok(false);
+            }
             Some(Act::Trickle) => loop {
                 self.io.get_mut().write_all(b"2").await?;
                 self.io.get_mut().flush().await?;

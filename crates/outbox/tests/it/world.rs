@@ -13,7 +13,7 @@ use mailbox::Mailboxes;
 use mailbox::verbs::{self, INBOX};
 use net::{Dialer, Door, ListenAddr, ListenOptions, Listener, Resolver, Roots, Tls, Zone};
 use outbox::{Meter, Outbox, Parts, Routes};
-use queue::source::{self, NewSource};
+use queue::source::{self, NewSource, SourceId, What};
 use queue::{DeliverBy, Fate, NewDelivery, NewMessage, Queue, QueueId, Standing, State};
 use smtp::{BodyType, Hold, Mail, Notify};
 use store::{Class, Lane, Options, Store, Tx};
@@ -206,7 +206,7 @@ impl World {
     /// Whether people's mail to a domain is held.
     pub fn held(&self, domain: &str) -> bool {
         let until = self.meter.as_ref().unwrap().held(queue::Group::of(Stream::Mail, OrganisationId::HOUSE, domain, 0));
-        until.is_some_and(|until| until > self.clock.now())
+        until.is_some_and(|(until, _)| until > self.clock.now())
     }
 
     /// Tells the outbox to stop; the task is done when it has.
@@ -323,7 +323,7 @@ impl World {
     }
 
     /// A source with these addresses, that says its name with `.example.test` behind.
-    pub async fn source(&self, name: &'static str, addresses: &[&str]) {
+    pub async fn source(&self, name: &'static str, addresses: &[&str]) -> SourceId {
         let ips: Vec<IpAddr> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
         let add = move |tx: &mut Tx<'_>| {
             let mut new = NewSource { ehlo: Some(format!("{name}.example.test")), ..NewSource::default() };
@@ -335,7 +335,7 @@ impl World {
             }
             source::add(tx, name, &new)
         };
-        self.store.write(add).await.unwrap();
+        self.store.write(add).await.unwrap()
     }
 
     /// A pool of sources with their weights, for people's mail.
@@ -354,6 +354,15 @@ impl World {
         };
         let rules: Vec<_> = figures.iter().map(rule).collect();
         self.store.write(move |tx| source::set_rules(tx, &rules)).await.unwrap();
+    }
+
+    /// Holds something, or drains it.
+    pub async fn hold(&self, what: What, drains: bool) {
+        self.store.write(move |tx| source::stop(tx, &what, drains, NOW)).await.unwrap();
+    }
+
+    pub async fn resume(&self, what: What) {
+        assert!(self.store.write(move |tx| source::resume(tx, &what)).await.unwrap());
     }
 
     /// What is known of a site.

@@ -6,6 +6,7 @@
 mod pool;
 mod rule;
 mod schema;
+mod stop;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::entry::corrupt;
 pub use pool::{Member, Pool, add_pool, change_pool, remove_pool};
 pub use rule::{Rule, set_rules, unset_rules};
 pub use schema::ALL;
+pub use stop::{Stop, What, resume, stop};
 
 /// The name of the source that is always there.
 pub const DEFAULT: &str = "default";
@@ -103,9 +105,17 @@ pub struct Setup {
     pub pools: Vec<Pool>,
     /// The operator's own figures for sites.
     pub rules: Vec<Rule>,
+    /// What he holds or drains.
+    pub stops: Vec<Stop>,
 }
 
 impl Setup {
+    /// What the mail of a stream leaves by.
+    pub fn members(&self, stream: base::Stream) -> Vec<Member> {
+        let pool = self.pools.iter().find(|pool| pool.streams.contains(&stream));
+        pool.map_or_else(|| vec![Member { source: SourceId::DEFAULT, weight: 1 }], |pool| pool.members.clone())
+    }
+
     /// The source of a name.
     pub fn named(&self, name: &str) -> Option<Source> {
         if name == DEFAULT {
@@ -126,7 +136,12 @@ fn locked(tx: &mut Tx<'_>) -> Result<Setup> {
 /// # Errors
 /// The store's.
 pub fn setup(tx: &mut Tx<'_>) -> Result<Setup> {
-    Ok(Setup { sources: tx.list(&schema::SOURCES, params![], read)?, pools: pool::all(tx)?, rules: rule::all(tx)? })
+    Ok(Setup {
+        sources: tx.list(&schema::SOURCES, params![], read)?,
+        pools: pool::all(tx)?,
+        rules: rule::all(tx)?,
+        stops: stop::all(tx)?,
+    })
 }
 
 fn read(r: &Row<'_>) -> Result<Source> {
@@ -190,6 +205,7 @@ pub fn remove(tx: &mut Tx<'_>, name: &str) -> Result<()> {
     }
     tx.execute(&schema::REMOVE_SOURCE, params![source.stored()])?;
     tx.execute(&schema::FORGET_RULES, params![source.stored()])?;
+    resume(tx, &What::Source(source))?;
     changed(tx);
     Ok(())
 }

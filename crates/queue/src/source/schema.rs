@@ -20,4 +20,7 @@ store::statements! { include_str!("../../sql/source.sql");
     SET_RULE = "set_rule",
     UNSET_RULE = "unset_rule",
     FORGET_RULES = "forget_rules",
+    STOPS = "stops",
+    STOP = "stop",
+    RESUME = "resume",
 }

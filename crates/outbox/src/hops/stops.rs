@@ -1,0 +1,54 @@
+//! What the administrator stopped.
+
+use queue::source::{Setup, Stop, What};
+
+use super::Work;
+use super::sites::SiteKey;
+use crate::shape::Policy;
+
+/// All of it; most often nothing.
+#[derive(Default)]
+pub(super) struct Stops(Vec<Stop>);
+
+impl Stops {
+    pub(super) fn new(setup: &Setup) -> Self {
+        Stops(setup.stops.clone())
+    }
+
+    fn any(&self, of: impl Fn(&Stop) -> bool) -> bool {
+        self.0.iter().any(of)
+    }
+
+    /// Nothing new is put in line there.
+    pub(super) fn source(&self, site: &SiteKey) -> bool {
+        self.any(|stop| matches!(stop.what, What::Source(id) if id == site.source))
+    }
+
+    pub(super) fn site(&self, site: &SiteKey, policy: impl Fn() -> std::sync::Arc<Policy>) -> bool {
+        self.any(|stop| matches!(&stop.what, What::Site(name) if site.name.is(&policy(), name)))
+    }
+
+    pub(super) fn work(&self, work: &Work) -> bool {
+        self.any(|stop| of_work(stop, work))
+    }
+
+    /// Nothing more of it is begun: it does not stay in line either.
+    pub(super) fn holds(&self, site: &SiteKey, policy: &Policy, work: &Work) -> bool {
+        self.any(|stop| {
+            let here = match &stop.what {
+                What::Source(id) => *id == site.source,
+                What::Site(name) => site.name.is(policy, name),
+                What::Stream(_) | What::Domain(_) => of_work(stop, work),
+            };
+            here && !stop.drains
+        })
+    }
+}
+
+fn of_work(stop: &Stop, work: &Work) -> bool {
+    match &stop.what {
+        What::Stream(stream) => work.message.stream == *stream,
+        What::Domain(domain) => work.deliveries.iter().any(|d| *d.to.domain() == **domain),
+        What::Source(_) | What::Site(_) => false,
+    }
+}

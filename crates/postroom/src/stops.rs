@@ -1,0 +1,104 @@
+//! Requests to hold, drain and resume what leaves.
+
+use base::Timestamp;
+use queue::source::{self, DEFAULT, Setup, Stop, What};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::Tx;
+
+use crate::admin::{Answer, Outcome, read, refused, write};
+use crate::house::House;
+
+/// What is meant: one of them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Named {
+    Source(String),
+    Site(String),
+    Stream(String),
+    Domain(String),
+}
+
+/// A request.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Ask {
+    /// Nothing more is begun; with `drains` what stands in line is still sent.
+    Stop { what: Named, drains: bool },
+    /// It goes on.
+    Resume { what: Named },
+    /// All that is held or drained.
+    List,
+}
+
+/// Carries a request out.
+pub async fn execute(house: &House, ask: Ask) -> Outcome {
+    let now = house.clock.now();
+    match ask {
+        Ask::Stop { what, drains } => write(house, move |tx| stop(tx, &what, drains, now)).await,
+        Ask::Resume { what } => write(house, move |tx| resume(tx, &what)).await,
+        Ask::List => read(house, |tx| Ok(list(&source::setup(tx)?))).await,
+    }
+}
+
+fn stop(tx: &mut Tx<'_>, named: &Named, drains: bool, now: Timestamp) -> store::Result<Answer> {
+    let setup = source::setup(tx)?;
+    let what = meant(&setup, named)?;
+    source::stop(tx, &what, drains, now)?;
+    let name = words(&setup, &what);
+    let text = match drains {
+        true => format!("Drained: {name}. What stands in line is still sent, nothing more comes; queue resume ends it"),
+        false => format!("Held: {name}. Nothing more is begun; queue resume ends it"),
+    };
+    Ok(Answer::new(text, facts(&setup, &Stop { what, drains, since: now })))
+}
+
+fn resume(tx: &mut Tx<'_>, named: &Named) -> store::Result<Answer> {
+    let setup = source::setup(tx)?;
+    let what = meant(&setup, named)?;
+    let name = words(&setup, &what);
+    match source::resume(tx, &what)? {
+        true => Ok(Answer::new(format!("Resumed: {name}"), json!({ "resumed": name }))),
+        false => Err(refused(format!("{name} is neither held nor drained"))),
+    }
+}
+
+fn list(setup: &Setup) -> Answer {
+    let how = |stop: &Stop| if stop.drains { "drained" } else { "held" };
+    let line = |s: &Stop| format!("{:40} {} since {}", words(setup, &s.what), how(s), s.since.rfc3339());
+    let mut text: Vec<String> = setup.stops.iter().map(line).collect();
+    if text.is_empty() {
+        text.push("Nothing is held or drained".into());
+    }
+    Answer::new(text.join("\n"), setup.stops.iter().map(|stop| facts(setup, stop)).collect())
+}
+
+fn meant(setup: &Setup, named: &Named) -> store::Result<What> {
+    Ok(match named {
+        Named::Source(name) => {
+            let source = setup.named(name).ok_or_else(|| refused(format!("there is no source {name}")))?;
+            What::Source(source.id)
+        }
+        Named::Site(name) => What::Site(name.to_ascii_lowercase().into()),
+        Named::Stream(word) => What::Stream(word.parse().map_err(|e: base::BadStream| refused(e.to_string()))?),
+        Named::Domain(name) => {
+            let domain = base::domain(name).map_err(|_| refused(format!("{name:?} is no domain")))?;
+            What::Domain(domain.into())
+        }
+    })
+}
+
+/// For people.
+pub fn words(setup: &Setup, what: &What) -> String {
+    match what {
+        What::Source(id) => {
+            let name = setup.sources.iter().find(|s| s.id == *id).map_or(DEFAULT, |s| &s.name);
+            format!("the source {name}")
+        }
+        What::Site(name) => format!("the site {name}"),
+        What::Stream(stream) => format!("the stream {stream}"),
+        What::Domain(name) => format!("mail to {name}"),
+    }
+}
+
+fn facts(setup: &Setup, stop: &Stop) -> Value {
+    json!({ "what": words(setup, &stop.what), "drains": stop.drains, "since": stop.since.rfc3339() })
+}

@@ -1,0 +1,93 @@
+//! What the administrator holds or drains: a source, a site, a stream, or the mail to a domain. It stays so over a restart,
+//! until it is resumed; a mail does not expire meanwhile.
+
+use std::sync::Arc;
+
+use base::{Stream, Timestamp};
+use store::{Error, Result, Tx, params};
+
+use super::{SourceId, changed, locked, refused, schema};
+use crate::entry::corrupt;
+
+/// Stops, at most.
+const MOST: usize = 1000;
+
+/// What is stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// What leaves by a source. Others of its pool take over.
+    Source(SourceId),
+    /// What goes to a site, named as for [`super::Rule`].
+    Site(Arc<str>),
+    /// A stream.
+    Stream(Stream),
+    /// What goes to a domain, in lower case.
+    Domain(Arc<str>),
+}
+
+/// A stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// What is stopped.
+    pub what: What,
+    /// What stands in line already is still sent; else nothing more is begun.
+    pub drains: bool,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl What {
+    fn stored(&self) -> (i64, String) {
+        match self {
+            What::Source(id) => (0, id.stored().to_string()),
+            What::Site(name) => (1, name.to_string()),
+            What::Stream(stream) => (2, stream.word().to_owned()),
+            What::Domain(name) => (3, name.to_string()),
+        }
+    }
+
+    fn read(kind: i64, name: &str) -> Result<Self> {
+        let bad = |_| -> Error { corrupt("stop", name) };
+        Ok(match kind {
+            0 => What::Source(SourceId(name.parse().map_err(|_| corrupt("stop", name))?)),
+            1 => What::Site(name.into()),
+            2 => What::Stream(name.parse().map_err(bad)?),
+            3 => What::Domain(name.into()),
+            _ => return Err(corrupt("stop", kind)),
+        })
+    }
+}
+
+pub(super) fn all(tx: &mut Tx<'_>) -> Result<Vec<Stop>> {
+    tx.list(&schema::STOPS, params![], |r| {
+        let what = What::read(r.int(0)?, r.text(1)?)?;
+        Ok(Stop { what, drains: r.int(2)? != 0, since: Timestamp(r.int(3)?) })
+    })
+}
+
+/// Stops something, or changes how it is stopped.
+///
+/// # Errors
+/// A refusal in words: there are too many. The store's.
+pub fn stop(tx: &mut Tx<'_>, what: &What, drains: bool, now: Timestamp) -> Result<()> {
+    if locked(tx)?.stops.len() >= MOST {
+        return Err(refused(format!("{MOST} things are stopped already, which is as many as there may be")));
+    }
+    let (kind, name) = what.stored();
+    tx.execute(&schema::STOP, params![kind, name.as_str(), drains, now])?;
+    changed(tx);
+    Ok(())
+}
+
+/// Lets it go on; false when it was not stopped.
+///
+/// # Errors
+/// The store's.
+pub fn resume(tx: &mut Tx<'_>, what: &What) -> Result<bool> {
+    let (kind, name) = what.stored();
+    let resumed = tx.execute(&schema::RESUME, params![kind, name.as_str()])? > 0;
+    if resumed {
+        changed(tx);
+    }
+    Ok(resumed)
+}
