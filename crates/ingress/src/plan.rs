@@ -223,6 +223,7 @@ impl Plan {
             body: self.body,
             smtputf8: self.smtputf8,
             require_tls: self.mail.require_tls,
+            tls_optional: false,
             account: self.account,
             organisation: mail.organisation,
             stream: mail.stream,

@@ -1,5 +1,7 @@
 //! DANE (RFC 6698, RFC 7671, for SMTP RFC 7672): a host's certificate is good because the DNS, proven by DNSSEC, names it.
 
+use std::fmt;
+
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use rustls::{CertificateError, Error};
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
@@ -18,6 +20,14 @@ pub struct Tlsa {
     pub matching: u8,
     /// That.
     pub data: Vec<u8>,
+}
+
+/// As a zone file has it (RFC 6698 §2.2).
+impl fmt::Display for Tlsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} ", self.usage, self.selector, self.matching)?;
+        self.data.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
 }
 
 impl Tlsa {

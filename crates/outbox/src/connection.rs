@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use base::Reply;
-use net::{BadCert, CertFault, ClientTls, Deadline, Dialer, Stream, with_deadline};
+use net::{BadCert, CertFault, ClientTls, Deadline, Dialer, Stream, Trust, with_deadline};
 use queue::Said;
 use smtp::client::{Client, Config, End, Event, Stage, Unable, Verdict};
 use smtp::{Mail, Rcpt};
@@ -165,6 +165,16 @@ impl Connection {
     /// Whether the peer takes over the duty to report (RFC 3461 §5.2.2).
     pub(crate) fn reports(&self) -> bool {
         self.client.peer().dsn
+    }
+
+    /// What its certificate is worth; none in the clear.
+    pub(crate) fn trust(&self) -> Option<Trust> {
+        self.stream.tls().and_then(|facts| facts.trust)
+    }
+
+    /// Our own address.
+    pub(crate) fn sender(&self) -> Option<IpAddr> {
+        self.stream.local().map(|local| local.ip())
     }
 
     /// Recipients of one mail, at most.

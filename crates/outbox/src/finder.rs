@@ -210,7 +210,7 @@ impl Finder {
 pub(crate) fn find(inner: &Arc<Inner>, domain: &str, require_tls: bool, work: Work) {
     let stream = work.message.stream;
     match inner.finder.find(domain, require_tls, work) {
-        Found::Hop(hop, work) => line_up(inner, &hop, work),
+        Found::Hop(hop, work) => line_up_as_demanded(inner, hop, work),
         Found::None(reply, work) => inner.settle_all(work, &ours(reply)),
         Found::Asked => {}
         Found::Ask(ask) => {
@@ -219,6 +219,11 @@ pub(crate) fn find(inner: &Arc<Inner>, domain: &str, require_tls: bool, work: Wo
         }
         Found::Later(work) => too_many(inner, work, TURN),
     }
+}
+
+fn line_up_as_demanded(inner: &Arc<Inner>, hop: Hop, work: Work) {
+    let hop = if work.message.tls_optional { hop.whatever_is_demanded() } else { hop };
+    line_up(inner, &hop, work);
 }
 
 /// A question that is being asked. However that ends, nothing waits for the answer for ever.
@@ -272,7 +277,7 @@ impl Asking {
         match answer {
             Ok(way) => {
                 let hop = way.hop(*require_tls);
-                waiting.into_iter().for_each(|work| line_up(inner, &hop, work));
+                waiting.into_iter().for_each(|work| line_up_as_demanded(inner, hop.clone(), work));
             }
             Err(reply) => {
                 tracing::info!(domain = &**domain, %reply, "no way");
@@ -312,6 +317,7 @@ mod tests {
             body: BodyType::SevenBit,
             smtputf8: false,
             require_tls: false,
+            tls_optional: false,
             account: None,
             created: Timestamp(0),
             total: n,

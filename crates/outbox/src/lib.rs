@@ -10,7 +10,8 @@
 //!
 //! - `timetable` and `dispatch`: what is due when, by stream and domain, and how much of it is claimed;
 //! - `route` and `finder`: where mail for a domain goes;
-//! - `sts`, `dane` and `guard`: what the recipients' domains demand of the way;
+//! - `sts`, `dane` and `guard`: what the recipients' domains demand of the way, and `tally` and `tls_reports`: what they
+//!   are told of how that went;
 //! - `hops`: what is ready, in a line for each next hop;
 //! - `shape`: how much of it a site bears, and what its replies change about that;
 //! - `worker` and `connection`: one connection and what is said on it;
@@ -33,7 +34,9 @@ mod route;
 mod schedule;
 mod shape;
 mod sts;
+mod tally;
 mod timetable;
+mod tls_reports;
 mod worker;
 
 pub use hops::SiteState;

@@ -12,6 +12,7 @@ use queue::{Delivery, Event, Group, Message, Outcome, Queue, QueueId, Release, S
 use store::Store;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
+use trust::Keys;
 
 use crate::dane::Proof;
 use crate::finder::Finder;
@@ -20,8 +21,9 @@ use crate::recorder::{self, Done};
 use crate::route::Routes;
 use crate::shape::{Course, Policies};
 use crate::sts::{self, Guards};
+use crate::tally::{self, Tally};
 use crate::timetable::{Timetable, Why};
-use crate::{dane, dispatch, reporter, schedule};
+use crate::{dane, dispatch, reporter, schedule, tls_reports};
 
 /// How long to wait after the store failed.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
@@ -88,6 +90,7 @@ pub struct Outbox {
     done: mpsc::UnboundedReceiver<Done>,
     owing: (mpsc::UnboundedSender<QueueId>, mpsc::UnboundedReceiver<QueueId>),
     stop: watch::Sender<bool>,
+    https: Https,
 }
 
 /// What the tasks share.
@@ -107,6 +110,9 @@ pub(crate) struct Inner {
     pub(crate) finder: Finder,
     pub(crate) guards: Guards,
     pub(crate) proof: Proof,
+    pub(crate) tally: Tally,
+    /// For mail of our own that is to be signed.
+    pub(crate) keys: Keys,
     pub(crate) timetable: Timetable,
     /// What mail leaves by was set up otherwise.
     pub(crate) changed: AtomicBool,
@@ -147,7 +153,8 @@ impl Outbox {
     fn by(policies: Policies, parts: Parts) -> Result<Self, OutboxError> {
         let ((done, recorder), owing) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let ((stop, stopping), debts) = (watch::channel(false), owing.0.clone());
-        let guards = Guards::new(Https::new(parts.dialer.clone(), parts.resolver.clone(), &parts.roots)?);
+        let https = Https::new(parts.dialer.clone(), parts.resolver.clone(), &parts.roots)?.public();
+        let guards = Guards::new(https.clone());
         let inner = Inner {
             opportunistic: ClientTls::opportunistic(&parts.roots)?,
             verified: ClientTls::verified(&parts.roots)?,
@@ -165,6 +172,8 @@ impl Outbox {
             finder: Finder::default(),
             guards,
             proof: Proof::default(),
+            tally: Tally::default(),
+            keys: Keys::new(parts.store.clone()),
             timetable: Timetable::default(),
             changed: AtomicBool::new(true),
             left: Notify::new(),
@@ -193,7 +202,7 @@ impl Outbox {
             Some(Event::Cancelling(id)) => drop(lines.upgrade().map(|inner| cancelled(&inner, *id))),
             None => {}
         }));
-        Ok(Outbox { inner, done: recorder, owing, stop })
+        Ok(Outbox { inner, done: recorder, owing, stop, https })
     }
 
     /// What it is at.
@@ -204,7 +213,7 @@ impl Outbox {
     /// Sends until `stop` is done. Then connections end what they are at, what was not begun is given back, and the last
     /// outcomes are written: a clean stop leaves no claim behind (trap 22).
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Outbox { inner, done, owing: (debts, owing), stop: stopped } = self;
+        let Outbox { inner, done, owing: (debts, owing), stop: stopped, https } = self;
         if inner.queue.uncertain() > 0 {
             let deliveries = inner.queue.uncertain();
             tracing::warn!(deliveries, "the server ended while it sent these: they are sent again, perhaps twice");
@@ -213,11 +222,13 @@ impl Outbox {
         let reporter = tokio::spawn(reporter::run(inner.clone(), owing));
         let sweeper = tokio::spawn(sweep(inner.clone()));
         let guard = tokio::spawn(sts::run(inner.clone()));
+        let reports = tokio::spawn(tls_reports::run(inner.clone(), https));
         // Where a smart host sends for us nobody else's certificates matter.
         if inner.routes.smarthost.is_none() {
             dane::begin(&inner).await;
         }
         let proof = tokio::spawn(dane::run(inner.clone()));
+        let counts = tokio::spawn(tally::run(inner.clone()));
         let told = async {
             stop.await;
             let _ = stopped.send(true);
@@ -235,7 +246,9 @@ impl Outbox {
         // Work that a connection gave back meanwhile.
         give_back(&inner);
         let _ = inner.done.send(Done::Stop);
-        let _ = tokio::join!(recorder, reporter, sweeper, guard, proof);
+        let _ = tokio::join!(recorder, reporter, sweeper, guard, proof, reports, counts);
+        // Of the connections that have ended, too.
+        tally::write(&inner).await;
     }
 }
 

@@ -352,6 +352,7 @@ mod tests {
             body: BodyType::SevenBit,
             smtputf8: false,
             require_tls: false,
+            tls_optional: false,
             account: None,
             created: NOW,
             total: 1,

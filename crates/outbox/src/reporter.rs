@@ -241,6 +241,7 @@ async fn send(
             body: if eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit },
             smtputf8: !to.is_ascii(),
             require_tls: false,
+            tls_optional: false,
             account: None,
             organisation,
             stream: Stream::Mail,

@@ -165,6 +165,11 @@ impl Hop {
         Hop { to, source: SourceId::DEFAULT, require_tls, sts: None, dane: false }
     }
 
+    /// For mail that goes whatever the domain of its recipients demands of TLS.
+    pub(crate) fn whatever_is_demanded(self) -> Self {
+        Hop { sts: None, dane: false, ..self }
+    }
+
     /// The same, by another source.
     pub(crate) fn by(&self, source: SourceId) -> Self {
         Hop { source, ..self.clone() }

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use trust::mta_sts::{self, Announced, Demand, Entry, Known, LARGEST, Mode, Next, Policy};
 
 use crate::outbox::Inner;
+use crate::tally;
 
 /// How long the DNS may take for an announcement.
 const DNS: Duration = Duration::from_secs(10);
@@ -68,8 +69,9 @@ pub(crate) struct Guards {
 }
 
 impl Guards {
+    /// `https` asks public addresses only.
     pub(crate) fn new(https: Https) -> Self {
-        Guards { https: https.public(), known: Mutex::default(), renewals: Semaphore::new(RENEWALS) }
+        Guards { https, known: Mutex::default(), renewals: Semaphore::new(RENEWALS) }
     }
 
     /// Does something to what is remembered of a domain.
@@ -156,6 +158,9 @@ async fn renew(inner: &Inner, domain: &str) {
     let fetched = fetch(&inner.guards.https, domain).await;
     if let Err(why) = &fetched {
         tracing::warn!(domain, why, "the MTA-STS policy that the domain announces cannot be fetched");
+        if inner.guards.with(domain, |remembered| remembered.entry.policy(now).is_none()) {
+            tally::unfetched(inner, domain, why);
+        }
     }
     let now = inner.clock.now();
     let known = inner.guards.with(domain, |remembered| {

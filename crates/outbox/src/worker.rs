@@ -22,6 +22,7 @@ use crate::outbox::Inner;
 use crate::route::{self, Hop, Target, To};
 use crate::schedule;
 use crate::shape::{Course, TlsLevel, Words};
+use crate::tally;
 
 /// How long a worker waits until its site bears a connection more; else its line is put off.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -193,6 +194,9 @@ fn turned_away(inner: &Inner, hop: &Hop, said: &Said) {
 /// Looks for the way there, and connects to the first host that takes it; what is left of the way is in `way`.
 async fn connect(inner: &Arc<Inner>, hop: &Hop, way: &mut VecDeque<Target>) -> Result<(Connection, Place), NoneFound> {
     let (random, family) = (|| inner.random(), inner.hops.ways(hop).family);
+    if let (Some(sts), To::Hosts(hosts)) = (hop.sts.as_ref().filter(|sts| sts.enforces() && !hop.dane), &hop.to) {
+        hosts.names().filter(|host| !sts.policy.names(host)).for_each(|host| tally::unnamed(inner, sts, host));
+    }
     let found = async {
         let found = route::targets(&inner.routes, hop, family, inner.dns(), random).await;
         let (found, source) =
@@ -256,18 +260,26 @@ async fn open(inner: &Inner, hop: &Hop, target: &Target, deadline: Deadline) -> 
         _ => None,
     };
     let terms = terms(inner, hop, &source, target, by_dane.as_ref(), deadline);
+    let count = |sender, fault| tally::session(inner, hop, target, sender, fault);
     match Connection::open(&inner.dialer, target, &terms).await {
-        Ok(connection) => Ok(connection),
+        Ok(connection) => {
+            let tested = hop.sts.as_ref().filter(|_| tally::is_tested(hop, target));
+            let fault = tested.and_then(|sts| tally::tested(sts, &target.host, connection.trust().as_ref()));
+            count(connection.sender(), fault);
+            Ok(connection)
+        }
         Err(NoWay::Refused(said)) => Err(said),
         Err(NoWay::Ourselves) => Err(ours(route::to_ourselves())),
         Err(NoWay::TlsFailed(said, fault)) if !matches!(terms.tls, Tls::IfOffered(_)) => {
             tracing::info!(%hop, host = target.host, reply = %said.reply, ?fault, "no TLS that is good enough");
+            count(None, Some(tally::fault(fault, &said.reply.text)));
             Err(target.guard.explained(&target.host, said))
         }
         Err(NoWay::TlsFailed(said, fault)) => {
             // RFC 7435 §3: no TLS is no worse than what we would have done without the offer; on a new connection, as this
             // one is in an unknown state.
             tracing::info!(%hop, host = target.host, reply = %said.reply, ?fault, "trying without TLS");
+            count(None, Some(tally::fault(fault, &said.reply.text)));
             match Connection::open(&inner.dialer, target, &Terms { tls: Tls::Never, ..terms }).await {
                 Ok(connection) => Ok(connection),
                 Err(NoWay::Refused(said) | NoWay::TlsFailed(said, _)) => Err(said),

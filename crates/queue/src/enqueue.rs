@@ -24,6 +24,7 @@ pub struct NewMessage<'a> {
     pub body: BodyType,
     pub smtputf8: bool,
     pub require_tls: bool,
+    pub tls_optional: bool,
     pub account: Option<AccountId>,
     pub organisation: OrganisationId,
     pub stream: Stream,
@@ -112,7 +113,8 @@ pub fn enqueue(tx: &mut Tx<'_>, new: &NewMessage<'_>, deliveries: &[NewDelivery]
 
 fn insert_message(tx: &mut Tx<'_>, new: &NewMessage<'_>, n: usize) -> Result<()> {
     let from = new.from.map(Address::to_string);
-    let flags = stored_flags(new.body, new.smtputf8, new.require_tls, new.deliver_by);
+    let (tls, by) = ((new.require_tls, new.tls_optional), new.deliver_by);
+    let flags = stored_flags(new.body, new.smtputf8, tls, by);
     let n = n as i64;
     tx.execute(
         &schema::INSERT_MESSAGE,

@@ -31,6 +31,8 @@ pub struct Message {
     pub smtputf8: bool,
     /// RFC 8689.
     pub require_tls: bool,
+    /// What the recipients' domains demand of TLS does not hold for it (RFC 8460 §3: so that reports about TLS arrive).
+    pub tls_optional: bool,
     /// Who submitted it.
     pub account: Option<AccountId>,
     /// When it was accepted.
@@ -243,14 +245,16 @@ pub(crate) fn read_priority(value: i64) -> Result<i8> {
     i8::try_from(value).map_err(|_| corrupt("priority", value))
 }
 
-pub(crate) fn stored_flags(body: BodyType, smtputf8: bool, require_tls: bool, by: Option<DeliverBy>) -> i64 {
+/// TLS is required, or optional whatever others demand.
+pub(crate) fn stored_flags(body: BodyType, smtputf8: bool, tls: (bool, bool), by: Option<DeliverBy>) -> i64 {
     let body = match body {
         BodyType::SevenBit => 0,
         BodyType::EightBitMime => 1,
         BodyType::BinaryMime => 2,
     };
     let (returned, trace) = by.map_or((false, false), |by| (by.returned, by.trace));
-    body | i64::from(smtputf8) << 2 | i64::from(require_tls) << 3 | i64::from(returned) << 4 | i64::from(trace) << 5
+    let flags = [smtputf8, tls.0, returned, trace, tls.1];
+    flags.into_iter().zip(2..).fold(body, |all, (flag, bit)| all | i64::from(flag) << bit)
 }
 
 fn read_body(flags: i64) -> BodyType {
@@ -277,6 +281,7 @@ pub(crate) fn read_message(r: &Row<'_>, at: usize) -> Result<Message> {
         body: read_body(flags),
         smtputf8: flags & 4 != 0,
         require_tls: flags & 8 != 0,
+        tls_optional: flags & 64 != 0,
         account: r.opt_int(at + 8)?.map(AccountId),
         created: Timestamp(r.int(at + 9)?),
         total: r.int(at + 10)? as u32,

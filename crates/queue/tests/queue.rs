@@ -66,6 +66,7 @@ impl World {
                 body: BodyType::EightBitMime,
                 smtputf8: true,
                 require_tls: false,
+                tls_optional: false,
                 account: None,
                 organisation: OrganisationId(1),
                 stream: Stream::Mail,

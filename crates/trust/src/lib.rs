@@ -1,6 +1,6 @@
 //! Who vouches for a mail. So far: DKIM signatures (RFC 6376, RFC 8463) on what our users send, the keys for them, the DNS
-//! records by which others can check, return addresses of ours for what we forward ([`Srs`]), and what the policies of
-//! others demand ([`mta_sts`]).
+//! records by which others can check, return addresses of ours for what we forward ([`Srs`]), what the policies of
+//! others demand ([`mta_sts`]), and what they are told of how that went ([`tls_report`]).
 //!
 //! Floor 3. `ingress` gives every octet of a mail that goes out to a [`Digest`] as it streams by; what remains of it is a
 //! header and a hash, which the domain's [`Keys`] sign in the end. The floor above makes keys ([`NewKeys`]) when it makes
@@ -16,6 +16,7 @@ pub mod mta_sts;
 mod ready;
 mod sign;
 mod srs;
+pub mod tls_report;
 
 use store::{Migrations, Sql};
 
@@ -30,9 +31,10 @@ pub use sign::{Algorithm, SigningKey};
 pub use srs::{Srs, is_rewritten, reported_to};
 
 /// The tables of this crate.
-pub const MIGRATIONS: Migrations = Migrations { owner: "trust", steps: &[keys::TABLE, srs::TABLE, mta_sts::TABLE] };
+pub const MIGRATIONS: Migrations =
+    Migrations { owner: "trust", steps: &[keys::TABLE, srs::TABLE, mta_sts::TABLE, tls_report::TABLE] };
 
 /// Every statement of this crate, for the test that prepares them.
 pub fn statements() -> impl Iterator<Item = &'static Sql> {
-    [keys::ALL, srs::ALL, mta_sts::ALL].into_iter().flatten()
+    [keys::ALL, srs::ALL, mta_sts::ALL, tls_report::ALL].into_iter().flatten()
 }

@@ -52,6 +52,8 @@ const IDLE: Duration = Duration::from_secs(5);
 const OF_ONE_NETWORK: usize = CONNECTIONS / 4;
 /// How long work waits for which its line has no place: as long as the line takes to empty, between these two.
 const WAIT: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(600)];
+/// Works of a line that are looked through for domains.
+const DOMAINS: usize = 20;
 /// How far ahead a turn is given to what a site is too slow for.
 const TURN: Duration = Duration::from_secs(6 * 3600);
 /// And before the pace of a line is known, which is measured over as long.
@@ -513,6 +515,16 @@ impl Hops {
             start.push(hop.clone());
         }
         start
+    }
+
+    /// The domains whose mail stands in line, as far as the first works tell.
+    pub(crate) fn domains(&self, hop: &Hop) -> Vec<String> {
+        let state = self.lock();
+        let works = state.lines.get(hop).into_iter().flat_map(|line| line.ready.iter().take(DOMAINS));
+        let mut domains: Vec<_> = works.filter_map(|w| Some(w.deliveries.first()?.to.domain().to_owned())).collect();
+        domains.sort();
+        domains.dedup();
+        domains
     }
 
     /// Forgets sites that are as good as new.

@@ -48,6 +48,11 @@ impl Ready {
         self.works.iter().all(Turns::is_empty)
     }
 
+    /// Each, in no order that means anything.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Work> {
+        self.works.iter().flat_map(Turns::iter)
+    }
+
     /// Deliveries of a stream.
     pub(super) fn deliveries(&self, stream: Stream) -> usize {
         self.deliveries[stream as usize]

@@ -43,6 +43,7 @@ fn work(n: u32) -> Work {
         body: BodyType::SevenBit,
         smtputf8: false,
         require_tls: false,
+        tls_optional: false,
         account: None,
         created: Timestamp(0),
         total: n,

@@ -46,6 +46,11 @@ impl Turns {
         self.by.get(&self.turn()?)?.front()
     }
 
+    /// Each, in no order that means anything.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Work> {
+        self.by.values().flatten()
+    }
+
     pub(super) fn pop_front(&mut self) -> Option<Work> {
         let turn = self.turn()?;
         let works = self.by.get_mut(&turn)?;

@@ -16,5 +16,6 @@ mod streams;
 mod sts;
 mod timing;
 mod tls;
+mod tls_reports;
 mod web;
 mod world;

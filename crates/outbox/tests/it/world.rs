@@ -307,6 +307,7 @@ impl World {
                 body: mail.body,
                 smtputf8: false,
                 require_tls: mail.require_tls,
+                tls_optional: false,
                 account: None,
                 organisation: OrganisationId::HOUSE,
                 stream,

@@ -146,6 +146,7 @@ async fn enqueue(store: &Store, queue: &Queue, mails: &[Mail]) {
                     body: BodyType::SevenBit,
                     smtputf8: false,
                     require_tls: false,
+                    tls_optional: false,
                     account: None,
                     organisation: OrganisationId::HOUSE,
                     stream: Stream::Marketing,
