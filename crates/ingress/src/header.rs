@@ -72,6 +72,13 @@ impl Gate {
     }
 }
 
+/// The first id of the Message-ID, without brackets: by it a report that comes back is known.
+pub(crate) fn message_id(header: &[u8]) -> Option<String> {
+    let field = mime::header::find(header, b"Message-ID")?;
+    let id = mime::header::message_ids(field.value).next()?;
+    id.is_ascii().then(|| String::from_utf8_lossy(id).into_owned())
+}
+
 impl Held {
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes

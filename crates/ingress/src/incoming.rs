@@ -113,6 +113,10 @@ struct Body {
     /// For other hosts, where we vouch for it.
     digest: Option<Digest>,
     author: Author,
+    /// Some of it goes to other hosts.
+    leaves: bool,
+    /// Its Message-ID, where it leaves.
+    message_id: Option<String>,
     /// The addresses of ours that it was forwarded from already, as [`trace::mark`] writes them.
     passed: HashSet<String>,
     /// There are octets above 127.
@@ -233,6 +237,8 @@ impl Incoming {
             indexer: here.then(|| mime::Indexer::new(mime::Limits::default())),
             digest: (elsewhere && self.vouched_for()).then(Digest::new),
             author: Author::default(),
+            leaves: elsewhere,
+            message_id: None,
             passed: HashSet::new(),
             eight_bit: false,
             eight_bit_header: false,
@@ -377,6 +383,7 @@ impl Incoming {
                 Hold::For(seconds) => Timestamp(now.0 + i64::from(seconds) * 1000),
                 Hold::Until(at) => at,
             }),
+            message_id: body.message_id.clone(),
         };
         let mut reached = Reached::default();
         for (r, sender) in self.recipients.iter().zip(forwards) {
@@ -488,8 +495,10 @@ impl Body {
         }
         if origin.is_submission() {
             let fixed = held.for_submission(ingress.now(), &ingress.hostname, self.gate.number());
+            self.message_id = self.leaves.then(|| header::message_id(&fixed)).flatten();
             return self.push(&fixed);
         }
+        self.message_id = self.leaves.then(|| header::message_id(held.header())).flatten();
         self.push(held.bytes())
     }
 

@@ -25,6 +25,7 @@ pub(crate) struct Plan {
     pub(crate) recipients: Vec<Named>,
     /// Nobody gets it before (RFC 4865): copies wait in the queue, too.
     pub(crate) release: Option<Timestamp>,
+    pub(crate) message_id: Option<String>,
 }
 
 /// A mail on its way out: a message of the queue, where something of it goes there.
@@ -236,6 +237,7 @@ impl Plan {
                 trace: by.trace,
             }),
             expires: None,
+            message_id: self.message_id.as_deref(),
         };
         queue::enqueue(tx, &new, deliveries)
     }

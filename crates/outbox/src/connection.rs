@@ -3,16 +3,19 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use base::Reply;
+use base::{Clock, Reply};
 use net::{BadCert, CertFault, ClientTls, Deadline, Dialer, Stream, Trust, with_deadline};
 use queue::Said;
+use queue::receipt::Talk;
 use smtp::client::{Client, Config, End, Event, Stage, Unable, Verdict};
 use smtp::{Mail, Rcpt};
 use store::BlobReader;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::dialogue::{self, Dialogue, ours};
 use crate::route::Target;
 
 /// RFC 5321 gives no time for TCP; nobody answers later than this.
@@ -38,6 +41,11 @@ pub(crate) struct Terms<'a> {
     pub(crate) ehlo: &'a str,
     /// The address of ours to connect from; none leaves it to the system.
     pub(crate) from: Option<IpAddr>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// What it is called by the administrator.
+    pub(crate) source: &'a str,
+    /// The site, by its name in the policies.
+    pub(crate) site: Option<&'a str>,
     pub(crate) tls: Tls<'a>,
     /// The mail demands TLS (RFC 8689), not only the administrator.
     pub(crate) require_tls: bool,
@@ -92,6 +100,7 @@ pub(crate) struct Connection {
     input: Vec<u8>,
     used: usize,
     host: String,
+    dialogue: Dialogue,
     mails: u32,
     /// It has served.
     retired: bool,
@@ -115,32 +124,37 @@ pub(crate) struct Sent {
     pub(crate) untouched: bool,
     /// Our own store did not give the bytes.
     pub(crate) unreadable: Option<store::Error>,
+    /// What was said.
+    pub(crate) talk: Arc<Talk>,
 }
 
 impl Connection {
     /// Connects, introduces itself, starts TLS and signs in as `terms` say.
     pub(crate) async fn open(dialer: &Dialer, target: &Target, terms: &Terms<'_>) -> Result<Self, NoWay> {
         let to = (target.ip, target.port).into();
+        let mut dialogue = Dialogue::new(terms, target);
         let dialled = dialer.dial(to, terms.from, Deadline::after(CONNECT).min(terms.deadline)).await;
-        let mut stream = dialled.map_err(|e| NoWay::Refused(ours(unreachable(target, &e))))?;
+        let mut stream = dialled.map_err(|e| NoWay::Refused(with(&mut dialogue, unreachable(target, &e))))?;
         if terms.not_ourselves && stream.local().is_some_and(|local| local.ip() == target.ip) {
             return Err(NoWay::Ourselves);
         }
         let config = Config {
             // A password in the clear stays within this machine.
             auth_in_clear: target.ip.is_loopback(),
+            listen: true,
             ..Config::new(terms.ehlo)
         };
         let mut client = Client::new(config);
         if let Tls::First(tls) = terms.tls {
             let handshake =
                 stream.upgrade_client(tls, &target.host, b"", Deadline::after(HANDSHAKE).min(terms.deadline)).await;
-            stream = handshake.map_err(|e| NoWay::Refused(ours(no_tls(target, &e))))?;
+            stream = handshake.map_err(|e| NoWay::Refused(with(&mut dialogue, no_tls(target, &e))))?;
+            dialogue.tls(&stream);
             client.tls_started();
         }
         let (host, budget) = (target.host.clone(), terms.deadline);
         let mut connection =
-            Connection { stream, client, input: Vec::new(), used: 0, host, mails: 0, retired: false, budget };
+            Connection { stream, client, input: Vec::new(), used: 0, host, dialogue, mails: 0, retired: false, budget };
         connection.expect_ready().await?;
         // A name without a dot, like `localhost`, is anybody's.
         let name = &connection.client.peer().name;
@@ -209,47 +223,66 @@ impl Connection {
         };
         if self.client.starttls().is_err() {
             let reply = if terms.require_tls { Unable::RequireTls.reply() } else { passing(Unable::StartTls) };
-            return Err(NoWay::TlsFailed(ours(reply), TlsFault::NotOffered));
+            return Err(NoWay::TlsFailed(with(&mut self.dialogue, reply), TlsFault::NotOffered));
         }
         match self.event().await {
             Event::StartTls => {}
             Event::TlsRefused(_) if !demanded => return Ok(self),
             Event::TlsRefused(reply) => {
-                return Err(NoWay::TlsFailed(ours(later(&self.host, "refuses TLS", &reply)), TlsFault::NotOffered));
+                let reply = later(&self.host, "refuses TLS", &reply);
+                return Err(NoWay::TlsFailed(with(&mut self.dialogue, reply), TlsFault::NotOffered));
             }
-            event => return Err(NoWay::TlsFailed(ended(&self.host, event), TlsFault::Handshake)),
+            event => return Err(NoWay::TlsFailed(self.ended(event), TlsFault::Handshake)),
         }
-        let Connection { stream, mut client, host, budget, .. } = self;
+        let Connection { stream, mut client, host, mut dialogue, budget, .. } = self;
         let stream =
             stream.upgrade_client(tls, target.asked_for(), b"", Deadline::after(HANDSHAKE).min(terms.deadline)).await;
         let stream = stream.map_err(|e| {
             let fault = BadCert::of(&e).map_or(TlsFault::Handshake, |bad| TlsFault::Certificate(bad.fault));
-            NoWay::TlsFailed(ours(no_tls(target, &e)), fault)
+            NoWay::TlsFailed(with(&mut dialogue, no_tls(target, &e)), fault)
         })?;
+        dialogue.tls(&stream);
         client.tls_started();
         let mut connection =
-            Connection { stream, client, input: Vec::new(), used: 0, host, mails: 0, retired: false, budget };
+            Connection { stream, client, input: Vec::new(), used: 0, host, dialogue, mails: 0, retired: false, budget };
         connection.expect_ready().await?;
         Ok(connection)
     }
 
     async fn sign_in(&mut self, user: &str, password: &str) -> Result<(), NoWay> {
-        self.client.sign_in(user, password).map_err(|unable| NoWay::Refused(ours(passing(unable))))?;
+        if let Err(unable) = self.client.sign_in(user, password) {
+            return Err(NoWay::Refused(with(&mut self.dialogue, passing(unable))));
+        }
         match self.event().await {
             Event::Authenticated => Ok(()),
             // Our setting, not the mail, is at fault: it stays in the queue until the administrator sees to it.
             Event::AuthRefused(reply) => {
-                Err(NoWay::Refused(ours(later(&self.host, "does not let us sign in", &reply))))
+                let reply = later(&self.host, "does not let us sign in", &reply);
+                Err(NoWay::Refused(with(&mut self.dialogue, reply)))
             }
-            event => Err(NoWay::Refused(ended(&self.host, event))),
+            event => Err(NoWay::Refused(self.ended(event))),
         }
     }
 
     async fn expect_ready(&mut self) -> Result<(), NoWay> {
         match self.event().await {
             Event::Ready => Ok(()),
-            event => Err(NoWay::Refused(ended(&self.host, event))),
+            event => Err(NoWay::Refused(self.ended(event))),
         }
+    }
+
+    /// What the end of a connection says about all mail for the host.
+    fn ended(&mut self, event: Event) -> Said {
+        let host = &self.host;
+        let said = match event {
+            Event::Closed(End::Refused(stage, reply)) => Said::by(host.as_str(), dialogue::stage(stage), reply),
+            Event::Closed(End::Abandoned(_, reply)) => ours(reply),
+            Event::Closed(End::Nonsense(_, why)) => {
+                ours(Reply::new(451, 5, 0, format!("{host} does not follow the protocol: {why}")))
+            }
+            _ => ours(Reply::new(451, 4, 2, format!("{host} closed the connection"))),
+        };
+        Said { talk: Some(self.dialogue.end()), ..said }
     }
 
     /// Sends one mail.
@@ -260,6 +293,7 @@ impl Connection {
         let (reused, body) = (self.mails > 0, Duration::from_secs(letter.mail.size.unwrap_or(0) / PACE));
         self.budget = Deadline::after(TRANSACTION + body);
         self.client.send(letter.mail, letter.rcpts)?;
+        self.dialogue.begin();
         self.mails += 1;
         let mut unreadable = None;
         loop {
@@ -270,7 +304,7 @@ impl Connection {
                     let untouched = reused
                         && self.client.stage() == Stage::Closed
                         && verdicts.iter().all(|v| v.stage == Stage::Mail && v.is_transient());
-                    return Ok(Sent { verdicts, untouched, unreadable });
+                    return Ok(Sent { verdicts, untouched, unreadable, talk: self.dialogue.end() });
                 }
                 // The verdicts come before the end.
                 _ => {}
@@ -327,6 +361,7 @@ impl Connection {
             let before = self.client.replies();
             let step = self.client.step(&self.input[self.used..]);
             self.used += step.consumed;
+            self.dialogue.listen(&mut self.client);
             if let Some(event) = step.event {
                 return event;
             }
@@ -407,21 +442,9 @@ impl Connection {
     }
 }
 
-/// What the end of a connection says about all mail for the host.
-fn ended(host: &str, event: Event) -> Said {
-    match event {
-        Event::Closed(End::Refused(_, reply)) => Said { reply, host: host.to_owned() },
-        Event::Closed(End::Abandoned(_, reply)) => ours(reply),
-        Event::Closed(End::Nonsense(_, why)) => {
-            ours(Reply::new(451, 5, 0, format!("{host} does not follow the protocol: {why}")))
-        }
-        _ => ours(Reply::new(451, 4, 2, format!("{host} closed the connection"))),
-    }
-}
-
-/// The words are not the host's.
-pub(crate) fn ours(reply: Reply) -> Said {
-    Said { reply, host: String::new() }
+/// Words of ours that end a dialogue.
+fn with(dialogue: &mut Dialogue, reply: Reply) -> Said {
+    Said { talk: Some(dialogue.end()), ..ours(reply) }
 }
 
 fn unreachable(target: &Target, e: &io::Error) -> Reply {

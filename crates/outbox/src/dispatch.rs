@@ -11,7 +11,7 @@ use queue::{Claimed, Delivery, Due, Group, Held, Outcome, Release, Want};
 use store::Tx;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::connection::ours;
+use crate::dialogue::ours;
 use crate::hops::{Added, Later, No, Work};
 use crate::outbox::{Inner, PAUSE};
 use crate::route::Hop;
@@ -168,7 +168,8 @@ async fn take_back(inner: &Inner, doubtful: &mut Vec<Doubtful>) -> store::Result
         return Ok(());
     }
     let (queue, all) = (inner.queue.clone(), doubtful.iter().map(|(release, _)| *release).collect::<Vec<_>>());
-    inner.store.write(move |tx| queue::take_back(tx, &queue, &all)).await?;
+    let now = inner.clock.now();
+    inner.store.write(move |tx| queue::take_back(tx, &queue, &all, now)).await?;
     for (release, group) in doubtful.drain(..) {
         inner.timetable.ring(group, release.until);
     }

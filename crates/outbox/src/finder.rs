@@ -13,7 +13,7 @@ use queue::QueueId;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use crate::connection::ours;
+use crate::dialogue::ours;
 use crate::dispatch::{later, line_up, too_many};
 use crate::hops::Work;
 use crate::outbox::Inner;
@@ -326,6 +326,7 @@ mod tests {
             priority: 0,
             release: None,
             deliver_by: None,
+            message_id: None,
         };
         let delivery = |number| Delivery {
             number,
@@ -335,6 +336,8 @@ mod tests {
             expires: Timestamp(0),
             attempts: 0,
             warned: false,
+            uncertain: 0,
+            trail: None,
         };
         Work { message: Arc::new(message), deliveries: (0..n).map(delivery).collect(), again: false }
     }

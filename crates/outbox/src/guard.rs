@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use base::Reply;
+use bounce::Known;
 use net::Dane;
 use queue::Said;
 
-use crate::connection::ours;
 use crate::sts::Sts;
 
 /// Who vouches for a host.
@@ -26,24 +26,32 @@ pub(crate) enum Guard {
 impl Guard {
     /// What is said of mail that waits as the host did not prove it.
     pub(crate) fn explained(&self, host: &str, said: Said) -> Said {
-        let demanded = match self {
+        let (known, demanded) = match self {
             Guard::Open => return said,
-            Guard::Sts(sts) => format!(
-                "The MTA-STS policy of {} demands TLS with a certificate that is good for its mail host {host}, and there was \
-                 none",
-                sts.domain
-            ),
-            Guard::Dane(dane) => format!(
-                "The DNS names the certificate of the mail host {host} (DANE, TLSA records of {}), and there was no TLS with \
-                 such a one",
-                dane.base
-            ),
-            Guard::Encrypted => format!("The DNS demands TLS of the mail host {host} (DANE), and there was none"),
+            Guard::Sts(sts) => {
+                let demanded = format!(
+                    "The MTA-STS policy of {} demands TLS with a certificate that is good for its mail host {host}, and there \
+                     was none",
+                    sts.domain
+                );
+                (Known::TlsMtaSts, demanded)
+            }
+            Guard::Dane(dane) => {
+                let demanded = format!(
+                    "The DNS names the certificate of the mail host {host} (DANE, TLSA records of {}), and there was no TLS \
+                     with such a one",
+                    dane.base
+                );
+                (Known::TlsDane, demanded)
+            }
+            Guard::Encrypted => {
+                (Known::TlsDane, format!("The DNS demands TLS of the mail host {host} (DANE), and there was none"))
+            }
         };
         if !said.reply.is_transient() {
             return said;
         }
         let text = format!("{demanded}: {}. The administrator of {host} can mend it", said.reply.text);
-        ours(Reply::new(451, 7, 5, text))
+        Said { talk: said.talk, ..Said::known(known, Reply::new(451, 7, 5, text)) }
     }
 }

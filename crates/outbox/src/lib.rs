@@ -16,11 +16,13 @@
 //! - `shape`: how much of it a site bears, and what its replies change about that;
 //! - `worker` and `connection`: one connection and what is said on it;
 //! - `local`: mail that was held for mailboxes of ours;
+//! - `dialogue`: what is noted of it for the receipts;
 //! - `recorder`: outcomes, on disk before they count;
 //! - `reporter` and `report`: delivery status notifications.
 
 mod connection;
 mod dane;
+mod dialogue;
 mod dispatch;
 mod finder;
 mod guard;
@@ -40,7 +42,7 @@ mod tls_reports;
 mod worker;
 
 pub use hops::SiteState;
-pub use outbox::{Meter, Outbox, OutboxError, Parts};
+pub use outbox::{Keep, Meter, Outbox, OutboxError, Parts};
 pub use route::{BadHostPort, HostPort, Routes, Smarthost};
 pub use shape::{check_figure, figures_of};
 pub use timetable::Why;

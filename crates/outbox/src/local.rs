@@ -8,10 +8,11 @@ use base::Reply;
 use directory::{Recipients, Resolution};
 use mailbox::Flags;
 use mailbox::verbs::{self, INBOX, NewEmail};
+use queue::receipt::Segment;
 use queue::{Claimed, Delivery, Event, Message, Outcome, Said, Settled};
 use store::{BlobReader, Tx};
 
-use crate::connection::ours;
+use crate::dialogue::ours;
 use crate::dispatch;
 use crate::outbox::Inner;
 use crate::shape::Course;
@@ -73,9 +74,9 @@ async fn keep(inner: &Arc<Inner>, message: &Arc<Message>, delivery: Delivery, fo
     let mut prefix = format!("Return-Path: <{from}>\r\nDelivered-To: {}\r\n", delivery.to).into_bytes();
     prefix.extend_from_slice(&message.prefix);
     let now = inner.clock.now();
-    let said = Said { reply: Reply::new(250, 6, 0, "Stored"), host: String::new() };
+    let said = Said::ours(Reply::new(250, 6, 0, "Stored"));
     let outcome = Outcome::Delivered { reports: false };
-    let settled = Settled { message: message.clone(), delivery: delivery.clone(), outcome, said };
+    let settled = Settled { message: message.clone(), delivery: delivery.clone(), outcome, said, class: String::new() };
     let (queue, octets, m) = (inner.queue.clone(), message.octets as usize + prefix.len(), message.clone());
     let job = move |tx: &mut Tx<'_>| {
         let blob = queue::blob(tx, m.id)?.unwrap_or(m.blob);
@@ -84,7 +85,8 @@ async fn keep(inner: &Arc<Inner>, message: &Arc<Message>, delivery: Delivery, fo
             let new = NewEmail { blob, octets, received: now, prefix: &prefix, index: &index, flags, keywords: &[] };
             verbs::deliver(tx, *account, INBOX, &new, now)?;
         }
-        for id in queue::record(tx, &queue, std::slice::from_ref(&settled), now)? {
+        let settled = std::slice::from_ref(&settled);
+        for id in queue::record(tx, &queue, settled, &Segment::of(&queue, settled, now)?, now)? {
             tx.publish(Arc::new(Event::Owing(id)));
         }
         Ok(())

@@ -1,15 +1,17 @@
 //! The outbox: what its parts share, and how all of it begins and comes to a clean end.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base::{Clock, Timestamp};
+use bounce::Classifier;
 use directory::{Directory, Random};
 use net::{ClientTls, Dialer, Https, Resolver, Roots, TlsError};
+use queue::receipt;
 use queue::{Delivery, Event, Group, Message, Outcome, Queue, QueueId, Release, Said, Settled};
-use store::Store;
+use store::{Lane, Store, Tx};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use trust::Keys;
@@ -23,7 +25,7 @@ use crate::shape::{Course, Policies};
 use crate::sts::{self, Guards};
 use crate::tally::{self, Tally};
 use crate::timetable::{Timetable, Why};
-use crate::{dane, dispatch, reporter, schedule, tls_reports};
+use crate::{dane, dialogue, dispatch, reporter, schedule, tls_reports};
 
 /// How long to wait after the store failed.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
@@ -31,6 +33,8 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 const DRAIN: Duration = Duration::from_secs(15);
 /// How often packs are looked for that nothing refers to any more.
 const SWEEP: Duration = Duration::from_secs(600);
+/// Old receipts that one job removes.
+const FORGOTTEN: u32 = 500;
 
 /// What the outbox stands on.
 pub struct Parts {
@@ -56,6 +60,25 @@ pub struct Parts {
     pub hostname: String,
     /// What the administrator says about the way out.
     pub routes: Routes,
+    /// How long receipts are kept.
+    pub keep: Keep,
+}
+
+/// How long receipts are kept, each kind of record by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// Who, when, how it ended, and what was heard since.
+    pub receipts: Duration,
+    /// What was said.
+    pub dialogues: Duration,
+}
+
+impl Default for Keep {
+    /// 90 days, and 30.
+    fn default() -> Self {
+        let days = |n: u64| Duration::from_secs(n * 24 * 3600);
+        Keep { receipts: days(90), dialogues: days(30) }
+    }
 }
 
 /// Why there is no [`Outbox`].
@@ -106,6 +129,7 @@ pub(crate) struct Inner {
     pub(crate) verified: ClientTls,
     pub(crate) hostname: String,
     pub(crate) routes: Routes,
+    keep: Keep,
     pub(crate) hops: Hops,
     pub(crate) finder: Finder,
     pub(crate) guards: Guards,
@@ -124,6 +148,8 @@ pub(crate) struct Inner {
     pub(crate) room: Notify,
     /// True while outcomes cannot be written.
     pub(crate) held: watch::Sender<bool>,
+    /// What refusals mean; made for the first.
+    pub(crate) classifier: OnceLock<Option<Classifier>>,
     /// By outcome: delivered, deferred, bounced, expired.
     pub(crate) outcomes: [AtomicU64; 4],
     random: Random,
@@ -167,6 +193,7 @@ impl Outbox {
             dialer: parts.dialer,
             hostname: parts.hostname,
             routes: parts.routes,
+            keep: parts.keep,
             random: parts.random,
             hops: Hops::new(policies),
             finder: Finder::default(),
@@ -180,6 +207,7 @@ impl Outbox {
             local: AtomicUsize::new(0),
             room: Notify::new(),
             held: watch::Sender::new(false),
+            classifier: OnceLock::new(),
             outcomes: Default::default(),
             done,
             stopping,
@@ -325,6 +353,17 @@ fn give_back(inner: &Inner) {
     }
 }
 
+/// Old receipts, a few at a time.
+async fn forget(inner: &Inner) -> store::Result<()> {
+    let before = |age: Duration| Timestamp(inner.clock.now().0 - schedule::millis(age));
+    let (receipts, dialogues) = (before(inner.keep.receipts), before(inner.keep.dialogues));
+    let gone = move |tx: &mut Tx<'_>| {
+        Ok(receipt::forget_receipts(tx, receipts, FORGOTTEN)? + receipt::forget_dialogues(tx, dialogues, FORGOTTEN)?)
+    };
+    while !inner.is_stopping() && inner.store.write_with(Lane::Bulk, Vec::new(), move |tx, _| gone(tx)).await? > 0 {}
+    Ok(())
+}
+
 async fn sweep(inner: Arc<Inner>) {
     loop {
         match inner.store.sweep_transit(queue::refers_between).await {
@@ -333,6 +372,9 @@ async fn sweep(inner: Arc<Inner>) {
             Err(error) => tracing::warn!(%error, "what finished mails left could not be removed"),
         }
         inner.hops.forget();
+        if let Err(error) = forget(&inner).await {
+            tracing::warn!(%error, "old receipts could not be removed");
+        }
         tokio::select! {
             () = sleep(SWEEP) => {}
             () = inner.stopped() => return,
@@ -376,7 +418,11 @@ impl Inner {
 
     /// A delivery's attempt came to this.
     pub(crate) fn settle(&self, message: &Arc<Message>, delivery: Delivery, outcome: Outcome, said: Said) {
-        let settled = Settled { message: message.clone(), delivery, outcome, said };
+        let class = match outcome {
+            Outcome::Delivered { .. } => String::new(),
+            _ => dialogue::class(&self.classifier, &said),
+        };
+        let settled = Settled { message: message.clone(), delivery, outcome, said, class };
         let _ = self.done.send(Done::Settled(settled));
     }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use base::Timestamp;
+use queue::receipt::Segment;
 use queue::{Group, Outcome, QueueId, Release, Settled};
 use store::Tx;
 use tokio::sync::mpsc;
@@ -18,6 +19,7 @@ const LAST_TRIES: u32 = 5;
 
 /// A claim that comes to its end.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are the large one")]
 pub(crate) enum Done {
     /// By an attempt.
     Settled(Settled),
@@ -78,11 +80,16 @@ async fn write(inner: &Inner, settled: Arc<Vec<Settled>>, released: Arc<Vec<Rele
     loop {
         let (queue, now) = (inner.queue.clone(), inner.clock.now());
         let (s, r) = (settled.clone(), released.clone());
-        let job = move |tx: &mut Tx<'_>| {
-            queue::release(tx, &queue, &r)?;
-            queue::record(tx, &queue, &s, now)
+        let written = async {
+            // Packed here, not in the job: the writer has better to do.
+            let segment = Segment::of(&queue, &s, now)?;
+            let job = move |tx: &mut Tx<'_>| {
+                queue::release(tx, &queue, &r, now)?;
+                queue::record(tx, &queue, &s, &segment, now)
+            };
+            inner.store.write(job).await
         };
-        match inner.store.write(job).await {
+        match written.await {
             Ok(owing) => {
                 inner.held.send_if_modified(|held| std::mem::replace(held, false));
                 settled.iter().for_each(|s| {

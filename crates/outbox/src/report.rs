@@ -361,6 +361,7 @@ mod tests {
             priority: 0,
             release: None,
             deliver_by: None,
+            message_id: None,
         }
     }
 
@@ -373,9 +374,11 @@ mod tests {
             expires: Timestamp(NOW.0 + 5 * 86_400_000),
             attempts: 1,
             warned: false,
+            uncertain: 0,
+            trail: None,
         };
         let (status, reply, host) = (status.to_owned(), reply.to_owned(), host.to_owned());
-        Standing { delivery, state, due: NOW, uncertain: 0, owed: Owed::NOTHING, status, reply, host }
+        Standing { delivery, state, due: NOW, owed: Owed::NOTHING, status, reply, host, class: String::new() }
     }
 
     fn written(message: &Message, about: &[Standing], original: &Original<'_>) -> String {

@@ -250,6 +250,7 @@ async fn send(
             release: None,
             deliver_by: None,
             expires: None,
+            message_id: None,
         };
         let remote = |to: &Address| NewDelivery { to: to.clone(), notify: None, original: None, fate: Fate::Open };
         queue::enqueue(tx, &new, &recipients.remote.iter().map(remote).collect::<Vec<_>>())?;

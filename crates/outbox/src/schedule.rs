@@ -55,11 +55,13 @@ mod tests {
             expires: Timestamp(expires),
             attempts: 0,
             warned: false,
+            uncertain: 0,
+            trail: None,
         }
     }
 
     fn said() -> Said {
-        Said { reply: Reply::plain(421, "busy"), host: "mx".into() }
+        Said::by("mx", bounce::Stage::Rcpt, Reply::plain(421, "busy"))
     }
 
     #[test]

@@ -166,6 +166,7 @@ async fn send(
                 release: None,
                 deliver_by: None,
                 expires: None,
+                message_id: None,
             };
             let delivery = NewDelivery { to: to.clone(), notify: None, original: None, fate: Fate::Open };
             queue::enqueue(tx, &new, &[delivery])?;

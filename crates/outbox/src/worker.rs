@@ -14,7 +14,8 @@ use smtp::client::Stage;
 use smtp::{Mail, Rcpt, Recipient};
 use store::BlobReader;
 
-use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls, ours};
+use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls};
+use crate::dialogue::{self, ours};
 use crate::dispatch::{later, line_up, put_off, too_many};
 use crate::guard::Guard;
 use crate::hops::{Next, Work};
@@ -249,17 +250,17 @@ fn softened(hop: &Hop, said: Said) -> Said {
     if said.reply.is_transient() || matches!(hop.to, To::Hosts(_)) {
         return said;
     }
-    let who = if said.host.is_empty() { hop.to_string() } else { said.host };
-    ours(Reply::new(451, 7, 0, format!("{who}: {}", said.reply)))
+    let who = if said.host.is_empty() { hop.to_string() } else { said.host.clone() };
+    Said { reply: Reply::new(451, 7, 0, format!("{who}: {}", said.reply)), host: String::new(), ..said }
 }
 
 async fn open(inner: &Inner, hop: &Hop, target: &Target, deadline: Deadline) -> Result<Connection, Said> {
-    let source = inner.hops.source(hop);
+    let (source, site) = (inner.hops.source(hop), inner.hops.site(hop));
     let by_dane = match &target.guard {
         Guard::Dane(dane) => Some(inner.opportunistic.by_dane(dane.clone())),
         _ => None,
     };
-    let terms = terms(inner, hop, &source, target, by_dane.as_ref(), deadline);
+    let terms = terms(inner, hop, (&source, site.as_deref()), target, by_dane.as_ref(), deadline);
     let count = |sender, fault| tally::session(inner, hop, target, sender, fault);
     match Connection::open(&inner.dialer, target, &terms).await {
         Ok(connection) => {
@@ -293,7 +294,7 @@ async fn open(inner: &Inner, hop: &Hop, target: &Target, deadline: Deadline) -> 
 fn terms<'a>(
     inner: &'a Inner,
     hop: &Hop,
-    source: &'a Source,
+    (source, site): (&'a Source, Option<&'a str>),
     target: &Target,
     by_dane: Option<&'a ClientTls>,
     deadline: Deadline,
@@ -328,7 +329,8 @@ fn terms<'a>(
     };
     let login = login.map(|(user, password)| (user.as_str(), password.as_str()));
     let not_ourselves = matches!(hop.to, To::Hosts(_));
-    Terms { hostname, ehlo, from, tls, require_tls: hop.require_tls, login, not_ourselves, deadline }
+    let (clock, require_tls, name) = (inner.clock.clone(), hop.require_tls, &*source.name);
+    Terms { hostname, ehlo, from, clock, source: name, site, tls, require_tls, login, not_ourselves, deadline }
 }
 
 /// `way` leads to further hosts. When the first mail finds no mercy with a host, the next is tried, once (RFC 5321 §5.1: a
@@ -512,12 +514,15 @@ fn settle(
         tracing::error!(queue = %work.message.id, %error, "a message in the queue cannot be read");
     }
     let (mut delivered, mut again, mut heard) = (false, (Vec::new(), Vec::new()), Heard::default());
-    for (delivery, verdict) in work.deliveries.into_iter().zip(sent.verdicts) {
+    for (place, (delivery, verdict)) in work.deliveries.into_iter().zip(sent.verdicts).enumerate() {
         let (yes, transient) = (verdict.is_delivered(), verdict.is_transient());
         // After the final dot the host may have the mail, whatever is heard of it.
         let untaken = transient && verdict.stage != Stage::DataEnd && sent.unreadable.is_none();
-        let host = if verdict.by_peer { connection.host().to_owned() } else { String::new() };
-        let said = Said { reply: verdict.reply, host };
+        let said = match verdict.by_peer {
+            true => Said::by(connection.host(), dialogue::stage(verdict.stage), verdict.reply),
+            false => ours(verdict.reply),
+        };
+        let said = Said { talk: Some(sent.talk.clone()), place, ..said };
         if yes {
             delivered = true;
             inner.settle(&work.message, delivery, Outcome::Delivered { reports: connection.reports() }, said);

@@ -9,7 +9,7 @@ use store::Tx;
 
 use crate::house::House;
 use crate::people::{self, Person};
-use crate::{addresses, credential, mailq, policies, published, sources, stops, why};
+use crate::{addresses, credential, mailq, policies, published, receipts, sources, stops, why};
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,6 +80,8 @@ pub enum Request {
     Stop(stops::Ask),
     /// How sites are treated.
     Policy(policies::Ask),
+    /// What became of mail that left.
+    Receipt(receipts::Request),
     /// Proves the store consistent.
     Verify,
 }
@@ -191,6 +193,7 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
         Request::Source(ask) => sources::execute(house, ask).await,
         Request::Stop(ask) => stops::execute(house, ask).await,
         Request::Policy(ask) => policies::execute(house, ask).await,
+        Request::Receipt(request) => receipts::execute(house, request).await,
         Request::Verify => verify(house).await,
     }
 }

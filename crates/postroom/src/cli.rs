@@ -12,7 +12,7 @@ use crate::admin::{self, Answer, Kind, Outcome, Request};
 use crate::cli_sending::{PolicyCommand, PoolCommand, SiteCommand, SourceCommand, Stopped};
 use crate::config::Config;
 use crate::house::House;
-use crate::{certificates, control, doctor, guide, privileges, serve, stops};
+use crate::{certificates, control, doctor, guide, privileges, receipts, serve, stops};
 
 /// Everything an organisation does with e-mail.
 ///
@@ -81,6 +81,9 @@ enum Command {
     /// The sites that are sent to, and what is known of them now.
     #[command(subcommand)]
     Site(SiteCommand),
+    /// What became of mail that left, for each recipient.
+    #[command(subcommand)]
+    Receipt(receipts::Command),
     /// The mailboxes of an account.
     #[command(subcommand)]
     Mailbox(MailboxCommand),
@@ -417,6 +420,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
             log();
             return runtime()?.block_on(serve::run(config)).map_err(CliError::Failed);
         }
+        Command::Receipt(receipts::Command::Export { which, csv }) => return export(&config, which, csv),
         command => request(command)?,
     };
     let answer = ask(&config, request)?;
@@ -433,6 +437,34 @@ fn print(answer: &Answer, json: bool) -> Result<(), CliError> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(CliError::Failed(format!("writing the answer: {e}"))),
         _ => Ok(()),
+    }
+}
+
+/// Page after page, so that neither side holds all of it.
+fn export(config: &Config, which: receipts::Which, csv: bool) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    let mut write = |line: &str| match writeln!(out, "{line}") {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(CliError::Failed(format!("writing the answer: {e}"))),
+        Ok(()) => Ok(true),
+    };
+    if csv && !write(&receipts::COLUMNS.join(","))? {
+        return Ok(());
+    }
+    let mut which = which;
+    loop {
+        let request = Request::Receipt(receipts::Request::List { which: which.clone(), limit: usize::MAX });
+        let data = ask(config, request)?.data;
+        for receipt in data["receipts"].as_array().into_iter().flatten() {
+            let line = if csv { receipts::csv(receipt) } else { receipt.to_string() };
+            if !write(&line)? {
+                return Ok(());
+            }
+        }
+        match data["next"].as_str() {
+            Some(next) => which = which.behind(next),
+            None => return Ok(()),
+        }
     }
 }
 
@@ -455,7 +487,10 @@ fn init(config: &Config, domain: String, admin: String, given: bool, json: bool)
 
 fn request(command: Command) -> Result<Request, CliError> {
     Ok(match command {
-        Command::Serve { .. } | Command::Init { .. } | Command::Doctor { .. } => {
+        Command::Serve { .. }
+        | Command::Init { .. }
+        | Command::Doctor { .. }
+        | Command::Receipt(receipts::Command::Export { .. }) => {
             return Err(CliError::Usage("that is no request".into()));
         }
         Command::Domain(DomainCommand::Add { name }) => Request::DomainAdd { name },
@@ -510,6 +545,13 @@ fn request(command: Command) -> Result<Request, CliError> {
         }
         Command::Credential(CredentialCommand::List { account }) => Request::CredentialList { account },
         Command::Credential(CredentialCommand::Remove { account, id }) => Request::CredentialRemove { account, id },
+        Command::Receipt(receipts::Command::Show { id }) => Request::Receipt(receipts::Request::Show { id }),
+        Command::Receipt(receipts::Command::Find { what, message_id, limit }) => {
+            Request::Receipt(receipts::Request::Find { what, message_id, limit })
+        }
+        Command::Receipt(receipts::Command::List { which, limit }) => {
+            Request::Receipt(receipts::Request::List { which, limit })
+        }
         Command::Mailbox(MailboxCommand::List { account }) => Request::MailboxList { account },
         Command::Source(command) => command.into(),
         Command::Pool(command) => command.into(),

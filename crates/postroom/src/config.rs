@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use base::Address;
 use net::{Cidr, ListenAddr};
@@ -43,6 +44,9 @@ pub struct Config {
     /// Domains whose mail goes to a fixed next hop: `"example.org" = "192.0.2.1:25"`.
     #[serde(default)]
     pub routes: BTreeMap<String, Parsed<HostPort>>,
+    /// How long receipts are kept.
+    #[serde(default)]
+    pub receipts: ReceiptsConfig,
     /// A host that takes all other mail for elsewhere.
     pub smarthost: Option<SmarthostConfig>,
     /// The largest mail, in octets.
@@ -272,6 +276,30 @@ pub struct StoreConfig {
 impl Default for StoreConfig {
     fn default() -> Self {
         StoreConfig { url: "sqlite".into(), pack_octets: 1 << 30, reserve_octets: 256 << 20, compact_seconds: 3600 }
+    }
+}
+
+/// How long receipts of mail that left are kept.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReceiptsConfig {
+    /// Who, when, how it ended.
+    pub days: u32,
+    /// What was said.
+    pub dialogue_days: u32,
+}
+
+impl Default for ReceiptsConfig {
+    fn default() -> Self {
+        ReceiptsConfig { days: 90, dialogue_days: 30 }
+    }
+}
+
+impl ReceiptsConfig {
+    /// For the sender.
+    pub fn keep(&self) -> outbox::Keep {
+        let days = |n: u32| Duration::from_secs(u64::from(n) * 24 * 3600);
+        outbox::Keep { receipts: days(self.days), dialogues: days(self.dialogue_days) }
     }
 }
 

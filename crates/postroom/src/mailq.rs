@@ -69,10 +69,10 @@ pub async fn retry(house: &House, id: String) -> Outcome {
 
 /// Takes back what was not sent yet.
 pub async fn cancel(house: &House, id: String) -> Outcome {
-    let id = number(&id)?;
+    let (id, now) = (number(&id)?, house.clock.now());
     let work = move |tx: &mut Tx<'_>| {
         known(tx, id)?;
-        let done = queue::cancel(tx, id)?;
+        let done = queue::cancel(tx, id, now)?;
         let mut text = format!("{id}: {} cancelled", deliveries(done.cancelled));
         if done.under_way > 0 {
             let _ = write!(text, ", {} under way: cancelled unless this attempt arrives", deliveries(done.under_way));
@@ -126,8 +126,8 @@ fn describe(text: &mut String, m: &Message, all: &[Standing]) {
         if d.delivery.attempts > 0 {
             let _ = write!(text, ", {} attempts", d.delivery.attempts);
         }
-        if d.uncertain > 0 {
-            let _ = write!(text, ", {} of unknown outcome", d.uncertain);
+        if d.delivery.uncertain > 0 {
+            let _ = write!(text, ", {} of unknown outcome", d.delivery.uncertain);
         }
         text.push('\n');
         if !d.reply.is_empty() {
@@ -140,7 +140,7 @@ fn describe(text: &mut String, m: &Message, all: &[Standing]) {
 fn facts(m: &Message, all: &[Standing]) -> Value {
     let recipient = |d: &Standing| {
         json!({ "to": d.delivery.to.to_string(), "state": d.state.word(), "attempts": d.delivery.attempts,
-            "uncertain": d.uncertain, "due": d.due.rfc3339(), "expires": d.delivery.expires.rfc3339(),
+            "uncertain": d.delivery.uncertain, "class": d.class, "due": d.due.rfc3339(), "expires": d.delivery.expires.rfc3339(),
             "status": d.status, "reply": d.reply, "host": d.host })
     };
     json!({ "id": m.id.to_string(), "from": m.from.as_ref().map(ToString::to_string), "octets": m.octets,

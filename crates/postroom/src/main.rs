@@ -24,6 +24,7 @@ mod people;
 mod policies;
 mod privileges;
 mod published;
+mod receipts;
 mod serve;
 mod sources;
 mod stops;

@@ -131,6 +131,7 @@ fn outbox(config: &Config, house: &House, queue: &Queue) -> Result<Outbox, Strin
         random: directory::system_random,
         hostname: config.hostname.clone(),
         routes: Routes { fixed: config.fixed_routes()?, smarthost: config.smarthost()? },
+        keep: config.receipts.keep(),
     };
     Outbox::new(parts).map_err(|e| e.to_string())
 }

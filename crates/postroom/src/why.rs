@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use base::{Address, Enhanced, Reply};
-use bounce::{Classifier, Input, Scope, Stage, Verdict};
+use base::Address;
+use bounce::{Class, Classifier, Scope};
 use outbox::Why;
 use queue::source::{self, Setup, Stop, What};
 use queue::{Message, Standing, State};
@@ -36,9 +36,9 @@ pub async fn why(house: &House, address: &str) -> Outcome {
     let classifier = classifier.map_err(|e| e.to_string())?;
     let (mut text, mut data) = (String::new(), Vec::new());
     for (message, d) in &found {
-        let verdict = said(d).map(|reply| (classified(&classifier, d, &reply), reply));
-        tell(house, &setup, &mut text, message, d, verdict.as_ref());
-        data.push(facts(message, d, verdict.as_ref()));
+        let class = classifier.class(&d.class);
+        tell(house, &setup, &mut text, message, d, class);
+        data.push(facts(message, d, class));
     }
     if found.len() == SHOWN as usize {
         let _ = writeln!(text, "These are the {SHOWN} oldest");
@@ -55,27 +55,7 @@ fn found(tx: &mut Tx<'_>, to: &Address) -> store::Result<Vec<(Message, Standing)
     Ok(found)
 }
 
-/// The last answer, as it was read.
-fn said(d: &Standing) -> Option<Reply> {
-    let (code, rest) = d.reply.split_once([' ', '-'])?;
-    let text = rest.strip_prefix(d.status.as_str()).map_or(rest, str::trim_start).to_owned();
-    Some(Reply { code: code.parse().ok()?, enhanced: status(&d.status), text: text.into() })
-}
-
-fn status(text: &str) -> Option<Enhanced> {
-    let mut digits = text.splitn(3, '.');
-    Some(Enhanced(digits.next()?.parse().ok()?, digits.next()?.parse().ok()?, digits.next()?.parse().ok()?))
-}
-
-/// None when the words are ours: they need no reading.
-fn classified<'a>(classifier: &'a Classifier, d: &Standing, reply: &Reply) -> Option<Verdict<'a>> {
-    // Where in the dialogue it was said is not kept. What is said to RCPT is said most.
-    (!d.host.is_empty()).then(|| classifier.classify(&Input::reply(Stage::Rcpt, reply)))
-}
-
-type Said<'a> = (Option<Verdict<'a>>, Reply);
-
-fn tell(house: &House, setup: &Setup, text: &mut String, m: &Message, d: &Standing, said: Option<&Said<'_>>) {
+fn tell(house: &House, setup: &Setup, text: &mut String, m: &Message, d: &Standing, class: Option<&Class>) {
     let from = m.from.as_ref().map(ToString::to_string).unwrap_or_default();
     let _ = writeln!(text, "{}  to <{}>, from <{from}>, accepted {}", m.id, d.delivery.to, m.created.rfc3339());
     let (due, n) = (d.due.rfc3339(), d.delivery.attempts);
@@ -96,11 +76,11 @@ fn tell(house: &House, setup: &Setup, text: &mut String, m: &Message, d: &Standi
     if let Some(held) = held(house, setup, m, d) {
         let _ = writeln!(text, "    {held}");
     }
-    if let Some((verdict, reply)) = said {
+    if !d.reply.is_empty() {
         let who = if d.host.is_empty() { "This server" } else { &d.host };
-        let _ = writeln!(text, "    {who} said last: {}", reply.to_string().replace(['\r', '\n'], " "));
-        let means = match verdict {
-            Some(v) => format!("That means: {} ({}). {}", v.class.about, v.class.name, blame(v.class.scope)),
+        let _ = writeln!(text, "    {who} said last: {}", d.reply.replace(['\r', '\n'], " "));
+        let means = match class {
+            Some(class) => format!("That means: {} ({}). {}", class.about, class.name, blame(class.scope)),
             None => "No host has answered for the mail: the way there, or the host, is at fault.".into(),
         };
         let _ = writeln!(text, "    {means}");
@@ -165,10 +145,9 @@ fn blame(scope: Scope) -> &'static str {
     }
 }
 
-fn facts(m: &Message, d: &Standing, said: Option<&Said<'_>>) -> Value {
-    let verdict = said.and_then(|(verdict, _)| verdict.as_ref());
+fn facts(m: &Message, d: &Standing, class: Option<&Class>) -> Value {
     json!({ "id": m.id.to_string(), "to": d.delivery.to.to_string(), "state": d.state.word(),
         "attempts": d.delivery.attempts, "due": d.due.rfc3339(), "expires": d.delivery.expires.rfc3339(),
-        "host": d.host, "reply": d.reply, "class": verdict.map(|v| &*v.class.name),
-        "about": verdict.map(|v| &*v.class.about) })
+        "host": d.host, "reply": d.reply, "class": class.map(|class| &*class.name),
+        "about": class.map(|class| &*class.about) })
 }

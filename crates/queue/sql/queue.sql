@@ -18,26 +18,26 @@ WHERE state = 1 AND epoch IN (SELECT epoch FROM queue_epoch WHERE node = ?1 AND 
 
 -- name: recover_cancelled
 UPDATE queue_delivery SET state = 4, epoch = 0
-WHERE state = 6 AND epoch IN (SELECT epoch FROM queue_epoch WHERE node = ?1 AND epoch < ?2) RETURNING message;
+WHERE state = 6 AND epoch IN (SELECT epoch FROM queue_epoch WHERE node = ?1 AND epoch < ?2) RETURNING message, number;
 
 -- name: owing
 SELECT DISTINCT message FROM queue_delivery WHERE owed <> 0 ORDER BY message;
 
 -- name: insert_message
 INSERT INTO queue_message (id, blob, prefix, octets, sender, envelope_id, ret, flags, account, organisation, stream, created,
-    total, open, priority, release, deliver_by)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17);
+    total, open, priority, release, deliver_by, message_id)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18);
 
 -- name: insert_delivery
 INSERT INTO queue_delivery (message, number, recipient, notify, original, state, epoch, due, expires, attempts, uncertain,
-    warned, owed, status, reply, host, stream, organisation, domain, priority)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, 0, 0, 0, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16);
+    warned, owed, status, reply, host, class, segment, place, stream, organisation, domain, priority)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, 0, 0, 0, ?9, ?10, ?11, ?12, '', 0, 0, ?13, ?14, ?15, ?16);
 
 -- name: due
 -- By the index of what waits in a group; together with its message, so that a claim costs one read and a write for each.
-SELECT d.number, d.recipient, d.notify, d.original, d.expires, d.attempts, d.warned,
+SELECT d.number, d.recipient, d.notify, d.original, d.expires, d.attempts, d.warned, d.uncertain, d.segment, d.place,
     m.id, m.blob, m.prefix, m.octets, m.sender, m.envelope_id, m.ret, m.flags, m.account, m.created, m.total, m.stream,
-    m.organisation, m.priority, m.release, m.deliver_by
+    m.organisation, m.priority, m.release, m.deliver_by, m.message_id
 FROM queue_delivery d JOIN queue_message m ON m.id = d.message
 WHERE d.state = 0 AND d.stream = ?1 AND d.organisation = ?2 AND d.domain = ?3 AND d.priority = ?4 AND d.due <= ?5
 ORDER BY d.due LIMIT ?6;
@@ -74,7 +74,8 @@ DELETE FROM queue_delivery WHERE message = ?1 AND number = ?2 AND state IN (1, 6
 UPDATE queue_delivery SET
     state = CASE WHEN state = 6 AND CAST(?4 AS BIGINT) <> 2 THEN 4 ELSE CAST(?4 AS BIGINT) END,
     owed = CASE WHEN state = 6 AND CAST(?4 AS BIGINT) <> 2 THEN 0 WHEN CAST(?4 AS BIGINT) = 0 THEN owed + ?7 ELSE ?7 END,
-    epoch = 0, due = ?5, attempts = attempts + 1, warned = ?6, status = ?8, reply = ?9, host = ?10
+    epoch = 0, due = ?5, attempts = attempts + 1, warned = ?6, status = ?8, reply = ?9, host = ?10, class = ?11,
+    segment = ?12, place = ?13
 WHERE message = ?1 AND number = ?2 AND state IN (1, 6) AND epoch = ?3 RETURNING state;
 
 -- name: release
@@ -102,11 +103,12 @@ UPDATE queue_delivery SET owed = 0 WHERE message = ?1 AND number = ?2 AND owed =
 
 -- name: message
 SELECT id, blob, prefix, octets, sender, envelope_id, ret, flags, account, created, total, stream, organisation,
-    priority, release, deliver_by
+    priority, release, deliver_by, message_id
 FROM queue_message WHERE id = ?1;
 
 -- name: deliveries
-SELECT number, recipient, notify, original, expires, attempts, warned, state, due, uncertain, owed, status, reply, host
+SELECT number, recipient, notify, original, expires, attempts, warned, uncertain, segment, place, state, due, owed, status,
+    reply, host, class
 FROM queue_delivery WHERE message = ?1 ORDER BY number;
 
 -- name: page
@@ -173,3 +175,74 @@ WHERE state < 0 OR state > 6 OR due > expires
     OR organisation <> (SELECT m.organisation FROM queue_message m WHERE m.id = d.message)
     OR (state IN (1, 6) AND NOT EXISTS (SELECT 1 FROM queue_epoch e WHERE e.epoch = d.epoch))
 ORDER BY message, number;
+
+-- name: insert_receipt
+INSERT INTO queue_receipt (message, number, ended, class, stream, account, at, attempts, uncertain, segment, place)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11);
+
+-- name: insert_segment
+-- When nobody knows whether a commit was made, it is made once more.
+INSERT INTO queue_segment (id, at, recipients, message_ids, heads) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING;
+
+-- name: insert_dialogue
+INSERT INTO queue_dialogue (segment, at, records) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING;
+
+-- name: least_segment
+-- Numbers below zero are for what ends without an attempt, and are drawn by who writes it.
+SELECT COALESCE(min(id), 0) FROM queue_segment;
+
+-- name: receipt
+SELECT message, number, ended, class, stream, account, at, attempts, uncertain, segment, place
+FROM queue_receipt WHERE message = ?1 AND number = ?2;
+
+-- name: receipts_of_message
+SELECT message, number, ended, class, stream, account, at, attempts, uncertain, segment, place
+FROM queue_receipt WHERE message = ?1 ORDER BY number;
+
+-- name: receipts_before
+SELECT message, number, ended, class, stream, account, at, attempts, uncertain, segment, place
+FROM queue_receipt WHERE message < ?1 OR (message = ?1 AND number < ?2) ORDER BY message DESC, number DESC LIMIT ?3;
+
+-- name: revise_receipt
+UPDATE queue_receipt SET ended = ?3, class = ?4 WHERE message = ?1 AND number = ?2;
+
+-- name: heads
+SELECT heads FROM queue_segment WHERE id = ?1;
+
+-- name: dialogues
+SELECT records FROM queue_dialogue WHERE segment = ?1;
+
+-- name: traces_of_recipients
+SELECT id, recipients FROM queue_segment WHERE id < ?1 ORDER BY id DESC LIMIT ?2;
+
+-- name: traces_of_message_ids
+SELECT id, message_ids FROM queue_segment WHERE id < ?1 ORDER BY id DESC LIMIT ?2;
+
+-- name: insert_event
+INSERT INTO queue_event (message, number, n, at, kind, class, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7);
+
+-- name: count_events
+SELECT count(*) FROM queue_event WHERE message = ?1 AND number = ?2;
+
+-- name: events
+SELECT at, kind, class, detail FROM queue_event WHERE message = ?1 AND number = ?2 ORDER BY n;
+
+-- name: forget_dialogues
+-- The oldest have the least numbers, nearly: those that are not old enough yet stop what comes behind for a while.
+-- Below zero it is the other way round.
+DELETE FROM queue_dialogue WHERE at < ?1
+    AND (segment IN (SELECT segment FROM queue_dialogue WHERE segment > 0 ORDER BY segment LIMIT ?2)
+    OR segment IN (SELECT segment FROM queue_dialogue WHERE segment < 0 ORDER BY segment DESC LIMIT ?2));
+
+-- name: forget_events
+DELETE FROM queue_event WHERE message IN
+    (SELECT message FROM (SELECT message, at FROM queue_receipt ORDER BY message, number LIMIT ?2) AS old WHERE at < ?1);
+
+-- name: forget_receipts
+DELETE FROM queue_receipt WHERE at < ?1 AND message IN
+    (SELECT message FROM (SELECT message FROM queue_receipt ORDER BY message, number LIMIT ?2) AS old);
+
+-- name: forget_segments
+DELETE FROM queue_segment WHERE at < ?1
+    AND (id IN (SELECT id FROM queue_segment WHERE id > 0 ORDER BY id LIMIT ?2)
+    OR id IN (SELECT id FROM queue_segment WHERE id < 0 ORDER BY id DESC LIMIT ?2));

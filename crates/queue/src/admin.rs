@@ -6,7 +6,7 @@ use base::{Address, Timestamp};
 use store::{Result, Tx, params};
 
 use crate::entry::{read_delivery, read_message};
-use crate::{Delivery, Event, Group, Message, Owed, QueueId, State, claim, schema};
+use crate::{Delivery, Event, Group, Message, Owed, QueueId, State, claim, receipt, schema};
 
 /// A delivery as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +17,6 @@ pub struct Standing {
     pub state: State,
     /// When it is due, if it waits.
     pub due: Timestamp,
-    /// So many of its attempts have an unknown outcome: the server died meanwhile.
-    pub uncertain: u32,
     /// Reports that are still to be sent.
     pub owed: Owed,
     /// The enhanced code of the last reply (RFC 3463); empty before the first attempt.
@@ -27,6 +25,8 @@ pub struct Standing {
     pub reply: String,
     /// The host that gave it; empty when it is ours.
     pub host: String,
+    /// The class of the last refusal (`bounce::Class`); empty when there is none.
+    pub class: String,
 }
 
 /// At most `n` messages behind `after`, the oldest first.
@@ -63,13 +63,13 @@ pub fn show(tx: &mut Tx<'_>, id: QueueId) -> Result<Option<(Message, Vec<Standin
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Standing {
             delivery: read_delivery(r, 0)?,
-            state: State::read(r.int(7)?)?,
-            due: Timestamp(r.int(8)?),
-            uncertain: r.int(9)? as u32,
-            owed: Owed::read(r.int(10)?),
-            status: r.text(11)?.to_owned(),
-            reply: text(r.bytes(12)?),
-            host: text(r.bytes(13)?),
+            state: State::read(r.int(10)?)?,
+            due: Timestamp(r.int(11)?),
+            owed: Owed::read(r.int(12)?),
+            status: r.text(13)?.to_owned(),
+            reply: text(r.bytes(14)?),
+            host: text(r.bytes(15)?),
+            class: r.text(16)?.to_owned(),
         })
     })?;
     Ok(Some((message, deliveries)))
@@ -103,7 +103,8 @@ pub struct Cancelled {
 ///
 /// # Errors
 /// The store's.
-pub fn cancel(tx: &mut Tx<'_>, id: QueueId) -> Result<Cancelled> {
+pub fn cancel(tx: &mut Tx<'_>, id: QueueId, now: Timestamp) -> Result<Cancelled> {
+    receipt::cancelled(tx, id, |_, state| matches!(state, State::Waiting | State::Held), now)?;
     let cancelled = tx.execute(&schema::CANCEL, params![id])?;
     let under_way = tx.execute(&schema::CANCEL_CLAIMED, params![id])?;
     let reports = tx.execute(&schema::CANCEL_REPORTS, params![id])?;

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base::{Enhanced, Reply, Timestamp};
+use bounce::{Known, Stage};
 use smtp::Notify;
 use store::{Error, Result, Row, Tx, Value, params};
 
 use crate::entry::{read_delivery, read_message};
 use crate::group::next_due;
+use crate::receipt::{self, Pointer, Segment, Talk};
 use crate::{Delivery, Group, Message, Owed, Queue, QueueId, State, WARNING, schema};
 
 /// Deliveries of one message that were claimed together.
@@ -66,7 +68,7 @@ pub fn claim_due(tx: &mut Tx<'_>, queue: &Queue, wants: &[Want], now: Timestamp)
         // Deliveries of one message are mostly due together: it is read once.
         let message = match &known {
             Some(message) if message.id == id => message.clone(),
-            _ => Arc::new(read_message(r, 7)?),
+            _ => Arc::new(read_message(r, 10)?),
         };
         known = Some(message.clone());
         Ok::<_, Error>((message, read_delivery(r, 0)?))
@@ -75,7 +77,7 @@ pub fn claim_due(tx: &mut Tx<'_>, queue: &Queue, wants: &[Want], now: Timestamp)
     for Want { group, most } in wants {
         let [stream, organisation, domain, priority] = group.stored();
         let rows = tx.list(&schema::DUE, params![stream, organisation, domain, priority, now, *most], |r| {
-            let (id, number) = (QueueId::stored(r.int(7)?), r.int(0)? as u32);
+            let (id, number) = (QueueId::stored(r.int(10)?), r.int(0)? as u32);
             Ok((id, number, read(r, id)))
         })?;
         for (id, number, read) in rows {
@@ -114,6 +116,40 @@ pub struct Said {
     pub reply: Reply,
     /// The host that gave it; empty when it is ours.
     pub host: String,
+    /// What it is about.
+    pub cause: Cause,
+    /// The dialogue in which it was said; none when there was no connection.
+    pub talk: Option<Arc<Talk>>,
+    /// The place of the recipient in the transaction.
+    pub place: usize,
+}
+
+/// What an answer is about: its class follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It is a host's, in this stage.
+    Host(Stage),
+    /// We know it ourselves.
+    Known(Known),
+    /// It is ours, about ourselves.
+    Ours,
+}
+
+impl Said {
+    /// Words of ours.
+    pub fn ours(reply: Reply) -> Said {
+        Said { reply, host: String::new(), cause: Cause::Ours, talk: None, place: 0 }
+    }
+
+    /// Words of ours about something known.
+    pub fn known(known: Known, reply: Reply) -> Said {
+        Said { cause: Cause::Known(known), ..Said::ours(reply) }
+    }
+
+    /// What a host said.
+    pub fn by(host: impl Into<String>, stage: Stage, reply: Reply) -> Said {
+        Said { host: host.into(), cause: Cause::Host(stage), ..Said::ours(reply) }
+    }
 }
 
 /// What came of an attempt.
@@ -143,6 +179,8 @@ pub struct Settled {
     pub outcome: Outcome,
     /// Why.
     pub said: Said,
+    /// The class of a refusal (`bounce::Class`); empty for none.
+    pub class: String,
 }
 
 impl Settled {
@@ -168,23 +206,36 @@ impl Settled {
     }
 }
 
-/// Writes what came of attempts; gives the messages that now owe their sender a report. An outcome for a claim that is not
-/// the caller's (any more) changes nothing (trap 23).
+/// Writes what came of attempts, and `segment`, which is made of them; gives the messages that now owe their sender a report.
+/// An outcome for a claim that is not the caller's (any more) changes nothing (trap 23).
 ///
 /// # Errors
 /// The store's: then nothing is written, and the caller must not send on until it is.
-pub fn record(tx: &mut Tx<'_>, queue: &Queue, settled: &[Settled], now: Timestamp) -> Result<Vec<QueueId>> {
+pub fn record(
+    tx: &mut Tx<'_>,
+    queue: &Queue,
+    settled: &[Settled],
+    segment: &Segment,
+    now: Timestamp,
+) -> Result<Vec<QueueId>> {
     let (mut closed, mut owing) = (BTreeMap::new(), Vec::new());
-    for s in settled {
-        let (id, owed) = (s.message.id, s.owes(now));
+    if !settled.is_empty() {
+        segment.insert(tx)?;
+    }
+    for (place, s) in settled.iter().enumerate() {
+        let (id, owed, trail) = (s.message.id, s.owes(now), segment.pointer(place));
         let finished = owed.is_nothing() && !matches!(s.outcome, Outcome::Deferred(_));
-        let cancelled = if finished && s.message.total == 1 {
+        let state = if finished && s.message.total == 1 {
             let removed = tx.execute(&schema::REMOVE_CLAIMED, params![id, s.delivery.number, queue.epoch()])?;
-            (removed == 1).then_some(false)
+            (removed == 1).then_some(State::Delivered)
         } else {
-            settle(tx, queue, s, owed, now)?.map(|state| state == State::Cancelled)
+            settle(tx, queue, s, owed, trail, now)?
         };
-        let Some(cancelled) = cancelled else { continue };
+        let Some(state) = state else { continue };
+        if let Some(end) = receipt::end_of(s.outcome, state) {
+            receipt::write(tx, &s.message, &s.delivery, (end, &s.class), trail, now)?;
+        }
+        let cancelled = state == State::Cancelled;
         if finished || cancelled {
             *closed.entry(id).or_insert(0u32) += 1;
         } else if !owed.is_nothing() && !owing.contains(&id) {
@@ -198,7 +249,14 @@ pub fn record(tx: &mut Tx<'_>, queue: &Queue, settled: &[Settled], now: Timestam
 }
 
 /// The state that the delivery has then; none when the claim was not the caller's.
-fn settle(tx: &mut Tx<'_>, queue: &Queue, s: &Settled, owed: Owed, now: Timestamp) -> Result<Option<State>> {
+fn settle(
+    tx: &mut Tx<'_>,
+    queue: &Queue,
+    s: &Settled,
+    owed: Owed,
+    trail: Option<Pointer>,
+    now: Timestamp,
+) -> Result<Option<State>> {
     let d = &s.delivery;
     let (state, due) = match s.outcome {
         Outcome::Delivered { .. } => (State::Delivered, now),
@@ -210,6 +268,7 @@ fn settle(tx: &mut Tx<'_>, queue: &Queue, s: &Settled, owed: Owed, now: Timestam
         Outcome::Expired => EXPIRED,
         _ => status(&s.said.reply),
     };
+    let (segment, place) = trail.map_or((0, 0), |p| (p.segment, p.place));
     tx.row(
         &schema::SETTLE,
         params![
@@ -222,7 +281,10 @@ fn settle(tx: &mut Tx<'_>, queue: &Queue, s: &Settled, owed: Owed, now: Timestam
             owed.stored(),
             status.to_string().as_str(),
             s.said.reply.to_string().as_bytes(),
-            s.said.host.as_bytes()
+            s.said.host.as_bytes(),
+            s.class.as_str(),
+            segment,
+            place
         ],
         |r| State::read(r.int(0)?),
     )
@@ -253,10 +315,11 @@ pub struct Release {
 ///
 /// # Errors
 /// The store's.
-pub fn release(tx: &mut Tx<'_>, queue: &Queue, all: &[Release]) -> Result<()> {
+pub fn release(tx: &mut Tx<'_>, queue: &Queue, all: &[Release], now: Timestamp) -> Result<()> {
     for r in all {
         let key = params![r.message, r.number, queue.epoch(), r.until];
         if tx.row(&schema::RELEASE, key, |r| State::read(r.int(0)?))? == Some(State::Cancelled) {
+            receipt::cancelled(tx, r.message, |n, _| n == r.number, now)?;
             close(tx, r.message, 1)?;
         }
     }
@@ -268,12 +331,12 @@ pub fn release(tx: &mut Tx<'_>, queue: &Queue, all: &[Release]) -> Result<()> {
 ///
 /// # Errors
 /// The store's: then it is to be done again.
-pub fn take_back(tx: &mut Tx<'_>, queue: &Queue, all: &[Release]) -> Result<()> {
+pub fn take_back(tx: &mut Tx<'_>, queue: &Queue, all: &[Release], now: Timestamp) -> Result<()> {
     for r in all {
         // The commit may still be under way: after this it is over.
         tx.execute(&schema::TOUCH, params![r.message, r.number])?;
     }
-    release(tx, queue, all)
+    release(tx, queue, all, now)
 }
 
 /// The enhanced code of a reply; the vaguest of its class when it has none (RFC 3463 §3.1 "other undefined").

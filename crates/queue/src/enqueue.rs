@@ -10,6 +10,9 @@ use store::{Result, Tx, Value, params};
 use crate::entry::{stored_flags, stored_notify, stored_original, stored_ret};
 use crate::{DeliverBy, Event, Group, LIFETIME, Owed, QueueId, State, schema};
 
+/// Octets of a Message-ID that is kept; those that programs make have half as many.
+const MAX_MESSAGE_ID: usize = 250;
+
 /// A message to be enqueued; the fields are those of [`crate::Message`].
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
@@ -34,6 +37,7 @@ pub struct NewMessage<'a> {
     pub deliver_by: Option<DeliverBy>,
     /// When it is given up; [`LIFETIME`] after it may leave when there is none.
     pub expires: Option<Timestamp>,
+    pub message_id: Option<&'a str>,
 }
 
 impl NewMessage<'_> {
@@ -116,6 +120,7 @@ fn insert_message(tx: &mut Tx<'_>, new: &NewMessage<'_>, n: usize) -> Result<()>
     let (tls, by) = ((new.require_tls, new.tls_optional), new.deliver_by);
     let flags = stored_flags(new.body, new.smtputf8, tls, by);
     let n = n as i64;
+    let message_id = new.message_id.filter(|id| id.len() <= MAX_MESSAGE_ID);
     tx.execute(
         &schema::INSERT_MESSAGE,
         params![
@@ -135,7 +140,8 @@ fn insert_message(tx: &mut Tx<'_>, new: &NewMessage<'_>, n: usize) -> Result<()>
             n,
             i64::from(new.priority),
             new.release,
-            new.deliver_by.map(|by| by.until)
+            new.deliver_by.map(|by| by.until),
+            message_id.map(str::as_bytes)
         ],
     )?;
     Ok(())

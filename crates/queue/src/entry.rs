@@ -6,6 +6,7 @@ use base::{AccountId, Address, BlobId, OrganisationId, Stream, Timestamp};
 use smtp::{BodyType, Notify, OriginalRecipient, Ret};
 use store::{Error, Result, Row};
 
+use crate::receipt::Pointer;
 use crate::{Group, QueueId};
 
 /// A message: its envelope without the recipients, and where its bytes are.
@@ -49,6 +50,8 @@ pub struct Message {
     pub release: Option<Timestamp>,
     /// By when it is to be delivered (RFC 2852).
     pub deliver_by: Option<DeliverBy>,
+    /// Its Message-ID, without brackets; none when it has none, or one of more than 250 octets.
+    pub message_id: Option<String>,
 }
 
 /// By when a message is to be delivered (RFC 2852).
@@ -79,6 +82,10 @@ pub struct Delivery {
     pub attempts: u32,
     /// The sender was told that it takes long.
     pub warned: bool,
+    /// So many more attempts have an outcome that nobody knows.
+    pub uncertain: u32,
+    /// The record of its last attempt.
+    pub trail: Option<Pointer>,
 }
 
 /// Where a delivery stands.
@@ -294,6 +301,7 @@ pub(crate) fn read_message(r: &Row<'_>, at: usize) -> Result<Message> {
             returned: flags & 16 != 0,
             trace: flags & 32 != 0,
         }),
+        message_id: r.opt_bytes(at + 16)?.map(|id| String::from_utf8_lossy(id).into_owned()),
     })
 }
 
@@ -307,5 +315,7 @@ pub(crate) fn read_delivery(r: &Row<'_>, at: usize) -> Result<Delivery> {
         expires: Timestamp(r.int(at + 4)?),
         attempts: r.int(at + 5)? as u32,
         warned: r.int(at + 6)? != 0,
+        uncertain: r.int(at + 7)? as u32,
+        trail: Pointer::read(r, at + 8)?,
     })
 }

@@ -28,6 +28,10 @@ impl QueueId {
     pub fn bits(self) -> u64 {
         self.0 as u64
     }
+
+    pub(crate) fn raw(self) -> i64 {
+        self.0
+    }
 }
 
 impl From<QueueId> for Value<'_> {

@@ -15,7 +15,8 @@
 //!
 //! What mail leaves by is set up in [`source`].
 //!
-//! What comes back about a mail from elsewhere is read by [`returned`].
+//! What became of each recipient stays in its [`receipt`]. What comes back about a mail from elsewhere is read by
+//! [`returned`].
 
 mod admin;
 mod blobs;
@@ -25,6 +26,7 @@ mod entry;
 mod group;
 mod id;
 mod open;
+pub mod receipt;
 pub mod returned;
 mod schema;
 pub mod source;
@@ -33,7 +35,7 @@ mod verify;
 pub use admin::{Cancelled, Report, Standing, by_recipient, cancel, exists, owing, page, reported, retry, show};
 pub use blobs::{REFERENCES, blob, refers_between};
 pub use claim::{
-    Claimed, Due, Held, Outcome, Release, Said, Settled, Want, claim_due, record, release, take_back, waiting,
+    Cause, Claimed, Due, Held, Outcome, Release, Said, Settled, Want, claim_due, record, release, take_back, waiting,
 };
 pub use enqueue::{Fate, NewDelivery, NewMessage, enqueue};
 pub use entry::{DeliverBy, Delivery, Message, Owed, State};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::Timestamp;
-use store::{Result, Store, Tx, params};
+use store::{Result, Row, Store, Tx, params};
 
-use crate::{Group, QueueId, claim, schema};
+use crate::{Group, QueueId, claim, receipt, schema};
 
 /// Told once it is on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,9 @@ impl Queue {
         let begin = move |tx: &mut Tx<'_>| {
             let epoch = tx.one(&schema::NEXT_EPOCH, params![node, now], |r| r.int(0))?;
             let uncertain = tx.execute(&schema::RECOVER, params![node, epoch, now])?;
-            for id in tx.list(&schema::RECOVER_CANCELLED, params![node, epoch], |r| Ok(QueueId::stored(r.int(0)?)))? {
+            let cancelled = |r: &Row<'_>| Ok((QueueId::stored(r.int(0)?), r.int(1)? as u32));
+            for (id, number) in tx.list(&schema::RECOVER_CANCELLED, params![node, epoch], cancelled)? {
+                receipt::cancelled(tx, id, |n, _| n == number, now)?;
                 claim::close(tx, id, 1)?;
             }
             tx.execute(&schema::FORGET_EPOCHS, params![node, epoch])?;

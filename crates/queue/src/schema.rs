@@ -10,13 +10,15 @@ const FIRST: &str = "
 CREATE TABLE queue_epoch (epoch {int} PRIMARY KEY, node {int} NOT NULL, began {int} NOT NULL) {table};
 CREATE TABLE queue_message (id {int} PRIMARY KEY, blob {int} NOT NULL, prefix {bytes} NOT NULL, octets {int} NOT NULL,
     sender {bytes}, envelope_id {bytes}, ret {int}, flags {int} NOT NULL, account {int}, organisation {int} NOT NULL, stream {int} NOT NULL,
-    created {int} NOT NULL, priority {int} NOT NULL, release {int}, deliver_by {int}, total {int} NOT NULL, open {int} NOT NULL) {table};
+    created {int} NOT NULL, priority {int} NOT NULL, release {int}, deliver_by {int}, total {int} NOT NULL, open {int} NOT NULL,
+    message_id {bytes}) {table};
 CREATE INDEX queue_message_by_blob ON queue_message (blob);
 CREATE TABLE queue_delivery (message {int} NOT NULL, number {int} NOT NULL, recipient {bytes} NOT NULL, notify {int},
     original {bytes}, state {int} NOT NULL, epoch {int} NOT NULL, due {int} NOT NULL, expires {int} NOT NULL,
     attempts {int} NOT NULL, uncertain {int} NOT NULL, warned {int} NOT NULL, owed {int} NOT NULL, status {text} NOT NULL,
-    reply {bytes} NOT NULL, host {bytes} NOT NULL, stream {int} NOT NULL, organisation {int} NOT NULL,
-    domain {int} NOT NULL, priority {int} NOT NULL, PRIMARY KEY (message, number)) {clustered};
+    reply {bytes} NOT NULL, host {bytes} NOT NULL, class {text} NOT NULL, segment {int} NOT NULL, place {int} NOT NULL,
+    stream {int} NOT NULL, organisation {int} NOT NULL, domain {int} NOT NULL, priority {int} NOT NULL,
+    PRIMARY KEY (message, number)) {clustered};
 CREATE INDEX queue_delivery_due ON queue_delivery (stream, organisation, domain, priority, due) WHERE state = 0;
 CREATE INDEX queue_delivery_owed ON queue_delivery (message) WHERE owed <> 0;
 CREATE TABLE queue_source (id {int} PRIMARY KEY, name {text} NOT NULL UNIQUE, v4 {bytes}, v6 {bytes}, ehlo {text}) {table};
@@ -30,6 +32,14 @@ CREATE TABLE queue_rule (source {int} NOT NULL, site {text} NOT NULL, name {text
     PRIMARY KEY (source, site, name)) {clustered};
 CREATE TABLE queue_stop (kind {int} NOT NULL, name {text} NOT NULL, drains {int} NOT NULL, since {int} NOT NULL,
     PRIMARY KEY (kind, name)) {clustered};
+CREATE TABLE queue_receipt (message {int} NOT NULL, number {int} NOT NULL, ended {int} NOT NULL, class {text} NOT NULL,
+    stream {int} NOT NULL, account {int}, at {int} NOT NULL, attempts {int} NOT NULL, uncertain {int} NOT NULL,
+    segment {int} NOT NULL, place {int} NOT NULL, PRIMARY KEY (message, number)) {clustered};
+CREATE TABLE queue_segment (id {int} PRIMARY KEY, at {int} NOT NULL, recipients {bytes} NOT NULL,
+    message_ids {bytes} NOT NULL, heads {bytes} NOT NULL) {table};
+CREATE TABLE queue_dialogue (segment {int} PRIMARY KEY, at {int} NOT NULL, records {bytes} NOT NULL) {table};
+CREATE TABLE queue_event (message {int} NOT NULL, number {int} NOT NULL, n {int} NOT NULL, at {int} NOT NULL,
+    kind {int} NOT NULL, class {text} NOT NULL, detail {bytes} NOT NULL, PRIMARY KEY (message, number, n)) {clustered};
 ";
 
 store::statements! { include_str!("../sql/queue.sql");
@@ -68,6 +78,25 @@ store::statements! { include_str!("../sql/queue.sql");
     BLOBS_OF_PACK = "blobs_of_pack",
     REPOINT = "repoint",
     MESSAGE_BLOB = "message_blob",
+    INSERT_RECEIPT = "insert_receipt",
+    INSERT_SEGMENT = "insert_segment",
+    INSERT_DIALOGUE = "insert_dialogue",
+    LEAST_SEGMENT = "least_segment",
+    RECEIPT = "receipt",
+    RECEIPTS_OF_MESSAGE = "receipts_of_message",
+    RECEIPTS_BEFORE = "receipts_before",
+    REVISE_RECEIPT = "revise_receipt",
+    HEADS = "heads",
+    DIALOGUES = "dialogues",
+    TRACES_OF_RECIPIENTS = "traces_of_recipients",
+    TRACES_OF_MESSAGE_IDS = "traces_of_message_ids",
+    INSERT_EVENT = "insert_event",
+    COUNT_EVENTS = "count_events",
+    EVENTS = "events",
+    FORGET_DIALOGUES = "forget_dialogues",
+    FORGET_EVENTS = "forget_events",
+    FORGET_RECEIPTS = "forget_receipts",
+    FORGET_SEGMENTS = "forget_segments",
     VERIFY_MESSAGES = "verify_messages",
     VERIFY_SENDERS = "verify_senders",
     VERIFY_RECIPIENTS = "verify_recipients",

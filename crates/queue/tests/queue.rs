@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use base::{Address, BlobId, OrganisationId, Reply, Stream, Timestamp};
+use queue::receipt::Segment;
 use queue::{
     Claimed, Fate, MIGRATIONS, NewDelivery, NewMessage, Outcome, Owed, Queue, QueueId, Release, Report, Said, Settled,
     State, Want, claim_due, record, reported, show,
@@ -75,6 +76,7 @@ impl World {
                 release: None,
                 deliver_by: None,
                 expires: None,
+                message_id: Some("7@joe.test"),
             };
             queue::enqueue(tx, &new, &deliveries)
         };
@@ -89,7 +91,8 @@ impl World {
 
     fn record(&self, settled: Vec<Settled>, now: Timestamp) -> Vec<QueueId> {
         let queue = self.queue.clone();
-        self.store.write_blocking(move |tx| record(tx, &queue, &settled, now)).unwrap()
+        let segment = Segment::of(&queue, &settled, now).unwrap();
+        self.store.write_blocking(move |tx| record(tx, &queue, &settled, &segment, now)).unwrap()
     }
 
     fn show(&self, id: QueueId) -> Vec<(String, State, u32)> {
@@ -154,12 +157,13 @@ fn on(success: bool, failure: bool, delay: bool) -> Option<Notify> {
 
 /// The same outcome for all of it.
 fn settled(claimed: &[Claimed], outcome: Outcome, reply: Reply) -> Vec<Settled> {
-    let said = Said { reply, host: "mx.example.test".into() };
+    let said = Said::by("mx.example.test", bounce::Stage::Rcpt, reply);
     let one = |c: &Claimed, d: &queue::Delivery| Settled {
         message: c.message.clone(),
         delivery: d.clone(),
         outcome,
         said: said.clone(),
+        class: String::new(),
     };
     claimed.iter().flat_map(|c| c.deliveries.iter().map(move |d| one(c, d))).collect()
 }
@@ -363,7 +367,7 @@ fn trap_23_what_a_dead_server_had_claimed_is_due_again_and_marked() {
         let w = w.killed();
         assert_eq!((w.queue.uncertain(), w.show(other)[0].1), (1, State::Waiting));
         let shown = w.store.read_blocking(move |tx| show(tx, lost)).unwrap().unwrap().1;
-        assert_eq!((shown[0].state, shown[0].uncertain, shown[0].delivery.attempts), (State::Waiting, 1, 1));
+        assert_eq!((shown[0].state, shown[0].delivery.uncertain, shown[0].delivery.attempts), (State::Waiting, 1, 1));
         assert_eq!(w.claim(9, NOW).len(), 2);
         // Ids of this life are none of the last.
         assert!(w.enqueue("me@a.test", &["z@b.test"]) > lost.max(other));
@@ -384,7 +388,7 @@ fn trap_23_an_outcome_counts_only_for_who_holds_the_claim() {
         let new = std::mem::replace(&mut w.queue, old);
         let released = Release { message: id, number: 0, until: NOW };
         let queue = w.queue.clone();
-        w.store.write_blocking(move |tx| queue::release(tx, &queue, &[released])).unwrap();
+        w.store.write_blocking(move |tx| queue::release(tx, &queue, &[released], NOW)).unwrap();
         for outcome in [DELIVERED, Outcome::Failed, Outcome::Deferred(NOW)] {
             assert!(w.record(settled(&taken, outcome, no()), NOW).is_empty());
             assert_eq!(w.show(id), [("x@b.test".into(), State::Claimed, 1)]);
@@ -440,7 +444,7 @@ fn a_claim_can_be_given_back_without_an_attempt() {
         w.claim(1, NOW);
         let (queue, far) = (w.queue.clone(), later(9 * DAY));
         let release = Release { message: id, number: 0, until: far };
-        w.store.write_blocking(move |tx| queue::release(tx, &queue, &[release])).unwrap();
+        w.store.write_blocking(move |tx| queue::release(tx, &queue, &[release], NOW)).unwrap();
         assert_eq!(w.show(id), [("x@b.test".into(), State::Waiting, 0)]);
         // Trap 20: nothing rests beyond its time.
         assert_eq!(w.store.read_blocking(first_due).unwrap(), Some(later(5 * DAY)));
@@ -456,12 +460,12 @@ fn retry_and_cancel() {
         w.record(settled(&claimed, Outcome::Deferred(later(DAY)), later_please())[..1].to_vec(), NOW);
         let retried = w.store.write_blocking(move |tx| queue::retry(tx, id, later(1))).unwrap();
         assert_eq!((retried, w.claim(1, later(1)).len()), (2, 1));
-        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, id)).unwrap();
+        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, id, NOW)).unwrap();
         assert_eq!((cancelled.cancelled, cancelled.under_way, cancelled.reports), (1, 2, 0));
         assert_eq!(w.show(id).iter().filter(|d| d.1 == State::Cancelled).count(), 1);
         w.check();
         let other = w.enqueue("me@a.test", &["x@b.test"]);
-        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, other)).unwrap();
+        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, other, NOW)).unwrap();
         assert_eq!((cancelled.cancelled, w.show(other).len()), (1, 0));
         w.check();
     }
@@ -472,7 +476,7 @@ fn what_is_cancelled_while_it_is_claimed_is_not_tried_again() {
     for w in worlds() {
         let id = w.enqueue("me@a.test", &["w@b.test", "x@b.test", "y@b.test", "z@b.test"]);
         let claimed = w.claim(9, NOW);
-        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, id)).unwrap();
+        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, id, NOW)).unwrap();
         assert_eq!((cancelled.cancelled, cancelled.under_way), (0, 4));
         w.check();
         // One arrives all the same, one fails, one would have to wait: nobody is told of either; one was not begun.
@@ -484,12 +488,12 @@ fn what_is_cancelled_while_it_is_claimed_is_not_tried_again() {
         assert_eq!(states, [State::Delivered, State::Cancelled, State::Cancelled, State::Cancelling]);
         w.check();
         let (queue, release) = (w.queue.clone(), Release { message: id, number: 3, until: NOW });
-        w.store.write_blocking(move |tx| queue::release(tx, &queue, &[release])).unwrap();
+        w.store.write_blocking(move |tx| queue::release(tx, &queue, &[release], NOW)).unwrap();
         assert!(w.is_empty());
         // Nor after a crash.
         let id = w.enqueue("me@a.test", &["x@b.test", "y@b.test"]);
         w.claim(1, NOW);
-        w.store.write_blocking(move |tx| queue::cancel(tx, id)).unwrap();
+        w.store.write_blocking(move |tx| queue::cancel(tx, id, NOW)).unwrap();
         let w = w.killed();
         assert!(w.is_empty());
         w.check();
@@ -523,7 +527,7 @@ fn a_row_that_cannot_be_read_is_set_aside() {
             assert!(w.store.read_blocking(move |tx| show(tx, id)).is_err());
             assert_eq!(w.store.write_blocking(move |tx| queue::retry(tx, id, NOW)).unwrap(), 1);
             assert!(w.claim(9, NOW).is_empty());
-            assert_eq!(w.store.write_blocking(move |tx| queue::cancel(tx, id)).unwrap().cancelled, 1);
+            assert_eq!(w.store.write_blocking(move |tx| queue::cancel(tx, id, NOW)).unwrap().cancelled, 1);
         }
         assert!(w.is_empty());
         w.check();
@@ -535,7 +539,7 @@ fn a_message_that_owes_a_report_can_be_cancelled() {
     for w in worlds() {
         let id = w.enqueue("me@a.test", &["x@b.test", "y@b.test"]);
         w.record(settled(&w.claim(1, NOW), Outcome::Failed, no()), NOW);
-        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, id)).unwrap();
+        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, id, NOW)).unwrap();
         assert_eq!((cancelled.cancelled, cancelled.reports), (1, 1));
         assert!(w.is_empty());
         w.check();
@@ -571,7 +575,7 @@ fn a_claim_without_an_answer_is_taken_back() {
         begun.recv().unwrap();
         let doubtful = ids.map(|message| Release { message, number: 0, until: NOW });
         let queue = w.queue.clone();
-        w.store.write_blocking(move |tx| queue::take_back(tx, &queue, &doubtful)).unwrap();
+        w.store.write_blocking(move |tx| queue::take_back(tx, &queue, &doubtful, NOW)).unwrap();
         assert_eq!(block_on(claim).unwrap().claimed.len(), 1);
         assert!(ids.iter().all(|id| w.show(*id)[0].1 == State::Waiting), "{}", w.name);
         assert_eq!(w.claim(9, NOW).len(), 2);

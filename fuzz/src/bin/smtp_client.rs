@@ -41,6 +41,7 @@ fn run(choice: u8, body: &[u8], host: &[u8], piece: usize) -> Trace {
         protocol: if on(0) { Protocol::Lmtp } else { Protocol::Smtp },
         chunking: on(1),
         auth_in_clear: true,
+        listen: true,
         ..Config::new("sender.test")
     });
     let body_type = [BodyType::SevenBit, BodyType::EightBitMime, BodyType::BinaryMime, BodyType::SevenBit];

@@ -336,6 +336,11 @@ impl Hops {
         site.into_iter().for_each(|site| site.shape.answered(Instant::now()));
     }
 
+    /// The name of the hop's site in the policies; none of one that is not known.
+    pub(crate) fn site(&self, hop: &Hop) -> Option<Arc<str>> {
+        self.policy(hop)?.id.clone()
+    }
+
     fn policy(&self, hop: &Hop) -> Option<Arc<Policy>> {
         let state = self.lock();
         let site = state.lines.get(hop).and_then(|line| state.sites.get(&line.site));

@@ -52,6 +52,7 @@ fn work(n: u32) -> Work {
         priority: 0,
         release: None,
         deliver_by: None,
+        message_id: None,
     };
     let delivery = |number| Delivery {
         number,
@@ -61,6 +62,8 @@ fn work(n: u32) -> Work {
         expires: Timestamp(0),
         attempts: 0,
         warned: false,
+        uncertain: 0,
+        trail: None,
     };
     Work { message: Arc::new(message), deliveries: (0..n).map(delivery).collect(), again: false }
 }

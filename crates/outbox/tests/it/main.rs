@@ -6,6 +6,7 @@ mod dane;
 mod failing;
 mod peer;
 mod policies;
+mod receipts;
 mod reports;
 mod sending;
 mod shaping;

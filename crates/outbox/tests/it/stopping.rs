@@ -43,7 +43,7 @@ async fn trap_22_a_stop_without_trouble_leaves_no_claim() {
     }
     w.stop().await.unwrap();
     for id in &ids {
-        assert!(w.show(*id).await.iter().all(|d| d.state == State::Waiting && d.uncertain == 0));
+        assert!(w.show(*id).await.iter().all(|d| d.state == State::Waiting && d.delivery.uncertain == 0));
     }
     let sent = peer.taken().len();
     let left = async || w.store.read(|tx| queue::page(tx, queue::QueueId::FIRST, 200)).await.unwrap().len();
@@ -60,7 +60,7 @@ async fn what_was_under_way_at_a_crash_is_sent_again_and_marked() {
     peer.becomes(rules(&[("MAIL", Act::Say("450 4.3.0 Later"))]));
     w.kill_and_start().await;
     let d = w.until_deferred(id, 2).await;
-    assert_eq!(d.uncertain, 1);
+    assert_eq!(d.delivery.uncertain, 1);
     peer.becomes(Character::default());
     w.pass(11 * MINUTE).await;
     w.until_gone(id).await;
@@ -80,14 +80,16 @@ async fn a_report_that_was_owed_at_a_crash_is_sent() {
     let fail = move |tx: &mut store::Tx<'_>| {
         let group = queue::Group::of(base::Stream::Mail, base::OrganisationId::HOUSE, "b.test", 0);
         let claimed = queue::claim_due(tx, &queue, &[queue::Want { group, most: 1 }], now)?.claimed;
-        let said = queue::Said { reply: base::Reply::new(550, 1, 1, "no"), host: "mx.b.test".into() };
+        let said = queue::Said::by("mx.b.test", bounce::Stage::Rcpt, base::Reply::new(550, 1, 1, "no"));
         let settled = queue::Settled {
             message: claimed[0].message.clone(),
             delivery: claimed[0].deliveries[0].clone(),
             outcome: queue::Outcome::Failed,
             said,
+            class: "no-such-user".into(),
         };
-        queue::record(tx, &queue, &[settled], now)
+        let segment = queue::receipt::Segment::of(&queue, std::slice::from_ref(&settled), now)?;
+        queue::record(tx, &queue, &[settled], &segment, now)
     };
     w.store.write(fail).await.unwrap();
     assert_eq!(w.show(id).await.len(), 1);

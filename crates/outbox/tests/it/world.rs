@@ -184,6 +184,7 @@ impl World {
             random: counted,
             hostname: "mx.example.test".into(),
             routes,
+            keep: outbox::Keep::default(),
         };
         let (stop, stopped) = oneshot::channel();
         let outbox = Outbox::new(parts).unwrap();
@@ -316,6 +317,7 @@ impl World {
                 release,
                 deliver_by,
                 expires: None,
+                message_id: Some("1@sender.test"),
             };
             queue::enqueue(tx, &new, &deliveries)
         };

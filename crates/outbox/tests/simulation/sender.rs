@@ -98,6 +98,7 @@ pub fn send(internet: &Arc<Internet>, sender: Sender, time: Duration) -> Outcome
             random: counted,
             hostname: "mx.example.test".into(),
             routes: Routes::default(),
+            keep: outbox::Keep::default(),
         };
         let outbox = match sender {
             Sender::Adaptive => Outbox::new(parts),
@@ -155,6 +156,7 @@ async fn enqueue(store: &Store, queue: &Queue, mails: &[Mail]) {
                     release: None,
                     deliver_by: None,
                     expires: None,
+                    message_id: None,
                 };
                 let to = NewDelivery { to: to.clone(), notify: Some(Notify::Never), original: None, fate: Fate::Open };
                 queue::enqueue(tx, &new, &[to])?;

@@ -38,6 +38,48 @@ pub enum Event {
     Closed(End),
 }
 
+/// A reply of the peer, for a record of the dialogue: see [`Client::heard`](super::Client::heard).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// What it answered.
+    pub to: Answered,
+    /// The peer's words, lines separated by `\n`.
+    pub reply: Reply,
+}
+
+/// What a reply answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// The connection: it is the greeting.
+    Connection,
+    /// EHLO or LHLO.
+    Ehlo,
+    /// HELO.
+    Helo,
+    /// STARTTLS.
+    StartTls,
+    /// AUTH, or a response to a challenge.
+    Auth,
+    /// RSET.
+    Rset,
+    /// MAIL.
+    Mail,
+    /// RCPT of the recipient of this number, counted from 0.
+    Rcpt(usize),
+    /// DATA.
+    Data,
+    /// BDAT, but the last.
+    Chunk,
+    /// The final dot, or BDAT LAST.
+    End,
+    /// The same for one recipient (LMTP).
+    EndFor(usize),
+    /// QUIT.
+    Quit,
+    /// Nothing that was said.
+    Nothing,
+}
+
 /// What became of one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {

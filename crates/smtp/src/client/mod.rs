@@ -72,7 +72,7 @@ use crate::envelope::{BodyType, Mail, Rcpt};
 use crate::reply::Reader;
 use crate::timing::DeliverBy;
 use crate::{Protocol, base64};
-pub use event::{End, Event, Stage, Step, Unable, Verdict, timeout};
+pub use event::{Answered, End, Event, Heard, Stage, Step, Unable, Verdict, timeout};
 pub use peer::Peer;
 use transaction::{Taken, Transaction};
 
@@ -87,12 +87,17 @@ pub struct Config {
     pub chunking: bool,
     /// Passwords may be sent without TLS.
     pub auth_in_clear: bool,
+    /// Keep the peer's replies for [`Client::heard`].
+    pub listen: bool,
 }
+
+/// Replies that are kept: those to a mail of as many recipients as any host takes, and to what comes before it.
+const MAX_HEARD: usize = 160;
 
 impl Config {
     /// SMTP, DATA, and no password in the clear.
     pub fn new(name: impl Into<String>) -> Self {
-        Config { name: name.into(), protocol: Protocol::Smtp, chunking: false, auth_in_clear: false }
+        Config { name: name.into(), protocol: Protocol::Smtp, chunking: false, auth_in_clear: false, listen: false }
     }
 }
 
@@ -108,6 +113,8 @@ pub struct Client {
     reader: Reader,
     /// Replies that have come whole.
     replies: u64,
+    /// Those the caller has not taken yet, if he listens.
+    heard: Vec<Heard>,
     /// What the caller has not been told yet.
     events: VecDeque<Event>,
     out: Vec<u8>,
@@ -144,6 +151,7 @@ impl Client {
             stale: false,
             reader: Reader::default(),
             replies: 0,
+            heard: Vec::new(),
             events: VecDeque::new(),
             out: Vec::new(),
         }
@@ -172,6 +180,11 @@ impl Client {
     /// (RFC 5321 §4.5.3.2).
     pub fn replies(&self) -> u64 {
         self.replies
+    }
+
+    /// Takes the replies that have come since it was asked last, with [`Config::listen`]; of more than 160 the first.
+    pub fn heard(&mut self) -> std::vec::Drain<'_, Heard> {
+        self.heard.drain(..)
     }
 
     /// What is to be sent.
@@ -355,6 +368,9 @@ impl Client {
     /// A reply; `more` input stands behind it.
     fn take(&mut self, reply: Reply, more: bool) {
         self.replies += 1;
+        if self.config.listen && self.heard.len() < MAX_HEARD {
+            self.heard.push(Heard { to: self.answered(), reply: reply.clone() });
+        }
         if reply.code == 421 && !matches!(self.state, State::Quit) {
             // RFC 5321 §3.8: at any time, and the connection is gone.
             return self.end(End::Refused(self.stage(), reply.clone()), reply);
@@ -399,6 +415,20 @@ impl Client {
             },
             State::Quit => self.end(End::Quit, reply),
             _ => self.nonsense("its reply does not belong here"),
+        }
+    }
+
+    /// What the next reply answers.
+    fn answered(&self) -> Answered {
+        match &self.state {
+            State::Greeting => Answered::Connection,
+            State::Ehlo => Answered::Ehlo,
+            State::Helo => Answered::Helo,
+            State::StartTls => Answered::StartTls,
+            State::Auth(_) => Answered::Auth,
+            State::Transaction(transaction) => transaction.answered(),
+            State::Quit => Answered::Quit,
+            State::Ready | State::Handshake | State::Closed => Answered::Nothing,
         }
     }
 

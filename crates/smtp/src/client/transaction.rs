@@ -6,7 +6,7 @@ use std::io::Write;
 
 use base::{Address, Reply};
 
-use super::event::{Stage, Verdict};
+use super::event::{Answered, Stage, Verdict};
 use super::peer::Peer;
 use crate::body::Stuffer;
 use crate::envelope::{BodyType, Mail, Notify, Rcpt, Recipient, Ret};
@@ -121,6 +121,20 @@ impl Transaction {
             Some(Awaited::Data) => Stage::Data,
             Some(Awaited::End | Awaited::EndFor(_) | Awaited::EndOfNothing) => Stage::DataEnd,
             Some(Awaited::Chunk) | None => Stage::Body,
+        }
+    }
+
+    /// What the next reply answers.
+    pub(super) fn answered(&self) -> Answered {
+        match self.awaited.front() {
+            Some(Awaited::Rset) => Answered::Rset,
+            Some(Awaited::Mail) => Answered::Mail,
+            Some(Awaited::Rcpt(n)) => Answered::Rcpt(*n),
+            Some(Awaited::Data) => Answered::Data,
+            Some(Awaited::Chunk) => Answered::Chunk,
+            Some(Awaited::End | Awaited::EndOfNothing) => Answered::End,
+            Some(Awaited::EndFor(n)) => Answered::EndFor(*n),
+            None => Answered::Nothing,
         }
     }
 

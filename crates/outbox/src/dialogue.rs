@@ -1,0 +1,133 @@
+//! What is said on a connection, noted for the receipts: each reply with its time.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use base::{Clock, Enhanced, Reply, Timestamp};
+use bounce::{Classifier, Input, Known};
+use net::{Stream, Trust};
+use queue::receipt::{Peer, Step, Talk};
+use queue::{Cause, Said};
+use smtp::client::{Client, Stage};
+use tokio::time::Instant;
+
+use crate::connection::Terms;
+use crate::route::Target;
+
+/// Octets of a reply that are noted. A line has 512 (RFC 5321 §4.5.3.1.5), an answer to EHLO a few dozen short ones.
+const NOTED: usize = 1024;
+
+/// The dialogue of one connection; handed out mail by mail.
+pub(crate) struct Dialogue {
+    clock: Arc<dyn Clock>,
+    peer: Arc<Peer>,
+    began: Timestamp,
+    since: Instant,
+    carried: u32,
+    steps: Vec<Step>,
+}
+
+impl Dialogue {
+    /// Begins with the connecting.
+    pub(crate) fn new(terms: &Terms<'_>, target: &Target) -> Self {
+        let peer = Peer {
+            source: terms.source.to_owned(),
+            host: target.host.clone(),
+            address: SocketAddr::new(target.ip, target.port).to_string(),
+            tls: String::new(),
+            site: terms.site.unwrap_or_default().to_owned(),
+        };
+        let (clock, began) = (terms.clock.clone(), terms.clock.now());
+        Dialogue { clock, peer: Arc::new(peer), began, since: Instant::now(), carried: 0, steps: Vec::new() }
+    }
+
+    /// TLS is on.
+    pub(crate) fn tls(&mut self, stream: &Stream) {
+        let Some(facts) = stream.tls() else { return };
+        let trust = match facts.trust {
+            Some(Trust::Verified) => ", certificate verified".to_owned(),
+            Some(Trust::Untrusted(why)) => format!(", certificate not verified: {why}"),
+            None => String::new(),
+        };
+        Arc::make_mut(&mut self.peer).tls = format!("{} {}{trust}", facts.version, facts.cipher);
+    }
+
+    /// A mail begins: the first has what was said before it.
+    pub(crate) fn begin(&mut self) {
+        if self.carried > 0 {
+            (self.began, self.since) = (self.clock.now(), Instant::now());
+            self.steps.clear();
+        }
+    }
+
+    /// Notes what has come.
+    pub(crate) fn listen(&mut self, client: &mut Client) {
+        let after = u32::try_from(self.since.elapsed().as_millis()).unwrap_or(u32::MAX);
+        self.steps.extend(client.heard().map(|heard| Step { after, to: heard.to, reply: short(heard.reply) }));
+    }
+
+    /// What was said since the mail began.
+    pub(crate) fn end(&mut self) -> Arc<Talk> {
+        let (began, carried, peer) = (self.began, self.carried, self.peer.clone());
+        self.carried += 1;
+        Arc::new(Talk { began, carried, peer, steps: std::mem::take(&mut self.steps) })
+    }
+}
+
+fn short(mut reply: Reply) -> Reply {
+    if reply.text.len() > NOTED {
+        let end = reply.text.floor_char_boundary(NOTED);
+        reply.text.to_mut().truncate(end);
+    }
+    reply
+}
+
+/// The stage in the words of the classes.
+pub(crate) fn stage(stage: Stage) -> bounce::Stage {
+    match stage {
+        Stage::Greeting => bounce::Stage::Connect,
+        Stage::Hello | Stage::StartTls | Stage::Auth => bounce::Stage::Helo,
+        Stage::Ready | Stage::Mail => bounce::Stage::MailFrom,
+        Stage::Rcpt => bounce::Stage::Rcpt,
+        Stage::Data | Stage::Body => bounce::Stage::Data,
+        Stage::DataEnd | Stage::Quit | Stage::Closed => bounce::Stage::Dot,
+    }
+}
+
+/// Words of ours, and by their codes what they are about.
+pub(crate) fn ours(reply: Reply) -> Said {
+    let known = match (reply.code, reply.enhanced) {
+        (556, _) => Known::DnsNullMx,
+        (_, Some(Enhanced(5, 1, 2))) => Known::DnsNxDomain,
+        (_, Some(Enhanced(5, 4, 4))) => Known::DnsNoAddress,
+        (_, Some(Enhanced(4, 4, 3))) => Known::DnsServFail,
+        (_, Some(Enhanced(5, 4, 6))) => Known::MxSelf,
+        (_, Some(Enhanced(4, 4, 1))) => Known::ConnectTimeout,
+        (_, Some(Enhanced(4, 4, 2))) => Known::SessionLost,
+        (_, Some(Enhanced(4, 5, 0))) => Known::SessionGarbage,
+        (_, Some(Enhanced(4, 7, 5))) => Known::TlsHandshake,
+        (_, Some(Enhanced(5, 7, 10))) => Known::TlsNotOffered,
+        (_, Some(Enhanced(5, 7, 30))) => Known::RequireTlsNotOffered,
+        (_, Some(Enhanced(5, 6, 7))) => Known::SmtpUtf8NotOffered,
+        (_, Some(Enhanced(5, 6, 3))) => Known::EightBitMimeNotOffered,
+        (552, Some(Enhanced(5, 3, 4))) => Known::SizeAnnounced,
+        _ => return Said::ours(reply),
+    };
+    Said::known(known, reply)
+}
+
+/// The class of a refusal; empty where there is none.
+pub(crate) fn class(classifier: &OnceLock<Option<Classifier>>, said: &Said) -> String {
+    if said.cause == Cause::Ours {
+        return String::new();
+    }
+    // Its patterns take some megabytes, and a server whose mail is never refused needs none. The data is tested to be good.
+    let Some(classifier) = classifier.get_or_init(|| Classifier::new().ok()) else { return String::new() };
+    let site = said.talk.as_ref().map(|talk| talk.peer.site.as_str()).filter(|site| !site.is_empty());
+    let verdict = match said.cause {
+        Cause::Host(stage) => classifier.classify(&Input { site, ..Input::reply(stage, &said.reply) }),
+        Cause::Known(known) => classifier.known(known),
+        Cause::Ours => return String::new(),
+    };
+    verdict.class.name.to_string()
+}

@@ -1,0 +1,444 @@
+//! Requests about receipts: what became of each recipient, looked for, shown, and exported.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write;
+
+use base::{Civil, Stream, Timestamp};
+use clap::{Args, Subcommand};
+use queue::receipt::{self, Attempt, End, Event, Filter, Found, Head, Key, Pointer, Receipt};
+use queue::{QueueId, Standing};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::Tx;
+
+use crate::admin::{Answer, Outcome, account, refused, words};
+use crate::house::House;
+
+/// Receipts of one answer.
+const MOST: usize = 1000;
+/// Segments of which one read looks at the traces.
+const SEGMENTS: u32 = 2000;
+/// Reads of one search, and pages of one list: beyond, it says where to go on.
+const READS: usize = 500;
+
+/// Every mail that left has a receipt for each recipient: attempts with the dialogue, how it ended, what was heard since.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// All of one message: each recipient, each attempt, what was said, and when.
+    Show {
+        /// A number like 3-1f, as `find`, `list` and the log show it.
+        id: String,
+    },
+    /// Mails to an address, or with a Message-ID; the youngest first.
+    Find {
+        /// The recipient; with --message-id, a Message-ID.
+        what: String,
+        /// Look for a Message-ID.
+        #[arg(long)]
+        message_id: bool,
+        /// At most so many.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Finished deliveries, the youngest first.
+    List {
+        #[command(flatten)]
+        which: Which,
+        /// At most so many.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// All finished deliveries, a line each: JSON, or CSV.
+    Export {
+        #[command(flatten)]
+        which: Which,
+        /// Comma-separated values, with a line of names.
+        #[arg(long)]
+        csv: bool,
+    },
+}
+
+/// All that is given must hold.
+#[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
+pub struct Which {
+    /// delivered, bounced, expired or cancelled.
+    #[arg(long)]
+    state: Option<String>,
+    /// The class of the refusal, like mailbox-full.
+    #[arg(long)]
+    class: Option<String>,
+    /// mail, transactional or marketing.
+    #[arg(long)]
+    stream: Option<String>,
+    /// Submitted by this account.
+    #[arg(long, value_name = "ADDRESS")]
+    account: Option<String>,
+    /// Ended since: 2026-11-22, 2026-11-22T08:00:00Z, or 90m, 24h, 7d ago.
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Ended before.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Go on behind this one, as the last answer said.
+    #[arg(long, value_name = "ID/NUMBER")]
+    after: Option<String>,
+}
+
+/// What is asked of the server.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// One message.
+    Show { id: String },
+    /// By recipient or Message-ID.
+    Find { what: String, message_id: bool, limit: usize },
+    /// A page of all.
+    List { which: Which, limit: usize },
+}
+
+impl Which {
+    /// The same, behind a receipt.
+    pub fn behind(&self, after: &str) -> Which {
+        Which { after: Some(after.to_owned()), ..self.clone() }
+    }
+
+    fn filter(&self, tx: &mut Tx<'_>, now: Timestamp) -> store::Result<Filter> {
+        let end = self.state.as_deref().map(|word| {
+            End::from_word(word).ok_or_else(|| refused(format!("{word}: delivered, bounced, expired or cancelled")))
+        });
+        let stream = self.stream.as_deref().map(|word| word.parse::<Stream>().map_err(|e| refused(e.to_string())));
+        Ok(Filter {
+            end: end.transpose()?,
+            class: self.class.clone(),
+            stream: stream.transpose()?,
+            account: self.account.as_deref().map(|login| account(tx, login)).transpose()?,
+            since: self.since.as_deref().map(|text| time(text, now)).transpose()?,
+            until: self.until.as_deref().map(|text| time(text, now)).transpose()?,
+        })
+    }
+}
+
+/// A day, a second of it, or so long ago.
+fn time(text: &str, now: Timestamp) -> store::Result<Timestamp> {
+    let ago = || {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let seconds = match unit {
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return None,
+        };
+        let ms = number.parse::<u32>().ok().map(|n| i64::from(n) * seconds * 1000)?;
+        Some(Timestamp(now.0.saturating_sub(ms)))
+    };
+    let at = || {
+        let (day, clock) = text.split_once(['T', ' ']).unwrap_or((text, "00:00:00"));
+        let mut day = day.splitn(3, '-').map(|n| n.parse::<u32>().ok());
+        let (year, month, day) = (day.next()??, day.next()??, day.next()??);
+        let mut clock = clock.trim_end_matches('Z').splitn(3, ':').map(|n| n.parse::<u32>().ok());
+        let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next().unwrap_or(Some(0))?);
+        let fits = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+        let fits = fits && hour < 24 && minute < 60 && second < 60;
+        let (year, month, day) = (year.into(), month as u8, day as u8);
+        let civil = Civil { year, month, day, hour: hour as u8, minute: minute as u8, second: second as u8 };
+        fits.then(|| civil.at_offset(0))
+    };
+    ago()
+        .or_else(at)
+        .ok_or_else(|| refused(format!("{text}: a time is 2026-11-22, 2026-11-22T08:00:00Z, 90m, 24h or 7d")))
+}
+
+/// Carries a request out.
+pub async fn execute(house: &House, request: Request) -> Outcome {
+    match request {
+        Request::Show { id } => show(house, id).await,
+        Request::Find { what, message_id, limit } => find(house, what, message_id, limit.min(MOST)).await,
+        Request::List { which, limit } => list(house, which, limit.clamp(1, MOST)).await,
+    }
+}
+
+/// A delivery, finished or not.
+struct One {
+    head: Head,
+    state: State,
+    trail: Option<Pointer>,
+}
+
+enum State {
+    Open(Box<Standing>),
+    Ended(Receipt),
+}
+
+/// All deliveries of a message.
+fn deliveries(tx: &mut Tx<'_>, id: QueueId) -> store::Result<Vec<One>> {
+    let mut all = BTreeMap::new();
+    let ended = receipt::of_message(tx, id)?;
+    let heads = receipt::head(tx, &ended.iter().map(|r| r.trail).collect::<Vec<_>>())?;
+    for (r, head) in ended.into_iter().zip(heads) {
+        // The record was kept as long as it was to be; the row may stay a little longer.
+        let head = head.unwrap_or_else(|| Head {
+            message: id,
+            number: r.number,
+            to: String::new(),
+            from: String::new(),
+            message_id: String::new(),
+            created: r.at,
+        });
+        all.insert(r.number, One { head, trail: r.trail, state: State::Ended(r) });
+    }
+    if let Some((message, standing)) = queue::show(tx, id)? {
+        for d in standing {
+            let head = Head {
+                message: id,
+                number: d.delivery.number,
+                to: d.delivery.to.to_string(),
+                from: message.from.as_ref().map(ToString::to_string).unwrap_or_default(),
+                message_id: message.message_id.clone().unwrap_or_default(),
+                created: message.created,
+            };
+            let trail = d.delivery.trail;
+            // What owes a report has its receipt already.
+            all.entry(head.number).or_insert_with(|| One { head, trail, state: State::Open(Box::new(d)) });
+        }
+    }
+    Ok(all.into_values().collect())
+}
+
+async fn show(house: &House, id: String) -> Outcome {
+    let id: QueueId = id.parse().map_err(|e: queue::BadQueueId| format!("{id:?}: {e}"))?;
+    let work = move |tx: &mut Tx<'_>| {
+        let all = deliveries(tx, id)?;
+        if all.is_empty() {
+            return Err(refused(format!("there is no receipt of {id}: it never was, or is older than they are kept")));
+        }
+        let (mut text, mut data) = (String::new(), Vec::new());
+        for one in all {
+            let attempts = receipt::attempts(tx, one.trail)?;
+            let events = receipt::events(tx, id, one.head.number)?;
+            one.tell(&mut text);
+            attempts.iter().for_each(|attempt| tell_attempt(&mut text, attempt));
+            for event in &events {
+                let Event { at, kind, class, detail } = event;
+                let _ = writeln!(text, "  {} {}{}: {detail}", at.rfc3339(), kind.word(), bracketed(class));
+            }
+            let mut facts = one.facts();
+            facts["attempts"] = attempts.iter().map(attempt_facts).collect();
+            let event = |e: &Event| json!({ "at": e.at.rfc3339(), "kind": e.kind.word(), "class": e.class, "detail": e.detail });
+            facts["events"] = events.iter().map(event).collect();
+            data.push(facts);
+        }
+        Ok(Answer::new(text.trim_end(), Value::Array(data)))
+    };
+    house.store.read(work).await.map_err(words)
+}
+
+fn bracketed(class: &str) -> String {
+    if class.is_empty() { String::new() } else { format!(" ({class})") }
+}
+
+impl One {
+    fn tell(&self, text: &mut String) {
+        let Head { message, number, to, from, created, message_id } = &self.head;
+        let _ = writeln!(text, "{message}/{number}  to <{to}>, from <{from}>, accepted {}", created.rfc3339());
+        if !message_id.is_empty() {
+            let _ = writeln!(text, "  Message-ID <{message_id}>");
+        }
+        let (state, uncertain) = match &self.state {
+            State::Open(d) => (format!("{}, due {}", d.state.word(), d.due.rfc3339()), d.delivery.uncertain),
+            State::Ended(r) => (format!("{}{} {}", r.end.word(), bracketed(&r.class), r.at.rfc3339()), r.uncertain),
+        };
+        let _ = write!(text, "  {state}");
+        if uncertain > 0 {
+            let _ = write!(text, "; uncertain: {uncertain} attempts of unknown outcome, so it may have arrived twice");
+        }
+        text.push('\n');
+    }
+
+    /// In a line.
+    fn line(&self) -> String {
+        let Head { message, number, to, from, .. } = &self.head;
+        let (at, state, class) = match &self.state {
+            State::Open(d) => (d.due, d.state.word(), &d.class),
+            State::Ended(r) => (r.at, r.end.word(), &r.class),
+        };
+        format!("{}  {message}/{number}  {state}{}  to <{to}>, from <{from}>", at.rfc3339(), bracketed(class))
+    }
+
+    fn facts(&self) -> Value {
+        let Head { message, number, to, from, created, message_id } = &self.head;
+        let mut facts = json!({ "id": message.to_string(), "number": number, "to": to, "from": from,
+            "message_id": message_id, "accepted": created.rfc3339() });
+        match &self.state {
+            State::Open(d) => {
+                facts["state"] = d.state.word().into();
+                facts["class"] = d.class.as_str().into();
+                facts["due"] = d.due.rfc3339().into();
+                facts["stream"] = Value::Null;
+                facts["tries"] = d.delivery.attempts.into();
+                facts["uncertain"] = d.delivery.uncertain.into();
+            }
+            State::Ended(r) => {
+                facts["state"] = r.end.word().into();
+                facts["class"] = r.class.as_str().into();
+                facts["ended"] = r.at.rfc3339().into();
+                facts["stream"] = r.stream.word().into();
+                facts["tries"] = r.attempts.into();
+                facts["uncertain"] = r.uncertain.into();
+            }
+        }
+        facts
+    }
+}
+
+fn tell_attempt(text: &mut String, attempt: &Attempt) {
+    let Attempt { at, tried, class, reply, host, talk, .. } = attempt;
+    let who = if host.is_empty() { "this server" } else { host };
+    let _ = writeln!(text, "  {} {}{}", at.rfc3339(), tried.word(), bracketed(class));
+    if reply.code > 0 {
+        let _ = writeln!(text, "    {who}: {}", reply.to_string().replace('\n', " "));
+    }
+    for line in talk.iter().flat_map(|talk| talk.to_string().lines().map(str::to_owned).collect::<Vec<_>>()) {
+        let _ = writeln!(text, "    {line}");
+    }
+}
+
+fn attempt_facts(attempt: &Attempt) -> Value {
+    let mut facts = json!({ "at": attempt.at.rfc3339(), "outcome": attempt.tried.word(), "class": attempt.class,
+        "reply": attempt.reply.to_string(), "code": attempt.reply.code,
+        "status": attempt.reply.enhanced.map(|e| e.to_string()) });
+    if let Some(talk) = &attempt.talk {
+        let peer = &talk.peer;
+        let step = |s: &receipt::Step| json!({ "ms": s.after, "command": receipt::command(s.to), "reply": s.reply.to_string() });
+        facts["dialogue"] = json!({ "began": talk.began.rfc3339(), "source": peer.source, "host": peer.host,
+            "address": peer.address, "site": peer.site, "tls": peer.tls, "carried_before": talk.carried,
+            "steps": talk.steps.iter().map(step).collect::<Vec<_>>() });
+    }
+    facts
+}
+
+/// In steps, so that no read takes long.
+async fn find(house: &House, what: String, message_id: bool, limit: usize) -> Outcome {
+    let bare = what.trim_matches(['<', '>']).to_owned();
+    let key = if message_id { Key::MessageId(bare.clone()) } else { Key::Recipient(bare.clone()) };
+    let (mut heads, mut after) = (Vec::<Head>::new(), None);
+    for _ in 0..READS {
+        let key = key.clone();
+        let found = house.store.read(move |tx| receipt::look_up(tx, &key, after, SEGMENTS)).await.map_err(words)?;
+        heads.extend(found.all);
+        after = found.next;
+        if after.is_none() || heads.len() >= limit {
+            break;
+        }
+    }
+    let to = base::Address::parse(&bare).ok().filter(|_| !message_id);
+    let work = move |tx: &mut Tx<'_>| {
+        // What has not been tried yet has no record.
+        let mut messages: Vec<QueueId> = match &to {
+            Some(to) => queue::by_recipient(tx, to, limit as u32)?,
+            None => Vec::new(),
+        };
+        messages.extend(heads.iter().map(|head| head.message));
+        messages.sort_unstable_by(|a, b| b.cmp(a));
+        messages.dedup();
+        let wanted: HashSet<(QueueId, u32)> = heads.iter().map(|head| (head.message, head.number)).collect();
+        let mut found = Vec::new();
+        for id in messages.into_iter().take(limit) {
+            let fits = |one: &One| {
+                wanted.contains(&(id, one.head.number)) || to.as_ref().is_some_and(|to| to.to_string() == one.head.to)
+            };
+            found.extend(deliveries(tx, id)?.into_iter().filter(fits));
+        }
+        Ok(found)
+    };
+    let found = house.store.read(work).await.map_err(words)?;
+    let more = after.is_some().then(|| "There may be more, older ones: --limit".to_owned());
+    Ok(lines(&found, &format!("No mail that left here is known with {what}"), more, Value::Null))
+}
+
+fn lines(found: &[One], nothing: &str, more: Option<String>, next: Value) -> Answer {
+    let text: Vec<String> = found.iter().map(One::line).chain(more).collect();
+    let text = if text.is_empty() { nothing.to_owned() } else { text.join("\n") };
+    let data: Vec<Value> = found.iter().map(One::facts).collect();
+    Answer::new(text, json!({ "receipts": data, "next": next }))
+}
+
+async fn list(house: &House, which: Which, limit: usize) -> Outcome {
+    let now = house.clock.now();
+    let mut after = which.after.as_deref().map(place).transpose()?;
+    let mut found: Vec<One> = Vec::new();
+    for _ in 0..READS {
+        let (which, n) = (which.clone(), limit - found.len());
+        let page = house.store.read(move |tx| page(tx, &which, after, n, now)).await.map_err(words)?;
+        found.extend(page.all);
+        after = page.next;
+        if after.is_none() || found.len() >= limit {
+            break;
+        }
+    }
+    let next = after.map(|(id, number)| format!("{id}/{number}"));
+    let more = next.as_ref().map(|next| format!("There may be more: --after {next}"));
+    Ok(lines(&found, "There are no such receipts", more, next.into()))
+}
+
+fn place(text: &str) -> Result<(QueueId, u32), String> {
+    let place = text.split_once('/').and_then(|(id, number)| Some((id.parse().ok()?, number.parse().ok()?)));
+    place.ok_or_else(|| format!("{text}: a receipt has a number like 3-1f/0"))
+}
+
+fn page(
+    tx: &mut Tx<'_>,
+    which: &Which,
+    after: Option<(QueueId, u32)>,
+    n: usize,
+    now: Timestamp,
+) -> store::Result<Found<One, (QueueId, u32)>> {
+    let filter = which.filter(tx, now)?;
+    let Found { all, next } = receipt::page(tx, after, &filter, n)?;
+    let heads = receipt::head(tx, &all.iter().map(|r| r.trail).collect::<Vec<_>>())?;
+    let one =
+        |(r, head): (Receipt, Option<Head>)| head.map(|head| One { head, trail: r.trail, state: State::Ended(r) });
+    Ok(Found { all: all.into_iter().zip(heads).filter_map(one).collect(), next })
+}
+
+/// The names of the columns of [`csv`].
+pub const COLUMNS: [&str; 10] =
+    ["id", "number", "to", "from", "message_id", "accepted", "ended", "state", "class", "stream"];
+
+/// A receipt as comma-separated values (RFC 4180). Trap 27: a field that a spreadsheet would calculate is text.
+pub fn csv(receipt: &Value) -> String {
+    let field = |name: &&str| {
+        let text = match &receipt[*name] {
+            Value::String(text) => text.clone(),
+            Value::Null => String::new(),
+            other => other.to_string(),
+        };
+        let text = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text };
+        if text.contains([',', '"', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+    };
+    COLUMNS.iter().map(field).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_days_moments_and_so_long_ago() {
+        let now = Timestamp(1_000_000_000);
+        let ms = |text: &str| time(text, now).ok().map(|t| t.0);
+        assert_eq!(ms("2m"), Some(now.0 - 120_000));
+        assert_eq!(ms("3h"), Some(now.0 - 3 * 3_600_000));
+        assert_eq!(ms("1970-01-02"), Some(86_400_000));
+        assert_eq!(ms("1970-01-02T00:00:01Z"), Some(86_401_000));
+        assert_eq!(ms("1970-01-02 01:00"), Some(90_000_000));
+        for bad in ["", "d", "x", "2026-13-01", "2026-11-22T25:00:00Z", "-1d", "99999999999d", "ä"] {
+            assert!(time(bad, now).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn trap_27_no_field_of_an_export_is_a_formula() {
+        let receipt =
+            json!({ "id": "1-1", "number": 0, "to": "=1+1@x.test", "from": "a,\"b\"@x.test", "message_id": "@x" });
+        assert_eq!(csv(&receipt), "1-1,0,'=1+1@x.test,\"a,\"\"b\"\"@x.test\",'@x,,,,,");
+    }
+}

@@ -1,0 +1,99 @@
+//! What is heard of a mail after its delivery.
+
+use base::Timestamp;
+use store::{Result, Tx, params};
+
+use super::{End, Receipt};
+use crate::entry::{corrupt, opt_text};
+use crate::{QueueId, schema};
+
+/// Events of one receipt; what comes then is not attached.
+pub const MAX_EVENTS: i64 = 100;
+/// Octets of what is said about one.
+const MAX_DETAIL: usize = 1000;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A report: it failed after all (RFC 3464).
+    Bounced,
+    /// A report: it takes long there.
+    Delayed,
+    /// A report: it reached the mailbox.
+    Confirmed,
+    /// The reader called it spam (RFC 5965).
+    Complained,
+    /// A machine answered (RFC 3834).
+    Answered,
+    /// Somebody answered.
+    Replied,
+}
+
+const KINDS: [Kind; 6] =
+    [Kind::Bounced, Kind::Delayed, Kind::Confirmed, Kind::Complained, Kind::Answered, Kind::Replied];
+
+impl Kind {
+    /// In a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Bounced => "bounced",
+            Kind::Delayed => "delayed",
+            Kind::Confirmed => "confirmed",
+            Kind::Complained => "complained",
+            Kind::Answered => "auto-replied",
+            Kind::Replied => "replied",
+        }
+    }
+}
+
+/// Something that happened to a finished delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When we heard of it.
+    pub at: Timestamp,
+    /// What it was.
+    pub kind: Kind,
+    /// The class of what was said (`bounce::Class`); empty when it has none.
+    pub class: String,
+    /// What was said: untrusted, at most 1000 octets.
+    pub detail: String,
+}
+
+/// Attaches an event to a receipt; a delivery that was thought delivered and was not has bounced. Gives the receipt as it is
+/// then; none when there is no such receipt, or it has 100 events already.
+///
+/// # Errors
+/// The store's.
+pub fn attach(tx: &mut Tx<'_>, message: QueueId, number: u32, event: &Event) -> Result<Option<Receipt>> {
+    let Some(mut receipt) = super::receipt(tx, message, number)? else { return Ok(None) };
+    let n = tx.one(&schema::COUNT_EVENTS, params![message, number], |r| r.int(0))?;
+    if n >= MAX_EVENTS {
+        return Ok(None);
+    }
+    let detail = &event.detail[..event.detail.floor_char_boundary(MAX_DETAIL)];
+    let (kind, class) = (event.kind as i64, event.class.as_str());
+    tx.execute(&schema::INSERT_EVENT, params![message, number, n, event.at, kind, class, detail.as_bytes()])?;
+    if event.kind == Kind::Bounced && receipt.end == End::Delivered {
+        receipt.end = End::Bounced;
+        receipt.class.clone_from(&event.class);
+        tx.execute(&schema::REVISE_RECEIPT, params![message, number, receipt.end as i64, class])?;
+    }
+    Ok(Some(receipt))
+}
+
+/// What is attached to a receipt, the oldest first.
+///
+/// # Errors
+/// The store's.
+pub fn events(tx: &mut Tx<'_>, message: QueueId, number: u32) -> Result<Vec<Event>> {
+    tx.list(&schema::EVENTS, params![message, number], |r| {
+        let kind = r.int(1)?;
+        let known = usize::try_from(kind).ok().and_then(|n| KINDS.get(n)).copied();
+        Ok(Event {
+            at: Timestamp(r.int(0)?),
+            kind: known.ok_or_else(|| corrupt("kind of event", kind))?,
+            class: r.text(2)?.to_owned(),
+            detail: opt_text(Some(r.bytes(3)?))?.unwrap_or_default(),
+        })
+    })
+}

@@ -1,0 +1,199 @@
+//! Reading receipts: one, those of a message, a page of all, and those of an address or a Message-ID.
+
+use std::collections::{HashMap, HashSet};
+
+use base::{AccountId, Stream, Timestamp};
+use store::{Error, Result, Row, Tx, params};
+
+use super::segment::{Unpacked, trace};
+use super::{Attempt, End, Head, Pointer, Receipt};
+use crate::{QueueId, schema};
+
+/// Rows that one page looks at, at most, whatever the filter leaves of them.
+const LOOKED_AT: i64 = 20_000;
+/// Attempts that are followed back.
+const MAX_ATTEMPTS: usize = 1000;
+
+fn read(r: &Row<'_>) -> Result<Receipt> {
+    Ok(Receipt {
+        message: QueueId::stored(r.int(0)?),
+        number: r.int(1)? as u32,
+        end: End::read(r.int(2)?)?,
+        class: r.text(3)?.to_owned(),
+        stream: Stream::read(r.int(4)?).unwrap_or_default(),
+        account: r.opt_int(5)?.map(AccountId),
+        at: Timestamp(r.int(6)?),
+        attempts: r.int(7)? as u32,
+        uncertain: r.int(8)? as u32,
+        trail: Pointer::read(r, 9)?,
+    })
+}
+
+/// The receipt of a finished delivery.
+///
+/// # Errors
+/// The store's.
+pub fn receipt(tx: &mut Tx<'_>, message: QueueId, number: u32) -> Result<Option<Receipt>> {
+    tx.row(&schema::RECEIPT, params![message, number], read)
+}
+
+/// The receipts of a message's finished deliveries.
+///
+/// # Errors
+/// The store's.
+pub fn of_message(tx: &mut Tx<'_>, message: QueueId) -> Result<Vec<Receipt>> {
+    tx.list(&schema::RECEIPTS_OF_MESSAGE, params![message], read)
+}
+
+/// Which receipts a page has; all that is given must hold.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// How it ended.
+    pub end: Option<End>,
+    /// The class of the last refusal.
+    pub class: Option<String>,
+    /// What kind of sending it was.
+    pub stream: Option<Stream>,
+    /// Who submitted it.
+    pub account: Option<AccountId>,
+    /// It ended then or later.
+    pub since: Option<Timestamp>,
+    /// It ended before.
+    pub until: Option<Timestamp>,
+}
+
+/// A page of what was found.
+#[derive(Clone, Debug)]
+pub struct Found<T, C> {
+    /// In the order of the search.
+    pub all: Vec<T>,
+    /// Where to go on; none when that was all.
+    pub next: Option<C>,
+}
+
+/// At most `n` receipts, those of the youngest messages first, from behind `after` on. A page may be empty and not the last:
+/// it looks at 20,000 rows.
+///
+/// # Errors
+/// The store's.
+pub fn page(
+    tx: &mut Tx<'_>,
+    after: Option<(QueueId, u32)>,
+    filter: &Filter,
+    n: usize,
+) -> Result<Found<Receipt, (QueueId, u32)>> {
+    let (message, number) = after.map_or((i64::MAX, 0), |(message, number)| (message.raw(), number));
+    let (mut all, mut looked_at, mut last) = (Vec::new(), 0, None);
+    let rows = tx.list(&schema::RECEIPTS_BEFORE, params![message, number, LOOKED_AT.min(n as i64 * 100)], read)?;
+    let limit = LOOKED_AT.min(n as i64 * 100);
+    for r in rows {
+        looked_at += 1;
+        last = Some((r.message, r.number));
+        let fits = filter.end.is_none_or(|end| end == r.end)
+            && filter.class.as_ref().is_none_or(|class| *class == r.class)
+            && filter.stream.is_none_or(|stream| stream == r.stream)
+            && filter.account.is_none_or(|account| Some(account) == r.account)
+            && filter.since.is_none_or(|since| since <= r.at)
+            && filter.until.is_none_or(|until| r.at < until);
+        if fits {
+            all.push(r);
+            if all.len() == n {
+                return Ok(Found { all, next: last });
+            }
+        }
+    }
+    Ok(Found { all, next: last.filter(|_| looked_at == limit) })
+}
+
+/// The heads of segments that were read already.
+#[derive(Default)]
+struct Heads(HashMap<i64, Option<Unpacked>>);
+
+impl Heads {
+    fn of(&mut self, tx: &mut Tx<'_>, segment: i64) -> Result<Option<&Unpacked>> {
+        if !self.0.contains_key(&segment) {
+            // A page goes through segments in their order; none comes again much later.
+            if self.0.len() >= 8 {
+                self.0.clear();
+            }
+            let heads = tx.row(&schema::HEADS, params![segment], |r| Unpacked::of(segment, r.bytes(0)?))?;
+            self.0.insert(segment, heads);
+        }
+        Ok(self.0.get(&segment).and_then(Option::as_ref))
+    }
+}
+
+/// Whose mail each record is of; none where the record is gone.
+///
+/// # Errors
+/// The store's.
+pub fn head(tx: &mut Tx<'_>, trails: &[Option<Pointer>]) -> Result<Vec<Option<Head>>> {
+    let mut heads = Heads::default();
+    let one = |trail: &Option<Pointer>| {
+        let Some(Pointer { segment, place }) = *trail else { return Ok(None) };
+        Ok(heads.of(tx, segment)?.and_then(|unpacked| unpacked.head(place)))
+    };
+    trails.iter().map(one).collect()
+}
+
+/// The attempts of a delivery, the oldest first, as far as their records are kept.
+///
+/// # Errors
+/// The store's; [`Error::Corrupt`] for a record that is none.
+pub fn attempts(tx: &mut Tx<'_>, trail: Option<Pointer>) -> Result<Vec<Attempt>> {
+    let (mut all, mut next) = (Vec::new(), trail);
+    while let Some(Pointer { segment, place }) = next
+        && all.len() < MAX_ATTEMPTS
+    {
+        let found = tx.row(&schema::DIALOGUES, params![segment], |r| Unpacked::of(segment, r.bytes(0)?))?;
+        // It was kept as long as it was to be.
+        let Some(unpacked) = found else { break };
+        let bad = || Error::Corrupt(format!("queue: segment {segment}, record {place}").into());
+        let attempt = unpacked.attempt(place).ok_or_else(bad)?;
+        next = attempt.before;
+        all.push(attempt);
+    }
+    all.reverse();
+    Ok(all)
+}
+
+/// What receipts are looked for by.
+#[derive(Clone, Debug)]
+pub enum Key {
+    /// The recipient.
+    Recipient(String),
+    /// The Message-ID, without brackets.
+    MessageId(String),
+}
+
+/// Deliveries of which a record bears the key, each once, the youngest first; reads the traces of at most `segments` segments, from behind
+/// `after` on.
+///
+/// # Errors
+/// The store's.
+pub fn look_up(tx: &mut Tx<'_>, key: &Key, after: Option<i64>, segments: u32) -> Result<Found<Head, i64>> {
+    let (sql, text) = match key {
+        Key::Recipient(text) => (&schema::TRACES_OF_RECIPIENTS, text),
+        Key::MessageId(text) => (&schema::TRACES_OF_MESSAGE_IDS, text),
+    };
+    let (wanted, mut hits, mut last, mut n) = (trace(text), Vec::new(), None, 0);
+    tx.rows(sql, params![after.unwrap_or(i64::MAX), segments], |r| {
+        let segment = r.int(0)?;
+        (last, n) = (Some(segment), n + 1);
+        let places = r.bytes(1)?.chunks_exact(2).enumerate().filter(|(_, trace)| **trace == wanted);
+        hits.extend(places.map(|(place, _)| (segment, place as u32)));
+        Ok(())
+    })?;
+    let (mut heads, mut seen, mut all) = (Heads::default(), HashSet::new(), Vec::new());
+    for (segment, place) in hits {
+        let Some(head) = heads.of(tx, segment)?.and_then(|unpacked| unpacked.head(place)) else { continue };
+        let fits = match key {
+            Key::Recipient(to) => head.to.eq_ignore_ascii_case(to),
+            Key::MessageId(id) => head.message_id.eq_ignore_ascii_case(id),
+        };
+        if fits && seen.insert((head.message, head.number)) {
+            all.push(head);
+        }
+    }
+    Ok(Found { all, next: last.filter(|_| n == segments) })
+}

@@ -1,0 +1,256 @@
+//! Receipts: what became of each recipient, and how.
+//!
+//! While a delivery is open its row in the queue is its receipt. With its end a narrow row takes over: how it ended, its
+//! class, and a [`Pointer`] to the record of its last attempt. Records stand in segments (`segment`), each with a pointer to
+//! the one before. What comes back later about the mail is attached as an [`Event`].
+
+mod event;
+mod keep;
+mod look;
+mod segment;
+mod talk;
+mod wire;
+
+pub use event::{Event, Kind, attach, events};
+pub use keep::{forget_dialogues, forget_receipts};
+pub use look::{Filter, Found, Key, attempts, head, look_up, of_message, page, receipt};
+pub use segment::{MAX_RECORDS, Segment};
+pub use talk::{Peer, Step, Talk, command};
+
+use base::{AccountId, Reply, Stream, Timestamp};
+use store::{Error, Result, Row, Tx, params};
+
+use crate::entry::corrupt;
+use crate::{Delivery, Message, Outcome, QueueId, State, schema};
+
+/// Where the record of an attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pointer {
+    pub(crate) segment: i64,
+    pub(crate) place: u32,
+}
+
+impl Pointer {
+    /// From two columns; 0 is no segment.
+    pub(crate) fn read(r: &Row<'_>, at: usize) -> Result<Option<Pointer>> {
+        let (segment, place) = (r.int(at)?, r.int(at + 1)? as u32);
+        Ok((segment != 0).then_some(Pointer { segment, place }))
+    }
+}
+
+/// How a delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The next hop has taken responsibility.
+    Delivered,
+    /// Given up: what was said was final, or a report said so later.
+    Bounced,
+    /// Given up: its time was over.
+    Expired,
+    /// Taken back.
+    Cancelled,
+}
+
+/// All of them; the order is part of what is on disk.
+const ENDS: [End; 4] = [End::Delivered, End::Bounced, End::Expired, End::Cancelled];
+
+impl End {
+    /// In a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            End::Delivered => "delivered",
+            End::Bounced => "bounced",
+            End::Expired => "expired",
+            End::Cancelled => "cancelled",
+        }
+    }
+
+    /// By its word.
+    pub fn from_word(word: &str) -> Option<End> {
+        ENDS.into_iter().find(|end| end.word() == word)
+    }
+
+    fn read(value: i64) -> Result<End> {
+        usize::try_from(value).ok().and_then(|n| ENDS.get(n)).copied().ok_or_else(|| corrupt("end", value))
+    }
+}
+
+/// What an attempt came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tried {
+    /// The next hop has taken responsibility.
+    Delivered,
+    /// Not now.
+    Deferred,
+    /// Never.
+    Failed,
+    /// Not now, and its time was over.
+    Expired,
+    /// There was no attempt: it was taken back.
+    Cancelled,
+}
+
+const TRIED: [Tried; 5] = [Tried::Delivered, Tried::Deferred, Tried::Failed, Tried::Expired, Tried::Cancelled];
+
+impl Tried {
+    fn of(outcome: Outcome) -> Tried {
+        match outcome {
+            Outcome::Delivered { .. } => Tried::Delivered,
+            Outcome::Deferred(_) => Tried::Deferred,
+            Outcome::Failed => Tried::Failed,
+            Outcome::Expired => Tried::Expired,
+        }
+    }
+
+    fn read(value: u64) -> Option<Tried> {
+        TRIED.get(usize::try_from(value).ok()?).copied()
+    }
+
+    /// In a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Tried::Delivered => "delivered",
+            Tried::Deferred => "deferred",
+            Tried::Failed => "failed",
+            Tried::Expired => "expired",
+            Tried::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A finished delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its message.
+    pub message: QueueId,
+    /// Its number there.
+    pub number: u32,
+    /// How it ended.
+    pub end: End,
+    /// The class of the last refusal (`bounce::Class`); empty when there was none.
+    pub class: String,
+    /// What kind of sending it was.
+    pub stream: Stream,
+    /// Who submitted it.
+    pub account: Option<AccountId>,
+    /// When it ended.
+    pub at: Timestamp,
+    /// Attempts with an outcome.
+    pub attempts: u32,
+    /// Attempts whose outcome nobody knows: the server died meanwhile.
+    pub uncertain: u32,
+    /// The record of the last attempt.
+    pub trail: Option<Pointer>,
+}
+
+/// Whose mail a record is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The message.
+    pub message: QueueId,
+    /// The delivery's number there.
+    pub number: u32,
+    /// The recipient.
+    pub to: String,
+    /// The envelope's sender; empty for `<>`.
+    pub from: String,
+    /// The Message-ID without brackets; empty when it is not known.
+    pub message_id: String,
+    /// When the message was accepted.
+    pub created: Timestamp,
+}
+
+/// An attempt, as it was recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    pub(crate) before: Option<Pointer>,
+    /// When it ended.
+    pub at: Timestamp,
+    /// What it came to.
+    pub tried: Tried,
+    /// The class of the refusal; empty when there was none.
+    pub class: String,
+    /// The host that gave the answer; empty when it is ours.
+    pub host: String,
+    /// The answer that counts.
+    pub reply: Reply,
+    /// The dialogue; none when there was no connection.
+    pub talk: Option<Talk>,
+}
+
+/// Writes the row of a delivery that has come to its end.
+pub(crate) fn write(
+    tx: &mut Tx<'_>,
+    message: &Message,
+    delivery: &Delivery,
+    end: (End, &str),
+    trail: Option<Pointer>,
+    now: Timestamp,
+) -> Result<()> {
+    let (end, class) = end;
+    let tried = u32::from(end != End::Cancelled);
+    let (segment, place) = trail.map_or((0, 0), |p| (p.segment, p.place));
+    tx.execute(
+        &schema::INSERT_RECEIPT,
+        params![
+            message.id,
+            delivery.number,
+            end as i64,
+            class,
+            message.stream.stored(),
+            message.account,
+            now,
+            delivery.attempts + tried,
+            delivery.uncertain,
+            segment,
+            place
+        ],
+    )?;
+    Ok(())
+}
+
+/// Deliveries of a message end, those that `which` names by number and state, in the commit that cancels them. Of one that
+/// cannot be read there is no receipt.
+pub(crate) fn cancelled(
+    tx: &mut Tx<'_>,
+    id: QueueId,
+    which: impl Fn(u32, State) -> bool,
+    now: Timestamp,
+) -> Result<()> {
+    let (message, all) = match crate::show(tx, id) {
+        Ok(Some(found)) => found,
+        Ok(None) | Err(Error::Corrupt(_)) => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let head = |d: &Delivery| Head {
+        message: id,
+        number: d.number,
+        to: d.to.to_string(),
+        from: message.from.as_ref().map(ToString::to_string).unwrap_or_default(),
+        message_id: message.message_id.clone().unwrap_or_default(),
+        created: message.created,
+    };
+    let all: Vec<Delivery> =
+        all.into_iter().filter(|d| which(d.delivery.number, d.state)).map(|d| d.delivery).collect();
+    for all in all.chunks(MAX_RECORDS) {
+        let segment = tx.one(&schema::LEAST_SEGMENT, params![], |r| r.int(0))?.min(0) - 1;
+        let heads: Vec<_> = all.iter().map(|d| (head(d), d.trail)).collect();
+        let segment = Segment::of_heads(segment, &heads, Tried::Cancelled, now)?;
+        segment.insert(tx)?;
+        for (place, delivery) in all.iter().enumerate() {
+            write(tx, &message, delivery, (End::Cancelled, ""), segment.pointer(place), now)?;
+        }
+    }
+    Ok(())
+}
+
+/// How an outcome ends a delivery; none when it goes on.
+pub(crate) fn end_of(outcome: Outcome, state: State) -> Option<End> {
+    match (outcome, state) {
+        (_, State::Cancelled) => Some(End::Cancelled),
+        (Outcome::Delivered { .. }, _) => Some(End::Delivered),
+        (Outcome::Failed, _) => Some(End::Bounced),
+        (Outcome::Expired, _) => Some(End::Expired),
+        (Outcome::Deferred(_), _) => None,
+    }
+}

@@ -1,0 +1,354 @@
+//! Receipts: what stays of a delivery, on both engines.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+
+use base::{Address, BlobId, OrganisationId, Reply, Stream, Timestamp};
+use bounce::Stage;
+use queue::receipt::{self, Event, Filter, Key, Kind, Peer, Segment, Step, Talk};
+use queue::{Claimed, Fate, Group, MIGRATIONS, NewDelivery, NewMessage, Outcome, Queue, QueueId, Said, Settled, Want};
+use smtp::BodyType;
+use smtp::client::Answered;
+use store::{Class, Lane, Store};
+use testkit::{Bed, engines};
+
+const NOW: Timestamp = Timestamp(1_800_000_000_000);
+const BODY: &[u8] = b"Subject: x\r\n\r\nx\r\n";
+
+fn later(ms: i64) -> Timestamp {
+    Timestamp(NOW.0 + ms)
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+}
+
+struct World {
+    store: Store,
+    queue: Queue,
+    _bed: Bed,
+}
+
+fn worlds() -> impl Iterator<Item = World> {
+    engines().map(|bed| {
+        let store = bed.open(&[MIGRATIONS]);
+        let queue = block_on(Queue::open(&store, 1, NOW)).unwrap();
+        World { store, queue, _bed: bed }
+    })
+}
+
+impl World {
+    fn enqueue(&self, message_id: &str, to: &[&str]) -> QueueId {
+        let (id, from) = (self.queue.next_id(), Address::parse("joe@ours.test").unwrap());
+        let message_id = message_id.to_owned();
+        let to: Vec<_> = to.iter().map(|to| Address::parse(to).unwrap()).collect();
+        let mut stager = self.store.stager(Class::Transit);
+        stager.push(BODY).unwrap();
+        let work = move |tx: &mut store::Tx<'_>, blobs: &[BlobId]| {
+            let new = NewMessage {
+                id,
+                from: Some(&from),
+                prefix: b"",
+                blob: blobs[0],
+                octets: BODY.len() as u64,
+                envelope_id: None,
+                ret: None,
+                body: BodyType::SevenBit,
+                smtputf8: false,
+                require_tls: false,
+                tls_optional: false,
+                account: None,
+                stream: Stream::Marketing,
+                organisation: OrganisationId(1),
+                created: NOW,
+                priority: 0,
+                release: None,
+                deliver_by: None,
+                expires: None,
+                message_id: Some(&message_id),
+            };
+            let one = |to: &Address| NewDelivery {
+                to: to.clone(),
+                notify: Some(smtp::Notify::Never),
+                original: None,
+                fate: Fate::Open,
+            };
+            queue::enqueue(tx, &new, &to.iter().map(one).collect::<Vec<_>>())
+        };
+        block_on(self.store.write_with(Lane::Interactive, vec![stager.finish()], work)).unwrap();
+        id
+    }
+
+    fn claim(&self, domain: &'static str, now: Timestamp) -> Vec<Claimed> {
+        let queue = self.queue.clone();
+        let want = Want { group: Group::of(Stream::Marketing, OrganisationId(1), domain, 0), most: 1000 };
+        self.store.write_blocking(move |tx| queue::claim_due(tx, &queue, &[want], now)).unwrap().claimed
+    }
+
+    fn record(&self, settled: Vec<Settled>, now: Timestamp) -> usize {
+        let queue = self.queue.clone();
+        let segment = Segment::of(&queue, &settled, now).unwrap();
+        let octets = segment.octets();
+        self.store.write_blocking(move |tx| queue::record(tx, &queue, &settled, &segment, now)).unwrap();
+        octets
+    }
+
+    fn look_up(&self, key: Key) -> Vec<(QueueId, u32, String)> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let key = key.clone();
+            // Two segments at a time, so that going on is tested too.
+            let found = self.store.read_blocking(move |tx| receipt::look_up(tx, &key, after, 2)).unwrap();
+            all.extend(found.all.into_iter().map(|head| (head.message, head.number, head.to)));
+            after = found.next;
+            if after.is_none() {
+                return all;
+            }
+        }
+    }
+
+    fn receipt(&self, id: QueueId, number: u32) -> Option<receipt::Receipt> {
+        self.store.read_blocking(move |tx| receipt::receipt(tx, id, number)).unwrap()
+    }
+}
+
+/// A dialogue with two recipients, as the hosts of the world speak.
+fn talk(carried: u32, accepted: bool) -> Arc<Talk> {
+    let peer = Peer {
+        source: "a".into(),
+        host: "mx.b.test".into(),
+        address: "192.0.2.1:25".into(),
+        tls: "TLSv1.3 TLS_AES_256_GCM_SHA384, certificate verified".into(),
+        site: "b".into(),
+    };
+    let step = |after, to, reply| Step { after, to, reply };
+    let mut steps = vec![
+        step(31, Answered::Mail, Reply::new(250, 1, 0, "Ok")),
+        step(32, Answered::Rcpt(0), Reply::new(250, 1, 5, "Ok")),
+        step(33, Answered::Rcpt(1), Reply::new(550, 1, 1, "No such user")),
+        step(34, Answered::Data, Reply::plain(354, "End data with <CR><LF>.<CR><LF>")),
+    ];
+    if accepted {
+        steps.push(step(250, Answered::End, Reply::new(250, 0, 0, "Ok: queued as 4F1A2")));
+    }
+    if carried == 0 {
+        steps.insert(0, step(20, Answered::Ehlo, Reply::plain(250, "mx.b.test\nPIPELINING")));
+        steps.insert(0, step(9, Answered::Connection, Reply::plain(220, "mx.b.test ESMTP")));
+    }
+    Arc::new(Talk { began: NOW, carried, peer: Arc::new(peer), steps })
+}
+
+fn settled(c: &Claimed, n: usize, outcome: Outcome, said: Said, class: &str) -> Settled {
+    let (message, delivery) = (c.message.clone(), c.deliveries[n].clone());
+    Settled { message, delivery, outcome, said, class: class.into() }
+}
+
+fn yes(talk: Arc<Talk>, place: usize) -> Said {
+    let reply = talk.steps.last().unwrap().reply.clone();
+    Said { talk: Some(talk), place, ..Said::by("mx.b.test", Stage::Dot, reply) }
+}
+
+const DELIVERED: Outcome = Outcome::Delivered { reports: false };
+
+#[test]
+fn each_recipient_has_its_own_dialogue() {
+    for w in worlds() {
+        let id = w.enqueue("1@ours.test", &["jane@b.test", "jim@b.test"]);
+        let claimed = w.claim("b.test", NOW);
+        let talk = talk(0, true);
+        let no = Reply::new(550, 1, 1, "No such user");
+        let no = Said { talk: Some(talk.clone()), place: 1, ..Said::by("mx.b.test", Stage::Rcpt, no) };
+        let both = vec![
+            settled(&claimed[0], 0, DELIVERED, yes(talk, 0), ""),
+            settled(&claimed[0], 1, Outcome::Failed, no, "no-such-user"),
+        ];
+        w.record(both, later(300));
+        let (jane, jim) = (w.receipt(id, 0).unwrap(), w.receipt(id, 1).unwrap());
+        assert_eq!((jane.end, jane.class.as_str(), jane.attempts), (receipt::End::Delivered, "", 1));
+        assert_eq!((jim.end, jim.class.as_str(), jim.at), (receipt::End::Bounced, "no-such-user", later(300)));
+        let said = |trail| {
+            let attempts = w.store.read_blocking(move |tx| receipt::attempts(tx, trail)).unwrap();
+            assert_eq!(attempts.len(), 1);
+            let talk = attempts[0].talk.clone().unwrap();
+            assert_eq!((&*talk.peer.host, &*talk.peer.source, talk.began), ("mx.b.test", "a", NOW));
+            let steps =
+                talk.steps.iter().map(|s| (s.after, receipt::command(s.to), s.reply.to_string())).collect::<Vec<_>>();
+            (attempts[0].reply.to_string(), steps)
+        };
+        let (reply, steps) = said(jane.trail);
+        assert_eq!(reply, "250 2.0.0 Ok: queued as 4F1A2");
+        let commands: Vec<_> = steps.iter().map(|(_, command, _)| *command).collect();
+        assert_eq!(commands, ["(connected)", "EHLO", "MAIL FROM", "RCPT TO", "DATA", "(end of the mail)"]);
+        assert_eq!(steps[3], (32, "RCPT TO", "250 2.1.5 Ok".into()));
+        let (reply, steps) = said(jim.trail);
+        assert_eq!((reply.as_str(), &steps[3]), ("550 5.1.1 No such user", &(33, "RCPT TO", reply.clone())));
+    }
+}
+
+#[test]
+fn attempts_follow_each_other() {
+    for w in worlds() {
+        let id = w.enqueue("2@ours.test", &["jane@b.test"]);
+        let claimed = w.claim("b.test", NOW);
+        let busy = Said::by("mx.b.test", Stage::Connect, Reply::new(421, 7, 0, "busy"));
+        w.record(vec![settled(&claimed[0], 0, Outcome::Deferred(later(10)), busy, "rate-limited")], later(1));
+        assert_eq!(w.receipt(id, 0), None);
+        let claimed = w.claim("b.test", later(10));
+        assert_eq!(claimed[0].deliveries[0].attempts, 1);
+        w.record(vec![settled(&claimed[0], 0, DELIVERED, yes(talk(3, true), 0), "")], later(20));
+        let done = w.receipt(id, 0).unwrap();
+        assert_eq!((done.attempts, done.stream), (2, Stream::Marketing));
+        let attempts = w.store.read_blocking(move |tx| receipt::attempts(tx, done.trail)).unwrap();
+        let told: Vec<_> = attempts.iter().map(|a| (a.at, a.tried.word(), a.class.as_str(), a.reply.code)).collect();
+        assert_eq!(told, [(later(1), "deferred", "rate-limited", 421), (later(20), "delivered", "", 250)]);
+        assert_eq!((attempts[0].talk.as_ref(), attempts[1].talk.as_ref().unwrap().carried), (None, 3));
+    }
+}
+
+#[test]
+fn they_are_found_by_recipient_and_by_message_id() {
+    for w in worlds() {
+        let mut ids = Vec::new();
+        for n in 0..5 {
+            ids.push(w.enqueue(&format!("{n}@ours.test"), &["jane@b.test", "Jim@b.test"]));
+            for c in w.claim("b.test", NOW) {
+                let all = (0..2).map(|place| settled(&c, place, DELIVERED, yes(talk(0, true), place), "")).collect();
+                w.record(all, later(n));
+            }
+        }
+        let found = w.look_up(Key::Recipient("JANE@b.test".into()));
+        assert_eq!(
+            found.iter().map(|(id, number, _)| (*id, *number)).collect::<Vec<_>>(),
+            ids.iter().rev().map(|id| (*id, 0)).collect::<Vec<_>>()
+        );
+        let found = w.look_up(Key::MessageId("3@ours.test".into()));
+        assert_eq!(found, [(ids[3], 0, "jane@b.test".into()), (ids[3], 1, "Jim@b.test".into())]);
+        assert_eq!(w.look_up(Key::Recipient("joe@b.test".into())), []);
+        // Pages, the youngest first.
+        let page =
+            |after, filter: Filter, n| w.store.read_blocking(move |tx| receipt::page(tx, after, &filter, n)).unwrap();
+        let first = page(None, Filter::default(), 3);
+        let places = |all: &[receipt::Receipt]| all.iter().map(|r| (r.message, r.number)).collect::<Vec<_>>();
+        assert_eq!(places(&first.all), [(ids[4], 1), (ids[4], 0), (ids[3], 1)]);
+        let second = page(first.next, Filter { until: Some(later(2)), ..Filter::default() }, 100);
+        assert_eq!(places(&second.all), [(ids[1], 1), (ids[1], 0), (ids[0], 1), (ids[0], 0)]);
+        assert!(second.next.is_none());
+        assert!(page(None, Filter { end: Some(receipt::End::Bounced), ..Filter::default() }, 9).all.is_empty());
+    }
+}
+
+#[test]
+fn what_is_cancelled_has_a_receipt_too() {
+    for w in worlds() {
+        let id = w.enqueue("9@ours.test", &["jane@b.test", "jim@b.test"]);
+        let claimed = w.claim("b.test", NOW);
+        let busy = Said::by("mx.b.test", Stage::Rcpt, Reply::new(451, 7, 1, "later"));
+        w.record(vec![settled(&claimed[0], 0, Outcome::Deferred(later(9)), busy, "greylisted")], later(1));
+        // One waits, one is claimed.
+        w.store.write_blocking(move |tx| queue::cancel(tx, id, later(2))).unwrap();
+        let jane = w.receipt(id, 0).unwrap();
+        assert_eq!((jane.end, jane.attempts, w.receipt(id, 1)), (receipt::End::Cancelled, 1, None));
+        let attempts = w.store.read_blocking(move |tx| receipt::attempts(tx, jane.trail)).unwrap();
+        assert_eq!(attempts.iter().map(|a| a.tried.word()).collect::<Vec<_>>(), ["deferred", "cancelled"]);
+        let queue = w.queue.clone();
+        let back = queue::Release { message: id, number: 1, until: later(3) };
+        w.store.write_blocking(move |tx| queue::release(tx, &queue, &[back], later(3))).unwrap();
+        assert_eq!(w.receipt(id, 1).unwrap().end, receipt::End::Cancelled);
+        assert_eq!(w.look_up(Key::Recipient("jim@b.test".into())), [(id, 1, "jim@b.test".into())]);
+    }
+}
+
+#[test]
+fn a_commit_that_is_made_twice_counts_once() {
+    for w in worlds() {
+        let id = w.enqueue("9@ours.test", &["jane@b.test"]);
+        let claimed = w.claim("b.test", NOW);
+        let all = vec![settled(&claimed[0], 0, DELIVERED, yes(talk(0, true), 0), "")];
+        let (queue, segment) = (w.queue.clone(), Segment::of(&w.queue, &all, NOW).unwrap());
+        for _ in 0..2 {
+            let (queue, segment, all) = (queue.clone(), segment.clone(), all.clone());
+            w.store.write_blocking(move |tx| queue::record(tx, &queue, &all, &segment, NOW)).unwrap();
+        }
+        assert_eq!(w.receipt(id, 0).unwrap().attempts, 1);
+    }
+}
+
+#[test]
+fn what_is_heard_later_is_attached() {
+    for w in worlds() {
+        let id = w.enqueue("9@ours.test", &["jane@b.test"]);
+        let claimed = w.claim("b.test", NOW);
+        w.record(vec![settled(&claimed[0], 0, DELIVERED, yes(talk(0, true), 0), "")], NOW);
+        let event = |kind, class: &str| Event { at: later(5), kind, class: class.into(), detail: "é".repeat(600) };
+        let attach = |event: Event| w.store.write_blocking(move |tx| receipt::attach(tx, id, 0, &event)).unwrap();
+        assert_eq!(attach(event(Kind::Confirmed, "")).unwrap().end, receipt::End::Delivered);
+        let then = attach(event(Kind::Bounced, "mailbox-full")).unwrap();
+        assert_eq!((then.end, then.class.as_str()), (receipt::End::Bounced, "mailbox-full"));
+        assert_eq!(w.receipt(id, 0), Some(then));
+        let events = w.store.read_blocking(move |tx| receipt::events(tx, id, 0)).unwrap();
+        assert_eq!(
+            events.iter().map(|e| (e.kind.word(), e.detail.len())).collect::<Vec<_>>(),
+            [("confirmed", 1000), ("bounced", 1000)]
+        );
+        for _ in 0..98 {
+            assert!(attach(event(Kind::Answered, "")).is_some());
+        }
+        assert!(attach(event(Kind::Answered, "")).is_none(), "bounded");
+        let nobody = event(Kind::Replied, "");
+        assert!(w.store.write_blocking(move |tx| receipt::attach(tx, id, 7, &nobody)).unwrap().is_none());
+    }
+}
+
+#[test]
+fn old_ones_go_dialogues_first() {
+    for w in worlds() {
+        let id = w.enqueue("9@ours.test", &["jane@b.test"]);
+        let claimed = w.claim("b.test", NOW);
+        w.record(vec![settled(&claimed[0], 0, DELIVERED, yes(talk(0, true), 0), "")], NOW);
+        let gone = w.enqueue("10@ours.test", &["jane@b.test"]);
+        w.store.write_blocking(move |tx| queue::cancel(tx, gone, later(50))).unwrap();
+        let dialogues = |before| w.store.write_blocking(move |tx| receipt::forget_dialogues(tx, before, 10)).unwrap();
+        let receipts = |before| w.store.write_blocking(move |tx| receipt::forget_receipts(tx, before, 10)).unwrap();
+        assert_eq!((dialogues(NOW), receipts(NOW)), (0, 0));
+        assert_eq!(dialogues(later(1)), 1);
+        let trail = w.receipt(id, 0).unwrap().trail;
+        assert!(w.store.read_blocking(move |tx| receipt::attempts(tx, trail)).unwrap().is_empty());
+        assert_eq!(w.look_up(Key::Recipient("jane@b.test".into())).len(), 2);
+        // The row and its segment.
+        assert_eq!(receipts(later(1)), 2);
+        assert_eq!(w.receipt(id, 0), None);
+        assert_eq!((receipts(later(51)), dialogues(later(51))), (2, 1));
+        assert_eq!(w.look_up(Key::Recipient("jane@b.test".into())), []);
+    }
+}
+
+#[test]
+fn a_delivered_recipient_takes_less_than_300_octets() {
+    let w = World::on_first();
+    let to: Vec<String> = (0..1000).map(|n| format!("subscriber.{:x}@b.test", n * 7919 % 65_537)).collect();
+    let ids: Vec<_> =
+        to.iter().map(|to| w.enqueue(&format!("{:016x}.campaign@ours.test", to.len() * 31), &[to])).collect();
+    assert_eq!(ids.len(), 1000);
+    let (mut octets, mut n) = (0, 0);
+    let claimed = w.claim("b.test", NOW);
+    // As the outbox writes them.
+    for batch in claimed.chunks(256) {
+        let one = |c: &Claimed| settled(c, 0, DELIVERED, yes(talk(n, true), 0), "");
+        octets += w.record(batch.iter().map(one).collect(), later(n.into()));
+        n += 1;
+    }
+    // A row of the table of receipts has eleven small columns: 60 octets on SQLite.
+    assert!(octets / 1000 < 120, "{} octets a recipient in segments", octets / 1000);
+    // And one alone.
+    w.enqueue("1@ours.test", &["jane@b.test"]);
+    let claimed = w.claim("b.test", NOW);
+    let alone = w.record(vec![settled(&claimed[0], 0, DELIVERED, yes(talk(0, true), 0), "")], NOW);
+    assert!(alone < 240, "{alone}");
+}
+
+impl World {
+    fn on_first() -> World {
+        worlds().next().unwrap()
+    }
+}

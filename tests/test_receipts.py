@@ -1,0 +1,84 @@
+"""What the administrator reads of mail that left: attempts with the dialogue, how it ended, lists and exports."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+
+from host import Host
+from mail import message
+from postroom import eventually
+from test_outbound import start, submit
+
+pytestmark = [pytest.mark.ours, pytest.mark.needs("relay")]
+
+
+def receipts(server, *arguments: str):
+    return json.loads(server.cli("receipt", *arguments, "--json"))
+
+
+def find(server, *arguments: str, count: int = 1):
+    def found():
+        all = receipts(server, "find", *arguments)["receipts"]
+        return all if len(all) >= count else None
+
+    return eventually(f"receipts of {arguments}", found)
+
+
+def test_a_receipt_tells_the_whole_story(make_server):
+    with Host() as host:
+        server = start(make_server, host, "out.test")
+        user = server.user()
+        submit(server, user, ["ann@out.test"], message("told", "The body.\r\n"))
+        host.has()
+        (one,) = find(server, "ann@out.test")
+        (shown,) = receipts(server, "show", one["id"])
+        text = server.cli("receipt", "show", one["id"])
+    assert (one["state"], one["from"], one["stream"], one["tries"]) == ("delivered", user, "mail", 1)
+    (attempt,) = shown["attempts"]
+    assert attempt["outcome"] == "delivered" and attempt["code"] == 250
+    dialogue = attempt["dialogue"]
+    assert dialogue["address"] == f"{host.address}:{dialogue['address'].rsplit(':')[-1]}"
+    steps = dialogue["steps"]
+    # Of the world outside it is known what a client says, and in which order (RFC 5321 §4.1.4).
+    commands = [step["command"] for step in steps]
+    assert commands[:2] == ["(connected)", "EHLO"] and commands[-4:] == ["MAIL FROM", "RCPT TO", "DATA", "(end of the mail)"]
+    times = [step["ms"] for step in steps]
+    assert times == sorted(times) and all(step["reply"] for step in steps)
+    assert f"to <ann@out.test>, from <{user}>" in text and "RCPT TO" in text
+
+
+def test_a_refusal_has_its_class_and_is_found_by_message_id(make_server):
+    with Host(RCPT="550 5.2.2 The mailbox is full") as host:
+        server = start(make_server, host, "out.test")
+        user, sent = server.user(), message("refused")
+        submit(server, user, "bob@out.test", sent)
+        (one,) = find(server, "bob@out.test")
+        identity = next(line for line in sent.decode().split("\r\n") if line.lower().startswith("message-id:"))
+        (again,) = find(server, identity.split(":", 1)[1].strip(), "--message-id")
+        listed = receipts(server, "list", "--state", "bounced", "--class", "mailbox-full", "--since", "1h")
+        none = receipts(server, "list", "--state", "delivered")
+        table = list(csv.DictReader(io.StringIO(server.cli("receipt", "export", "--csv"))))
+        lines = [json.loads(line) for line in server.cli("receipt", "export").splitlines()]
+    assert (one["state"], one["class"]) == ("bounced", "mailbox-full") and again == one
+    assert listed["receipts"] == [one] and none["receipts"] == []
+    assert [(row["to"], row["state"], row["class"]) for row in table] == [("bob@out.test", "bounced", "mailbox-full")]
+    assert lines == [one]
+
+
+def test_questions_that_make_no_sense_are_answered_so(make_server):
+    server = make_server()
+    server.start()
+    for arguments, words in [
+        (["show", "nonsense"], "has a number like 3-1f"),
+        (["show", "1-ffff"], "there is no receipt of 1-ffff"),
+        (["list", "--state", "gone"], "delivered, bounced, expired or cancelled"),
+        (["list", "--since", "yesterday"], "a time is 2026-11-22"),
+        (["list", "--after", "7"], "a receipt has a number like 3-1f/0"),
+        (["list", "--account", "nobody@mx.test"], "there is no account"),
+    ]:
+        with pytest.raises(Exception, match=re.escape(words)):
+            server.cli("receipt", *arguments)
+    assert "No mail that left here" in server.cli("receipt", "find", "nobody@out.test")
