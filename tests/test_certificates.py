@@ -158,6 +158,49 @@ def test_doctor_tells_for_whom_and_for_how_long(server):
     assert re.search(rf"^WRONG .*{TWO}\.pem: there is no certificate in this file$", found, re.M), found
 
 
+# -- policies of our domains -------------------------------------------------------------------------------------------
+
+
+def policy_of(server, host: str) -> bytes:
+    """What others get who ask for a policy (RFC 8461 §3.3): status, type and body of curl's."""
+    url = f"https://{host}:20443/.well-known/mta-sts.txt"
+    return run("curl", "--silent", "--insecure", "--resolve", f"{host}:20443:{server.address}",
+               "--write-out", "\n%{http_code} %{content_type}", url)  # fmt: skip
+
+
+def test_others_fetch_the_policies_of_our_domains(make_server):
+    server = make_server(accounts=1)
+    text = server.config.read_text()
+    server.config.write_text(text.replace("[listen]\n", f'[listen]\nhttps = "{server.address}:20443"\n'))
+    server.start()
+    server.cli("domain", "add", "second.test")
+
+    def records(domain: str) -> dict[str, str]:
+        return {each["name"]: each["value"] for each in json.loads(server.cli("domain", "dns", domain, "--json"))}
+
+    ids = set()
+    for mode, days in [("testing", 1), ("enforce", 7), ("none", 1)]:
+        if mode != "testing":
+            server.cli("domain", "change", DOMAIN, "--mta-sts", mode)
+        told = f"version: STSv1\r\nmode: {mode}\r\nmx: {HOSTNAME}\r\nmax_age: {days * 86400}\r\n"
+        assert policy_of(server, f"mta-sts.{DOMAIN}").decode() == told + "\n200 text/plain"
+        assert b"mode: testing" in policy_of(server, "mta-sts.second.test"), "the other domain's is its own"
+        ids.add(re.fullmatch("v=STSv1; id=([0-9a-zA-Z]{1,32});", records(DOMAIN)[f"_mta-sts.{DOMAIN}"])[1])
+    assert len(ids) == 3
+    assert records(DOMAIN)[f"mta-sts.{DOMAIN}"] == HOSTNAME
+    assert records(DOMAIN)[f"_smtp._tls.{DOMAIN}"] == f"v=TLSRPTv1; rua=mailto:postmaster@{DOMAIN}"
+    assert f"mta-sts.{DOMAIN}. IN CNAME {HOSTNAME}." in server.cli("domain", "dns", DOMAIN)
+    for host in (DOMAIN, "mta-sts.other.test"):
+        assert policy_of(server, host).startswith(b"there is nothing here\n\n404")
+
+
+def test_without_a_web_server_no_policy_is_announced(make_server):
+    server = make_server(accounts=1)
+    server.start()
+    names = {each["name"] for each in json.loads(server.cli("domain", "dns", DOMAIN, "--json"))}
+    assert f"_smtp._tls.{DOMAIN}" in names and f"_mta-sts.{DOMAIN}" not in names
+
+
 # -- from an authority --------------------------------------------------------------------------------------------------
 
 

@@ -1,11 +1,13 @@
-//! HTTP. Today: `/healthz` and `/metrics` on a loopback port, for whoever watches the server, and what a certificate
-//! authority asks on port 80.
+//! HTTP. Today: `/healthz` and `/metrics` on a loopback port, for whoever watches the server, what a certificate
+//! authority asks on port 80, and the policies of our domains on port 443.
 //!
 //! Floor 5. What is healthy and what is counted, the binary knows: it passes a [`Site`].
 
 mod challenge;
+mod policy;
 
 pub use challenge::serve_challenges;
+pub use policy::{Policies, serve_policies};
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -4,6 +4,8 @@ use base::{Address, Timestamp};
 use directory::{DomainChange, NewDomain, Route};
 use serde_json::{Value, json};
 use store::Tx;
+use trust::mta_sts::Mode;
+use trust::own_policy;
 
 use crate::admin::{Answer, Kind, organisation, parse, refused};
 
@@ -22,7 +24,8 @@ pub fn domains(tx: &mut Tx<'_>) -> store::Result<Answer> {
         let catch_all = d.catch_all.as_ref().map(Address::to_string);
         let note = catch_all.as_ref().map_or(String::new(), |to| format!("  all else to {to}"));
         text.push(format!("{}{note}", d.name));
-        data.push(json!({ "name": d.name, "catch_all": catch_all, "separator": d.separator }));
+        data.push(json!({ "name": d.name, "catch_all": catch_all, "separator": d.separator,
+            "mta_sts": own_policy::mode(tx, &d.name)?.word() }));
     }
     Ok(Answer::new(text.join("\n"), Value::Array(data)))
 }
@@ -33,6 +36,7 @@ pub fn change_domain(
     name: &str,
     catch_all: Option<&str>,
     separator: Option<&str>,
+    mta_sts: Option<&str>,
 ) -> store::Result<Answer> {
     let catch_all = match catch_all {
         Some("") => Some(None),
@@ -45,9 +49,13 @@ pub fn change_domain(
         Some(_) => return Err(refused("The separator is one of + - = _ #".into())),
         None => None,
     };
-    let id = domain(tx, name)?.id;
-    directory::change_domain(tx, id, &DomainChange { separator, catch_all })?;
-    Ok(Answer::new(format!("Changed {name}"), json!({ "name": name })))
+    let domain = domain(tx, name)?;
+    directory::change_domain(tx, domain.id, &DomainChange { separator, catch_all })?;
+    let Some(mode) = mta_sts else { return Ok(Answer::new(format!("Changed {name}"), json!({ "name": name }))) };
+    let mode = Mode::of_word(mode).ok_or_else(|| refused("The policy is none, testing or enforce".into()))?;
+    own_policy::set_mode(tx, &domain.name, mode)?;
+    let text = format!("Changed {name}: its record _mta-sts changes too, see postroom domain dns {name}");
+    Ok(Answer::new(text, json!({ "name": name, "mta_sts": mode.word() })))
 }
 
 /// No longer a domain of ours.
@@ -55,6 +63,7 @@ pub fn remove_domain(tx: &mut Tx<'_>, name: &str) -> store::Result<Answer> {
     let domain = domain(tx, name)?;
     directory::remove_domain(tx, domain.id)?;
     trust::remove_keys(tx, &domain.name)?;
+    own_policy::remove(tx, &domain.name)?;
     Ok(Answer::new(format!("Removed {name}"), json!({ "name": name })))
 }
 

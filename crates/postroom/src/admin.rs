@@ -22,8 +22,9 @@ pub enum Request {
     DomainList,
     /// No longer a domain of ours.
     DomainRemove { name: String },
-    /// What becomes of mail to unknown addresses of a domain, and of sub-addresses; an empty text takes it away.
-    DomainChange { name: String, catch_all: Option<String>, separator: Option<String> },
+    /// What becomes of mail to unknown addresses of a domain, and of sub-addresses; an empty text takes it away. What its
+    /// policy asks of those who send it mail.
+    DomainChange { name: String, catch_all: Option<String>, separator: Option<String>, mta_sts: Option<String> },
     /// What a domain needs in the DNS; or whether that is there.
     DomainDns { name: String, check: bool },
     /// New keys for a domain.
@@ -131,9 +132,11 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
             write(house, move |tx| addresses::add_domain(tx, &name, &keys, now)).await
         }
         Request::DomainList => read(house, addresses::domains).await,
-        Request::DomainChange { name, catch_all, separator } => {
-            write(house, move |tx| addresses::change_domain(tx, &name, catch_all.as_deref(), separator.as_deref()))
-                .await
+        Request::DomainChange { name, catch_all, separator, mta_sts } => {
+            write(house, move |tx| {
+                addresses::change_domain(tx, &name, catch_all.as_deref(), separator.as_deref(), mta_sts.as_deref())
+            })
+            .await
         }
         Request::DomainRemove { name } => write(house, move |tx| addresses::remove_domain(tx, &name)).await,
         Request::DomainDns { name, check: false } => published::records(house, name).await,

@@ -139,7 +139,7 @@ enum DomainCommand {
     },
     /// All domains, and where mail to unknown addresses goes.
     List,
-    /// Change what becomes of mail to unknown addresses, or what divides sub-addresses.
+    /// Change what becomes of mail to unknown addresses, what divides sub-addresses, or what senders are asked for.
     #[command(group = ArgGroup::new("change").required(true).multiple(true))]
     Change {
         /// One that `list` shows.
@@ -150,6 +150,9 @@ enum DomainCommand {
         /// What divides jane+news@ into jane@ and a detail: one of + - = _ #; "" switches sub-addresses off.
         #[arg(long, value_name = "CHARACTER", group = "change", allow_hyphen_values = true)]
         separator: Option<String>,
+        /// What the domain asks of those who send it mail (MTA-STS): verified TLS, that others only test it, or nothing.
+        #[arg(long, value_name = "MODE", group = "change", value_parser = ["none", "testing", "enforce"])]
+        mta_sts: Option<String>,
     },
     /// No longer take mail for a domain; its addresses must be gone.
     Remove {
@@ -495,8 +498,8 @@ fn request(command: Command) -> Result<Request, CliError> {
         }
         Command::Domain(DomainCommand::Add { name }) => Request::DomainAdd { name },
         Command::Domain(DomainCommand::List) => Request::DomainList,
-        Command::Domain(DomainCommand::Change { name, catch_all, separator }) => {
-            Request::DomainChange { name, catch_all, separator }
+        Command::Domain(DomainCommand::Change { name, catch_all, separator, mta_sts }) => {
+            Request::DomainChange { name, catch_all, separator, mta_sts }
         }
         Command::Domain(DomainCommand::Remove { name }) => Request::DomainRemove { name },
         Command::Domain(DomainCommand::Dns { name, check }) => Request::DomainDns { name, check },

@@ -89,6 +89,8 @@ pub struct Listen {
     pub http: Many<Parsed<ListenAddr>>,
     /// What the authority of `[acme]` asks: 80.
     pub acme_http: Many<Parsed<ListenAddr>>,
+    /// The MTA-STS policies of our domains: 443.
+    pub https: Many<Parsed<ListenAddr>>,
 }
 
 impl Listen {
@@ -106,6 +108,7 @@ impl Listen {
             ("pop3s", &self.pop3s),
             ("http", &self.http),
             ("acme_http", &self.acme_http),
+            ("https", &self.https),
         ];
         keys.into_iter().flat_map(|(key, list)| list.iter().enumerate().map(move |(n, addr)| (key, n, addr)))
     }

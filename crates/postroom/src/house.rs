@@ -26,6 +26,8 @@ pub struct House {
     pub hostname: String,
     /// The host that sends our mail on, if we do not.
     pub smarthost: Option<String>,
+    /// A web server of ours has the policies of our domains.
+    pub publishes: bool,
     pub clock: Arc<dyn Clock>,
     /// What sends, in a server.
     pub outbox: Option<Meter>,
@@ -50,7 +52,8 @@ impl House {
         let directory = Directory::open(store.clone(), clock.clone(), directory::system_random).await?;
         let mailboxes = Mailboxes::new(store.clone(), clock.clone());
         let (hostname, smarthost) = (config.hostname.clone(), config.smarthost.as_ref());
+        let publishes = config.listen.https.iter().next().is_some();
         let smarthost = smarthost.map(|smarthost| smarthost.address.0.host.clone());
-        Ok(House { store, directory, mailboxes, hostname, smarthost, clock, outbox: None })
+        Ok(House { store, directory, mailboxes, hostname, smarthost, publishes, clock, outbox: None })
     }
 }

@@ -20,6 +20,7 @@ mod findings;
 mod guide;
 mod house;
 mod mailq;
+mod mta_sts;
 mod people;
 mod policies;
 mod privileges;

@@ -5,13 +5,14 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use base::Timestamp;
-use net::{Deadline, DnsError, MailHosts, Resolver};
+use net::{Deadline, Dialer, DnsError, Https, MailHosts, Resolver, Roots};
 use serde_json::{Value, json};
 use store::{Store, Tx};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use trust::judge::{self, Judgement};
-use trust::{DnsRecord, NewKeys, PublicKey, State};
+use trust::mta_sts::{self, Mode};
+use trust::{DnsRecord, NewKeys, PublicKey, State, own_policy};
 
 use crate::admin::{Answer, Outcome, refused, words};
 use crate::findings::{Finding, report};
@@ -36,7 +37,13 @@ pub async fn new_keys(now: Timestamp) -> Result<NewKeys, String> {
 pub async fn records(house: &House, name: String) -> Outcome {
     let (name, public) = domain(house, &name).await?;
     let (mut text, mut data) = (String::new(), Vec::new());
-    for r in trust::dns_records(&name, &house.hostname, house.smarthost.as_deref(), &public, house.clock.now()) {
+    let smarthost = house.smarthost.as_deref();
+    let mut records = trust::dns_records(&name, &house.hostname, smarthost, &public, house.clock.now());
+    if let Some((_, policy)) = policy(house, &name).await? {
+        records.push(DnsRecord::mta_sts(&name, &own_policy::id(&policy)));
+        records.push(DnsRecord::mta_sts_host(&name, &house.hostname));
+    }
+    for r in records {
         let _ = writeln!(text, "; {}\n{r}", r.why);
         data.push(json!({ "name": r.name, "type": r.kind, "value": r.value, "why": r.why }));
     }
@@ -52,8 +59,18 @@ pub async fn check(house: &House, name: String) -> Outcome {
         findings.push(look.key(&name, key).await.finding);
     }
     findings.push(look.dmarc(&name).await);
-    findings.extend(look.tls(&name).await);
+    findings.extend(look.tls(&name, policy(house, &name).await?).await);
     Ok(report(&findings))
+}
+
+/// The policy that we publish for a domain, if our web server does.
+async fn policy(house: &House, name: &str) -> Result<Option<(Mode, String)>, String> {
+    if !house.publishes {
+        return Ok(None);
+    }
+    let name = name.to_owned();
+    let mode = house.store.read(move |tx| own_policy::mode(tx, &name)).await.map_err(words)?;
+    Ok(Some((mode, own_policy::text(mode, &house.hostname))))
 }
 
 /// The keys of a domain.
@@ -170,6 +187,7 @@ async fn activate(store: &Store, domain: &str, now: Timestamp) -> Result<bool, S
 /// A look into the DNS, for one domain.
 struct Look {
     resolver: Resolver,
+    https: Https,
     deadline: Deadline,
     now: Timestamp,
 }
@@ -185,7 +203,9 @@ impl Look {
     /// The resolver remembers nothing: who has just changed the DNS does not want to hear what it was.
     fn new(now: Timestamp) -> Result<Self, String> {
         let resolver = Resolver::system(false).map_err(|e| e.to_string())?;
-        Ok(Look { resolver, deadline: Deadline::after(LOOK), now })
+        let roots = Roots::new(&[]).map_err(|e| e.to_string())?;
+        let https = Https::new(Dialer::tcp(), resolver.clone(), &roots).map_err(|e| e.to_string())?;
+        Ok(Look { resolver, https, deadline: Deadline::after(LOOK), now })
     }
 
     /// The TXT records of a name; none where there is no such name.
@@ -276,21 +296,42 @@ impl Look {
         missing()
     }
 
-    /// MTA-STS and TLS-RPT, which a domain need not have.
-    async fn tls(&self, domain: &str) -> Vec<Finding> {
-        let hint = |words: &str| Finding::Hint(words.to_owned());
-        let sts = match self.texts(&format!("_mta-sts.{domain}")).await {
-            Ok(texts) => finding(judge::mta_sts(&texts), || hint("MTA-STS: no policy is announced")),
-            Err(unknown) => unknown,
+    /// MTA-STS and TLS-RPT, which a domain need not have. `policy` is the one that this server publishes for it.
+    async fn tls(&self, domain: &str, policy: Option<(Mode, String)>) -> Vec<Finding> {
+        let mut findings = match (self.texts(&format!("_mta-sts.{domain}")).await, policy) {
+            (Err(unknown), _) => vec![unknown],
+            (Ok(texts), None) => {
+                let hint = || Finding::Hint("MTA-STS: no policy is announced; [listen] https publishes one".to_owned());
+                vec![finding(judge::mta_sts(&texts), hint)]
+            }
+            (Ok(texts), Some((mode, policy))) => {
+                vec![announcement(domain, &texts, &policy), self.policy(domain, mode, &policy).await]
+            }
         };
         let rpt = match self.texts(&format!("_smtp._tls.{domain}")).await {
             Ok(texts) => finding(judge::tls_rpt(&texts), || {
-                let record = format!("_smtp._tls.{domain}. IN TXT \"v=TLSRPTv1; rua=mailto:postmaster@{domain}\"");
-                Finding::Hint(format!("TLS-RPT: to hear of trouble with TLS, add: {record}"))
+                Finding::Hint(format!("TLS-RPT: to hear of trouble with TLS, add: {}", DnsRecord::tls_rpt(domain)))
             }),
             Err(unknown) => unknown,
         };
-        vec![sts, rpt]
+        findings.push(rpt);
+        findings
+    }
+
+    /// Whether others get from our web server what they are to get.
+    async fn policy(&self, domain: &str, mode: Mode, expected: &str) -> Finding {
+        let url = mta_sts::policy_url(domain);
+        let wrong = |why: String| {
+            Finding::Bad(format!(
+                "MTA-STS: {url} cannot be had as others would: {why}; see [listen] https and the certificates"
+            ))
+        };
+        match self.https.get(&url, self.deadline).await {
+            Ok(page) if page.status != 200 => wrong(format!("it answers {}", page.status)),
+            Ok(page) if page.body != expected.as_bytes() => wrong("it is another policy".into()),
+            Ok(_) => Finding::Good(format!("MTA-STS: others can fetch the policy ({})", mode.word())),
+            Err(error) => wrong(error.to_string()),
+        }
     }
 
     /// Looks the keys of a domain up. New ones sign when the records of all of them are there; old ones are forgotten when
@@ -316,6 +357,18 @@ impl Look {
             findings.push(Finding::Doubt("DKIM: the new keys wait until all their records are there".into()));
         }
         Ok(findings)
+    }
+}
+
+/// Whether the DNS announces the policy as it is now.
+fn announcement(domain: &str, texts: &[Vec<u8>], policy: &str) -> Finding {
+    let record = DnsRecord::mta_sts(domain, &own_policy::id(policy));
+    let missing = || Finding::Doubt(format!("MTA-STS: the policy is not announced; add: {record}"));
+    match judge::mta_sts(texts) {
+        Judgement::Good(_) if mta_sts::announced(texts) != mta_sts::Announced::Id(own_policy::id(policy)) => {
+            Finding::Bad(format!("MTA-STS: another policy is announced; it should be: {record}"))
+        }
+        judged => finding(judged, missing),
     }
 }
 
@@ -364,7 +417,9 @@ mod tests {
 
     fn look(zone: Zone, days: i64) -> Look {
         let now = Timestamp(NOW.0 + days * 86_400_000);
-        Look { resolver: Resolver::memory(zone), deadline: Deadline::after(LOOK), now }
+        let (resolver, dialer) = (Resolver::memory(zone), Dialer::memory(Default::default()));
+        let https = Https::new(dialer, resolver.clone(), &Roots::new(&[]).unwrap()).unwrap();
+        Look { resolver, https, deadline: Deadline::after(LOOK), now }
     }
 
     async fn states(store: &Store) -> String {
@@ -428,7 +483,7 @@ mod tests {
             let look = look(zone, 0);
             let mut found = look.mail(domain, "mx.x.test", None).await;
             found.push(look.dmarc(domain).await);
-            found.extend(look.tls(domain).await);
+            found.extend(look.tls(domain, None).await);
             report(&found).text
         };
         let good = Zone::default()
@@ -442,7 +497,7 @@ mod tests {
             "ok     MX: mail for x.test comes here\n\
              ok     SPF: the record lets mx.x.test send\n\
              ok     DMARC: p=reject\n\
-             hint   MTA-STS: no policy is announced\n\
+             hint   MTA-STS: no policy is announced; [listen] https publishes one\n\
              ok     TLS-RPT: reports go to mailto:a@x.test"
         );
         let below = good.mx("a.b.x.test", 10, "mx.y.test").txt("a.b.x.test", "v=spf1 mx -all");
@@ -464,5 +519,31 @@ mod tests {
         let lines = all(silent, "x.test").await;
         let marks: Vec<&str> = lines.lines().map(|line| line[..5].trim_end()).collect();
         assert_eq!(marks, ["WRONG", "WRONG", "WRONG", "WRONG", "hint"], "{lines}");
+    }
+
+    /// The policy is announced and fetched as others would, and each way in which that can fail is told.
+    #[tokio::test]
+    async fn the_policy_as_others_get_it() {
+        let policy = own_policy::text(Mode::Testing, "mx.x.test");
+        let record = DnsRecord::mta_sts("x.test", &own_policy::id(&policy));
+        let found = async |zone: Zone| {
+            let found = look(zone, 0).tls("x.test", Some((Mode::Testing, policy.clone()))).await;
+            report(&found).text
+        };
+        let nothing = found(Zone::default()).await;
+        let lines: Vec<&str> = nothing.lines().collect();
+        assert!(
+            lines[0].starts_with("look   MTA-STS: the policy is not announced; add: _mta-sts.x.test. IN TXT"),
+            "{nothing}"
+        );
+        let url = "https://mta-sts.x.test/.well-known/mta-sts.txt";
+        assert!(lines[1].starts_with(&format!("WRONG  MTA-STS: {url} cannot be had as others would")), "{nothing}");
+        let announced = found(Zone::default().txt(&record.name, &record.value)).await;
+        assert!(announced.starts_with("ok     MTA-STS: the policy "), "{announced}");
+        let other = found(Zone::default().txt(&record.name, "v=STSv1; id=1;")).await;
+        assert!(
+            other.starts_with("WRONG  MTA-STS: another policy is announced; it should be: _mta-sts.x.test."),
+            "{other}"
+        );
     }
 }

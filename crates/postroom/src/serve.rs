@@ -19,6 +19,7 @@ use crate::certificates::Certificates;
 use crate::compact;
 use crate::config::Config;
 use crate::house::House;
+use crate::mta_sts::Policies;
 use crate::watch::Watch;
 use crate::{control, descriptors, privileges, published};
 
@@ -72,6 +73,7 @@ pub async fn run(config: Config) -> Result<(), String> {
     let mut tasks = JoinSet::new();
     let house = House { outbox: Some(outbox.meter()), ..house };
     let watch = Arc::new(Watch { house: house.clone(), outbox: outbox.meter(), counters });
+    let policies = Arc::new(Policies { store: house.store.clone(), hostname: config.hostname.clone() });
     for Door { listener, behind } in doors {
         let (services, watch, stop) = (services.clone(), watch.clone(), stopped(stopping.clone()));
         match behind {
@@ -80,6 +82,11 @@ pub async fn run(config: Config) -> Result<(), String> {
             }
             Behind::Watch => {
                 tasks.spawn(listener.serve(stop, move |stream| http::serve(stream, watch.clone())));
+            }
+            Behind::Policies => {
+                let (policies, tls) = (policies.clone(), certificates.tls());
+                let serve = move |stream| http::serve_policies(stream, tls.clone(), policies.clone());
+                tasks.spawn(listener.serve(stop, serve));
             }
             Behind::Challenges => {
                 let challenges = certificates.challenges();
@@ -149,6 +156,8 @@ enum Behind {
     Watch,
     /// What a certificate authority asks.
     Challenges,
+    /// The policies of our domains.
+    Policies,
 }
 
 /// An address that is listened on.
@@ -184,7 +193,8 @@ fn addresses(config: &Config) -> impl Iterator<Item = (&ListenAddr, Behind)> {
     let mail =
         all.into_iter().flat_map(|(addrs, service, tls)| addrs.iter().map(move |a| (a, Behind::Mail(service, tls))));
     let watch = l.http.iter().map(|a| (a, Behind::Watch));
-    mail.chain(watch).chain(l.acme_http.iter().map(|a| (a, Behind::Challenges)))
+    let challenges = l.acme_http.iter().map(|a| (a, Behind::Challenges));
+    mail.chain(watch).chain(challenges).chain(l.https.iter().map(|a| (a, Behind::Policies)))
 }
 
 /// One count for all listeners: descriptors are the process's.
@@ -197,7 +207,7 @@ fn caps(config: &Config, connections: usize) -> Caps {
 fn options(config: &Config, caps: &Caps, behind: Behind) -> ListenOptions {
     let full: &'static [u8] = match behind {
         Behind::Watch => return ListenOptions::default(),
-        Behind::Mail(_, true) | Behind::Challenges => b"",
+        Behind::Mail(_, true) | Behind::Challenges | Behind::Policies => b"",
         Behind::Mail(Service::Smtp(_), _) => b"421 4.7.0 Too many connections, please try again later\r\n",
         Behind::Mail(Service::Imap, _) => b"* BYE [UNAVAILABLE] Too many connections, please try again later\r\n",
         Behind::Mail(Service::Pop3, _) => b"-ERR [SYS/TEMP] Too many connections, please try again later\r\n",

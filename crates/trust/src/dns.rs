@@ -16,9 +16,9 @@ const STRING: usize = 255;
 pub struct DnsRecord {
     /// The whole name, without a final dot.
     pub name: String,
-    /// `MX` or `TXT`.
+    /// `MX`, `TXT` or `CNAME`.
     pub kind: &'static str,
-    /// MX: preference and host. TXT: the text, in one piece.
+    /// MX: preference and host. TXT: the text, in one piece. CNAME: a host.
     pub value: String,
     /// What it is for.
     pub why: Cow<'static, str>,
@@ -76,6 +76,26 @@ impl DnsRecord {
     }
 }
 
+impl DnsRecord {
+    /// RFC 8460 §3: others tell us when TLS with our hosts fails.
+    pub fn tls_rpt(domain: &str) -> Self {
+        let value = format!("v=TLSRPTv1; rua=mailto:postmaster@{domain}");
+        Self::txt(format!("_smtp._tls.{domain}"), value, "TLS-RPT: others report when TLS with this server fails")
+    }
+
+    /// RFC 8461 §3.1: the domain has the policy of this id.
+    pub fn mta_sts(domain: &str, id: &str) -> Self {
+        let why = "MTA-STS: the policy of the domain; the record changes with it";
+        Self::txt(format!("_mta-sts.{domain}"), format!("v=STSv1; id={id};"), why)
+    }
+
+    /// Where that policy is.
+    pub fn mta_sts_host(domain: &str, hostname: &str) -> Self {
+        let (name, value) = (format!("mta-sts.{domain}"), hostname.to_owned());
+        DnsRecord { name, kind: "CNAME", value, why: "MTA-STS: this server has the policy of the domain".into() }
+    }
+}
+
 /// `2025-11-21`, UTC.
 pub fn day(at: Timestamp) -> String {
     let day = at.civil();
@@ -93,7 +113,7 @@ pub fn dns_records(
 ) -> Vec<DnsRecord> {
     let mut records = vec![DnsRecord::mx(domain, hostname), DnsRecord::spf(domain, smarthost)];
     records.extend(keys.iter().filter(|key| key.is_published(now)).map(|key| DnsRecord::dkim(domain, key)));
-    records.push(DnsRecord::dmarc(domain));
+    records.extend([DnsRecord::dmarc(domain), DnsRecord::tls_rpt(domain)]);
     records
 }
 

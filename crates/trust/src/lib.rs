@@ -13,6 +13,7 @@ mod dns;
 pub mod judge;
 mod keys;
 pub mod mta_sts;
+pub mod own_policy;
 mod ready;
 mod sign;
 mod srs;
@@ -31,10 +32,12 @@ pub use sign::{Algorithm, SigningKey};
 pub use srs::{Srs, is_rewritten, reported_to};
 
 /// The tables of this crate.
-pub const MIGRATIONS: Migrations =
-    Migrations { owner: "trust", steps: &[keys::TABLE, srs::TABLE, mta_sts::TABLE, tls_report::TABLE] };
+pub const MIGRATIONS: Migrations = Migrations {
+    owner: "trust",
+    steps: &[keys::TABLE, srs::TABLE, mta_sts::TABLE, tls_report::TABLE, own_policy::TABLE],
+};
 
 /// Every statement of this crate, for the test that prepares them.
 pub fn statements() -> impl Iterator<Item = &'static Sql> {
-    [keys::ALL, srs::ALL, mta_sts::ALL, tls_report::ALL].into_iter().flatten()
+    [keys::ALL, srs::ALL, mta_sts::ALL, tls_report::ALL, own_policy::ALL].into_iter().flatten()
 }

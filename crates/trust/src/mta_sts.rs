@@ -116,6 +116,23 @@ impl Mode {
         }
     }
 
+    pub(crate) fn stored(self) -> i64 {
+        match self {
+            Mode::Enforce => 1,
+            Mode::Testing => 2,
+            Mode::None => 3,
+        }
+    }
+
+    pub(crate) fn read(value: i64) -> store::Result<Self> {
+        match value {
+            1 => Ok(Mode::Enforce),
+            2 => Ok(Mode::Testing),
+            3 => Ok(Mode::None),
+            n => Err(store::Error::Corrupt(format!("trust: mode of a policy {n}").into())),
+        }
+    }
+
     /// Reads [`Mode::word`].
     pub fn of_word(word: &str) -> Option<Self> {
         [Mode::Enforce, Mode::Testing, Mode::None].into_iter().find(|mode| mode.word() == word)
@@ -345,12 +362,7 @@ impl Entry {
 /// The store's.
 pub fn recall(tx: &mut Tx<'_>, domain: &str) -> store::Result<Option<Known>> {
     tx.row(&POLICY, params![domain], |r| {
-        let mode = match r.int(1)? {
-            1 => Mode::Enforce,
-            2 => Mode::Testing,
-            3 => Mode::None,
-            n => return Err(store::Error::Corrupt(format!("trust: mode of a policy {n}").into())),
-        };
+        let mode = Mode::read(r.int(1)?)?;
         let hosts = r.text(2)?.split_ascii_whitespace().map(str::to_owned).collect();
         let policy = Policy { mode, hosts, max_age: Duration::from_secs(r.int(3)?.max(0) as u64) };
         Ok(Known { policy, id: r.text(0)?.to_owned(), fetched: Timestamp(r.int(4)?) })
@@ -363,11 +375,7 @@ pub fn recall(tx: &mut Tx<'_>, domain: &str) -> store::Result<Option<Known>> {
 /// The store's.
 pub fn keep(tx: &mut Tx<'_>, domain: &str, known: &Known) -> store::Result<()> {
     let Known { policy, id, fetched } = known;
-    let mode = match policy.mode {
-        Mode::Enforce => 1,
-        Mode::Testing => 2,
-        Mode::None => 3,
-    };
+    let mode = policy.mode.stored();
     let (hosts, max_age) = (policy.hosts.join(" "), policy.max_age.as_secs() as i64);
     let expires = Timestamp(fetched.0 + max_age * 1000);
     let row = params![domain, id.as_str(), mode, hosts.as_str(), max_age, *fetched, expires];
