@@ -58,7 +58,8 @@ fuzz:
 soak: binary
 	scripts/install test
 	POSTROOM_BIN=$(BINARY) POSTROOM_CACHE=$(CACHE) POSTROOM_CRASH_ROUNDS=200 POSTROOM_CUTS=1000 \
-	  $(CACHE)/python/bin/pytest tests/test_crash.py tests/test_powercut.py --timeout=7200 $(ARGS)
+	  POSTROOM_DELIVERY_ROUNDS=300 POSTROOM_DELIVERIES=20000 \
+	  $(CACHE)/python/bin/pytest tests/test_crash.py tests/test_delivery_crash.py tests/test_powercut.py --timeout=7200 $(ARGS)
 	cargo test --locked --package postroom-outbox --test simulation -- --ignored --nocapture
 
 ## bench: ours beside Postfix + Dovecot; writes the table in docs/performance.md

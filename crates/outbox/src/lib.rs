@@ -17,6 +17,7 @@
 //! - `worker` and `connection`: one connection and what is said on it;
 //! - `local`: mail that was held for mailboxes of ours;
 //! - `dialogue`: what is noted of it for the receipts;
+//! - `journal`: what was begun, for a life after a crash;
 //! - `recorder`: outcomes, on disk before they count;
 //! - `reporter` and `report`: delivery status notifications.
 
@@ -27,6 +28,7 @@ mod dispatch;
 mod finder;
 mod guard;
 mod hops;
+mod journal;
 mod local;
 mod outbox;
 mod recorder;
@@ -42,7 +44,7 @@ mod tls_reports;
 mod worker;
 
 pub use hops::SiteState;
-pub use outbox::{Keep, Meter, Outbox, OutboxError, Parts};
+pub use outbox::{Keep, Meter, Outbox, OutboxError, Parts, remains};
 pub use route::{BadHostPort, HostPort, Routes, Smarthost};
 pub use shape::{check_figure, figures_of};
 pub use timetable::Why;

@@ -1,6 +1,7 @@
 //! The outbox: what its parts share, and how all of it begins and comes to a clean end.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use bounce::Classifier;
 use directory::{Directory, Random};
 use net::{ClientTls, Dialer, Https, Resolver, Roots, TlsError};
 use queue::receipt;
-use queue::{Delivery, Event, Group, Message, Outcome, Queue, QueueId, Release, Said, Settled};
+use queue::{Delivery, Event, Group, Message, Outcome, Queue, QueueId, Release, Remains, Said, Settled};
 use store::{Lane, Store, Tx};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -19,6 +20,7 @@ use trust::Keys;
 use crate::dane::Proof;
 use crate::finder::Finder;
 use crate::hops::{Hops, SiteState, Work};
+use crate::journal::Journal;
 use crate::recorder::{self, Done};
 use crate::route::Routes;
 use crate::shape::{Course, Policies};
@@ -62,6 +64,8 @@ pub struct Parts {
     pub routes: Routes,
     /// How long receipts are kept.
     pub keep: Keep,
+    /// A file in which attempts are noted ([`remains`]); without one, whatever is claimed when the process dies is uncertain.
+    pub journal: Option<PathBuf>,
 }
 
 /// How long receipts are kept, each kind of record by itself.
@@ -138,6 +142,7 @@ pub(crate) struct Inner {
     /// For mail of our own that is to be signed.
     pub(crate) keys: Keys,
     pub(crate) timetable: Timetable,
+    pub(crate) journal: Journal,
     /// What mail leaves by was set up otherwise.
     pub(crate) changed: AtomicBool,
     /// A worker ended, or who asks for a way.
@@ -181,6 +186,7 @@ impl Outbox {
         let ((stop, stopping), debts) = (watch::channel(false), owing.0.clone());
         let https = Https::new(parts.dialer.clone(), parts.resolver.clone(), &parts.roots)?.public();
         let guards = Guards::new(https.clone());
+        let journal = Journal::begin(parts.journal.as_deref(), parts.queue.epoch());
         let inner = Inner {
             opportunistic: ClientTls::opportunistic(&parts.roots)?,
             verified: ClientTls::verified(&parts.roots)?,
@@ -202,6 +208,7 @@ impl Outbox {
             tally: Tally::default(),
             keys: Keys::new(parts.store.clone()),
             timetable: Timetable::default(),
+            journal,
             changed: AtomicBool::new(true),
             left: Notify::new(),
             local: AtomicUsize::new(0),
@@ -278,6 +285,12 @@ impl Outbox {
         // Of the connections that have ended, too.
         tally::write(&inner).await;
     }
+}
+
+/// What is known of the attempts of a server that was killed, from the file that was its [`Parts::journal`]; for
+/// [`Queue::recover`].
+pub fn remains(journal: &Path) -> Option<Remains> {
+    Journal::remains(journal)
 }
 
 /// What an outbox is at, for those who watch it.
@@ -418,6 +431,10 @@ impl Inner {
 
     /// A delivery's attempt came to this.
     pub(crate) fn settle(&self, message: &Arc<Message>, delivery: Delivery, outcome: Outcome, said: Said) {
+        match outcome {
+            Outcome::Delivered { reports } => self.journal.delivered(message.id, delivery.number, reports, &said),
+            _ => self.journal.over(std::iter::once((message.id, delivery.number))),
+        }
         let class = match outcome {
             Outcome::Delivered { .. } => String::new(),
             _ => dialogue::class(&self.classifier, &said),

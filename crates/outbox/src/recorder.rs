@@ -10,6 +10,7 @@ use store::Tx;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use crate::journal;
 use crate::outbox::{Inner, PAUSE};
 
 /// Claims that one job ends.
@@ -92,6 +93,7 @@ async fn write(inner: &Inner, settled: Arc<Vec<Settled>>, released: Arc<Vec<Rele
         match written.await {
             Ok(owing) => {
                 inner.held.send_if_modified(|held| std::mem::replace(held, false));
+                inner.journal.over(journal::keys(&settled));
                 settled.iter().for_each(|s| {
                     inner.count(s.outcome);
                     log(s, now);

@@ -481,6 +481,7 @@ async fn send(
     let rcpt =
         |d: &Delivery| Rcpt { to: Recipient::Mailbox(d.to.clone()), notify: d.notify, original: d.original.clone() };
     let rcpts = work.deliveries.iter().map(rcpt).collect();
+    inner.journal.begun(m.id, work.deliveries.iter().map(|d| d.number));
     match connection.send(Letter { mail, rcpts, prefix: &m.prefix, blob: &blob }).await {
         // Trap 30: what the host lacks is not left out of the mail.
         Err(unable) => {
@@ -491,6 +492,7 @@ async fn send(
         }
         // A host that closes the connection for the mails that it had before is to be heard.
         Ok(sent) if sent.untouched && !work.again && !is_about_rate(inner, hop, &sent) => {
+            inner.journal.over(work.deliveries.iter().map(|d| (work.message.id, d.number)));
             inner.hops.give_back(hop, work).into_iter().for_each(|work| line_up(inner, hop, work));
             None
         }
@@ -531,6 +533,7 @@ fn settle(
         let course =
             if verdict.by_peer { heard.course(inner, hop, &work.message, &delivery, &said) } else { Course::default() };
         if next && untaken && course == Course::default() {
+            inner.journal.over(std::iter::once((work.message.id, delivery.number)));
             again.0.push(delivery);
             again.1.push(said);
         } else {

@@ -51,7 +51,9 @@ pub async fn run(config: Config) -> Result<(), String> {
     let hangup = signal(SignalKind::hangup()).map_err(|e| format!("waiting for signals: {e}"))?;
     let house = House::open(&config).await.map_err(|e| opening(&config, &e))?;
     // What an earlier life left claimed is sorted out before anything new can come (trap 22).
-    let queue = Queue::open(&house.store, NODE, house.clock.now()).await.map_err(|e| opening(&config, &e))?;
+    let remains = outbox::remains(&journal(&config));
+    let queue = Queue::recover(&house.store, NODE, house.clock.now(), remains).await;
+    let queue = queue.map_err(|e| opening(&config, &e))?;
     let outbox = outbox(&config, &house, &queue)?;
     let keys = Keys::new(house.store.clone());
     let ingress = Ingress::new(house.directory.clone(), house.mailboxes.clone(), queue, keys, &config.hostname);
@@ -124,6 +126,11 @@ pub async fn run(config: Config) -> Result<(), String> {
     Ok(())
 }
 
+/// Where attempts are noted, for the life after a crash.
+fn journal(config: &Config) -> std::path::PathBuf {
+    config.data.join("attempts")
+}
+
 /// The way out.
 fn outbox(config: &Config, house: &House, queue: &Queue) -> Result<Outbox, String> {
     let parts = Parts {
@@ -139,6 +146,7 @@ fn outbox(config: &Config, house: &House, queue: &Queue) -> Result<Outbox, Strin
         hostname: config.hostname.clone(),
         routes: Routes { fixed: config.fixed_routes()?, smarthost: config.smarthost()? },
         keep: config.receipts.keep(),
+        journal: Some(journal(config)),
     };
     Outbox::new(parts).map_err(|e| e.to_string())
 }

@@ -16,6 +16,17 @@ UPDATE queue_delivery SET state = 0, epoch = 0, attempts = attempts + 1, uncerta
     due = CASE WHEN ?3 < expires THEN ?3 ELSE expires END
 WHERE state = 1 AND epoch IN (SELECT epoch FROM queue_epoch WHERE node = ?1 AND epoch < ?2);
 
+-- name: recover_begun
+-- Of an earlier life it is known what it had begun: only this is uncertain.
+UPDATE queue_delivery SET state = 0, epoch = 0, attempts = attempts + 1, uncertain = uncertain + 1,
+    due = CASE WHEN ?4 < expires THEN ?4 ELSE expires END
+WHERE message = ?1 AND number = ?2 AND epoch = ?3 AND state = 1;
+
+-- name: recover_unbegun
+-- The rest stood in line.
+UPDATE queue_delivery SET state = 0, epoch = 0, due = CASE WHEN ?2 < expires THEN ?2 ELSE expires END
+WHERE state = 1 AND epoch = ?1;
+
 -- name: recover_cancelled
 UPDATE queue_delivery SET state = 4, epoch = 0
 WHERE state = 6 AND epoch IN (SELECT epoch FROM queue_epoch WHERE node = ?1 AND epoch < ?2) RETURNING message, number;

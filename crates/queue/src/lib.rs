@@ -6,7 +6,8 @@
 //! and writes what came of it by [`record`]; nothing here opens a connection or knows when to try again.
 //!
 //! A delivery is claimed by an epoch, which is one life of one node, and the claim is on disk before the first attempt. So
-//! what a crash leaves claimed was perhaps sent: [`Queue::open`] marks it uncertain and makes it due. An outcome counts
+//! what a crash leaves claimed was perhaps sent: [`Queue::open`] marks it uncertain and makes it due; [`Queue::recover`]
+//! knows more, where the sender kept a journal. An outcome counts
 //! only for who holds the claim.
 //!
 //! A delivery that failed, takes long or was asked to be confirmed owes its sender a report (RFC 3461); the debt stands in
@@ -41,7 +42,7 @@ pub use enqueue::{Fate, NewDelivery, NewMessage, enqueue};
 pub use entry::{DeliverBy, Delivery, Message, Owed, State};
 pub use group::{Group, next_due, scheduled};
 pub use id::{BadQueueId, QueueId};
-pub use open::{Event, Queue};
+pub use open::{Delivered, Event, Queue, Remains};
 pub use schema::{ALL, MIGRATIONS};
 pub use verify::verify;
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::Timestamp;
-use store::{Result, Row, Store, Tx, params};
+use store::{Error, Result, Row, Store, Tx, params};
 
-use crate::{Group, QueueId, claim, receipt, schema};
+use crate::receipt::Segment;
+use crate::{Group, Outcome, QueueId, Said, Settled, claim, receipt, schema};
 
 /// Told once it is on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,63 @@ pub enum Event {
     Cancelling(QueueId),
     /// What mail leaves by, or how, was set up otherwise ([`crate::source`]).
     Changed,
+}
+
+/// Outcomes that are written together.
+const BATCH: usize = 256;
+
+/// What is known of the claims of an epoch whose process died.
+#[derive(Debug)]
+pub struct Remains {
+    /// The epoch.
+    pub epoch: i64,
+    /// Attempts whose end is not known: message and number.
+    pub begun: Vec<(QueueId, u32)>,
+    /// What was delivered.
+    pub delivered: Vec<Delivered>,
+}
+
+/// A delivery that the next hop had taken, and that was perhaps not written down.
+#[derive(Debug)]
+pub struct Delivered {
+    /// Its message.
+    pub message: QueueId,
+    /// Its number there.
+    pub number: u32,
+    /// See [`Outcome::Delivered`].
+    pub reports: bool,
+    /// What was said.
+    pub said: Said,
+}
+
+impl Remains {
+    /// Done by the life that was `born` after it; gives how many are uncertain.
+    fn sort_out(&self, tx: &mut Tx<'_>, born: &Queue, now: Timestamp) -> Result<u64> {
+        let mut all_settled = Vec::new();
+        for d in &self.delivered {
+            let (message, all) = match crate::show(tx, d.message) {
+                Ok(Some(found)) => found,
+                // One that cannot be read is not sent again either: it is held when it is claimed.
+                Ok(None) | Err(Error::Corrupt(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            let Some(standing) = all.into_iter().find(|s| s.delivery.number == d.number) else { continue };
+            let (message, outcome) = (Arc::new(message), Outcome::Delivered { reports: d.reports });
+            let (said, class) = (d.said.clone(), String::new());
+            all_settled.push(Settled { message, delivery: standing.delivery, outcome, said, class });
+        }
+        let life = Queue { epoch: self.epoch, ..born.clone() };
+        for settled in all_settled.chunks(BATCH) {
+            // Who is owed a report is found by all debts that are looked for at start.
+            claim::record(tx, &life, settled, &Segment::of(born, settled, now)?, now)?;
+        }
+        let mut uncertain = 0;
+        for (message, number) in &self.begun {
+            uncertain += tx.execute(&schema::RECOVER_BEGUN, params![*message, *number, self.epoch, now])?;
+        }
+        tx.execute(&schema::RECOVER_UNBEGUN, params![self.epoch, now])?;
+        Ok(uncertain)
+    }
 }
 
 /// The right to enqueue and to claim: one life of one node. Cheap to clone.
@@ -38,9 +96,22 @@ impl Queue {
     /// # Errors
     /// The store's.
     pub async fn open(store: &Store, node: u32, now: Timestamp) -> Result<Self> {
+        Queue::recover(store, node, now, None).await
+    }
+
+    /// As [`Queue::open`], but with what is known of the life before: what it had begun, and what it had delivered and not
+    /// written down. Nothing else of its is uncertain.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn recover(store: &Store, node: u32, now: Timestamp, remains: Option<Remains>) -> Result<Self> {
+        let next = Arc::new(AtomicU64::new(1));
+        let first = next.clone();
         let begin = move |tx: &mut Tx<'_>| {
             let epoch = tx.one(&schema::NEXT_EPOCH, params![node, now], |r| r.int(0))?;
-            let uncertain = tx.execute(&schema::RECOVER, params![node, epoch, now])?;
+            let born = Queue { epoch, uncertain: 0, next: next.clone() };
+            let mut uncertain = remains.as_ref().map_or(Ok(0), |remains| remains.sort_out(tx, &born, now))?;
+            uncertain += tx.execute(&schema::RECOVER, params![node, epoch, now])?;
             let cancelled = |r: &Row<'_>| Ok((QueueId::stored(r.int(0)?), r.int(1)? as u32));
             for (id, number) in tx.list(&schema::RECOVER_CANCELLED, params![node, epoch], cancelled)? {
                 receipt::cancelled(tx, id, |n, _| n == number, now)?;
@@ -50,7 +121,7 @@ impl Queue {
             Ok((epoch, uncertain))
         };
         let (epoch, uncertain) = store.write(begin).await?;
-        Ok(Queue { epoch, uncertain, next: Arc::new(AtomicU64::new(1)) })
+        Ok(Queue { epoch, uncertain, next: first })
     }
 
     /// A number for a message; drawn before the job that enqueues it.
@@ -63,8 +134,8 @@ impl Queue {
         self.uncertain
     }
 
-    /// What claims are made with.
-    pub(crate) fn epoch(&self) -> i64 {
+    /// What claims are made with: no other life has the same.
+    pub fn epoch(&self) -> i64 {
         self.epoch
     }
 }

@@ -46,6 +46,8 @@ store::statements! { include_str!("../sql/queue.sql");
     NEXT_EPOCH = "next_epoch",
     FORGET_EPOCHS = "forget_epochs",
     RECOVER = "recover",
+    RECOVER_BEGUN = "recover_begun",
+    RECOVER_UNBEGUN = "recover_unbegun",
     RECOVER_CANCELLED = "recover_cancelled",
     OWING = "owing",
     INSERT_MESSAGE = "insert_message",

@@ -5,8 +5,8 @@
 use base::{Address, BlobId, OrganisationId, Reply, Stream, Timestamp};
 use queue::receipt::Segment;
 use queue::{
-    Claimed, Fate, MIGRATIONS, NewDelivery, NewMessage, Outcome, Owed, Queue, QueueId, Release, Report, Said, Settled,
-    State, Want, claim_due, record, reported, show,
+    Claimed, Delivered, Fate, MIGRATIONS, NewDelivery, NewMessage, Outcome, Owed, Queue, QueueId, Release, Remains,
+    Report, Said, Settled, State, Want, claim_due, record, reported, show,
 };
 use smtp::{BodyType, Notify, OriginalRecipient, Ret};
 use store::{Class, Lane, Sql, Store, Value, params};
@@ -396,6 +396,34 @@ fn trap_23_an_outcome_counts_only_for_who_holds_the_claim() {
         w.queue = new;
         w.record(settled(&again, DELIVERED, yes()), NOW);
         assert!(w.is_empty());
+        w.check();
+    }
+}
+
+fn taken_by() -> Said {
+    Said::by("mx.b.test", bounce::Stage::Dot, yes())
+}
+
+#[test]
+fn with_a_journal_only_what_was_begun_is_uncertain() {
+    for w in worlds() {
+        let ids: Vec<QueueId> = ["a", "b", "c", "d"].map(|n| w.enqueue("me@a.test", &[&format!("{n}@b.test")])).into();
+        assert_eq!(w.claim(9, NOW).len(), 4);
+        let [taken, begun, in_line, wanted] = ids[..] else { panic!("four") };
+        let delivered = Delivered { message: taken, number: 0, reports: true, said: taken_by() };
+        // Of another time, and of one that is finished: they change nothing.
+        let old = Delivered { message: "99-1".parse().unwrap(), number: 0, reports: true, said: taken_by() };
+        let remains =
+            Remains { epoch: w.queue.epoch(), begun: vec![(begun, 0), (begun, 7)], delivered: vec![delivered, old] };
+        let queue = block_on(Queue::recover(&w.store, 1, NOW, Some(remains))).unwrap();
+        assert_eq!(queue.uncertain(), 1);
+        assert!(w.show(taken).is_empty());
+        assert_eq!(w.show(begun), [("b@b.test".into(), State::Waiting, 1)]);
+        for id in [in_line, wanted] {
+            assert_eq!(w.show(id)[0].1, State::Waiting);
+            let shown = w.store.read_blocking(move |tx| show(tx, id)).unwrap().unwrap().1;
+            assert_eq!((shown[0].delivery.uncertain, shown[0].delivery.attempts), (0, 0));
+        }
         w.check();
     }
 }

@@ -185,6 +185,7 @@ impl World {
             hostname: "mx.example.test".into(),
             routes,
             keep: outbox::Keep::default(),
+            journal: None,
         };
         let (stop, stopped) = oneshot::channel();
         let outbox = Outbox::new(parts).unwrap();

@@ -99,6 +99,7 @@ pub fn send(internet: &Arc<Internet>, sender: Sender, time: Duration) -> Outcome
             hostname: "mx.example.test".into(),
             routes: Routes::default(),
             keep: outbox::Keep::default(),
+            journal: None,
         };
         let outbox = match sender {
             Sender::Adaptive => Outbox::new(parts),
