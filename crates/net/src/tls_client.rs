@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::sign::SingleCertAndKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::{TlsConnector, client};
 
 use crate::Dane;
 use crate::stream::Socket;
-use crate::tls_server::{TlsError, provider, read_certificates};
+use crate::tls_server::{self, CertFiles, TlsError, provider, read_certificates};
 
 /// What a server's certificate is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +138,15 @@ impl ClientTls {
     /// [`TlsError::Crypto`].
     pub fn verified(roots: &Roots) -> Result<Self, TlsError> {
         ClientTls::new(roots, Demand::Trusted)
+    }
+
+    /// The same, and servers that ask for a certificate are shown this one (RFC 8446 §4.3.2).
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file that cannot be used.
+    pub fn showing(mut self, files: &CertFiles) -> Result<Self, TlsError> {
+        self.config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(tls_server::read(files)?));
+        Ok(self)
     }
 
     /// The same, but the certificate must be one that the DNS names.

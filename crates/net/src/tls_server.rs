@@ -204,7 +204,7 @@ fn covers(cert: &CertifiedKey, name: &ServerName<'_>) -> bool {
         .is_ok()
 }
 
-fn read(files: &CertFiles) -> Result<CertifiedKey, TlsError> {
+pub(crate) fn read(files: &CertFiles) -> Result<CertifiedKey, TlsError> {
     let chain = read_certificates(&files.chain)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| TlsError::file(&files.key, in_words(e)))?;
     pair(chain, key).map_err(|e| match e {

@@ -293,3 +293,38 @@ async fn readable_then_try_read() {
         }
     }
 }
+
+/// A server that asks for a certificate is shown ours; without one it takes nobody.
+#[tokio::test]
+async fn servers_that_ask_are_shown_our_certificate() {
+    let dir = Dir::new("identity");
+    let server = dir.cert("server", &["mx.example.test"]);
+    let identity = CertFiles { chain: dir.0.join("us.pem"), key: dir.0.join("us.key") };
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["us.example.test".to_owned()]).unwrap();
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let cert = params.self_signed(&key).unwrap();
+    std::fs::write(&identity.chain, cert.pem()).unwrap();
+    std::fs::write(&identity.key, key.serialize_pem()).unwrap();
+
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(cert.der().clone()).unwrap();
+    let asks = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let chain = vec![CertificateDer::from_pem_file(&server.chain).unwrap()];
+    let key = rustls_pki_types::PrivateKeyDer::from_pem_file(&server.key).unwrap();
+    let config = config.with_client_cert_verifier(asks.build().unwrap()).with_single_cert(chain, key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+
+    let plain = ClientTls::verified(&trusting(&[&server])).unwrap();
+    for (client, shown) in [(plain.clone(), None), (plain.showing(&identity).unwrap(), Some(cert.der().clone()))] {
+        let (a, b) = Stream::duplex(32 * 1024);
+        let (accepted, _) = tokio::join!(acceptor.accept(a), b.upgrade_client(&client, "mx.example.test", b"", soon()));
+        let seen = accepted.ok().and_then(|s| Some(s.get_ref().1.peer_certificates()?.first()?.clone().into_owned()));
+        assert_eq!(seen, shown);
+    }
+    let lost = CertFiles { key: dir.0.join("nowhere.key"), ..identity };
+    let error = ClientTls::opportunistic(&trusting(&[])).unwrap().showing(&lost).unwrap_err();
+    assert!(error.to_string().contains("nowhere.key"), "{error}");
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use base::{Clock, Timestamp};
 use bounce::Classifier;
 use directory::{Directory, Random};
-use net::{ClientTls, Dialer, Https, Resolver, Roots, TlsError};
+use net::{CertFiles, ClientTls, Dialer, Https, Resolver, Roots, TlsError};
 use queue::receipt;
 use queue::{Delivery, Event, Group, Message, Outcome, Queue, QueueId, Release, Remains, Said, Settled};
 use store::{Lane, Store, Tx};
@@ -56,6 +56,8 @@ pub struct Parts {
     pub dialer: Dialer,
     /// Whose certificates are good, where a password or a policy is at stake.
     pub roots: Roots,
+    /// What hosts are shown that ask for a certificate of ours.
+    pub identity: Option<CertFiles>,
     /// Randomness.
     pub random: Random,
     /// Our name, for EHLO and in reports.
@@ -187,9 +189,13 @@ impl Outbox {
         let https = Https::new(parts.dialer.clone(), parts.resolver.clone(), &parts.roots)?.public();
         let guards = Guards::new(https.clone());
         let journal = Journal::begin(parts.journal.as_deref(), parts.queue.epoch());
+        let showing = |tls: ClientTls| match &parts.identity {
+            Some(files) => tls.showing(files),
+            None => Ok(tls),
+        };
         let inner = Inner {
-            opportunistic: ClientTls::opportunistic(&parts.roots)?,
-            verified: ClientTls::verified(&parts.roots)?,
+            opportunistic: showing(ClientTls::opportunistic(&parts.roots)?)?,
+            verified: showing(ClientTls::verified(&parts.roots)?)?,
             store: parts.store.clone(),
             queue: parts.queue,
             directory: parts.directory,

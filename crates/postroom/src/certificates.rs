@@ -11,7 +11,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::Notify;
 
 use crate::acme::{self, Renewal};
-use crate::config::Config;
+use crate::config::{Config, TlsFiles};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(60);
@@ -130,12 +130,17 @@ pub fn files(config: &Config) -> Vec<CertFiles> {
 
 fn configured(config: &Config) -> Vec<CertFiles> {
     let files = config.tls.0.iter();
-    files.map(|tls| CertFiles { chain: tls.certificate.clone(), key: tls.key.clone() }).collect()
+    files.map(of).collect()
 }
 
 /// Where certificates that we made or ordered are kept.
 pub fn directory(config: &Config) -> PathBuf {
     config.data.join("tls")
+}
+
+/// A certificate on disk.
+pub fn of(files: &TlsFiles) -> CertFiles {
+    CertFiles { chain: files.certificate.clone(), key: files.key.clone() }
 }
 
 fn self_signed(config: &Config) -> CertFiles {

@@ -47,6 +47,8 @@ pub struct Config {
     /// How long receipts are kept.
     #[serde(default)]
     pub receipts: ReceiptsConfig,
+    /// What hosts are shown that ask for a certificate of ours when we send.
+    pub client_certificate: Option<TlsFiles>,
     /// A host that takes all other mail for elsewhere.
     pub smarthost: Option<SmarthostConfig>,
     /// The largest mail, in octets.
@@ -363,7 +365,7 @@ impl Config {
         let mut config = Config { file: (path.into(), text), ..config };
         let base = path.parent().unwrap_or(Path::new("."));
         config.data = base.join(&config.data);
-        for tls in &mut config.tls.0 {
+        for tls in config.tls.0.iter_mut().chain(&mut config.client_certificate) {
             tls.certificate = base.join(&tls.certificate);
             tls.key = base.join(&tls.key);
         }

@@ -27,7 +27,7 @@ const SOON: i64 = 14;
 /// When the runtime cannot be started.
 pub fn run(config: &Config, offline: bool) -> Result<Answer, CliError> {
     let mut findings = vec![data_directory(config), server(config), open_files()];
-    findings.extend(config.tls.0.iter().map(|tls| key_file(&tls.key)));
+    findings.extend(config.tls.0.iter().chain(&config.client_certificate).map(|tls| key_file(&tls.key)));
     findings.extend(certificates(config));
     if !offline {
         findings.extend(cli::runtime()?.block_on(dns(config)));

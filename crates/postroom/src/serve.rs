@@ -142,6 +142,7 @@ fn outbox(config: &Config, house: &House, queue: &Queue) -> Result<Outbox, Strin
         validating: Resolver::system(true).map_err(|e| e.to_string())?,
         dialer: Dialer::tcp(),
         roots: Roots::new(&[]).map_err(|e| e.to_string())?,
+        identity: config.client_certificate.as_ref().map(crate::certificates::of),
         random: directory::system_random,
         hostname: config.hostname.clone(),
         routes: Routes { fixed: config.fixed_routes()?, smarthost: config.smarthost()? },

@@ -181,6 +181,7 @@ impl World {
             resolver,
             dialer,
             roots,
+            identity: None,
             random: counted,
             hostname: "mx.example.test".into(),
             routes,

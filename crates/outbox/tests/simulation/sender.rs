@@ -95,6 +95,7 @@ pub fn send(internet: &Arc<Internet>, sender: Sender, time: Duration) -> Outcome
             resolver,
             dialer: Dialer::memory(net.open(&files)),
             roots: Roots::new(&[]).unwrap(),
+            identity: None,
             random: counted,
             hostname: "mx.example.test".into(),
             routes: Routes::default(),
