@@ -95,3 +95,21 @@ def test_a_mail_waits_here_until_it_is_to_leave(make_server):
         mailbox(server, other, 2)
         eventually("nothing is left", lambda: queue(server) == [])
         server.verify()
+
+
+def test_marketing_is_quiet_at_its_hours(make_server):
+    with Host() as host:
+        server = start(make_server, host, "out.test")
+        user = server.user()
+        server.cli("account", "change", user, "--stream", "marketing")
+        now = time.gmtime()
+        begin, end = f"{now.tm_hour:02}:{now.tm_min:02}", f"{(now.tm_hour + 2) % 24:02}:{now.tm_min:02}"
+        server.cli("queue", "quiet", "marketing", "--from", begin, "--to", end)
+        assert f"marketing: {begin} to {end} (+00:00)" in server.cli("queue", "quiet")
+        submit(server, user, "ann@out.test", message("news"))
+        assert "quiet hours" in server.cli("queue", "why", "ann@out.test")
+        time.sleep(1)
+        assert host.taken == []
+        server.cli("queue", "quiet", "marketing", "--none")
+        host.has()
+        assert "No stream" in server.cli("queue", "quiet")

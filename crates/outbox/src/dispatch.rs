@@ -48,7 +48,7 @@ pub(crate) async fn run(inner: &Arc<Inner>) {
         let pause = match wants.is_empty() {
             false if claim(inner, wants, &mut doubtful).await => continue,
             false => PAUSE,
-            true => inner.timetable.next(&rooms).map_or(LOOK, |next| until(next, inner.clock.now())),
+            true => inner.timetable.next(now, &rooms).map_or(LOOK, |next| until(next, inner.clock.now())),
         };
         tokio::select! {
             () = inner.stopped() => return,
@@ -84,7 +84,8 @@ async fn set_up(inner: &Arc<Inner>) -> bool {
 
 /// Of what nothing is claimed: by streams, that are stopped themselves or by all their sources, and domains.
 fn stopped(setup: &Setup) -> Stopped {
-    let mut stopped = Stopped::default();
+    let quiet = setup.quiet.iter().map(|q| ((q.stream, q.organisation), *q)).collect();
+    let mut stopped = Stopped { quiet, ..Stopped::default() };
     for stop in &setup.stops {
         match &stop.what {
             What::Stream(stream) => stopped.streams[*stream as usize] = true,

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base::{OrganisationId, Stream, Timestamp};
+use queue::source::Quiet;
 use queue::{Group, Want};
 use tokio::sync::Notify;
 
@@ -38,6 +39,15 @@ struct State {
 pub(crate) struct Stopped {
     pub(crate) streams: [bool; 3],
     pub(crate) domains: HashSet<i64>,
+    /// When which organisation's streams are quiet.
+    pub(crate) quiet: HashMap<(Stream, OrganisationId), Quiet>,
+}
+
+impl Stopped {
+    /// Until when a stream of an organisation is quiet, if it is now.
+    fn quiet(&self, stream: Stream, organisation: OrganisationId, now: Timestamp) -> Option<Timestamp> {
+        self.quiet.get(&(stream, organisation))?.until(now)
+    }
 }
 
 /// Why nothing of a group is claimed for a while.
@@ -241,7 +251,8 @@ impl Timetable {
         let mut state = self.lock();
         let due = Stream::ALL.map(|stream| {
             let stopped = state.stopped.streams[stream as usize];
-            state.order[stream as usize].due(now, |organisation| !stopped && rooms.room_of(stream, organisation) > 0)
+            let loud = |organisation| !stopped && state.stopped.quiet(stream, organisation, now).is_none();
+            state.order[stream as usize].due(now, |o| loud(o) && rooms.room_of(stream, o) > 0)
         });
         let weights: i32 = (0..3).filter(|n| !due[*n].is_empty()).map(|n| WEIGHTS[n]).sum();
         let (mut wants, mut left) = (Vec::new(), most);
@@ -298,12 +309,21 @@ impl Timetable {
     }
 
     /// When there is something to pick, of the streams and organisations that have room.
-    pub(crate) fn next(&self, rooms: &Rooms) -> Option<Timestamp> {
+    pub(crate) fn next(&self, now: Timestamp, rooms: &Rooms) -> Option<Timestamp> {
         let state = self.lock();
-        let stopped = |stream: Stream| state.stopped.streams[stream as usize];
-        let first =
-            |stream: Stream| state.order[stream as usize].first(|o| !stopped(stream) && rooms.room_of(stream, o) > 0);
+        let first = |stream: Stream| {
+            let (stopped, order) = (state.stopped.streams[stream as usize], &state.order[stream as usize]);
+            let quiet = |o| state.stopped.quiet(stream, o, now);
+            let loud = order.first(|o| !stopped && rooms.room_of(stream, o) > 0 && quiet(o).is_none());
+            // What is quiet now has its time when that is over.
+            loud.into_iter().chain(order.by.keys().filter_map(|o| quiet(*o)).filter(|_| !stopped)).min()
+        };
         Stream::ALL.into_iter().filter_map(first).min()
+    }
+
+    /// Until when the stream of a group is quiet, if it is now.
+    pub(crate) fn quiet(&self, stream: Stream, organisation: OrganisationId, now: Timestamp) -> Option<Timestamp> {
+        self.lock().stopped.quiet(stream, organisation, now)
     }
 
     /// Until when a group is held, and why; in the past when it is not.
@@ -352,16 +372,16 @@ mod tests {
         t.ring(a, at(10));
         t.ring(b, at(20));
         assert!(t.pick(at(9), &room(), 100).is_empty());
-        assert_eq!(t.next(&room()), Some(at(10)));
+        assert_eq!(t.next(at(0), &room()), Some(at(10)));
         assert_eq!(picked(&t.pick(at(10), &room(), 100)), [(Stream::Mail, 1, 100)]);
         assert!(t.pick(at(10), &room(), 100).is_empty());
         // What rings while it is claimed of is not lost.
         t.ring(a, at(15));
         t.claimed(&[(a, Some(at(30)))]);
-        assert_eq!(t.next(&room()), Some(at(15)));
+        assert_eq!(t.next(at(0), &room()), Some(at(15)));
         assert_eq!(picked(&t.pick(at(20), &room(), 100)), [(Stream::Mail, 1, 50), (Stream::Mail, 2, 50)]);
         t.claimed(&[(a, None), (b, None)]);
-        assert_eq!((t.next(&room()), t.lock().groups.len()), (None, 0));
+        assert_eq!((t.next(at(0), &room()), t.lock().groups.len()), (None, 0));
     }
 
     #[test]
@@ -371,7 +391,7 @@ mod tests {
         let wants = t.pick(at(10), &room(), 9);
         t.ring(a, at(5));
         t.failed(&wants);
-        assert_eq!(t.next(&room()), Some(at(5)));
+        assert_eq!(t.next(at(0), &room()), Some(at(5)));
     }
 
     #[test]
@@ -388,7 +408,7 @@ mod tests {
         // Also while it is claimed of.
         t.hold(a, at(300), at(100), Why::Busy);
         t.claimed(&[(a, Some(at(0)))]);
-        assert_eq!(t.next(&room()), Some(at(300)));
+        assert_eq!(t.next(at(0), &room()), Some(at(300)));
     }
 
     #[test]
@@ -421,13 +441,13 @@ mod tests {
             (Timetable::default(), group(Stream::Mail, 1), group(Stream::Mail, 2), group(Stream::Marketing, 3));
         t.ring(a, at(0));
         t.ring(c, at(0));
-        t.stop(Stopped { streams: [false, false, true], domains: [1, 2].into() });
+        t.stop(Stopped { streams: [false, false, true], domains: [1, 2].into(), ..Stopped::default() });
         // One that is known, one that is new, and one that was put off.
         t.ring(b, at(0));
         t.hold(group(Stream::Transactional, 2), at(5), at(0), Why::Busy);
         t.let_go(&[a, b, c]);
         assert!(t.pick(at(1000), &room(), 9).is_empty());
-        assert_eq!((t.next(&room()).filter(|at| *at < EVER), t.first_due()), (None, None));
+        assert_eq!((t.next(at(0), &room()).filter(|at| *at < EVER), t.first_due()), (None, None));
         assert_eq!(t.held(b), Some((EVER, Why::Stopped)));
         t.stop(Stopped::default());
         assert_eq!(picked(&t.pick(at(1000), &room(), 9)).len(), 4);
@@ -448,7 +468,7 @@ mod tests {
         let mut rooms = room();
         rooms.claimed(Stream::Marketing, ONE, rooms.room(Stream::Marketing));
         assert_eq!(picked(&t.pick(at(9), &rooms, 100)), [(Stream::Transactional, 7, 100)]);
-        assert_eq!(t.next(&rooms), None);
+        assert_eq!(t.next(at(0), &rooms), None);
     }
 
     #[test]
@@ -480,8 +500,8 @@ mod tests {
         let wants = t.pick(at(200_000), &rooms, 256);
         assert!(wants.iter().all(|w| w.group.organisation.0 == 2), "{wants:?}");
         t.claimed(&[(of_organisation(2, 5), None)]);
-        assert_eq!(t.next(&rooms), None);
-        assert_eq!(t.next(&room()), Some(at(0)));
+        assert_eq!(t.next(at(0), &rooms), None);
+        assert_eq!(t.next(at(0), &room()), Some(at(0)));
     }
 
     #[test]
@@ -499,7 +519,7 @@ mod tests {
             t.claimed(&wants.iter().map(|w| (w.group, None)).collect::<Vec<_>>());
         }
         assert_eq!(seen, [(4, 100), (0, 100), (-9, 100)]);
-        assert_eq!(t.next(&room()), Some(at(100)));
+        assert_eq!(t.next(at(0), &room()), Some(at(100)));
     }
 
     #[test]
@@ -529,5 +549,20 @@ mod tests {
             t.failed(&wants);
         }
         assert_eq!(seen.len(), 200);
+    }
+
+    #[test]
+    fn what_is_quiet_waits_and_the_rest_does_not() {
+        let (t, hour) = (Timetable::default(), 3_600_000);
+        t.ring(group(Stream::Marketing, 1), at(0));
+        t.ring(Group { organisation: OrganisationId(2), ..group(Stream::Marketing, 1) }, at(0));
+        let quiet = Quiet { stream: Stream::Marketing, organisation: ONE, from: 0, to: 120, zone: 0 };
+        t.stop(Stopped { quiet: [((Stream::Marketing, ONE), quiet)].into(), ..Stopped::default() });
+        let wants = t.pick(at(hour), &room(), 9);
+        assert_eq!(wants.iter().map(|w| w.group.organisation.0).collect::<Vec<_>>(), [2]);
+        t.claimed(&[(wants[0].group, None)]);
+        assert_eq!(t.next(at(hour), &room()), Some(at(2 * hour)));
+        assert!(t.pick(at(2 * hour - 1), &room(), 9).is_empty());
+        assert_eq!(t.pick(at(2 * hour), &room(), 9).len(), 1);
     }
 }

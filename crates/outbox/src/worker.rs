@@ -366,6 +366,13 @@ async fn serve(inner: &Arc<Inner>, hop: &Hop, mut connection: Connection, mut pl
     connection.close().await;
 }
 
+/// How long the quiet hours of some work still are, if it is in them.
+fn quiet_for(inner: &Inner, work: &Work) -> Option<Duration> {
+    let (now, m) = (inner.clock.now(), &work.message);
+    let until = inner.timetable.quiet(m.stream, m.organisation, now)?;
+    Some(Duration::from_millis((until.0 - now.0).max(0) as u64))
+}
+
 /// The next mail for this connection; waits a little for one.
 async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: u32) -> Option<Work> {
     loop {
@@ -377,7 +384,14 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
         // Asked when there is a wait, not for each mail.
         let idle = || inner.hops.ways(hop).idle;
         let (bells, wait) = match inner.hops.next(hop, connection.max_recipients(), connection.mails()) {
-            Next::Send(work) => return Some(work),
+            Next::Send(work) => match quiet_for(inner, &work) {
+                None => return Some(work),
+                // It stood in line when they began.
+                Some(wait) => {
+                    later(inner, work, wait);
+                    continue;
+                }
+            },
             Next::Leave => return None,
             Next::Later(work, wait) => {
                 later(inner, work, wait);

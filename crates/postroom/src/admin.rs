@@ -9,7 +9,7 @@ use store::Tx;
 
 use crate::house::House;
 use crate::people::{self, Person};
-use crate::{addresses, credential, mailq, policies, published, receipts, sources, stops, why};
+use crate::{addresses, credential, mailq, policies, published, quiet, receipts, sources, stops, why};
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,6 +79,8 @@ pub enum Request {
     Source(sources::Ask),
     /// What is held back.
     Stop(stops::Ask),
+    /// When streams are quiet.
+    Quiet(quiet::Ask),
     /// How sites are treated.
     Policy(policies::Ask),
     /// What became of mail that left.
@@ -195,6 +197,7 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
         Request::QueueCancel { id } => mailq::cancel(house, id).await,
         Request::Source(ask) => sources::execute(house, ask).await,
         Request::Stop(ask) => stops::execute(house, ask).await,
+        Request::Quiet(ask) => quiet::execute(house, ask).await,
         Request::Policy(ask) => policies::execute(house, ask).await,
         Request::Receipt(request) => receipts::execute(house, request).await,
         Request::Verify => verify(house).await,

@@ -12,7 +12,7 @@ use crate::admin::{self, Answer, Kind, Outcome, Request};
 use crate::cli_sending::{PolicyCommand, PoolCommand, SiteCommand, SourceCommand, Stopped};
 use crate::config::Config;
 use crate::house::House;
-use crate::{certificates, control, doctor, guide, privileges, receipts, serve, stops};
+use crate::{certificates, control, doctor, guide, privileges, quiet, receipts, serve, stops};
 
 /// Everything an organisation does with e-mail.
 ///
@@ -234,6 +234,23 @@ enum QueueCommand {
     },
     /// All that is held or drained.
     Holds,
+    /// The hours of every day in which a stream's mail waits; without a stream, all of them.
+    Quiet {
+        /// mail, transactional or marketing.
+        stream: Option<Stream>,
+        /// When they begin, like 21:00.
+        #[arg(long, value_name = "HH:MM", requires_all = ["stream", "to"])]
+        from: Option<String>,
+        /// When they end, like 08:00; before their begin: on the next day.
+        #[arg(long, value_name = "HH:MM", requires = "from")]
+        to: Option<String>,
+        /// Whose clock: like +01:00. There is no summer time.
+        #[arg(long, value_name = "+HH:MM", default_value = "UTC", allow_hyphen_values = true)]
+        zone: String,
+        /// Take them away.
+        #[arg(long, requires = "stream", conflicts_with = "from")]
+        none: bool,
+    },
     /// Send a message no further; its sender is told nothing. What is just being sent goes on.
     Cancel {
         /// A number like 3-1f, as `list` shows it.
@@ -510,6 +527,15 @@ fn request(command: Command) -> Result<Request, CliError> {
         Command::Queue(QueueCommand::Drain { what }) => what.stop(true),
         Command::Queue(QueueCommand::Resume { what }) => what.resume(),
         Command::Queue(QueueCommand::Holds) => Request::Stop(stops::Ask::List),
+        Command::Queue(QueueCommand::Quiet { stream, from, to, zone, none }) => {
+            let stream = stream.map(|stream| stream.word().to_owned());
+            Request::Quiet(match (stream, from.zip(to)) {
+                (Some(stream), Some((from, to))) => quiet::Ask::Set { stream, from, to, zone },
+                (Some(stream), None) if none => quiet::Ask::Unset { stream },
+                (Some(_), None) => return Err(CliError::Usage("say --from and --to, or --none".into())),
+                (None, _) => quiet::Ask::List,
+            })
+        }
         Command::Queue(QueueCommand::List) => Request::QueueList,
         Command::Queue(QueueCommand::Show { id }) => Request::QueueShow { id },
         Command::Queue(QueueCommand::Why { address }) => Request::QueueWhy { address },

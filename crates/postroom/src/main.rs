@@ -25,6 +25,7 @@ mod people;
 mod policies;
 mod privileges;
 mod published;
+mod quiet;
 mod receipts;
 mod serve;
 mod sources;

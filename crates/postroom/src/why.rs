@@ -13,6 +13,7 @@ use store::Tx;
 use crate::admin::{Answer, Outcome, words};
 use crate::house::House;
 use crate::mailq::is_held_back;
+use crate::quiet;
 use crate::stops;
 
 /// Messages that are told of.
@@ -101,6 +102,15 @@ fn held(house: &House, setup: &Setup, m: &Message, d: &Standing) -> Option<Strin
         let since = stop.since.rfc3339();
         return Some(format!(
             "An administrator of this server {how} {what} at {since}: postroom queue resume lets it go on."
+        ));
+    }
+    let own = setup.quiet.iter().filter(|q| q.stream == m.stream && q.organisation == m.organisation);
+    if let Some((quiet, until)) = own.filter_map(|q| Some((q, q.until(house.clock.now())?))).next() {
+        return Some(format!(
+            "It is in quiet hours ({}) until {}: it goes on by itself then. postroom queue quiet {} --none ends them.",
+            quiet::words(quiet),
+            until.rfc3339(),
+            m.stream
         ));
     }
     let (until, why) = house.outbox.as_ref()?.held(m.group(&d.delivery))?;

@@ -69,3 +69,13 @@ ON CONFLICT (kind, name) DO UPDATE SET drains = excluded.drains, since = exclude
 
 -- name: resume
 DELETE FROM queue_stop WHERE kind = ?1 AND name = ?2;
+
+-- name: quiet
+SELECT stream, organisation, begins, ends, zone FROM queue_quiet ORDER BY stream, organisation;
+
+-- name: set_quiet
+INSERT INTO queue_quiet (stream, organisation, begins, ends, zone) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (stream, organisation) DO UPDATE SET begins = excluded.begins, ends = excluded.ends, zone = excluded.zone;
+
+-- name: unset_quiet
+DELETE FROM queue_quiet WHERE stream = ?1 AND organisation = ?2;

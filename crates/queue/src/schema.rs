@@ -30,6 +30,8 @@ CREATE TABLE queue_pool_source (pool {text} NOT NULL, source {int} NOT NULL, wei
 CREATE TABLE queue_pool_stream (stream {int} PRIMARY KEY, pool {text} NOT NULL) {table};
 CREATE TABLE queue_rule (source {int} NOT NULL, site {text} NOT NULL, name {text} NOT NULL, value {text} NOT NULL,
     PRIMARY KEY (source, site, name)) {clustered};
+CREATE TABLE queue_quiet (stream {int} NOT NULL, organisation {int} NOT NULL, begins {int} NOT NULL, ends {int} NOT NULL,
+    zone {int} NOT NULL, PRIMARY KEY (stream, organisation)) {table};
 CREATE TABLE queue_stop (kind {int} NOT NULL, name {text} NOT NULL, drains {int} NOT NULL, since {int} NOT NULL,
     PRIMARY KEY (kind, name)) {clustered};
 CREATE TABLE queue_receipt (message {int} NOT NULL, number {int} NOT NULL, ended {int} NOT NULL, class {text} NOT NULL,

@@ -1,7 +1,8 @@
 //! When mail leaves, until when it is good, and how urgent it is: RFC 4865, RFC 2852, RFC 6710.
 
-use base::Clock;
+use base::{Clock, OrganisationId, Stream};
 use queue::State;
+use queue::source::Quiet;
 use smtp::{DeliverBy, Hold, Mail};
 
 use crate::peer::{Act, Character};
@@ -121,4 +122,36 @@ async fn what_is_to_be_returned_goes_to_nobody_who_does_not_do_that() {
     let id = by(&w, 600, false, false).await;
     w.until_gone(id).await;
     assert_eq!(peer.taken().len(), 1);
+}
+
+/// The world begins at 22:13 in Greenwich.
+#[tokio::test(start_paused = true)]
+async fn marketing_waits_for_the_end_of_quiet_hours_in_line_too() {
+    let (net, peer) = Net::default().host("b.test", 1, rules(&[("MAIL", Act::Slow(1))]));
+    let w = net.world().await;
+    w.policy(None, &[("connections", "1")]).await;
+    let (first, second) =
+        (w.send_in(Stream::Marketing, &["a@b.test"]).await, w.send_in(Stream::Marketing, &["b@b.test"]).await);
+    w.until("both are in hand", async || w.metered().1 == 2 && !peer.all_said().is_empty()).await;
+    let quiet =
+        Quiet { stream: Stream::Marketing, organisation: OrganisationId::HOUSE, from: 21 * 60, to: 8 * 60, zone: 0 };
+    w.store.write(move |tx| queue::source::set_quiet(tx, &quiet)).await.unwrap();
+    let late = w.send_in(Stream::Marketing, &["c@b.test"]).await;
+    let people = w.send(&["d@b.test"]).await;
+    peer.becomes(Character::default());
+    w.until("people's mail has left", async || {
+        w.pass(1).await;
+        w.show(people).await.is_empty()
+    })
+    .await;
+    w.pass(9 * HOUR).await;
+    w.until("nothing is in hand", async || w.metered().1 == 0).await;
+    // The one that was being sent, if it was; none of the others.
+    assert!(peer.taken().iter().filter(|taken| taken.to[0] != "d@b.test").count() <= 1);
+    w.pass(HOUR).await;
+    for id in [first, second, late] {
+        w.until_gone(id).await;
+    }
+    assert_eq!(peer.taken().len(), 4);
+    w.check().await;
 }

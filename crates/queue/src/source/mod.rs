@@ -4,6 +4,7 @@
 //! Where nothing is defined there is one source, [`DEFAULT`]: our host name, from whatever address the system chooses.
 
 mod pool;
+mod quiet;
 mod rule;
 mod schema;
 mod stop;
@@ -16,6 +17,7 @@ use store::{Result, Row, Tx, params};
 use crate::Event;
 use crate::entry::corrupt;
 pub use pool::{Member, Pool, add_pool, change_pool, remove_pool};
+pub use quiet::{Quiet, set_quiet, unset_quiet};
 pub use rule::{Rule, set_rules, unset_rules};
 pub use schema::ALL;
 pub use stop::{Stop, What, resume, stop};
@@ -107,6 +109,8 @@ pub struct Setup {
     pub rules: Vec<Rule>,
     /// What he holds or drains.
     pub stops: Vec<Stop>,
+    /// When streams are quiet.
+    pub quiet: Vec<Quiet>,
 }
 
 impl Setup {
@@ -141,6 +145,7 @@ pub fn setup(tx: &mut Tx<'_>) -> Result<Setup> {
         pools: pool::all(tx)?,
         rules: rule::all(tx)?,
         stops: stop::all(tx)?,
+        quiet: quiet::all(tx)?,
     })
 }
 

@@ -23,4 +23,7 @@ store::statements! { include_str!("../../sql/source.sql");
     STOPS = "stops",
     STOP = "stop",
     RESUME = "resume",
+    QUIET = "quiet",
+    SET_QUIET = "set_quiet",
+    UNSET_QUIET = "unset_quiet",
 }
