@@ -162,3 +162,30 @@ def test_what_is_held_waits_over_a_restart_and_why_says_so(make_server):
             host.has(n + 2)
         assert json.loads(server.cli("queue", "holds", "--json")) == []
         assert server.cli("queue", "hold", check=False) == ""
+
+
+def test_a_new_source_sends_little_and_the_rest_waits_for_tomorrow(make_server):
+    with Visited() as host:
+        server = make_server(extra=host.route("out.test"))
+        server.start()
+        user = server.user()
+        assert "has no plan" in server.cli("source", "warmup", "default")
+        assert "is no plan" in refused(server, "source", "warmup", "default", "--days", "many")
+        assert "there is no source x" in refused(server, "source", "warmup", "x", "--standard")
+        server.cli("source", "warmup", "default", "--days", "3,5")
+        for n in range(5):
+            submit(server, user, f"x{n}@out.test")
+        host.has(3)
+        eventually("it is counted", lambda: plan(server)["sites"] == {host.address: 3})
+        server.restart()
+        submit(server, user, "y@out.test")
+        said = eventually("a reason", lambda: "is new, and has delivered" in server.cli("queue", "why", "y@out.test"))
+        assert said and len(host.taken) == 3 and plan(server)["delivered_today"] == 3
+        server.cli("source", "warmup", "default", "--standard")
+        assert {cap["site"]: cap["today"] for cap in plan(server)["caps"]}["google"] == 20
+        server.cli("source", "warmup", "default", "--stop")
+        host.has(6)
+
+
+def plan(server) -> dict:
+    return json.loads(server.cli("source", "warmup", "default", "--json"))

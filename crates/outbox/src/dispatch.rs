@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base::{Reply, Stream, Timestamp};
-use queue::source::{Setup, What};
+use queue::source::{self, Setup, What, day_of};
 use queue::{Claimed, Delivery, Due, Group, Held, Outcome, Release, Want};
 use store::Tx;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -37,6 +37,7 @@ pub(crate) async fn run(inner: &Arc<Inner>) {
         if inner.is_stopping() {
             return;
         }
+        inner.hops.begin_day(day_of(inner.clock.now()));
         if look <= Instant::now() || inner.changed.swap(false, Ordering::Relaxed) {
             if !set_up(inner).await {
                 continue;
@@ -62,9 +63,15 @@ pub(crate) async fn run(inner: &Arc<Inner>) {
 
 /// Learns what mail leaves by. Nothing is sent before that is known.
 async fn set_up(inner: &Arc<Inner>) -> bool {
-    match inner.store.read(queue::source::setup).await {
-        Ok(setup) => {
-            if let Some(moved) = inner.hops.set_up(&setup) {
+    let today = day_of(inner.clock.now());
+    let both = move |tx: &mut Tx<'_>| {
+        let setup = source::setup(tx)?;
+        let delivered = source::delivered(tx, &setup, today)?;
+        Ok((setup, delivered))
+    };
+    match inner.store.read(both).await {
+        Ok((setup, delivered)) => {
+            if let Some(moved) = inner.hops.set_up(&setup, &delivered) {
                 inner.timetable.stop(stopped(&setup));
                 moved.into_iter().for_each(|(hop, work)| line_up(inner, &hop, work));
             }
@@ -196,7 +203,7 @@ pub(crate) fn go_out(inner: &Arc<Inner>, claimed: Claimed) {
             None => by_domain.entry(delivery.to.domain().to_owned()).or_default().push(delivery),
         }
     }
-    let work = |deliveries| Work { message: message.clone(), deliveries, again: false };
+    let work = |deliveries| Work { message: message.clone(), deliveries, again: false, permit: None };
     for (hop, deliveries) in by_hop {
         line_up(inner, &hop, work(deliveries));
     }
@@ -210,14 +217,20 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
     match inner.hops.add(hop, work) {
         Added::InLine => {}
         Added::Start(hop) => worker::start(inner, hop),
-        // It keeps its place in the queue, and its time.
-        Added::No(work, No::Stopped) => {
+        Added::Part(mut work, room) => {
+            let rest = Work { deliveries: work.deliveries.split_off(room), ..work.clone() };
+            line_up(inner, hop, work);
+            line_up(inner, hop, rest);
+        }
+        Added::No(work, No::Stopped) => keep(inner, work, Why::Stopped, None),
+        Added::No(work, No::Spent { pending }) => {
             let now = inner.clock.now();
-            for d in &work.deliveries {
-                let until = Timestamp(now.0 + schedule::millis(STOPPED));
-                inner.timetable.hold(work.message.group(d), until, now, Why::Stopped);
-                inner.release(&work.message, d, now);
-            }
+            let (over, work) = expired(work, now);
+            let said =
+                ours(Reply::new(451, 7, 0, "No attempt was made: what it may leave by is new, and had sent enough"));
+            over.deliveries.into_iter().for_each(|d| inner.settle(&over.message, d, Outcome::Expired, said.clone()));
+            let midnight = Timestamp::from_secs((day_of(now) + 1) * 86_400);
+            keep(inner, work, Why::Spent, Some(midnight).filter(|_| !pending));
         }
         Added::No(work, No::OutOfReach) => {
             let text = format!("{hop} has no address of a family that our sources for this mail have");
@@ -225,6 +238,22 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
         }
         Added::Later(work, wait) => too_many(inner, work, wait),
     }
+}
+
+/// It keeps its place in the queue, and its time. Its groups are looked at again then, or soon.
+fn keep(inner: &Inner, work: Work, why: Why, until: Option<Timestamp>) {
+    let now = inner.clock.now();
+    let until = until.unwrap_or(Timestamp(now.0 + schedule::millis(STOPPED)));
+    for d in &work.deliveries {
+        inner.timetable.hold(work.message.group(d), until, now, why);
+        inner.release(&work.message, d, now);
+    }
+}
+
+/// Those whose time is over (trap 20), and the others.
+fn expired(mut work: Work, now: Timestamp) -> (Work, Work) {
+    let over = work.deliveries.extract_if(.., |d| d.expires <= now).collect();
+    (Work { deliveries: over, ..work.clone() }, work)
 }
 
 /// All of it later.

@@ -339,7 +339,7 @@ mod tests {
             uncertain: 0,
             trail: None,
         };
-        Work { message: Arc::new(message), deliveries: (0..n).map(delivery).collect(), again: false }
+        Work { message: Arc::new(message), deliveries: (0..n).map(delivery).collect(), again: false, permit: None }
     }
 
     fn find(finder: &Finder, domain: &str) -> Found {

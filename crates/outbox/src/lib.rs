@@ -46,5 +46,5 @@ mod worker;
 pub use hops::SiteState;
 pub use outbox::{Keep, Meter, Outbox, OutboxError, Parts, remains};
 pub use route::{BadHostPort, HostPort, Routes, Smarthost};
-pub use shape::{check_figure, figures_of};
+pub use shape::{check_figure, figures_of, standard_plan};
 pub use timetable::Why;

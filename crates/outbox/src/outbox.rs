@@ -11,6 +11,7 @@ use bounce::Classifier;
 use directory::{Directory, Random};
 use net::{CertFiles, ClientTls, Dialer, Https, Resolver, Roots, TlsError};
 use queue::receipt;
+use queue::source::day_of;
 use queue::{Delivery, Event, Group, Message, Outcome, Queue, QueueId, Release, Remains, Said, Settled};
 use store::{Lane, Store, Tx};
 use tokio::sync::{Notify, mpsc, watch};
@@ -19,7 +20,7 @@ use trust::Keys;
 
 use crate::dane::Proof;
 use crate::finder::Finder;
-use crate::hops::{Hops, SiteState, Work};
+use crate::hops::{Hops, Permit, SiteState, Work};
 use crate::journal::Journal;
 use crate::recorder::{self, Done};
 use crate::route::Routes;
@@ -433,6 +434,11 @@ impl Inner {
                 () = self.stopped() => {}
             }
         }
+    }
+
+    /// A delivery arrived that its source may not make many of; told before that it did.
+    pub(crate) fn delivered(&self, permit: &Permit) {
+        let _ = self.done.send(Done::Counted(permit.delivered(day_of(self.clock.now()))));
     }
 
     /// A delivery's attempt came to this.

@@ -1,10 +1,12 @@
 //! Writes what came of attempts, many in one job. As long as it cannot, nothing more is sent (trap 21): a mail that was
 //! accepted elsewhere and is not known to be would be sent again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base::Timestamp;
 use queue::receipt::Segment;
+use queue::source::{self, Count};
 use queue::{Group, Outcome, QueueId, Release, Settled};
 use store::Tx;
 use tokio::sync::mpsc;
@@ -26,6 +28,8 @@ pub(crate) enum Done {
     Settled(Settled),
     /// Without one.
     Release(Release, Group),
+    /// And counts for what its source may deliver today.
+    Counted(Count),
     /// Nothing comes after this.
     Stop,
 }
@@ -43,6 +47,7 @@ pub(crate) async fn run(
             return;
         }
         let (mut settled, mut released, mut groups, mut stop) = (Vec::new(), Vec::new(), Vec::new(), false);
+        let mut counts = BTreeMap::new();
         for one in batch.drain(..) {
             match one {
                 Done::Settled(s) => settled.push(s),
@@ -50,11 +55,13 @@ pub(crate) async fn run(
                     released.push(r);
                     groups.push(group);
                 }
+                Done::Counted(count) => *counts.entry(count).or_insert(0u32) += 1,
                 Done::Stop => stop = true,
             }
         }
         let (settled, released) = (Arc::new(settled), Arc::new(released));
-        let owing = write(&inner, settled.clone(), released.clone()).await;
+        let counts: Arc<[(Count, u32)]> = counts.into_iter().collect();
+        let owing = write(&inner, settled.clone(), released.clone(), counts).await;
         for s in &*settled {
             inner.hops.settled(s.message.stream, s.message.organisation);
             if let Outcome::Deferred(until) = s.outcome {
@@ -76,16 +83,22 @@ pub(crate) async fn run(
 }
 
 /// Writes until it is written. Gives the messages that owe their sender a report.
-async fn write(inner: &Inner, settled: Arc<Vec<Settled>>, released: Arc<Vec<Release>>) -> Vec<QueueId> {
+async fn write(
+    inner: &Inner,
+    settled: Arc<Vec<Settled>>,
+    released: Arc<Vec<Release>>,
+    counts: Arc<[(Count, u32)]>,
+) -> Vec<QueueId> {
     let mut tries = 0;
     loop {
         let (queue, now) = (inner.queue.clone(), inner.clock.now());
-        let (s, r) = (settled.clone(), released.clone());
+        let (s, r, counts) = (settled.clone(), released.clone(), counts.clone());
         let written = async {
             // Packed here, not in the job: the writer has better to do.
             let segment = Segment::of(&queue, &s, now)?;
             let job = move |tx: &mut Tx<'_>| {
                 queue::release(tx, &queue, &r, now)?;
+                source::count(tx, &counts)?;
                 queue::record(tx, &queue, &s, &segment, now)
             };
             inner.store.write(job).await

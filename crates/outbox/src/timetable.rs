@@ -57,6 +57,8 @@ pub enum Why {
     Busy,
     /// The administrator stopped its site, or all sources it may leave by.
     Stopped,
+    /// All sources it may leave by are new, and have delivered what they may today.
+    Spent,
 }
 
 /// Without end.

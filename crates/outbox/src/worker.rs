@@ -541,6 +541,7 @@ fn settle(
         let said = Said { talk: Some(sent.talk.clone()), place, ..said };
         if yes {
             delivered = true;
+            work.permit.iter().for_each(|permit| inner.delivered(permit));
             inner.settle(&work.message, delivery, Outcome::Delivered { reports: connection.reports() }, said);
             continue;
         }
@@ -561,7 +562,8 @@ fn settle(
         inner.hops.succeeded(hop).into_iter().for_each(|hop| start(inner, hop));
     }
     let (deliveries, said) = again;
-    (!deliveries.is_empty()).then_some((Work { deliveries, message: work.message, again: work.again }, said))
+    (!deliveries.is_empty())
+        .then_some((Work { deliveries, message: work.message, again: work.again, permit: work.permit }, said))
 }
 
 /// What a host said in one transaction about the traffic. However many recipients hear the same, it is said once.

@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, Subcommand};
 
 use crate::admin::Request;
 use crate::policies;
-use crate::sources::{self, Ask};
+use crate::sources::{self, Ask, Plan};
 use crate::stops::{self, Named};
 
 /// A source is an address of this machine with the name that is said there. Without any, mail leaves by the source "default":
@@ -49,6 +49,28 @@ pub enum SourceCommand {
     Remove {
         /// One that `list` shows.
         name: String,
+    },
+    /// What a new source may deliver a day, so that nobody takes it for a spammer's; without an option, show it. What is more
+    /// goes to the others of its pool, or waits for the next day. A day is one of UTC on which it delivered something; after
+    /// the last day of the plan there is no cap.
+    Warmup {
+        /// One that `list` shows.
+        name: String,
+        /// The plan that is shipped: 50 on the first day, and a part of that to each site; a million after a month.
+        #[arg(long, group = "plan")]
+        standard: bool,
+        /// Day by day (50,100,200), or from where, by what factor, and to where (50x1.4..10000): to each site.
+        #[arg(long, value_name = "DAYS", group = "plan", value_parser = sources::days)]
+        days: Option<sources::Days>,
+        /// The days are for this site.
+        #[arg(long, requires = "days")]
+        site: Option<String>,
+        /// The days are for all sites together.
+        #[arg(long, requires = "days", conflicts_with = "site")]
+        total: bool,
+        /// No plan any more.
+        #[arg(long, group = "plan")]
+        stop: bool,
     },
     /// All sources, and the pools they are in.
     List {
@@ -105,6 +127,15 @@ impl From<SourceCommand> for Request {
                 Ask::Change { name, addresses, ehlo, anyway }
             }
             SourceCommand::Remove { name } => Ask::Remove { name },
+            SourceCommand::Warmup { name, standard, days, site, total, stop } => {
+                let plan = match days {
+                    Some(sources::Days(days)) => Plan::Caps { site, total, days },
+                    None if standard => Plan::Standard,
+                    None if stop => Plan::Stop,
+                    None => Plan::Show,
+                };
+                Ask::WarmUp { name, plan }
+            }
             SourceCommand::List { check: false } => Ask::List,
             SourceCommand::List { check: true } => Ask::Check,
         })

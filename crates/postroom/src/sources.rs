@@ -3,14 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
-use base::Stream;
+use base::{Stream, Timestamp};
 use net::{Deadline, Resolver, is_special};
-use queue::source::{self, DEFAULT, NewSource, Setup, Source};
+use queue::source::{self, DEFAULT, NewSource, Setup, Share, Source, SourceId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::Tx;
 
-use crate::admin::{Answer, Outcome, read, words, write};
+use crate::admin::{Answer, Outcome, read, refused, words, write};
 use crate::findings::{Finding, report};
 use crate::house::House;
 
@@ -30,6 +30,8 @@ pub enum Ask {
     List,
     /// Whether the DNS and this machine know of them.
     Check,
+    /// What it may deliver a day while it is new.
+    WarmUp { name: String, plan: Plan },
     /// A pool of sources with their weights, for these streams.
     PoolAdd { name: String, members: Vec<(String, u32)>, streams: Vec<String> },
     /// Other sources, or other streams.
@@ -67,6 +69,7 @@ pub async fn execute(house: &House, ask: Ask) -> Outcome {
             read(house, move |tx| Ok(list(&source::setup(tx)?, &hostname))).await
         }
         Ask::Check => check(house).await,
+        Ask::WarmUp { name, plan } => warmup(house, name, plan).await,
         Ask::PoolAdd { name, members, streams } => {
             let streams = streams_of(&streams)?;
             write(house, move |tx| {
@@ -260,5 +263,134 @@ pub fn member(text: &str) -> Result<(String, u32), String> {
             let weight = weight.parse().map_err(|_| format!("{text:?}: the weight is a number, like a:3"))?;
             Ok((name.to_owned(), weight))
         }
+    }
+}
+
+/// Caps for a source, in days.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Plan {
+    /// As it stands.
+    Show,
+    /// The one that is shipped.
+    Standard,
+    /// These days, for a site, for all sites together, or for each other site.
+    Caps { site: Option<String>, total: bool, days: Vec<u32> },
+    /// None any more.
+    Stop,
+}
+
+async fn warmup(house: &House, name: String, plan: Plan) -> Outcome {
+    let now = house.clock.now();
+    let caps = match plan {
+        Plan::Show => return read(house, move |tx| show_plan(tx, &name, now)).await,
+        Plan::Stop => {
+            return write(house, move |tx| {
+                let id = known(tx, &name)?;
+                if !source::end_plan(tx, id)? {
+                    return Err(refused(format!("{name} has no plan: it may send what it can")));
+                }
+                Ok(Answer::new(format!("{name} may send what it can"), json!({ "name": name })))
+            })
+            .await;
+        }
+        Plan::Standard => outbox::standard_plan()?,
+        Plan::Caps { total: true, days, .. } => vec![(Share::All, days)],
+        Plan::Caps { site: Some(site), days, .. } => vec![(Share::Site(site.to_ascii_lowercase().into()), days)],
+        Plan::Caps { days, .. } => vec![(Share::Each, days)],
+    };
+    write(house, move |tx| {
+        let source = known(tx, &name)?;
+        source::set_caps(tx, source, &caps, now)?;
+        show_plan(tx, &name, now)
+    })
+    .await
+}
+
+fn known(tx: &mut Tx<'_>, name: &str) -> store::Result<SourceId> {
+    let found = source::setup(tx)?.named(name).map(|s| s.id);
+    found.ok_or_else(|| refused(format!("there is no source {name}")))
+}
+
+fn show_plan(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> store::Result<Answer> {
+    let (source, setup) = (known(tx, name)?, source::setup(tx)?);
+    let all = source::delivered(tx, &setup, source::day_of(now))?;
+    let Some((_, delivered)) = all.into_iter().find(|(id, _)| *id == source) else {
+        return Ok(Answer::new(
+            format!("{name} has no plan: it may send what it can"),
+            json!({ "name": name, "caps": [] }),
+        ));
+    };
+    let day = delivered.days as usize;
+    let mut text = vec![format!("{name} is at day {} of its plan; today it delivered {}", day + 1, delivered.today)];
+    let mut data = Vec::new();
+    for cap in setup.caps.iter().filter(|cap| cap.source == source) {
+        let (share, to) = match &cap.share {
+            Share::All => ("*".to_owned(), "all sites together".to_owned()),
+            Share::Each => ("each".to_owned(), "each other site".to_owned()),
+            Share::Site(site) => (site.to_string(), site.to_string()),
+        };
+        let today = cap.days.get(day);
+        let shown = today.map_or("no cap any more".to_owned(), |n| format!("{n} today"));
+        text.push(format!("    to {to}: {shown}, {} days in all", cap.days.len()));
+        data.push(json!({ "site": share, "today": today, "days": &cap.days[..] }));
+    }
+    for (site, n) in &delivered.sites {
+        text.push(format!("    delivered today to {site}: {n}"));
+    }
+    let sites: serde_json::Map<String, Value> =
+        delivered.sites.iter().map(|(site, n)| (site.to_string(), Value::from(*n))).collect();
+    let data =
+        json!({ "name": name, "day": day + 1, "delivered_today": delivered.today, "sites": sites, "caps": data });
+    Ok(Answer::new(text.join("\n"), data))
+}
+
+/// `50,100,200`, or `50x1.4..10000`: from the first by the factor to the last.
+///
+/// # Errors
+/// In words.
+pub fn days(text: &str) -> Result<Days, String> {
+    let bad = || {
+        format!(
+            "{text:?} is no plan: list the days (50,100,200), or say from where, by what, and to where (50x1.4..10000)"
+        )
+    };
+    let Some((from, rest)) = text.split_once('x') else {
+        let all: Option<Vec<u32>> = text.split(',').map(|n| n.trim().parse().ok()).collect();
+        return all.map(Days).ok_or_else(bad);
+    };
+    let (factor, to) = rest.split_once("..").ok_or_else(bad)?;
+    let (from, factor, to): (u32, f64, u32) =
+        (from.parse().map_err(|_| bad())?, factor.parse().map_err(|_| bad())?, to.parse().map_err(|_| bad())?);
+    if from == 0 || factor.is_nan() || factor < 1.01 || to < from {
+        return Err(bad());
+    }
+    let mut days = vec![from];
+    let mut next = f64::from(from) * factor;
+    while next < f64::from(to) {
+        days.push(next as u32);
+        next *= factor;
+    }
+    days.push(to);
+    Ok(Days(days))
+}
+
+/// Caps, day by day.
+#[derive(Clone, Debug)]
+pub struct Days(pub Vec<u32>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_a_list_or_a_ramp() {
+        assert_eq!(days("50,100, 200").unwrap().0, [50, 100, 200]);
+        assert_eq!(days("100x2..1000").unwrap().0, [100, 200, 400, 800, 1000]);
+        assert_eq!(days("0,5").unwrap().0, [0, 5]);
+        for text in ["", "x", "50x", "50x1..100", "50x2..10", "0x2..10", "50xNaN..100", "-1", "5x2"] {
+            assert!(days(text).is_err(), "{text}");
+        }
+        // Within reason, however small the factor.
+        assert!(days("1x1.01..4294967295").unwrap().0.len() < 3000);
     }
 }

@@ -123,10 +123,14 @@ fn held(house: &House, setup: &Setup, m: &Message, d: &Standing) -> Option<Strin
             "Nothing goes to that domain before {until}: its site asked for a pause, or has been sent as much as it takes. It \
              goes on by itself."
         ),
+        Why::Spent => format!(
+            "What it may leave by is new, and has delivered today what it may (postroom source warmup NAME shows it). It goes \
+             on by itself, and is looked at again at {until}."
+        ),
         Why::Stopped => {
-            "An administrator of this server held or drained the site that it goes to, or what it leaves by: \
-                         postroom queue holds shows what, postroom queue resume lets it go on."
-                .into()
+            let text = "An administrator of this server held or drained the site that it goes to, or what it leaves by: postroom \
+                        queue holds shows what, postroom queue resume lets it go on.";
+            text.into()
         }
     })
 }

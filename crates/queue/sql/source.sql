@@ -79,3 +79,26 @@ ON CONFLICT (stream, organisation) DO UPDATE SET begins = excluded.begins, ends 
 
 -- name: unset_quiet
 DELETE FROM queue_quiet WHERE stream = ?1 AND organisation = ?2;
+
+-- name: caps
+SELECT source, share, days, began FROM queue_cap ORDER BY source, share;
+
+-- name: set_cap
+INSERT INTO queue_cap (source, share, days, began) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (source, share) DO UPDATE SET days = excluded.days;
+
+-- name: end_plan
+DELETE FROM queue_cap WHERE source = ?1;
+
+-- name: delivered
+SELECT site, day, sent FROM queue_delivered WHERE source = ?1 ORDER BY site, day;
+
+-- name: count
+INSERT INTO queue_delivered (source, site, day, sent) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (source, site, day) DO UPDATE SET sent = queue_delivered.sent + excluded.sent RETURNING sent;
+
+-- name: forget_sites
+DELETE FROM queue_delivered WHERE source = ?1 AND site <> '' AND day < ?2;
+
+-- name: forget_delivered
+DELETE FROM queue_delivered WHERE source = ?1;

@@ -42,6 +42,10 @@ CREATE TABLE queue_segment (id {int} PRIMARY KEY, at {int} NOT NULL, recipients 
 CREATE TABLE queue_dialogue (segment {int} PRIMARY KEY, at {int} NOT NULL, records {bytes} NOT NULL) {table};
 CREATE TABLE queue_event (message {int} NOT NULL, number {int} NOT NULL, n {int} NOT NULL, at {int} NOT NULL,
     kind {int} NOT NULL, class {text} NOT NULL, detail {bytes} NOT NULL, PRIMARY KEY (message, number, n)) {clustered};
+CREATE TABLE queue_cap (source {int} NOT NULL, share {text} NOT NULL, days {text} NOT NULL, began {int} NOT NULL,
+    PRIMARY KEY (source, share)) {clustered};
+CREATE TABLE queue_delivered (source {int} NOT NULL, site {text} NOT NULL, day {int} NOT NULL, sent {int} NOT NULL,
+    PRIMARY KEY (source, site, day)) {clustered};
 ";
 
 store::statements! { include_str!("../sql/queue.sql");

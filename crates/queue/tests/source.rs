@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base::Stream;
-use queue::source::{self, DEFAULT, Member, NewSource, Rule, Setup, SourceId};
+use base::Timestamp;
+use queue::source::{self, Count, DEFAULT, Delivered, Member, NewSource, Rule, Setup, Share, SourceId, What};
 use store::{Result, Store, Tx};
 use testkit::{Bed, engines};
 
@@ -177,5 +178,58 @@ fn figures_are_set_and_taken_back_and_go_with_their_source() {
         assert_eq!(w.setup().rules, all[2..]);
         w.write(|tx| source::remove(tx, "a")).unwrap();
         assert_eq!(w.setup().rules, []);
+    }
+}
+
+#[test]
+fn a_stop_is_kept_changed_and_taken_back_and_goes_with_its_source() {
+    for w in worlds() {
+        let a = w.add("a", 1).unwrap();
+        let all =
+            [What::Source(a), What::Site("google".into()), What::Stream(Stream::Mail), What::Domain("b.test".into())];
+        for (n, what) in (0..).zip(all.clone()) {
+            w.write(move |tx| source::stop(tx, &what, false, Timestamp(n))).unwrap();
+        }
+        let kept = w.setup().stops;
+        assert_eq!(kept.iter().map(|stop| stop.what.clone()).collect::<Vec<_>>(), all);
+        assert!(kept.iter().all(|stop| !stop.drains));
+        w.write(|tx| source::stop(tx, &What::Site("google".into()), true, Timestamp(9))).unwrap();
+        assert!(w.setup().stops[1].drains && w.setup().stops.len() == 4);
+        let resume = || w.write(|tx| source::resume(tx, &What::Site("google".into()))).unwrap();
+        assert!(resume() && !resume());
+        w.write(|tx| source::remove(tx, "a")).unwrap();
+        assert_eq!(w.setup().stops.len(), 2);
+    }
+}
+
+#[test]
+fn what_a_new_source_delivers_is_counted_by_site_and_day() {
+    for w in worlds() {
+        let a = w.add("a", 1).unwrap();
+        let caps = |share: Share, days: &[u32]| vec![(share, days.to_vec())];
+        let set = |caps: Vec<(Share, Vec<u32>)>, at| w.write(move |tx| source::set_caps(tx, a, &caps, Timestamp(at)));
+        set(caps(Share::Each, &[5, 10]), 7).unwrap();
+        set(caps(Share::Site("google".into()), &[1]), 8).unwrap();
+        set(caps(Share::Each, &[6]), 9).unwrap();
+        let kept: Vec<_> =
+            w.setup().caps.iter().map(|cap| (cap.share.clone(), cap.days.to_vec(), cap.began.0)).collect();
+        assert_eq!(kept, [(Share::Each, vec![6], 7), (Share::Site("google".into()), vec![1], 7)]);
+        assert!(w.no(set(caps(Share::All, &[]), 9)).contains("1 to 365 days"));
+        let count = |site: &str, day, n| (Count { source: a, site: site.into(), day }, n);
+        let note = |counts: Vec<(Count, u32)>| w.write(move |tx| source::count(tx, &counts)).unwrap();
+        note(vec![count("x", 3, 2), count("y", 3, 1)]);
+        note(vec![count("x", 3, 2)]);
+        note(vec![count("x", 5, 4)]);
+        let of = |day| {
+            let read = move |tx: &mut Tx<'_>| source::setup(tx).and_then(|setup| source::delivered(tx, &setup, day));
+            w.store.read_blocking(read).unwrap().remove(0).1
+        };
+        assert_eq!(of(5), Delivered { days: 1, today: 4, sites: vec![("x".into(), 4)] });
+        // Of days that are over only that they were.
+        assert_eq!(of(3), Delivered { days: 0, today: 5, sites: Vec::new() });
+        assert_eq!(of(6), Delivered { days: 2, today: 0, sites: Vec::new() });
+        assert!(w.write(move |tx| source::end_plan(tx, a)).unwrap() && w.setup().caps.is_empty());
+        set(caps(Share::Each, &[5]), 10).unwrap();
+        assert_eq!(of(6), Delivered::default());
     }
 }

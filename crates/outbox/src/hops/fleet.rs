@@ -3,14 +3,16 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use base::Stream;
 use queue::QueueId;
-use queue::source::{Member, Setup, Source, SourceId};
+use queue::source::{Delivered, Member, Setup, Source, SourceId};
 use tokio::time::Instant;
 
 use super::sites::{self, SiteKey};
 use super::stops::Stops;
+use super::warmup::{Permit, Room, Warmups};
 use super::{Hops, State, Work};
 use crate::route::Hop;
 use crate::shape::{Family, Policies, Rules};
@@ -20,6 +22,7 @@ pub(super) struct Fleet {
     sources: HashMap<SourceId, Arc<Source>>,
     streams: [Arc<[Member]>; 3],
     pub(super) stops: Stops,
+    warmups: Warmups,
     /// As it was read.
     setup: Setup,
 }
@@ -31,21 +34,34 @@ pub(crate) enum No {
     OutOfReach,
     /// The administrator stopped it.
     Stopped,
+    /// All have delivered what they may today; `pending` means that some of it may still not arrive.
+    Spent {
+        /// See above.
+        pending: bool,
+    },
+}
+
+/// Why work does not get a line.
+pub(super) enum Denied {
+    No(No),
+    /// There is room for so many of its recipients.
+    Part(usize),
 }
 
 impl Default for Fleet {
     fn default() -> Self {
-        Fleet::new(&Setup::default())
+        Fleet::new(&Setup::default(), Warmups::default())
     }
 }
 
 impl Fleet {
-    fn new(setup: &Setup) -> Self {
+    fn new(setup: &Setup, warmups: Warmups) -> Self {
         let all = setup.sources.iter().cloned().chain([Source::default_one()]);
         Fleet {
             sources: all.map(|s| (s.id, Arc::new(s))).collect(),
             streams: Stream::ALL.map(|stream| setup.members(stream).into()),
             stops: Stops::new(setup),
+            warmups,
             setup: setup.clone(),
         }
     }
@@ -93,13 +109,15 @@ fn mixed(n: u64) -> u64 {
 
 impl Hops {
     /// What mail leaves by is set up so. None when it was already; else what may not stay in line.
-    pub(crate) fn set_up(&self, setup: &Setup) -> Option<Vec<(Hop, Work)>> {
+    /// `delivered` is what new sources delivered before this server ran.
+    pub(crate) fn set_up(&self, setup: &Setup, delivered: &[(SourceId, Delivered)]) -> Option<Vec<(Hop, Work)>> {
         let mut guard = self.lock();
         let state = &mut *guard;
         if state.fleet.setup == *setup {
             return None;
         }
-        state.fleet = Fleet::new(setup);
+        let today = self.today.load(Ordering::Relaxed);
+        state.fleet = Fleet::new(setup, Warmups::new(setup, delivered, today, &state.fleet.warmups));
         state.sites.govern(Rules::new(&setup.rules));
         let (lines, sites, fleet, mut moved) = (&mut state.lines, &state.sites, &state.fleet, Vec::new());
         for (hop, line) in lines {
@@ -133,35 +151,60 @@ impl Hops {
 
 impl State {
     /// The hop by the source that is to send this, with the name of its site; or why none can.
-    pub(super) fn by<'h>(&self, hop: &'h Hop, work: &Work, policies: &Policies) -> Result<(Cow<'h, Hop>, SiteKey), No> {
+    pub(super) fn by<'h>(
+        &self,
+        hop: &'h Hop,
+        work: &Work,
+        policies: &Policies,
+        today: i64,
+    ) -> Result<(Cow<'h, Hop>, SiteKey), Denied> {
         let (members, stops) = (self.fleet.members(work.message.stream), &self.fleet.stops);
         // Names of hosts are looked through once, for the line's first mail.
         let known = self.lines.get(hop).map(|line| line.site.name.clone());
         let name = known.unwrap_or_else(|| sites::name(hop, policies));
         let mut site = SiteKey { source: SourceId::DEFAULT, name };
         if stops.work(work) || stops.site(&site, || sites::policy(&site.name, policies)) {
-            return Err(No::Stopped);
+            return Err(Denied::No(No::Stopped));
         }
-        let mut why = No::OutOfReach;
+        let (mut why, mut part) = (No::OutOfReach, 0);
         let source = choose(members, work.message.id, |source| {
             site.source = source;
-            self.can_send(&site).map_err(|no| why = why.max(no)).is_ok()
+            let room = self.can_send(&site, policies, today);
+            part = room.map_or(part, |room| part.max(room));
+            room.map_err(|no| why = why.max(no)).is_ok_and(|room| room >= work.deliveries.len())
         });
-        site.source = source.ok_or(why)?;
+        match source {
+            Some(source) => site.source = source,
+            None if part > 0 => return Err(Denied::Part(part)),
+            None => return Err(Denied::No(why)),
+        }
         let hop = if hop.source == site.source { Cow::Borrowed(hop) } else { Cow::Owned(hop.by(site.source)) };
         Ok((hop, site))
     }
 
-    /// Whether a source can send to a site now.
-    fn can_send(&self, site: &SiteKey) -> Result<(), No> {
+    /// To how many recipients a source can send to a site now.
+    fn can_send(&self, site: &SiteKey, policies: &Policies, today: i64) -> Result<usize, No> {
         if self.fleet.stops.source(site) {
             return Err(No::Stopped);
         }
-        let Some(source) = self.fleet.get(site.source) else { return Err(No::OutOfReach) };
-        let Some(place) = self.sites.get(site) else { return Ok(()) };
-        let v4_only = place.shape.family() == Family::V4Only;
-        let reaches = (!v4_only || source.reaches(true)) && !place.is_out_of_reach(Instant::now());
-        if reaches { Ok(()) } else { Err(No::OutOfReach) }
+        let source = self.fleet.get(site.source).ok_or(No::OutOfReach)?;
+        if let Some(place) = self.sites.get(site) {
+            let v4_only = place.shape.family() == Family::V4Only;
+            if v4_only && !source.reaches(true) || place.is_out_of_reach(Instant::now()) {
+                return Err(No::OutOfReach);
+            }
+        }
+        let is = |name: &str| site.name.is(&sites::policy(&site.name, policies), name);
+        match self.fleet.warmups.room(site.source, site.name.label(), today, is) {
+            None => Ok(usize::MAX),
+            Some(Room { left: 0, pending }) => Err(No::Spent { pending }),
+            Some(Room { left, .. }) => Ok(left as usize),
+        }
+    }
+
+    /// The right to deliver this, if the source of the site needs one.
+    pub(super) fn permit(&self, site: &SiteKey, work: &Work) -> Option<Arc<Permit>> {
+        self.fleet.warmups.permit(site.source, site.name.label(), work.deliveries.len() as u32)
     }
 }
 

@@ -9,11 +9,12 @@ mod shown;
 mod sites;
 mod stops;
 mod turns;
+mod warmup;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ use tokio::time::Instant;
 
 use crate::route::Hop;
 use crate::shape::{Course, Hint, Hold, MayConnect, Policies, Policy, Words, on_one_line};
-use fleet::Fleet;
 pub(crate) use fleet::No;
+use fleet::{Denied, Fleet};
 pub(crate) use ready::WEIGHTS;
 use ready::{InLine, Ready};
 use room::OWN;
@@ -33,6 +34,7 @@ pub(crate) use room::Rooms;
 pub use shown::SiteState;
 pub(crate) use sites::Ways;
 use sites::{SiteKey, Sites};
+pub(crate) use warmup::Permit;
 
 /// Of all in hand one hop may have so many in line, of each stream, so that mail to a host that is slow does not keep back all
 /// other; and so many once its stream has taken all that is its own.
@@ -70,6 +72,8 @@ pub(crate) struct Work {
     pub(crate) deliveries: Vec<Delivery>,
     /// A connection had it already, and turned out to be closed.
     pub(crate) again: bool,
+    /// It may be delivered by a source that may not deliver much.
+    pub(crate) permit: Option<Arc<Permit>>,
 }
 
 impl Work {
@@ -86,6 +90,8 @@ pub(crate) type Later = (Work, Duration);
 pub(crate) struct Hops {
     state: Mutex<State>,
     policies: Policies,
+    /// The day, as [`queue::source::day_of`] counts.
+    today: AtomicI64,
 }
 
 #[derive(Default)]
@@ -179,6 +185,8 @@ pub(crate) enum Added {
     Later(Work, Duration),
     /// No source can send it now.
     No(Work, No),
+    /// One can send so many of its recipients, and no more.
+    Part(Work, usize),
 }
 
 /// What a worker is to do next.
@@ -198,12 +206,17 @@ pub(crate) enum Next {
 
 impl Hops {
     pub(crate) fn new(policies: Policies) -> Self {
-        Hops { state: Mutex::default(), policies }
+        Hops { state: Mutex::default(), policies, today: AtomicI64::new(0) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // The counters are whole at every point where a holder could panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The day it is.
+    pub(crate) fn begin_day(&self, today: i64) {
+        self.today.store(today, Ordering::Relaxed);
     }
 
     /// How sites are treated.
@@ -232,11 +245,13 @@ impl Hops {
     }
 
     /// Puts work in line, for the source that is to send it.
-    pub(crate) fn add(&self, hop: &Hop, work: Work) -> Added {
+    pub(crate) fn add(&self, hop: &Hop, mut work: Work) -> Added {
+        work.permit = None;
         let mut state = self.lock();
-        let (hop, name) = match state.by(hop, &work, &self.policies) {
+        let (hop, name) = match state.by(hop, &work, &self.policies, self.today.load(Ordering::Relaxed)) {
             Ok(found) => found,
-            Err(no) => return Added::No(work, no),
+            Err(Denied::Part(room)) => return Added::Part(work, room),
+            Err(Denied::No(no)) => return Added::No(work, no),
         };
         let hop = &*hop;
         let stream = work.message.stream;
@@ -257,6 +272,7 @@ impl Hops {
             state.remove_if_empty(hop);
             return Added::Later(work, wait);
         }
+        work.permit = state.permit(&name, &work);
         let line = state.line(hop, &self.policies);
         line.ready.push_back(work);
         if line.idle > 0 {

@@ -65,7 +65,7 @@ fn work(n: u32) -> Work {
         uncertain: 0,
         trail: None,
     };
-    Work { message: Arc::new(message), deliveries: (0..n).map(delivery).collect(), again: false }
+    Work { message: Arc::new(message), deliveries: (0..n).map(delivery).collect(), again: false, permit: None }
 }
 
 fn starts(hops: &Hops, hop: &Hop, n: usize) -> usize {

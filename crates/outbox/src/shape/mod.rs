@@ -13,9 +13,11 @@ mod policy;
 mod rate;
 mod rules;
 mod site;
+mod warm;
 
 pub(crate) use hint::{Hint, on_one_line};
 pub(crate) use policy::{Family, Limits, Policies, Policy, TlsLevel};
 pub(crate) use rules::Rules;
 pub use rules::{check_figure, figures_of};
 pub(crate) use site::{Course, Hold, MayConnect, Site, Words};
+pub use warm::standard_plan;

@@ -13,7 +13,7 @@ use super::hint::{Delays, Hint};
 use super::rate::Rate;
 
 /// The file in the repository; its head says what every key means.
-const DATA: &str = include_str!("../../data/site-policies.toml");
+pub(super) const DATA: &str = include_str!("../../data/site-policies.toml");
 
 /// Labels below which a provider's customers have their machines: who is there does not speak for the provider.
 const CUSTOMERS: [&str; 14] = [

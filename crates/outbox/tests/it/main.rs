@@ -18,5 +18,6 @@ mod sts;
 mod timing;
 mod tls;
 mod tls_reports;
+mod warmup;
 mod web;
 mod world;

@@ -212,6 +212,12 @@ impl World {
         until.is_some_and(|(until, _)| until > self.clock.now())
     }
 
+    /// Why people's mail to a domain is held.
+    pub fn why(&self, domain: &str) -> Option<outbox::Why> {
+        let group = queue::Group::of(Stream::Mail, OrganisationId::HOUSE, domain, 0);
+        self.meter.as_ref().unwrap().held(group).filter(|(until, _)| *until > self.clock.now()).map(|(_, why)| why)
+    }
+
     /// Tells the outbox to stop; the task is done when it has.
     pub fn stop(&mut self) -> JoinHandle<()> {
         let (stop, task) = self.running.take().unwrap();

@@ -8,6 +8,7 @@ mod quiet;
 mod rule;
 mod schema;
 mod stop;
+mod warmup;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use quiet::{Quiet, set_quiet, unset_quiet};
 pub use rule::{Rule, set_rules, unset_rules};
 pub use schema::ALL;
 pub use stop::{Stop, What, resume, stop};
+pub use warmup::{Cap, Count, Delivered, Share, count, day_of, delivered, end_plan, set_caps};
 
 /// The name of the source that is always there.
 pub const DEFAULT: &str = "default";
@@ -111,6 +113,8 @@ pub struct Setup {
     pub stops: Vec<Stop>,
     /// When streams are quiet.
     pub quiet: Vec<Quiet>,
+    /// What new sources may deliver a day.
+    pub caps: Vec<Cap>,
 }
 
 impl Setup {
@@ -146,6 +150,7 @@ pub fn setup(tx: &mut Tx<'_>) -> Result<Setup> {
         rules: rule::all(tx)?,
         stops: stop::all(tx)?,
         quiet: quiet::all(tx)?,
+        caps: warmup::all(tx)?,
     })
 }
 
@@ -211,6 +216,7 @@ pub fn remove(tx: &mut Tx<'_>, name: &str) -> Result<()> {
     tx.execute(&schema::REMOVE_SOURCE, params![source.stored()])?;
     tx.execute(&schema::FORGET_RULES, params![source.stored()])?;
     resume(tx, &What::Source(source))?;
+    end_plan(tx, source)?;
     changed(tx);
     Ok(())
 }

@@ -26,4 +26,11 @@ store::statements! { include_str!("../../sql/source.sql");
     QUIET = "quiet",
     SET_QUIET = "set_quiet",
     UNSET_QUIET = "unset_quiet",
+    CAPS = "caps",
+    SET_CAP = "set_cap",
+    END_PLAN = "end_plan",
+    DELIVERED = "delivered",
+    COUNT = "count",
+    FORGET_SITES = "forget_sites",
+    FORGET_DELIVERED = "forget_delivered",
 }

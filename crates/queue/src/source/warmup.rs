@@ -1,0 +1,170 @@
+//! Warm-up: a new address sends little at first, and more each day, or it is taken for a spammer's. A plan caps what a source
+//! delivers a day, to each site and in all; how much it delivered is counted here, so that a restart does not begin anew.
+
+use std::sync::Arc;
+
+use base::Timestamp;
+use store::{Result, Tx, params};
+
+use super::{Setup, SourceId, changed, locked, refused, schema};
+use crate::entry::corrupt;
+
+/// Days of a plan, at most.
+const DAYS: usize = 365;
+/// Caps of one source, at most.
+const CAPS: usize = 200;
+
+/// What a cap is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Share {
+    /// All sites together.
+    All,
+    /// Each site that has no cap of its own, by itself.
+    Each,
+    /// Each site of that name, as for [`super::Rule`].
+    Site(Arc<str>),
+}
+
+/// How much a source may deliver a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cap {
+    /// The source.
+    pub source: SourceId,
+    /// To whom.
+    pub share: Share,
+    /// Deliveries on its first day, its second, and so on; after them there is no cap. A day is one of UTC on which it
+    /// delivered something.
+    pub days: Arc<[u32]>,
+    /// When the source's plan began.
+    pub began: Timestamp,
+}
+
+/// What a source has delivered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Days before today on which it delivered something.
+    pub days: u32,
+    /// Today, in all.
+    pub today: u32,
+    /// Today, by the names of sites.
+    pub sites: Vec<(Arc<str>, u32)>,
+}
+
+/// Deliveries of a source to a site on a day ([`day_of`]).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Count {
+    /// The source.
+    pub source: SourceId,
+    /// The site.
+    pub site: Arc<str>,
+    /// The day.
+    pub day: i64,
+}
+
+/// Days since 1970, in UTC.
+pub fn day_of(now: Timestamp) -> i64 {
+    now.secs().div_euclid(86_400)
+}
+
+impl Share {
+    fn stored(&self) -> &str {
+        match self {
+            Share::All => "",
+            Share::Each => "*",
+            Share::Site(name) => name,
+        }
+    }
+
+    fn read(text: &str) -> Self {
+        match text {
+            "" => Share::All,
+            "*" => Share::Each,
+            name => Share::Site(name.into()),
+        }
+    }
+}
+
+pub(super) fn all(tx: &mut Tx<'_>) -> Result<Vec<Cap>> {
+    tx.list(&schema::CAPS, params![], |r| {
+        let days: Option<Vec<u32>> = r.text(2)?.split(',').map(|n| n.parse().ok()).collect();
+        let days = days.ok_or_else(|| corrupt("caps of source", r.int(0).unwrap_or(-1)))?;
+        let (source, began) = (SourceId(r.int(0)?), Timestamp(r.int(3)?));
+        Ok(Cap { source, share: Share::read(r.text(1)?), days: days.into(), began })
+    })
+}
+
+/// Caps what a source delivers, in the place of caps for the same. With its first the plan begins today.
+///
+/// # Errors
+/// A refusal in words; the store's.
+pub fn set_caps(tx: &mut Tx<'_>, source: SourceId, caps: &[(Share, Vec<u32>)], now: Timestamp) -> Result<()> {
+    let before = locked(tx)?;
+    let began = before.caps.iter().find(|cap| cap.source == source).map_or(now, |cap| cap.began);
+    if before.caps.iter().filter(|cap| cap.source == source).count() + caps.len() > CAPS {
+        return Err(refused(format!("{CAPS} caps are as many as a source may have")));
+    }
+    for (share, days) in caps {
+        if days.is_empty() || days.len() > DAYS {
+            return Err(refused(format!("a plan is for 1 to {DAYS} days")));
+        }
+        let days = days.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        tx.execute(&schema::SET_CAP, params![source.stored(), share.stored(), days.as_str(), began])?;
+    }
+    changed(tx);
+    Ok(())
+}
+
+/// Ends the plan of a source, and forgets what it delivered.
+///
+/// # Errors
+/// The store's.
+pub fn end_plan(tx: &mut Tx<'_>, source: SourceId) -> Result<bool> {
+    tx.execute(&schema::FORGET_DELIVERED, params![source.stored()])?;
+    let ended = tx.execute(&schema::END_PLAN, params![source.stored()])? > 0;
+    if ended {
+        changed(tx);
+    }
+    Ok(ended)
+}
+
+/// What each source with a plan has delivered.
+///
+/// # Errors
+/// The store's.
+pub fn delivered(tx: &mut Tx<'_>, setup: &Setup, today: i64) -> Result<Vec<(SourceId, Delivered)>> {
+    let mut all: Vec<(SourceId, Delivered)> = Vec::new();
+    for cap in &setup.caps {
+        if !all.iter().any(|(source, _)| *source == cap.source) {
+            all.push((cap.source, Delivered::default()));
+        }
+    }
+    for (source, found) in &mut all {
+        tx.rows(&schema::DELIVERED, params![source.stored()], |r| {
+            let (site, day, n) = (r.text(0)?, r.int(1)?, u32::try_from(r.int(2)?).unwrap_or(u32::MAX));
+            match (site.is_empty(), day == today) {
+                (true, true) => found.today = n,
+                (true, false) if day < today => found.days += 1,
+                (false, true) => found.sites.push((site.into(), n)),
+                _ => {}
+            }
+            Ok(())
+        })?;
+    }
+    Ok(all)
+}
+
+/// So much more was delivered.
+///
+/// # Errors
+/// The store's.
+pub fn count(tx: &mut Tx<'_>, counts: &[(Count, u32)]) -> Result<()> {
+    for (Count { source, site, day }, n) in counts {
+        tx.one(&schema::COUNT, params![source.stored(), &**site, *day, *n], |_| Ok(()))?;
+        let all = tx.one(&schema::COUNT, params![source.stored(), "", *day, *n], |r| r.int(0))?;
+        if all == i64::from(*n) {
+            // The first of a day: of those before only their number is of use.
+            tx.execute(&schema::FORGET_SITES, params![source.stored(), *day])?;
+        }
+    }
+    Ok(())
+}
