@@ -9,8 +9,8 @@ import pytest
 
 from host import Host
 from mail import message
-from postroom import eventually
-from test_outbound import start, submit
+from postroom import DOMAIN, eventually
+from test_outbound import mailbox, start, submit
 
 pytestmark = [pytest.mark.ours, pytest.mark.needs("relay")]
 
@@ -22,7 +22,8 @@ def receipts(server, *arguments: str):
 def find(server, *arguments: str, count: int = 1):
     def found():
         all = receipts(server, "find", *arguments)["receipts"]
-        return all if len(all) >= count else None
+        ended = all and all[0]["state"] not in ("waiting", "claimed")
+        return all if ended and len(all) >= count else None
 
     return eventually(f"receipts of {arguments}", found)
 
@@ -82,3 +83,52 @@ def test_questions_that_make_no_sense_are_answered_so(make_server):
         with pytest.raises(Exception, match=re.escape(words)):
             server.cli("receipt", *arguments)
     assert "No mail that left here" in server.cli("receipt", "find", "nobody@out.test")
+
+
+def suppressions(server, *arguments: str):
+    return json.loads(server.cli("suppression", *arguments, "--json"))["suppressions"]
+
+
+def test_trap_35_nothing_gets_round_a_suppression(make_server):
+    with Host() as host:
+        server = start(make_server, host, "out.test")
+        user, forwarded = server.user(), f"away@{DOMAIN}"
+        server.cli("alias", "add", forwarded, "Ann@out.test", "--forward")
+        server.cli("suppression", "add", "ann@out.test", "--note", "asked by telephone")
+        # Submitted by a person, and forwarded for one.
+        submit(server, user, ["ann@out.test", "bob@out.test"], message("to both"))
+        server.deliver(forwarded, message("forwarded"))
+        refused = find(server, "ann@out.test", count=2)
+        (taken,) = find(server, "bob@out.test")
+        (returned,) = mailbox(server, user)
+        assert host.has()
+        (listed,) = suppressions(server, "list")
+        # It ends as the administrator says.
+        server.cli("suppression", "remove", "ann@out.test")
+        submit(server, user, "ann@out.test", message("at last"))
+        find(server, "ann@out.test", count=3)
+    assert {one["state"] for one in refused} == {"bounced"} and {one["class"] for one in refused} == {"suppressed"}
+    assert taken["state"] == "delivered"
+    assert b"suppression list" in returned and b"5.7.1" in returned
+    assert (listed["address"], listed["stream"], listed["note"]) == ("ann@out.test", "all", "asked by telephone")
+    assert suppressions(server, "list") == []
+
+
+def test_hard_bounces_of_marketing_suppress(make_server):
+    with Host(RCPT="550 5.1.1 No such user") as host:
+        server = start(make_server, host, "out.test")
+        user = server.user()
+        submit(server, user, "bob@out.test", message("from a person"))
+        find(server, "bob@out.test")
+        assert suppressions(server, "list") == []
+        server.cli("account", "change", user, "--stream", "marketing")
+        submit(server, user, "bob@out.test", message("from a marketer"))
+        listed = eventually("it is suppressed", lambda: suppressions(server, "list"))
+        submit(server, user, "bob@out.test", message("again"))
+        third = find(server, "bob@out.test", count=3)[0]
+        table = list(csv.DictReader(io.StringIO(server.cli("suppression", "export", "--csv"))))
+    # Both kinds of bulk mail, with the receipt that shows why.
+    assert [one["stream"] for one in listed] == ["transactional", "marketing"]
+    assert all(one["reason"] == "no-such-user" and "5.1.1" in one["note"] for one in listed)
+    assert third["class"] == "suppressed" and listed[0]["receipt"] != f"{third['id']}/0"
+    assert [row["address"] for row in table] == ["bob@out.test"] * 2

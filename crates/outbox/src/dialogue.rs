@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use base::{Clock, Enhanced, Reply, Timestamp};
-use bounce::{Classifier, Input, Known};
+use bounce::{Classifier, Input, Known, Suppression, Threshold};
 use net::{Stream, Trust};
 use queue::receipt::{Peer, Step, Talk};
-use queue::{Cause, Said};
+use queue::suppression::Rule;
+use queue::{Cause, Message, Outcome, Said};
 use smtp::client::{Client, Stage};
 use tokio::time::Instant;
 
@@ -116,13 +117,40 @@ pub(crate) fn ours(reply: Reply) -> Said {
     Said::known(known, reply)
 }
 
-/// The class of a refusal; empty where there is none.
-pub(crate) fn class(classifier: &OnceLock<Option<Classifier>>, said: &Said) -> String {
-    if said.cause == Cause::Ours {
-        return String::new();
+/// The class of a refusal, empty where there is none; and what follows for the address, if nothing more will be tried. A mail
+/// whose time was over may have been refused for a reason that passes: it counts as that (`bounce-classes.toml`, head).
+pub(crate) fn class(
+    classifier: &OnceLock<Option<Classifier>>,
+    message: &Message,
+    said: &Said,
+    outcome: Outcome,
+) -> (String, Option<Rule>) {
+    let nothing = (String::new(), None);
+    if matches!(outcome, Outcome::Delivered { .. }) || said.cause == Cause::Ours && outcome != Outcome::Expired {
+        return nothing;
     }
     // Its patterns take some megabytes, and a server whose mail is never refused needs none. The data is tested to be good.
-    let Some(classifier) = classifier.get_or_init(|| Classifier::new().ok()) else { return String::new() };
+    let Some(classifier) = classifier.get_or_init(|| Classifier::new().ok()) else { return nothing };
+    let class = name(classifier, said);
+    let suppression = match outcome {
+        Outcome::Failed => classifier.class(&class).and_then(|class| class.suppression.as_ref()),
+        Outcome::Expired => classifier.known(Known::Expired).class.suppression.as_ref(),
+        Outcome::Delivered { .. } | Outcome::Deferred(_) => None,
+    };
+    (class, suppression.map(|suppression| rule(suppression, message.stream)))
+}
+
+fn rule(suppression: &Suppression, stream: base::Stream) -> Rule {
+    let after = match suppression.after {
+        Threshold::First => None,
+        Threshold::Repeated { messages, days } => Some((messages, days)),
+    };
+    let same = suppression.streams.contains(&bounce::Stream::Same).then_some(stream);
+    let marketing = suppression.streams.contains(&bounce::Stream::Marketing).then_some(base::Stream::Marketing);
+    Rule { after, stream: same.or(marketing), days: suppression.expires }
+}
+
+fn name(classifier: &Classifier, said: &Said) -> String {
     let site = said.talk.as_ref().map(|talk| talk.peer.site.as_str()).filter(|site| !site.is_empty());
     let verdict = match said.cause {
         Cause::Host(stage) => classifier.classify(&Input { site, ..Input::reply(stage, &said.reply) }),

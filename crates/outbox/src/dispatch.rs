@@ -124,11 +124,12 @@ async fn load(inner: &Inner) -> bool {
 
 /// Claims what is wanted and hands it out. `doubtful` are claims of which it is not known whether they were made.
 async fn claim(inner: &Arc<Inner>, wants: Vec<Want>, doubtful: &mut Vec<Doubtful>) -> bool {
+    let suppressed = inner.suppressed.load(Ordering::Relaxed);
     let found = match take_back(inner, doubtful).await {
         Ok(()) => claim_due(inner, &wants, doubtful).await,
         Err(error) => Err(error),
     };
-    let Due { claimed, held, next } = match found {
+    let Due { claimed, held, next, suppressed: unsent } = match found {
         Ok(found) => found,
         Err(error) => {
             tracing::error!(%error, "nothing can be claimed from the queue; trying again");
@@ -143,6 +144,15 @@ async fn claim(inner: &Arc<Inner>, wants: Vec<Want>, doubtful: &mut Vec<Doubtful
         inner.hops.claimed(message.stream, message.organisation, deliveries.len());
     }
     inner.timetable.claimed(&next);
+    if unsent > 0 {
+        tracing::info!(deliveries = unsent, "not sent: the addresses are suppressed");
+    }
+    // Somebody was suppressed since the claim: who that was is asked again (trap 35).
+    if inner.suppressed.load(Ordering::Relaxed) != suppressed {
+        let now = inner.clock.now();
+        claimed.iter().for_each(|c| c.deliveries.iter().for_each(|d| inner.release(&c.message, d, now)));
+        return true;
+    }
     for c in claimed {
         hand_out(inner, c);
     }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use base::{Reply, Stream};
 use net::Deadline;
-use queue::QueueId;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -190,10 +189,10 @@ impl Finder {
         self.lock().asking
     }
 
-    /// Takes the work of one message out.
-    pub(crate) fn take_out(&self, id: QueueId) -> Vec<Work> {
+    /// Takes out what is asked for.
+    pub(crate) fn take_out(&self, which: impl Fn(&Work) -> bool) -> Vec<Work> {
         let mut state = self.lock();
-        let of = |asked: &mut Asked| asked.waiting.extract_if(.., |work| work.message.id == id).collect::<Vec<_>>();
+        let of = |asked: &mut Asked| asked.waiting.extract_if(.., |work| which(work)).collect::<Vec<_>>();
         let taken = state.asked.values_mut().flat_map(of).collect();
         state.freed(taken)
     }
@@ -397,7 +396,7 @@ mod tests {
         let urgent = work(Stream::Transactional, 9);
         let id = urgent.message.id;
         assert!(matches!(finder.find("d0.test", false, urgent), Found::Asked));
-        assert_eq!(finder.take_out(id).len(), 1);
+        assert_eq!(finder.take_out(|work| work.message.id == id).len(), 1);
         assert_eq!(finder.lock().waiting.iter().sum::<usize>(), WAITING);
         finder.answered(&asks[0], None);
         ask(find(&finder, "new.test"));

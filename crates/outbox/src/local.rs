@@ -76,7 +76,14 @@ async fn keep(inner: &Arc<Inner>, message: &Arc<Message>, delivery: Delivery, fo
     let now = inner.clock.now();
     let said = Said::ours(Reply::new(250, 6, 0, "Stored"));
     let outcome = Outcome::Delivered { reports: false };
-    let settled = Settled { message: message.clone(), delivery: delivery.clone(), outcome, said, class: String::new() };
+    let settled = Settled {
+        message: message.clone(),
+        delivery: delivery.clone(),
+        outcome,
+        said,
+        class: String::new(),
+        rule: None,
+    };
     let (queue, octets, m) = (inner.queue.clone(), message.octets as usize + prefix.len(), message.clone());
     let job = move |tx: &mut Tx<'_>| {
         let blob = queue::blob(tx, m.id)?.unwrap_or(m.blob);

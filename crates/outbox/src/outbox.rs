@@ -10,9 +10,9 @@ use base::{Clock, Timestamp};
 use bounce::Classifier;
 use directory::{Directory, Random};
 use net::{CertFiles, ClientTls, Dialer, Https, Resolver, Roots, TlsError};
-use queue::receipt;
 use queue::source::day_of;
 use queue::{Delivery, Event, Group, Message, Outcome, Queue, QueueId, Release, Remains, Said, Settled};
+use queue::{receipt, suppression};
 use store::{Lane, Store, Tx};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -156,6 +156,8 @@ pub(crate) struct Inner {
     pub(crate) room: Notify,
     /// True while outcomes cannot be written.
     pub(crate) held: watch::Sender<bool>,
+    /// How often an address was suppressed.
+    pub(crate) suppressed: AtomicU64,
     /// What refusals mean; made for the first.
     pub(crate) classifier: OnceLock<Option<Classifier>>,
     /// By outcome: delivered, deferred, bounced, expired.
@@ -221,6 +223,7 @@ impl Outbox {
             local: AtomicUsize::new(0),
             room: Notify::new(),
             held: watch::Sender::new(false),
+            suppressed: AtomicU64::new(0),
             classifier: OnceLock::new(),
             outcomes: Default::default(),
             done,
@@ -241,7 +244,13 @@ impl Outbox {
                 inner.changed.store(true, Ordering::Relaxed);
                 inner.timetable.bell.notify_one();
             })),
-            Some(Event::Cancelling(id)) => drop(lines.upgrade().map(|inner| cancelled(&inner, *id))),
+            Some(Event::Cancelling(id)) => drop(lines.upgrade().map(|inner| {
+                take_out(&inner, |work| work.message.id == *id);
+            })),
+            Some(Event::Suppressed(to)) => drop(lines.upgrade().map(|inner| {
+                inner.suppressed.fetch_add(1, Ordering::Relaxed);
+                take_out(&inner, |work| work.deliveries.iter().any(|d| d.to == *to));
+            })),
             None => {}
         }));
         Ok(Outbox { inner, done: recorder, owing, stop, https })
@@ -355,10 +364,10 @@ impl Inner {
     }
 }
 
-/// The administrator wants a message back: what is in line is not begun any more.
-fn cancelled(inner: &Inner, id: QueueId) {
+/// What is in line of these is not begun, but goes back to the queue: to be cancelled there, or claimed anew.
+fn take_out(inner: &Inner, which: impl Fn(&Work) -> bool) {
     let now = inner.clock.now();
-    for work in inner.hops.take_out(id).into_iter().chain(inner.finder.take_out(id)) {
+    for work in inner.hops.take_out(&which).into_iter().chain(inner.finder.take_out(&which)) {
         work.deliveries.iter().for_each(|d| inner.release(&work.message, d, now));
     }
 }
@@ -375,10 +384,13 @@ fn give_back(inner: &Inner) {
 
 /// Old receipts, a few at a time.
 async fn forget(inner: &Inner) -> store::Result<()> {
-    let before = |age: Duration| Timestamp(inner.clock.now().0 - schedule::millis(age));
+    let now = inner.clock.now();
+    let before = |age: Duration| Timestamp(now.0 - schedule::millis(age));
     let (receipts, dialogues) = (before(inner.keep.receipts), before(inner.keep.dialogues));
     let gone = move |tx: &mut Tx<'_>| {
-        Ok(receipt::forget_receipts(tx, receipts, FORGOTTEN)? + receipt::forget_dialogues(tx, dialogues, FORGOTTEN)?)
+        Ok(receipt::forget_receipts(tx, receipts, FORGOTTEN)?
+            + receipt::forget_dialogues(tx, dialogues, FORGOTTEN)?
+            + suppression::forget(tx, now, FORGOTTEN)?)
     };
     while !inner.is_stopping() && inner.store.write_with(Lane::Bulk, Vec::new(), move |tx, _| gone(tx)).await? > 0 {}
     Ok(())
@@ -447,11 +459,8 @@ impl Inner {
             Outcome::Delivered { reports } => self.journal.delivered(message.id, delivery.number, reports, &said),
             _ => self.journal.over(std::iter::once((message.id, delivery.number))),
         }
-        let class = match outcome {
-            Outcome::Delivered { .. } => String::new(),
-            _ => dialogue::class(&self.classifier, &said),
-        };
-        let settled = Settled { message: message.clone(), delivery, outcome, said, class };
+        let (class, rule) = dialogue::class(&self.classifier, message, &said, outcome);
+        let settled = Settled { message: message.clone(), delivery, outcome, said, class, rule };
         let _ = self.done.send(Done::Settled(settled));
     }
 

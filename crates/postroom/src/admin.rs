@@ -9,7 +9,7 @@ use store::Tx;
 
 use crate::house::House;
 use crate::people::{self, Person};
-use crate::{addresses, credential, mailq, policies, published, quiet, receipts, sources, stops, why};
+use crate::{addresses, credential, mailq, policies, published, quiet, receipts, sources, stops, suppressions, why};
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -85,6 +85,8 @@ pub enum Request {
     Policy(policies::Ask),
     /// What became of mail that left.
     Receipt(receipts::Request),
+    /// Addresses that nothing is sent to.
+    Suppression(suppressions::Ask),
     /// Proves the store consistent.
     Verify,
 }
@@ -200,6 +202,7 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
         Request::Quiet(ask) => quiet::execute(house, ask).await,
         Request::Policy(ask) => policies::execute(house, ask).await,
         Request::Receipt(request) => receipts::execute(house, request).await,
+        Request::Suppression(ask) => suppressions::execute(house, ask).await,
         Request::Verify => verify(house).await,
     }
 }

@@ -12,7 +12,7 @@ use crate::admin::{self, Answer, Kind, Outcome, Request};
 use crate::cli_sending::{PolicyCommand, PoolCommand, SiteCommand, SourceCommand, Stopped};
 use crate::config::Config;
 use crate::house::House;
-use crate::{certificates, control, doctor, guide, privileges, quiet, receipts, serve, stops};
+use crate::{certificates, control, doctor, guide, privileges, quiet, receipts, serve, stops, suppressions};
 
 /// Everything an organisation does with e-mail.
 ///
@@ -84,6 +84,9 @@ enum Command {
     /// What became of mail that left, for each recipient.
     #[command(subcommand)]
     Receipt(receipts::Command),
+    /// Addresses that nothing is sent to.
+    #[command(subcommand)]
+    Suppression(suppressions::Command),
     /// The mailboxes of an account.
     #[command(subcommand)]
     Mailbox(MailboxCommand),
@@ -440,7 +443,12 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
             log();
             return runtime()?.block_on(serve::run(config)).map_err(CliError::Failed);
         }
-        Command::Receipt(receipts::Command::Export { which, csv }) => return export(&config, which, csv),
+        Command::Receipt(receipts::Command::Export { which, csv }) => {
+            return export(&config, Export::Receipts(which), csv);
+        }
+        Command::Suppression(suppressions::Command::Export { csv }) => {
+            return export(&config, Export::Suppressions, csv);
+        }
         command => request(command)?,
     };
     let answer = ask(&config, request)?;
@@ -461,31 +469,50 @@ fn print(answer: &Answer, json: bool) -> Result<(), CliError> {
 }
 
 /// Page after page, so that neither side holds all of it.
-fn export(config: &Config, which: receipts::Which, csv: bool) -> Result<(), CliError> {
+fn export(config: &Config, what: Export, csv: bool) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
     let mut write = |line: &str| match writeln!(out, "{line}") {
         Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(e) => Err(CliError::Failed(format!("writing the answer: {e}"))),
         Ok(()) => Ok(true),
     };
-    if csv && !write(&receipts::COLUMNS.join(","))? {
+    let (rows, columns) = match &what {
+        Export::Receipts(_) => ("receipts", &receipts::COLUMNS[..]),
+        Export::Suppressions => ("suppressions", &suppressions::COLUMNS[..]),
+    };
+    if csv && !write(&columns.join(","))? {
         return Ok(());
     }
-    let mut which = which;
+    let mut after: Option<String> = None;
     loop {
-        let request = Request::Receipt(receipts::Request::List { which: which.clone(), limit: usize::MAX });
+        let request = match &what {
+            Export::Receipts(which) => {
+                let which = after.as_ref().map_or_else(|| which.clone(), |after| which.behind(after));
+                Request::Receipt(receipts::Request::List { which, limit: usize::MAX })
+            }
+            Export::Suppressions => Request::Suppression(suppressions::Ask::List {
+                address: None,
+                after: after.clone().unwrap_or_default(),
+            }),
+        };
         let data = ask(config, request)?.data;
-        for receipt in data["receipts"].as_array().into_iter().flatten() {
-            let line = if csv { receipts::csv(receipt) } else { receipt.to_string() };
+        for row in data[rows].as_array().into_iter().flatten() {
+            let line = if csv { receipts::csv(row, columns) } else { row.to_string() };
             if !write(&line)? {
                 return Ok(());
             }
         }
         match data["next"].as_str() {
-            Some(next) => which = which.behind(next),
+            Some(next) => after = Some(next.to_owned()),
             None => return Ok(()),
         }
     }
+}
+
+/// What is given page by page.
+enum Export {
+    Receipts(receipts::Which),
+    Suppressions,
 }
 
 /// The first command of all: with a password of the administrator's choice, or one that is made and shown.
@@ -581,6 +608,10 @@ fn request(command: Command) -> Result<Request, CliError> {
         Command::Receipt(receipts::Command::List { which, limit }) => {
             Request::Receipt(receipts::Request::List { which, limit })
         }
+        Command::Suppression(command) => match command.ask() {
+            Some(ask) => Request::Suppression(ask),
+            None => return Err(CliError::Usage("that is no request".into())),
+        },
         Command::Mailbox(MailboxCommand::List { account }) => Request::MailboxList { account },
         Command::Source(command) => command.into(),
         Command::Pool(command) => command.into(),

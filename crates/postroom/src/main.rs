@@ -30,6 +30,7 @@ mod receipts;
 mod serve;
 mod sources;
 mod stops;
+mod suppressions;
 mod watch;
 mod why;
 

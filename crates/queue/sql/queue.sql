@@ -257,3 +257,38 @@ DELETE FROM queue_receipt WHERE at < ?1 AND message IN
 DELETE FROM queue_segment WHERE at < ?1
     AND (id IN (SELECT id FROM queue_segment WHERE id > 0 ORDER BY id LIMIT ?2)
     OR id IN (SELECT id FROM queue_segment WHERE id < 0 ORDER BY id DESC LIMIT ?2));
+
+-- name: suppress
+-- Stream -1 is all of them.
+INSERT INTO queue_suppression (organisation, address, stream, reason, note, message, number, since, expires)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (organisation, address, stream) DO UPDATE SET
+    reason = excluded.reason, note = excluded.note, message = excluded.message, number = excluded.number,
+    since = excluded.since, expires = excluded.expires;
+
+-- name: unsuppress
+DELETE FROM queue_suppression WHERE organisation = ?1 AND address = ?2 AND (stream = ?3 OR CAST(?3 AS BIGINT) = -1);
+
+-- name: suppressed
+SELECT organisation, address, stream, reason, note, message, number, since, expires FROM queue_suppression
+WHERE organisation = ?1 AND address = ?2 AND stream IN (-1, ?3) AND (expires IS NULL OR expires > ?4) LIMIT 1;
+
+-- name: any_suppressed
+SELECT 1 FROM queue_suppression LIMIT 1;
+
+-- name: suppressions
+SELECT organisation, address, stream, reason, note, message, number, since, expires FROM queue_suppression
+WHERE organisation = ?1 AND address > ?2 ORDER BY organisation, address, stream LIMIT ?3;
+
+-- name: forget_suppressions
+DELETE FROM queue_suppression WHERE expires IS NOT NULL AND expires <= ?1 AND (organisation, address, stream) IN
+    (SELECT organisation, address, stream FROM queue_suppression WHERE expires IS NOT NULL ORDER BY expires LIMIT ?2);
+
+-- name: strike
+-- One for each day on which something failed.
+INSERT INTO queue_strike (organisation, address, day) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING;
+
+-- name: strikes
+SELECT count(*) FROM queue_strike WHERE organisation = ?1 AND address = ?2 AND day > ?3;
+
+-- name: forget_strikes
+DELETE FROM queue_strike WHERE organisation = ?1 AND address = ?2;

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base::{Enhanced, Reply, Timestamp};
+use base::{Enhanced, Reply, Stream, Timestamp};
 use bounce::{Known, Stage};
 use smtp::Notify;
 use store::{Error, Result, Row, Tx, Value, params};
 
 use crate::entry::{read_delivery, read_message};
 use crate::group::next_due;
-use crate::receipt::{self, Pointer, Segment, Talk};
-use crate::{Delivery, Group, Message, Owed, Queue, QueueId, State, WARNING, schema};
+use crate::receipt::{self, End, MAX_RECORDS, Pointer, Segment, Talk};
+use crate::suppression::{self, Rule, Suppression};
+use crate::{Delivery, Event, Group, Message, Owed, Queue, QueueId, State, WARNING, schema};
 
 /// Deliveries of one message that were claimed together.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub struct Due {
     pub claimed: Vec<Claimed>,
     /// Held from the commit on, until [`crate::retry`] or [`crate::cancel`].
     pub held: Vec<Held>,
+    /// So many were not claimed but ended, as their recipient is not sent to ([`suppression`]).
+    pub suppressed: u32,
     /// For each group that was asked for, when the first of what still waits is due.
     pub next: Vec<(Group, Option<Timestamp>)>,
 }
@@ -58,7 +61,8 @@ pub struct Want {
     pub most: u32,
 }
 
-/// Claims deliveries whose time has come, of each group those that are due longest.
+/// Claims deliveries whose time has come, of each group those that are due longest. Those to an address that is suppressed
+/// end here: it is the last gate before MAIL for every kind of sending (trap 35).
 ///
 /// # Errors
 /// The store's.
@@ -74,6 +78,7 @@ pub fn claim_due(tx: &mut Tx<'_>, queue: &Queue, wants: &[Want], now: Timestamp)
         Ok::<_, Error>((message, read_delivery(r, 0)?))
     };
     let (mut claimed, mut due) = (BTreeMap::<QueueId, Claimed>::new(), Due::default());
+    let (any, mut suppressed) = (suppression::any(tx)?, Vec::new());
     for Want { group, most } in wants {
         let [stream, organisation, domain, priority] = group.stored();
         let rows = tx.list(&schema::DUE, params![stream, organisation, domain, priority, now, *most], |r| {
@@ -83,7 +88,16 @@ pub fn claim_due(tx: &mut Tx<'_>, queue: &Queue, wants: &[Want], now: Timestamp)
         for (id, number, read) in rows {
             match read {
                 Ok((message, delivery)) => {
-                    if tx.execute(&schema::CLAIM, params![id, number, queue.epoch()])? == 1 {
+                    let found = match any {
+                        true => suppression::find(tx, message.organisation, &delivery.to, message.stream, now)?,
+                        false => None,
+                    };
+                    if tx.execute(&schema::CLAIM, params![id, number, queue.epoch()])? != 1 {
+                        continue;
+                    }
+                    if let Some(found) = found {
+                        suppressed.push(unsent(message, delivery, &found));
+                    } else {
                         let entry = claimed.entry(id).or_insert_with(|| Claimed { message, deliveries: Vec::new() });
                         entry.deliveries.push(delivery);
                     }
@@ -96,10 +110,27 @@ pub fn claim_due(tx: &mut Tx<'_>, queue: &Queue, wants: &[Want], now: Timestamp)
         }
         due.next.push((*group, next_due(tx, *group)?));
     }
+    due.suppressed = suppressed.len() as u32;
+    for all in suppressed.chunks(MAX_RECORDS) {
+        for id in record(tx, queue, all, &Segment::of(queue, all, now)?, now)? {
+            tx.publish(Arc::new(Event::Owing(id)));
+        }
+    }
     due.claimed = claimed.into_values().collect();
     due.claimed.iter_mut().for_each(|c| c.deliveries.sort_by_key(|d| d.number));
     Ok(due)
 }
+
+/// A delivery that ends before its attempt.
+fn unsent(message: Arc<Message>, delivery: Delivery, found: &Suppression) -> Settled {
+    let since = found.since.rfc3339();
+    let text = format!("Not sent: this address is on our suppression list since {since} ({})", found.reason);
+    let said = Said::known(Known::Suppressed, Reply::new(550, 7, 1, text));
+    Settled { message, delivery, outcome: Outcome::Failed, said, class: SUPPRESSED.into(), rule: None }
+}
+
+/// The class of what is not sent (`bounce::Class`).
+const SUPPRESSED: &str = "suppressed";
 
 /// How many deliveries wait, due or not; `most` when there are more.
 ///
@@ -181,6 +212,8 @@ pub struct Settled {
     pub said: Said,
     /// The class of a refusal (`bounce::Class`); empty for none.
     pub class: String,
+    /// What follows from it for the address.
+    pub rule: Option<Rule>,
 }
 
 impl Settled {
@@ -234,6 +267,7 @@ pub fn record(
         let Some(state) = state else { continue };
         if let Some(end) = receipt::end_of(s.outcome, state) {
             receipt::write(tx, &s.message, &s.delivery, (end, &s.class), trail, now)?;
+            learn(tx, s, end, now)?;
         }
         let cancelled = state == State::Cancelled;
         if finished || cancelled {
@@ -246,6 +280,30 @@ pub fn record(
         close(tx, id, n)?;
     }
     Ok(owing)
+}
+
+/// What the end of a delivery says of its address. People's mail says nothing: who writes to a friend whose mailbox is full
+/// will write again.
+fn learn(tx: &mut Tx<'_>, s: &Settled, end: End, now: Timestamp) -> Result<()> {
+    let (by, to) = (s.message.organisation, &s.delivery.to);
+    match (s.message.stream, end, s.rule) {
+        (Stream::Mail, ..) | (_, End::Cancelled, _) => Ok(()),
+        (_, End::Delivered, _) => suppression::delivered(tx, by, to),
+        (_, _, None) => Ok(()),
+        (_, _, Some(rule)) => {
+            let new = Suppression {
+                organisation: by,
+                address: String::new(),
+                stream: None,
+                reason: s.class.clone(),
+                note: s.said.reply.to_string(),
+                evidence: Some((s.message.id, s.delivery.number)),
+                since: now,
+                expires: None,
+            };
+            suppression::failed(tx, to, rule, &new)
+        }
+    }
 }
 
 /// The state that the delivery has then; none when the claim was not the caller's.

@@ -16,7 +16,7 @@
 //!
 //! What mail leaves by is set up in [`source`].
 //!
-//! What became of each recipient stays in its [`receipt`]. What comes back about a mail from elsewhere is read by
+//! What became of each recipient stays in its [`receipt`]. Who is not sent to stands in [`suppression`]. What comes back about a mail from elsewhere is read by
 //! [`returned`].
 
 mod admin;
@@ -31,6 +31,7 @@ pub mod receipt;
 pub mod returned;
 mod schema;
 pub mod source;
+pub mod suppression;
 mod verify;
 
 pub use admin::{Cancelled, Report, Standing, by_recipient, cancel, exists, owing, page, reported, retry, show};

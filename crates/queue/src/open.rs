@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use base::Timestamp;
+use base::{Address, Timestamp};
 use store::{Error, Result, Row, Store, Tx, params};
 
 use crate::receipt::Segment;
@@ -20,6 +20,8 @@ pub enum Event {
     Owing(QueueId),
     /// The administrator wants a message back of which deliveries are claimed.
     Cancelling(QueueId),
+    /// An address is not to be sent to ([`crate::suppression`]): what is in line for it is to be claimed anew.
+    Suppressed(Address),
     /// What mail leaves by, or how, was set up otherwise ([`crate::source`]).
     Changed,
 }
@@ -65,7 +67,7 @@ impl Remains {
             let Some(standing) = all.into_iter().find(|s| s.delivery.number == d.number) else { continue };
             let (message, outcome) = (Arc::new(message), Outcome::Delivered { reports: d.reports });
             let (said, class) = (d.said.clone(), String::new());
-            all_settled.push(Settled { message, delivery: standing.delivery, outcome, said, class });
+            all_settled.push(Settled { message, delivery: standing.delivery, outcome, said, class, rule: None });
         }
         let life = Queue { epoch: self.epoch, ..born.clone() };
         for settled in all_settled.chunks(BATCH) {

@@ -34,6 +34,12 @@ CREATE TABLE queue_quiet (stream {int} NOT NULL, organisation {int} NOT NULL, be
     zone {int} NOT NULL, PRIMARY KEY (stream, organisation)) {table};
 CREATE TABLE queue_stop (kind {int} NOT NULL, name {text} NOT NULL, drains {int} NOT NULL, since {int} NOT NULL,
     PRIMARY KEY (kind, name)) {clustered};
+CREATE TABLE queue_suppression (organisation {int} NOT NULL, address {bytes} NOT NULL, stream {int} NOT NULL,
+    reason {text} NOT NULL, note {bytes} NOT NULL, message {int}, number {int}, since {int} NOT NULL, expires {int},
+    PRIMARY KEY (organisation, address, stream)) {clustered};
+CREATE INDEX queue_suppression_expires ON queue_suppression (expires) WHERE expires IS NOT NULL;
+CREATE TABLE queue_strike (organisation {int} NOT NULL, address {bytes} NOT NULL, day {int} NOT NULL,
+    PRIMARY KEY (organisation, address, day)) {clustered};
 CREATE TABLE queue_receipt (message {int} NOT NULL, number {int} NOT NULL, ended {int} NOT NULL, class {text} NOT NULL,
     stream {int} NOT NULL, account {int}, at {int} NOT NULL, attempts {int} NOT NULL, uncertain {int} NOT NULL,
     segment {int} NOT NULL, place {int} NOT NULL, PRIMARY KEY (message, number)) {clustered};
@@ -86,6 +92,15 @@ store::statements! { include_str!("../sql/queue.sql");
     BLOBS_OF_PACK = "blobs_of_pack",
     REPOINT = "repoint",
     MESSAGE_BLOB = "message_blob",
+    SUPPRESS = "suppress",
+    UNSUPPRESS = "unsuppress",
+    SUPPRESSED = "suppressed",
+    ANY_SUPPRESSED = "any_suppressed",
+    SUPPRESSIONS = "suppressions",
+    FORGET_SUPPRESSIONS = "forget_suppressions",
+    STRIKE = "strike",
+    STRIKES = "strikes",
+    FORGET_STRIKES = "forget_strikes",
     INSERT_RECEIPT = "insert_receipt",
     INSERT_SEGMENT = "insert_segment",
     INSERT_DIALOGUE = "insert_dialogue",

@@ -164,6 +164,7 @@ fn settled(claimed: &[Claimed], outcome: Outcome, reply: Reply) -> Vec<Settled> 
         outcome,
         said: said.clone(),
         class: String::new(),
+        rule: None,
     };
     claimed.iter().flat_map(|c| c.deliveries.iter().map(move |d| one(c, d))).collect()
 }

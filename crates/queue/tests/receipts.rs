@@ -141,7 +141,7 @@ fn talk(carried: u32, accepted: bool) -> Arc<Talk> {
 
 fn settled(c: &Claimed, n: usize, outcome: Outcome, said: Said, class: &str) -> Settled {
     let (message, delivery) = (c.message.clone(), c.deliveries[n].clone());
-    Settled { message, delivery, outcome, said, class: class.into() }
+    Settled { message, delivery, outcome, said, class: class.into(), rule: None }
 }
 
 fn yes(talk: Arc<Talk>, place: usize) -> Said {

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base::{Address, OrganisationId, Reply, Stream};
-use queue::{Delivery, Message, QueueId};
+use queue::{Delivery, Message};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -363,11 +363,11 @@ impl Hops {
         site.map(|site| site.shape.policy().clone())
     }
 
-    /// Takes the work of one message out of all lines.
-    pub(crate) fn take_out(&self, id: QueueId) -> Vec<Work> {
+    /// Takes what is asked for out of all lines.
+    pub(crate) fn take_out(&self, which: impl Fn(&Work) -> bool) -> Vec<Work> {
         let (mut state, mut all) = (self.lock(), Vec::new());
         for line in state.lines.values_mut() {
-            all.extend(line.ready.take_out(id));
+            all.extend(line.ready.take_all(&which));
         }
         state.remove_empty();
         all

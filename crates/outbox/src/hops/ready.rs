@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base::Stream;
-use queue::QueueId;
 
 use super::Work;
 use super::turns::Turns;
@@ -101,11 +100,6 @@ impl Ready {
     pub(super) fn drain(&mut self) -> Vec<Work> {
         (0..3).for_each(|n| self.loses(n, self.deliveries[n]));
         self.works.iter_mut().flat_map(Turns::drain).collect()
-    }
-
-    /// The work of one message.
-    pub(super) fn take_out(&mut self, id: QueueId) -> Vec<Work> {
-        self.take_all(|work| work.message.id == id)
     }
 
     /// All such work.

@@ -234,7 +234,7 @@ fn a_message_is_taken_out_of_all_lines() {
     hops.add(&a, work(2));
     hops.add(&a, Work { message: Arc::new(other), ..work(1) });
     hops.add(&b, work(1));
-    assert_eq!(hops.take_out("1-1".parse().unwrap()).len(), 2);
+    assert_eq!(hops.take_out(|work| work.message.id == "1-1".parse().unwrap()).len(), 2);
     assert_eq!((in_line(&hops), next(&hops, &a).unwrap().message.id.to_string()), (1, "1-2".into()));
 }
 
@@ -411,7 +411,7 @@ async fn one_site_of_many_lines_does_not_hold_all_that_is_in_hand() {
     assert!(matches!(hops.add(&mail_hosts("mx.example.org"), work(1)), Added::Start(_)));
     // No line is left behind for those that had no place, nor for what is taken out.
     assert_eq!(hops.lock().lines.len(), OF_ONE_SITE + 1);
-    hops.take_out("1-1".parse().unwrap());
+    hops.take_out(|work| work.message.id == "1-1".parse().unwrap());
     assert_eq!(hops.lock().lines.len(), 3, "those with workers");
 }
 

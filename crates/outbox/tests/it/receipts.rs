@@ -123,3 +123,40 @@ const CHATTY: &str = {
         Err(_) => "",
     }
 };
+
+/// Trap 35: what stands in line already is not sent either.
+#[tokio::test(start_paused = true)]
+async fn trap_35_who_is_suppressed_while_mail_stands_in_line_gets_none() {
+    let (net, peer) = Net::default().host("b.test", 1, Character::default());
+    let w = net.world().await;
+    // More than the host is sent in a second: the last stand in line.
+    let mut last = None;
+    for n in 0..100 {
+        last = Some(w.send(&[&format!("m{n}@b.test")]).await);
+    }
+    w.until("some are sent", async || peer.taken().len() >= 2).await;
+    assert!(peer.taken().len() < 90);
+    let suppress = |tx: &mut store::Tx<'_>| {
+        let new = queue::suppression::Suppression {
+            organisation: base::OrganisationId::HOUSE,
+            address: String::new(),
+            stream: None,
+            reason: "manual".into(),
+            note: String::new(),
+            evidence: None,
+            since: crate::world::NOW,
+            expires: None,
+        };
+        queue::suppression::add(tx, &base::Address::parse("m99@b.test").unwrap(), &new)
+    };
+    w.store.write(suppress).await.unwrap();
+    w.pass(600).await;
+    w.until_gone(last.unwrap()).await;
+    assert_eq!(w.receipts(last.unwrap()).await[0].0.class, "suppressed");
+    w.until("the others are sent", async || {
+        w.pass(1).await;
+        peer.taken().len() == 99
+    })
+    .await;
+    assert!(peer.taken().iter().all(|taken| taken.to != ["m99@b.test"]));
+}

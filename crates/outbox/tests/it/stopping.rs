@@ -87,6 +87,7 @@ async fn a_report_that_was_owed_at_a_crash_is_sent() {
             outcome: queue::Outcome::Failed,
             said,
             class: "no-such-user".into(),
+            rule: None,
         };
         let segment = queue::receipt::Segment::of(&queue, std::slice::from_ref(&settled), now)?;
         queue::record(tx, &queue, &[settled], &segment, now)

@@ -1,0 +1,187 @@
+//! Suppressions: addresses that an organisation sends nothing to, by stream, with the reason and its evidence.
+//!
+//! They are applied at the last gate, when a delivery is claimed, so that no way of sending gets round them (trap 35): a
+//! campaign, an application, a person's mail and a forward are all claimed. One that is added while deliveries stand in
+//! line takes them out again ([`Event::Suppressed`]).
+
+use std::sync::Arc;
+
+use base::{Address, OrganisationId, Stream, Timestamp};
+use store::{Result, Row, Tx, params};
+
+use crate::entry::{corrupt, opt_text};
+use crate::{Event, QueueId, schema};
+
+/// Octets of what is noted beside a suppression.
+const MAX_NOTE: usize = 500;
+const DAY: i64 = 24 * 3600 * 1000;
+
+/// For all streams, as it is kept.
+const ALL: i64 = -1;
+/// Rows that an address may have beside its first.
+const STREAMS: u32 = 3;
+
+/// An address that is not sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suppression {
+    /// Who does not send to it.
+    pub organisation: OrganisationId,
+    /// The address, in lower case.
+    pub address: String,
+    /// For this kind of sending; none for all.
+    pub stream: Option<Stream>,
+    /// The class (`bounce::Class`) of what was said, or `manual`.
+    pub reason: String,
+    /// In words: the refusal, or what the administrator noted.
+    pub note: String,
+    /// The receipt that has the evidence.
+    pub evidence: Option<(QueueId, u32)>,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until then; none for good.
+    pub expires: Option<Timestamp>,
+}
+
+/// What follows from a refusal, by its class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Only after so many messages, on as many days, within so many days; none: at once.
+    pub after: Option<(u32, u32)>,
+    /// For this kind of sending; none for transactional and marketing. People's mail is only held back by what names it.
+    pub stream: Option<Stream>,
+    /// Days until it is tried again; none for never.
+    pub days: Option<u32>,
+}
+
+/// By which an address is known here: two that differ in case are one person's.
+fn key(address: &Address) -> String {
+    address.to_string().to_lowercase()
+}
+
+fn stored(stream: Option<Stream>) -> i64 {
+    stream.map_or(ALL, Stream::stored)
+}
+
+fn read(r: &Row<'_>) -> Result<Suppression> {
+    let stream = r.int(2)?;
+    let evidence = r.opt_int(5)?.map(QueueId::stored).zip(r.opt_int(6)?.map(|n| n as u32));
+    Ok(Suppression {
+        organisation: OrganisationId(r.int(0)?),
+        address: opt_text(Some(r.bytes(1)?))?.unwrap_or_default(),
+        stream: match stream {
+            ALL => None,
+            stream => Some(Stream::read(stream).ok_or_else(|| corrupt("stream", stream))?),
+        },
+        reason: r.text(3)?.to_owned(),
+        note: opt_text(Some(r.bytes(4)?))?.unwrap_or_default(),
+        evidence,
+        since: Timestamp(r.int(7)?),
+        expires: r.opt_int(8)?.map(Timestamp),
+    })
+}
+
+/// Suppresses an address; where it is already, the new reason stands. What is in line for it comes back to the gate.
+///
+/// # Errors
+/// The store's.
+pub fn add(tx: &mut Tx<'_>, address: &Address, new: &Suppression) -> Result<()> {
+    let note = &new.note[..new.note.floor_char_boundary(MAX_NOTE)];
+    let (message, number) = new.evidence.unzip();
+    tx.execute(
+        &schema::SUPPRESS,
+        params![
+            new.organisation,
+            key(address).as_bytes(),
+            stored(new.stream),
+            new.reason.as_str(),
+            note.as_bytes(),
+            message,
+            number,
+            new.since,
+            new.expires
+        ],
+    )?;
+    tx.publish(Arc::new(Event::Suppressed(address.clone())));
+    Ok(())
+}
+
+/// Lets an address be sent to again, by `stream`, or where there is none by whatever it was suppressed for; gives how many
+/// suppressions that were.
+///
+/// # Errors
+/// The store's.
+pub fn remove(tx: &mut Tx<'_>, by: OrganisationId, address: &Address, stream: Option<Stream>) -> Result<u64> {
+    let key = key(address);
+    tx.execute(&schema::FORGET_STRIKES, params![by, key.as_bytes()])?;
+    tx.execute(&schema::UNSUPPRESS, params![by, key.as_bytes(), stored(stream)])
+}
+
+/// The suppression that keeps a mail from an address, if there is one.
+///
+/// # Errors
+/// The store's.
+pub fn find(
+    tx: &mut Tx<'_>,
+    by: OrganisationId,
+    address: &Address,
+    stream: Stream,
+    now: Timestamp,
+) -> Result<Option<Suppression>> {
+    tx.row(&schema::SUPPRESSED, params![by, key(address).as_bytes(), stream.stored(), now], read)
+}
+
+/// True when there is any: a sender with none need not look for each recipient.
+pub(crate) fn any(tx: &mut Tx<'_>) -> Result<bool> {
+    Ok(tx.row(&schema::ANY_SUPPRESSED, params![], |_| Ok(()))?.is_some())
+}
+
+/// Those of an organisation, by address, behind the address `after`: `n`, or up to three more, as those of one address are
+/// not parted. Those that are over are among them, until they are forgotten.
+///
+/// # Errors
+/// The store's.
+pub fn page(tx: &mut Tx<'_>, by: OrganisationId, after: &str, n: u32) -> Result<Vec<Suppression>> {
+    let mut all = tx.list(&schema::SUPPRESSIONS, params![by, after.as_bytes(), n + STREAMS], read)?;
+    let last = all.get((n as usize).saturating_sub(1)).map(|last| last.address.clone());
+    if let Some(last) = last {
+        all.truncate(all.iter().rposition(|one| one.address <= last).map_or(0, |at| at + 1));
+    }
+    Ok(all)
+}
+
+/// A delivery failed for good.
+pub(crate) fn failed(tx: &mut Tx<'_>, address: &Address, rule: Rule, new: &Suppression) -> Result<()> {
+    if let Some((messages, days)) = rule.after {
+        let (by, key, day) = (new.organisation, key(address), new.since.0 / DAY);
+        tx.execute(&schema::STRIKE, params![by, key.as_bytes(), day])?;
+        let first = day - i64::from(days);
+        let strikes = tx.one(&schema::STRIKES, params![by, key.as_bytes(), first], |r| r.int(0))?;
+        if strikes < i64::from(messages) {
+            return Ok(());
+        }
+        tx.execute(&schema::FORGET_STRIKES, params![by, key.as_bytes()])?;
+    }
+    let streams: &[Stream] = match &rule.stream {
+        Some(stream) => std::slice::from_ref(stream),
+        None => &[Stream::Transactional, Stream::Marketing],
+    };
+    let expires = rule.days.map(|days| Timestamp(new.since.0 + i64::from(days) * DAY));
+    for stream in streams {
+        add(tx, address, &Suppression { stream: Some(*stream), expires, ..new.clone() })?;
+    }
+    Ok(())
+}
+
+/// A delivery arrived: what failed before was not for good.
+pub(crate) fn delivered(tx: &mut Tx<'_>, by: OrganisationId, address: &Address) -> Result<()> {
+    tx.execute(&schema::FORGET_STRIKES, params![by, key(address).as_bytes()])?;
+    Ok(())
+}
+
+/// Forgets at most `n` suppressions that are over.
+///
+/// # Errors
+/// The store's.
+pub fn forget(tx: &mut Tx<'_>, now: Timestamp, n: u32) -> Result<u64> {
+    tx.execute(&schema::FORGET_SUPPRESSIONS, params![now, n])
+}

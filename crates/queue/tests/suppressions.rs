@@ -1,0 +1,224 @@
+//! Suppressions: who is not sent to, why, and how that ends; on both engines.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use base::{Address, BlobId, OrganisationId, Reply, Stream, Timestamp};
+use bounce::Stage;
+use queue::receipt::{self, End, Segment};
+use queue::suppression::{self, Rule, Suppression};
+use queue::{
+    Due, Fate, Group, MIGRATIONS, NewDelivery, NewMessage, Outcome, Queue, QueueId, Said, Settled, State, Want,
+};
+use smtp::BodyType;
+use store::{Class, Lane, Store};
+use testkit::{Bed, engines};
+
+const NOW: Timestamp = Timestamp(1_800_000_000_000);
+const DAY: i64 = 24 * 3600 * 1000;
+const US: OrganisationId = OrganisationId(1);
+const OTHERS: OrganisationId = OrganisationId(2);
+
+fn day(n: i64) -> Timestamp {
+    Timestamp(NOW.0 + n * DAY)
+}
+
+fn at(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+}
+
+struct World {
+    store: Store,
+    queue: Queue,
+    _bed: Bed,
+}
+
+fn worlds() -> impl Iterator<Item = World> {
+    engines().map(|bed| {
+        let store = bed.open(&[MIGRATIONS]);
+        let queue = block_on(Queue::open(&store, 1, NOW)).unwrap();
+        World { store, queue, _bed: bed }
+    })
+}
+
+fn suppression(stream: Option<Stream>, expires: Option<Timestamp>) -> Suppression {
+    Suppression {
+        organisation: US,
+        address: String::new(),
+        stream,
+        reason: "manual".into(),
+        note: "asked by telephone".into(),
+        evidence: None,
+        since: NOW,
+        expires,
+    }
+}
+
+impl World {
+    fn enqueue(&self, by: OrganisationId, stream: Stream, to: &str) -> QueueId {
+        let (id, from, to) = (self.queue.next_id(), at("joe@ours.test"), at(to));
+        let mut stager = self.store.stager(Class::Transit);
+        stager.push(b"Subject: x\r\n\r\n").unwrap();
+        let work = move |tx: &mut store::Tx<'_>, blobs: &[BlobId]| {
+            let new = NewMessage {
+                id,
+                from: Some(&from),
+                prefix: b"",
+                blob: blobs[0],
+                octets: 14,
+                envelope_id: None,
+                ret: None,
+                body: BodyType::SevenBit,
+                smtputf8: false,
+                require_tls: false,
+                tls_optional: false,
+                account: None,
+                organisation: by,
+                stream,
+                created: NOW,
+                priority: 0,
+                release: None,
+                deliver_by: None,
+                expires: Some(day(100)),
+                message_id: None,
+            };
+            let to = NewDelivery { to: to.clone(), notify: None, original: None, fate: Fate::Open };
+            queue::enqueue(tx, &new, &[to])
+        };
+        block_on(self.store.write_with(Lane::Interactive, vec![stager.finish()], work)).unwrap();
+        id
+    }
+
+    fn claim(&self, by: OrganisationId, stream: Stream, now: Timestamp) -> Due {
+        let queue = self.queue.clone();
+        let want = Want { group: Group::of(stream, by, "b.test", 0), most: 100 };
+        self.store.write_blocking(move |tx| queue::claim_due(tx, &queue, &[want], now)).unwrap()
+    }
+
+    fn add(&self, address: &str, new: Suppression) {
+        let address = at(address);
+        self.store.write_blocking(move |tx| suppression::add(tx, &address, &new)).unwrap();
+    }
+
+    fn find(&self, by: OrganisationId, address: &str, stream: Stream, now: Timestamp) -> Option<Suppression> {
+        let address = at(address);
+        self.store.read_blocking(move |tx| suppression::find(tx, by, &address, stream, now)).unwrap()
+    }
+
+    /// Sends a mail that comes to this.
+    fn comes_to(&self, stream: Stream, outcome: Outcome, rule: Option<Rule>, now: Timestamp) {
+        self.enqueue(US, stream, "jane@b.test");
+        let due = self.claim(US, stream, now);
+        let claimed = &due.claimed[0];
+        let said = Said::by("mx.b.test", Stage::Rcpt, Reply::new(552, 2, 2, "full"));
+        let (message, delivery) = (claimed.message.clone(), claimed.deliveries[0].clone());
+        let settled = [Settled { message, delivery, outcome, said, class: "mailbox-full".into(), rule }];
+        let (queue, segment) = (self.queue.clone(), Segment::of(&self.queue, &settled, now).unwrap());
+        self.store.write_blocking(move |tx| queue::record(tx, &queue, &settled, &segment, now)).unwrap();
+    }
+}
+
+#[test]
+fn trap_35_whoever_is_suppressed_is_sent_nothing_by_any_way() {
+    for w in worlds() {
+        w.add("Jane@B.test", suppression(None, None));
+        for stream in Stream::ALL {
+            let id = w.enqueue(US, stream, "jane@b.test");
+            let due = w.claim(US, stream, NOW);
+            assert_eq!((due.claimed.len(), due.suppressed), (0, 1), "{stream:?}");
+            let receipt = w.store.read_blocking(move |tx| receipt::receipt(tx, id, 0)).unwrap().unwrap();
+            assert_eq!((receipt.end, receipt.class.as_str()), (End::Bounced, "suppressed"));
+            // The sender is told.
+            let (_, shown) = w.store.read_blocking(move |tx| queue::show(tx, id)).unwrap().unwrap();
+            assert!(shown[0].state == State::Failed && shown[0].owed.failure);
+            assert!(shown[0].reply.contains("suppression list"), "{}", shown[0].reply);
+        }
+        // Another's list is another's.
+        w.enqueue(OTHERS, Stream::Marketing, "jane@b.test");
+        assert_eq!(w.claim(OTHERS, Stream::Marketing, NOW).claimed.len(), 1);
+    }
+}
+
+#[test]
+fn one_is_for_its_stream_and_its_time() {
+    for w in worlds() {
+        w.add("jane@b.test", suppression(Some(Stream::Marketing), Some(day(3))));
+        assert_eq!(w.find(US, "jane@b.test", Stream::Transactional, NOW), None);
+        assert_eq!(w.find(US, "jane@b.test", Stream::Marketing, day(2)).unwrap().note, "asked by telephone");
+        assert_eq!(w.find(US, "jane@b.test", Stream::Marketing, day(3)), None);
+        w.enqueue(US, Stream::Mail, "jane@b.test");
+        assert_eq!(w.claim(US, Stream::Mail, NOW).claimed.len(), 1);
+        assert_eq!(w.store.write_blocking(move |tx| suppression::forget(tx, day(2), 9)).unwrap(), 0);
+        assert_eq!(w.store.write_blocking(move |tx| suppression::forget(tx, day(3), 9)).unwrap(), 1);
+    }
+}
+
+#[test]
+fn a_refusal_suppresses_by_its_rule() {
+    let at_once = Some(Rule { after: None, stream: None, days: Some(10) });
+    for w in worlds() {
+        // A person's mail suppresses nobody.
+        w.comes_to(Stream::Mail, Outcome::Failed, at_once, NOW);
+        assert_eq!(w.find(US, "jane@b.test", Stream::Marketing, NOW), None);
+        w.comes_to(Stream::Marketing, Outcome::Failed, at_once, NOW);
+        for (stream, yes) in [(Stream::Mail, false), (Stream::Transactional, true), (Stream::Marketing, true)] {
+            let found = w.find(US, "jane@b.test", stream, day(9));
+            assert_eq!(found.is_some(), yes, "{stream:?}");
+            if let Some(found) = found {
+                assert_eq!((found.reason.as_str(), found.note.as_str()), ("mailbox-full", "552 5.2.2 full"));
+                assert!(found.evidence.is_some() && found.expires == Some(day(10)));
+            }
+        }
+        assert_eq!(w.find(US, "jane@b.test", Stream::Marketing, day(10)), None);
+    }
+}
+
+#[test]
+fn some_take_several_days_in_a_row() {
+    let rule = Some(Rule { after: Some((3, 30)), stream: Some(Stream::Marketing), days: None });
+    let suppressed = |w: &World, n| w.find(US, "jane@b.test", Stream::Marketing, day(n)).is_some();
+    for w in worlds() {
+        // Three on one day are one.
+        for _ in 0..3 {
+            w.comes_to(Stream::Marketing, Outcome::Failed, rule, NOW);
+        }
+        w.comes_to(Stream::Marketing, Outcome::Failed, rule, day(1));
+        assert!(!suppressed(&w, 1));
+        // One that arrives between them, and it begins anew.
+        w.comes_to(Stream::Marketing, Outcome::Delivered { reports: true }, None, day(2));
+        w.comes_to(Stream::Marketing, Outcome::Failed, rule, day(3));
+        w.comes_to(Stream::Marketing, Outcome::Failed, rule, day(4));
+        assert!(!suppressed(&w, 4));
+        // The first is too old by then.
+        w.comes_to(Stream::Marketing, Outcome::Failed, rule, day(33));
+        assert!(!suppressed(&w, 33));
+        w.comes_to(Stream::Marketing, Outcome::Expired, rule, day(33));
+        w.comes_to(Stream::Marketing, Outcome::Expired, rule, day(34));
+        assert!(!suppressed(&w, 34));
+        w.comes_to(Stream::Marketing, Outcome::Expired, rule, day(35));
+        assert!(suppressed(&w, 35));
+        let by_hand = at("jane@b.test");
+        assert_eq!(w.store.write_blocking(move |tx| suppression::remove(tx, US, &by_hand, None)).unwrap(), 1);
+        assert!(!suppressed(&w, 35));
+    }
+}
+
+#[test]
+fn pages_part_no_address() {
+    for w in worlds() {
+        for address in ["a@b.test", "b@b.test", "c@b.test"] {
+            w.add(address, suppression(Some(Stream::Marketing), None));
+            w.add(address, suppression(Some(Stream::Transactional), None));
+        }
+        let page = |after: &'static str, n| {
+            let all = w.store.read_blocking(move |tx| suppression::page(tx, US, after, n)).unwrap();
+            all.into_iter().map(|one| one.address).collect::<Vec<_>>()
+        };
+        assert_eq!(page("", 1), ["a@b.test", "a@b.test"]);
+        assert_eq!(page("a@b.test", 3), ["b@b.test", "b@b.test", "c@b.test", "c@b.test"]);
+        assert_eq!(page("c@b.test", 3), [""; 0]);
+    }
+}
