@@ -169,7 +169,7 @@ def test_what_becomes_of_mail_to_unknown_addresses(server):
     refused(server, f"whoever@{DOMAIN}", "5.1.1")
     server.cli("domain", "change", DOMAIN, "--catch-all", owner)
     assert json.loads(server.cli("domain", "list", "--json")) == [
-        {"name": DOMAIN, "catch_all": owner, "separator": "+"}
+        {"name": DOMAIN, "catch_all": owner, "separator": "+", "mta_sts": "testing"}
     ]
     server.deliver(f"whoever@{DOMAIN}", message())
     server.cli("domain", "change", DOMAIN, "--catch-all", "")

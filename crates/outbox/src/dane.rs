@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use base::Reply;
 use net::{Answer, Dane, Deadline, DnsError, Resolver};
+use tokio::sync::OnceCell;
 use tokio::time::sleep;
 
 use crate::guard::Guard;
 use crate::outbox::Inner;
 
-/// How long the start waits to hear whether the resolver validates, and how long later tries do.
+/// How long the first mails wait to hear whether the resolver validates, and how long later tries do.
 const AT_START: Duration = Duration::from_secs(3);
 const LATER: Duration = Duration::from_secs(10);
 /// From one try to the next.
@@ -21,16 +22,24 @@ const EVERY: Duration = Duration::from_secs(60);
 
 /// Whether the resolver validates. Once it does it is relied upon: whoever can take that away would get mail in the clear.
 #[derive(Default)]
-pub(crate) struct Proof(AtomicBool);
+pub(crate) struct Proof {
+    is: AtomicBool,
+    tried: OnceCell<()>,
+}
 
 impl Proof {
     pub(crate) fn is_to_be_had(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.is.load(Ordering::Relaxed)
     }
 }
 
-/// Finds out, before anything is sent, whether the resolver validates; says so loudly when it does not.
-pub(crate) async fn begin(inner: &Inner) {
+/// Waits until it was tried whether the resolver validates: before that, no way is asked of it.
+pub(crate) async fn begun(inner: &Inner) {
+    inner.proof.tried.get_or_init(|| begin(inner)).await;
+}
+
+/// Tries for the first time, and says loudly when the resolver does not validate.
+async fn begin(inner: &Inner) {
     if let Err(why) = try_it(inner, AT_START).await {
         tracing::warn!(
             why,
@@ -39,8 +48,16 @@ pub(crate) async fn begin(inner: &Inner) {
     }
 }
 
-/// Goes on trying until the resolver validates, or the server stops.
+/// Tries until the resolver validates, or the server stops.
 pub(crate) async fn run(inner: Arc<Inner>) {
+    // Where a smart host sends for us nobody else's certificates matter.
+    if inner.routes.smarthost.is_some() {
+        return;
+    }
+    tokio::select! {
+        () = begun(&inner) => {}
+        () = inner.stopped() => return,
+    }
     while !inner.proof.is_to_be_had() {
         tokio::select! {
             () = sleep(EVERY) => {}
@@ -55,7 +72,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
 async fn try_it(inner: &Inner, patience: Duration) -> Result<(), String> {
     match inner.validating.validates(Deadline::after(patience)).await {
         Ok(true) => {
-            inner.proof.0.store(true, Ordering::Relaxed);
+            inner.proof.is.store(true, Ordering::Relaxed);
             Ok(())
         }
         Ok(false) => Err("it does not pass on what proves the DNS's root".into()),

@@ -12,6 +12,7 @@ use net::Deadline;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use crate::dane;
 use crate::dialogue::ours;
 use crate::dispatch::{later, line_up, too_many};
 use crate::hops::Work;
@@ -260,6 +261,7 @@ impl Asking {
     async fn answer(&self) -> Answer {
         let (inner, (domain, require_tls)) = (&self.inner, &self.ask.question);
         let deadline = Deadline::after(if self.ask.failed { DNS_AGAIN } else { DNS });
+        dane::begun(inner).await;
         let hosts = route::hosts(domain, inner.dns(), deadline, &inner.hostname);
         let (named, sts) = tokio::join!(hosts, sts::of(inner, domain));
         let named = named?;

@@ -274,10 +274,6 @@ impl Outbox {
         let sweeper = tokio::spawn(sweep(inner.clone()));
         let guard = tokio::spawn(sts::run(inner.clone()));
         let reports = tokio::spawn(tls_reports::run(inner.clone(), https));
-        // Where a smart host sends for us nobody else's certificates matter.
-        if inner.routes.smarthost.is_none() {
-            dane::begin(&inner).await;
-        }
         let proof = tokio::spawn(dane::run(inner.clone()));
         let counts = tokio::spawn(tally::run(inner.clone()));
         let told = async {

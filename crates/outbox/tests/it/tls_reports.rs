@@ -178,7 +178,8 @@ async fn trap_17_a_report_goes_whatever_the_policy_says_and_none_is_made_of_it()
     let tomorrow = w.store.read(|tx| of(tx, TODAY + 1, "b.test")).await.unwrap();
     let good: u64 = tomorrow.iter().map(|s| s.good).sum();
     assert_eq!(good, 0);
-    assert_eq!(w.inbox().await.len(), 0, "nobody is told of reports");
+    // That the mail itself takes long its sender may hear.
+    assert!(w.inbox().await.iter().all(|mail| !mail.contains("tls@b.test")), "nobody is told of reports");
 }
 
 #[tokio::test(start_paused = true)]
