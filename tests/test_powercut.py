@@ -121,6 +121,13 @@ def record(server: Server, ledger: Ledger) -> list[int]:
     return starts
 
 
+def rebooted(journal: Path) -> None:
+    """After a cut the machine has started anew: what was noted and never synced must not be believed."""
+    if journal.exists():
+        head, _, lines = journal.read_bytes().partition(b"\n")
+        journal.write_bytes(b" ".join([*head.split(b" ")[:-1], b"another-start"]) + b"\n" + lines)
+
+
 # -- after a cut ------------------------------------------------------------------------------------------------------
 
 
@@ -158,6 +165,7 @@ class Worker:
         self.sink.ledger = after
         # The host keeps silent until it is known what the cut has left.
         self.sink.awake.clear()
+        rebooted(server.directory / "data" / "attempts")
         server.start()
         left = {to: delivery["uncertain"] for to, delivery in waiting(server).items()}
         wrong = ledger.wrong_queue(place, left)
