@@ -4,6 +4,7 @@ import atexit
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -31,10 +32,19 @@ class Cluster:
         if self.user:
             os.chown(self.home, self.user.pw_uid, self.user.pw_gid)
         self._run("initdb", "-D", self.home / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C")
-        with (self.home / "log").open("wb") as log:
+        self._start()
+
+    def _start(self) -> None:
+        with (self.home / "log").open("ab") as log:
             command = [self.programs / "postgres", "-D", self.home / "data", "-k", self.home, "-c", "listen_addresses="]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **self._as_its_user())
         eventually("PostgreSQL answers", self._ready, 30)
+
+    def restart(self, how: signal.Signals) -> None:
+        """SIGINT: transactions are rolled back; SIGQUIT: as after a crash."""
+        self.process.send_signal(how)
+        self.process.wait(60)
+        self._start()
 
     def _as_its_user(self) -> dict:
         if self.user is None:
@@ -67,12 +77,17 @@ class Cluster:
         shutil.rmtree(self.home, ignore_errors=True)
 
 
-def database() -> str:
-    """The URL of a new, empty database."""
+def cluster() -> Cluster:
+    """The one of this run."""
     if Cluster._one is None:
         Cluster._one = Cluster()
-    cluster = Cluster._one
-    cluster.databases += 1
-    name = f"mail{cluster.databases}"
-    cluster.sql(f"CREATE DATABASE {name}")
-    return f"postgres:///{name}?host={cluster.home}&user=postgres"
+    return Cluster._one
+
+
+def database() -> str:
+    """The URL of a new, empty database."""
+    one = cluster()
+    one.databases += 1
+    name = f"mail{one.databases}"
+    one.sql(f"CREATE DATABASE {name}")
+    return f"postgres:///{name}?host={one.home}&user=postgres"

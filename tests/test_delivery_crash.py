@@ -9,6 +9,7 @@ import json
 import os
 import random
 import signal
+import smtplib
 import threading
 import time
 from collections import Counter
@@ -133,3 +134,48 @@ def test_none_is_lost_and_none_comes_twice_unsaid(make_server):
     print(f"{len(acknowledged)} acknowledged, {len(said)} uncertain, {len(twice)} arrived twice")
     assert not lost and not unsaid, f"lost {lost}, twice and not said to be uncertain {unsaid}"
     assert len(acknowledged) > ROUNDS, "there was no load"
+
+
+def persist(server, name: str, over: threading.Event, acknowledged: list[str]) -> None:
+    """Hands in a message at a time; what is not taken now comes again under another name."""
+    n = 0
+    while not over.is_set():
+        try:
+            with server.smtp() as client:
+                while not over.is_set():
+                    n += 1
+                    client.sendmail("me@elsewhere.test", f"{name}-{n}@out.test", message(name))
+                    acknowledged.append(f"{name}-{n}@out.test")
+        except (smtplib.SMTPException, OSError):
+            time.sleep(0.05)
+
+
+@pytest.mark.skipif(os.environ.get("POSTROOM_STORE") != "postgresql", reason="it is PostgreSQL that is restarted")
+def test_a_restart_of_postgresql_loses_and_doubles_nothing(make_server):
+    import postgresql
+
+    over, acknowledged = threading.Event(), []
+    with Sink() as sink:
+        server = make_server(accounts=0, trusted=("127.0.0.0/8",), extra=sink.route("out.test"))
+        server.start()
+        senders = [threading.Thread(target=persist, args=(server, f"s{n}", over, acknowledged)) for n in range(3)]
+        for each in senders:
+            each.start()
+        chance = random.Random(SEED)
+        for how in [signal.SIGINT, signal.SIGQUIT, signal.SIGQUIT]:
+            before = len(acknowledged)
+            eventually("mail flows", lambda: len(acknowledged) > before + 20, 30)
+            time.sleep(chance.uniform(0, 0.3))
+            postgresql.cluster().restart(how)
+        before = len(acknowledged)
+        eventually("mail flows", lambda: len(acknowledged) > before + 20, 30)
+        over.set()
+        for each in senders:
+            each.join(30)
+        eventually("all is sent", lambda: json.loads(server.cli("queue", "list", "--json")) == [], 60, 0.2)
+        server.stop()
+        server.verify()
+    lost = set(acknowledged) - set(sink.accepted)
+    twice = {to: times for to, times in sink.accepted.items() if times > 1}
+    print(f"{len(acknowledged)} acknowledged")
+    assert not lost and not twice, f"lost {lost}, twice {twice}"

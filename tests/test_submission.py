@@ -8,7 +8,7 @@ import pytest
 
 from host import Host
 from mail import message
-from postroom import PASSWORD, eventually
+from postroom import eventually
 from test_outbound import mailbox, queue, start, submit
 
 pytestmark = [pytest.mark.ours, pytest.mark.needs("relay")]
