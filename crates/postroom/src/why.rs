@@ -81,7 +81,7 @@ fn tell(house: &House, setup: &Setup, text: &mut String, m: &Message, d: &Standi
         let who = if d.host.is_empty() { "This server" } else { &d.host };
         let _ = writeln!(text, "    {who} said last: {}", d.reply.replace(['\r', '\n'], " "));
         let means = match class {
-            Some(class) => format!("That means: {} ({}). {}", class.about, class.name, blame(class.scope)),
+            Some(class) => format!("That means: {} ({}). {}", class.about, class.name, blame(class)),
             None => "No host has answered for the mail: the way there, or the host, is at fault.".into(),
         };
         let _ = writeln!(text, "    {means}");
@@ -146,13 +146,17 @@ fn keeps_back(setup: &Setup, stop: &Stop, m: &Message, d: &Standing) -> bool {
 }
 
 /// Who can do something about it.
-fn blame(scope: Scope) -> &'static str {
-    match scope {
+fn blame(class: &Class) -> &'static str {
+    match class.scope {
         Scope::Address => "It is about the recipient's address: only the recipient, or his administrator, can mend it.",
         Scope::Domain => "It is about the recipient's domain: its administrator can mend it.",
         Scope::Message => "It is about this mail: another one, changed, may pass.",
         Scope::Sender => "It is about our sender's domain: see postroom domain dns NAME --check.",
         Scope::Source => "It is about the address that this server sends from: its reputation, or its reverse DNS.",
+        // What was said names the host, and who demands it.
+        Scope::Site if &*class.name == "tls-failed" => {
+            "It is about TLS at the site that receives: its administrator can mend it, unless somebody sits between."
+        }
         Scope::Site => "It is about the site that receives: it is busy, or takes only so much at a time.",
         Scope::Us => "It is about this server: its set-up, or its store.",
         Scope::None => "",
@@ -164,4 +168,21 @@ fn facts(m: &Message, d: &Standing, class: Option<&Class>) -> Value {
         "attempts": d.delivery.attempts, "due": d.due.rfc3339(), "expires": d.delivery.expires.rfc3339(),
         "host": d.host, "reply": d.reply, "class": class.map(|class| &*class.name),
         "about": class.map(|class| &*class.about) })
+}
+
+#[cfg(test)]
+mod tests {
+    use bounce::Known;
+
+    use super::*;
+
+    #[test]
+    fn tls_that_fails_is_no_busy_site() {
+        let classifier = Classifier::new().unwrap();
+        for known in [Known::TlsMtaSts, Known::TlsDane, Known::TlsHandshake] {
+            assert!(blame(classifier.known(known).class).contains("TLS at the site"), "{known:?}");
+        }
+        let busy = classifier.class("rate-limited").unwrap();
+        assert!(blame(busy).contains("busy"));
+    }
 }
