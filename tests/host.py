@@ -2,6 +2,7 @@
 
 import re
 import socketserver
+import ssl
 import threading
 
 from postroom import eventually, free_address
@@ -15,10 +16,12 @@ class Host(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self, **answers: str):
+    def __init__(self, tls: ssl.SSLContext | None = None, **answers: str):
         self.address = free_address()
         self.answers = answers  # by verb, or "end" for the final dot
-        self.offers = ["PIPELINING", "8BITMIME", "SMTPUTF8"]
+        self.tls = tls
+        self.shown: list[bytes | None] = []  # the certificates of those who began TLS
+        self.offers = ["PIPELINING", "8BITMIME", "SMTPUTF8"] + (["STARTTLS"] if tls else [])
         self.taken: list[tuple[str, list[str], bytes]] = []
         self.said: list[str] = []
         super().__init__((self.address, PORT), Conversation)
@@ -57,7 +60,7 @@ class Conversation(socketserver.StreamRequestHandler):
     def handle(self):
         sender, recipients = None, []
         self.say("greeting", "220 mx.peer.test ESMTP")
-        for raw in self.rfile:
+        while raw := self.rfile.readline():
             line = raw.decode().strip()
             self.server.said.append(line)
             verb, address = line.split(" ")[0].upper(), (re.search("<(.*?)>", line) or [None, ""])[1]
@@ -71,6 +74,10 @@ class Conversation(socketserver.StreamRequestHandler):
             elif verb == "RCPT":
                 if self.say(verb, "250 2.1.5 OK", line):
                     recipients.append(address)
+            elif verb == "STARTTLS" and self.say(verb, "220 2.0.0 Go ahead"):
+                self.request = self.server.tls.wrap_socket(self.request, server_side=True)
+                self.server.shown.append(self.request.getpeercert(binary_form=True))
+                self.setup()
             elif verb == "AUTH":
                 self.say(verb, "235 2.7.0 Welcome")
             elif verb == "QUIT":

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import smtplib
+import ssl
 import subprocess
 import threading
 import urllib.request
@@ -189,6 +190,23 @@ def test_signatures_verify_by_the_records_that_are_printed(make_server, tmp_path
     zone = server.cli("domain", "dns", "example.test")
     assert "example.test. IN MX 10 mx.example.test." in zone
     assert all(len(string) <= 255 for string in re.findall('"([^"]*)"', zone))
+
+
+def test_hosts_that_ask_are_shown_our_certificate(make_server, tmp_path):
+    for name in ("us", "host"):
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+            "-subj", f"/CN={name}.test", "-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.pem")  # fmt: skip
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "host.pem", tmp_path / "host.key")
+    tls.load_verify_locations(tmp_path / "us.pem")
+    tls.verify_mode = ssl.CERT_OPTIONAL
+    ours = ssl.PEM_cert_to_DER_cert((tmp_path / "us.pem").read_text())
+    files = f'[client_certificate]\ncertificate = "{tmp_path}/us.pem"\nkey = "{tmp_path}/us.key"\n'
+    for extra, shown in [("", None), (files, ours)]:
+        with Host(tls) as host:
+            server = start(make_server, host, extra=host.route("out.test") + extra)
+            submit(server, server.user(), "ann@out.test", message())
+            assert host.has() and host.shown == [shown]
 
 
 def signers(mail: bytes) -> set[str]:
