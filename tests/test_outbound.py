@@ -458,3 +458,5 @@ def test_the_queue_is_measured(make_server):
         outcomes = [f'postroom_attempts_total{{outcome="{o}"}}' for o in ["delivered", "bounced", "deferred", "expired"]]
         eventually("all attempts are counted", lambda: [metrics()[name] for name in outcomes] == [1, 1, 1, 0])
         assert [metrics()[name] for name in queued] == [1, 0, 0, 0]
+        site = 'postroom_site_recipients_total{source="default",site="other",outcome='
+        assert [metrics()[f'{site}"{outcome}"}}'] for outcome in ["delivered", "refused"]] == [1, 2]

@@ -340,6 +340,17 @@ impl Meter {
         self.0.proof.is_to_be_had()
     }
 
+    /// Recipients by source and site, since the server began: those delivered to, and those that were not taken (yet). There is
+    /// a bounded number of sites; the rest is "other".
+    pub fn traffic(&self) -> Vec<(Arc<str>, Arc<str>, [u64; 2])> {
+        self.0.hops.traffic()
+    }
+
+    /// How many sites, each as a source knows it, want nothing now.
+    pub fn paused_sites(&self) -> usize {
+        self.0.hops.paused()
+    }
+
     /// How many attempts ended so, since the server began.
     pub fn outcomes(&self) -> [(&'static str, u64); 4] {
         let n = |i: usize| self.0.outcomes[i].load(Ordering::Relaxed);

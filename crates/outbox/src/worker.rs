@@ -529,7 +529,8 @@ fn settle(
     if let Some(error) = &sent.unreadable {
         tracing::error!(queue = %work.message.id, %error, "a message in the queue cannot be read");
     }
-    let (mut delivered, mut again, mut heard) = (false, (Vec::new(), Vec::new()), Heard::default());
+    let (mut delivered, mut refused) = (0, 0);
+    let (mut again, mut heard) = ((Vec::new(), Vec::new()), Heard::default());
     for (place, (delivery, verdict)) in work.deliveries.into_iter().zip(sent.verdicts).enumerate() {
         let (yes, transient) = (verdict.is_delivered(), verdict.is_transient());
         // After the final dot the host may have the mail, whatever is heard of it.
@@ -540,11 +541,12 @@ fn settle(
         };
         let said = Said { talk: Some(sent.talk.clone()), place, ..said };
         if yes {
-            delivered = true;
+            delivered += 1;
             work.permit.iter().for_each(|permit| inner.delivered(permit));
             inner.settle(&work.message, delivery, Outcome::Delivered { reports: connection.reports() }, said);
             continue;
         }
+        refused += 1;
         let course =
             if verdict.by_peer { heard.course(inner, hop, &work.message, &delivery, &said) } else { Course::default() };
         if next && untaken && course == Course::default() {
@@ -558,9 +560,7 @@ fn settle(
     if heard.close {
         connection.retire();
     }
-    if delivered {
-        inner.hops.succeeded(hop).into_iter().for_each(|hop| start(inner, hop));
-    }
+    inner.hops.came_of(hop, delivered, refused).into_iter().for_each(|hop| start(inner, hop));
     let (deliveries, said) = again;
     (!deliveries.is_empty())
         .then_some((Work { deliveries, message: work.message, again: work.again, permit: work.permit }, said))

@@ -61,6 +61,18 @@ impl Site for Watch {
         for (outcome, count) in self.outbox.outcomes() {
             sample(&mut out, "postroom_attempts_total", "outcome", outcome, count);
         }
+        let name = "postroom_site_recipients_total";
+        family(&mut out, name, "counter", "Recipients by source and site: delivered, or refused for now or for good.");
+        for (source, site, counts) in self.outbox.traffic() {
+            // Names of hosts are strangers'.
+            let site: String =
+                site.chars().map(|c| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '_' }).collect();
+            for (outcome, count) in ["delivered", "refused"].iter().zip(counts) {
+                let _ = writeln!(out, "{name}{{source=\"{source}\",site=\"{site}\",outcome=\"{outcome}\"}} {count}");
+            }
+        }
+        let help = "Sites, each as a source knows it, that asked for a pause.";
+        gauge(&mut out, "postroom_sites_paused", help, self.outbox.paused_sites() as u64);
         let help = "1 while the disk is nearly full and new mail is refused.";
         gauge(&mut out, "postroom_disk_nearly_full", help, u64::from(self.is_full()));
         let help = "1 when the DNS resolver proves what it says (DNSSEC), so that DANE protects mail.";

@@ -8,6 +8,7 @@ mod room;
 mod shown;
 mod sites;
 mod stops;
+mod traffic;
 mod turns;
 mod warmup;
 
@@ -34,6 +35,7 @@ pub(crate) use room::Rooms;
 pub use shown::SiteState;
 pub(crate) use sites::Ways;
 use sites::{SiteKey, Sites};
+use traffic::Traffic;
 pub(crate) use warmup::Permit;
 
 /// Of all in hand one hop may have so many in line, of each stream, so that mail to a host that is slow does not keep back all
@@ -97,6 +99,7 @@ pub(crate) struct Hops {
 #[derive(Default)]
 struct State {
     fleet: Fleet,
+    traffic: Traffic,
     lines: HashMap<Hop, Line>,
     sites: Sites,
     connections: usize,
@@ -429,12 +432,15 @@ impl Hops {
         }
     }
 
-    /// A mail was delivered: the site may have a connection more. Gives the hops for which a worker is to be started.
-    pub(crate) fn succeeded(&self, hop: &Hop) -> Vec<Hop> {
+    /// A mail reached so many of its recipients, and was not taken for so many. With the first the site may have a connection
+    /// more: gives the hops for which a worker is to be started.
+    pub(crate) fn came_of(&self, hop: &Hop, delivered: u64, refused: u64) -> Vec<Hop> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let Some(name) = state.lines.get(hop).map(|line| line.site.clone()) else { return Vec::new() };
-        if !state.sites.get_mut(&name).is_some_and(|site| site.shape.accepted(Instant::now())) {
+        let Some(site) = state.sites.get_mut(&name) else { return Vec::new() };
+        state.traffic.add(&name, site, [delivered, refused]);
+        if delivered == 0 || !site.shape.accepted(Instant::now()) {
             return Vec::new();
         }
         state.start_starved(&name).or_else(|| state.start(hop).then(|| hop.clone())).into_iter().collect()

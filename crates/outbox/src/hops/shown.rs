@@ -60,6 +60,21 @@ impl Hops {
     }
 }
 
+impl Hops {
+    /// Recipients by source and site: those delivered to, and those that were not taken (yet).
+    pub(crate) fn traffic(&self) -> Vec<(Arc<str>, Arc<str>, [u64; 2])> {
+        let state = self.lock();
+        let lines = state.traffic.lines().into_iter();
+        lines.map(|(source, site, counts)| (state.fleet.name(source), site, counts)).collect()
+    }
+
+    /// Sites, each as a source knows it, that want nothing now.
+    pub(crate) fn paused(&self) -> usize {
+        let (mut state, now) = (self.lock(), Instant::now());
+        state.sites.iter_mut().filter(|(_, place)| place.shape.pause(now).is_some()).count()
+    }
+}
+
 impl SiteName {
     /// For people: the name in the data, or the preferred host.
     pub(super) fn label(&self) -> &str {

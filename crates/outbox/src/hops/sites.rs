@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::ready::InLine;
+use super::traffic::Counts;
 use crate::route::{Hop, To};
 use crate::shape::{Family, Limits, Policies, Policy, Rules, Site, TlsLevel};
 
@@ -45,6 +46,9 @@ pub(super) struct Place {
     pub(super) bell: Arc<Notify>,
     pub(super) in_line: InLine,
     lines: usize,
+    /// Recipients it was sent, and where they are counted if it has a name there.
+    pub(super) recipients: u64,
+    pub(super) traffic: Option<Arc<Counts>>,
     /// What the site last said about the traffic.
     pub(super) last: Option<(Instant, Arc<str>)>,
     /// The source has no address to reach it from.
@@ -68,6 +72,8 @@ impl Place {
             bell: Arc::default(),
             in_line: Arc::default(),
             lines: 0,
+            recipients: 0,
+            traffic: None,
             last: None,
             out_of_reach: None,
         }

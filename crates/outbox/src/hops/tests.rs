@@ -79,10 +79,10 @@ fn a_hop_gets_two_connections_and_one_more_with_each_full_round() {
     let (mut started, mut mails) = (2, 0);
     while started < 20 {
         mails += 1;
-        started += hops.succeeded(&a).len();
+        started += hops.came_of(&a, 1, 0).len();
     }
     assert_eq!(mails, (2..20).sum::<usize>());
-    assert!((0..100).all(|_| hops.succeeded(&a).is_empty()), "twenty are enough");
+    assert!((0..100).all(|_| hops.came_of(&a, 1, 0).is_empty()), "twenty are enough");
     // One ends: another takes its place, as long as there is work.
     assert_eq!(hops.leave(&a, false, false), [a]);
 }
@@ -261,7 +261,7 @@ async fn domains_of_one_provider_share_what_it_bears() {
     // Who has none comes first, also when the site grows.
     let mut started = Vec::new();
     while started.is_empty() {
-        started = hops.succeeded(&all[0]);
+        started = hops.came_of(&all[0], 1, 0);
     }
     assert_eq!(started, [all[1].clone()]);
     assert_eq!(hops.leave(&all[0], false, false), [all[2].clone()]);
@@ -294,7 +294,7 @@ async fn what_is_too_fast_is_put_off_to_its_turn() {
     (0..100).for_each(|_| drop(hops.add(&a, work(1))));
     // Twenty a second, of which two may come at once.
     assert!(next(&hops, &a).is_some() && next(&hops, &a).is_some());
-    (0..2).for_each(|_| drop(hops.succeeded(&a)));
+    (0..2).for_each(|_| drop(hops.came_of(&a, 1, 0)));
     let Next::Wait(wait) = hops.next(&a, 9, 0) else { panic!("no pause") };
     let later = hops.put_off(&a, wait);
     assert_eq!(later.len(), 98);
@@ -435,4 +435,27 @@ fn organisations_of_a_stream_take_turns_whoever_was_first() {
     assert_eq!((work.message.organisation.0, work.deliveries.len()), (9, 20));
     assert_eq!([0, 1].map(|_| next(&hops, &a).unwrap().message.organisation.0), [1, 9]);
     assert_eq!(hops.drain().len(), 497 - 1);
+}
+
+/// Anybody can name any number of hosts.
+#[test]
+fn the_names_of_sites_that_are_counted_are_bounded() {
+    let hops = hops();
+    for n in 0..200 {
+        let to = mail_hosts(&format!("mx{n}.example.org"));
+        hops.add(&to, work(1));
+        for _ in 0..150 {
+            hops.came_of(&to, 1, 1);
+        }
+    }
+    let google = mail_hosts("aspmx.l.google.com");
+    hops.add(&google, work(1));
+    hops.came_of(&google, 3, 0);
+    let traffic = hops.traffic();
+    assert_eq!(traffic.len(), 100 + 2);
+    let of = |site: &str| traffic.iter().find(|(_, name, _)| **name == *site).map(|(_, _, counts)| *counts);
+    assert_eq!(of("google"), Some([3, 0]));
+    // Its first hundred recipients were others.
+    assert_eq!(of("mx7.example.org"), Some([101, 101]));
+    assert_eq!(traffic.iter().map(|(_, _, counts)| counts[0]).sum::<u64>(), 200 * 150 + 3);
 }

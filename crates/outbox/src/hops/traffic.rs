@@ -1,0 +1,69 @@
+//! How much went to which site by which source, for monitoring. The number of names is bounded, and a number never falls:
+//! providers that the data names have their own, other sites once they have had some mail, as long as there are names left;
+//! the rest is "other".
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use queue::source::SourceId;
+
+use super::sites::{Place, SiteKey, SiteName};
+
+/// Sites that get names although the data does not know them, and after how many recipients.
+const NAMES: usize = 100;
+const SOME: u64 = 100;
+/// The name of all the rest.
+const OTHER: &str = "other";
+
+/// Recipients that were delivered to, and those that were not taken (yet).
+pub(super) type Counts = [AtomicU64; 2];
+
+#[derive(Default)]
+pub(super) struct Traffic {
+    counts: HashMap<(SourceId, Arc<str>), Arc<Counts>>,
+    /// Names given to sites that the data does not know.
+    named: usize,
+}
+
+/// A line of it: source, site, delivered, refused.
+pub(super) type Line = (SourceId, Arc<str>, [u64; 2]);
+
+impl Traffic {
+    /// So many more to a site.
+    pub(super) fn add(&mut self, site: &SiteKey, place: &mut Place, counts: [u64; 2]) {
+        place.recipients += counts.iter().sum::<u64>();
+        let is_other = place.traffic.is_none();
+        if is_other && (matches!(site.name, SiteName::Known(_)) || place.recipients >= SOME) {
+            place.traffic = self.name(site);
+        }
+        let into = match &place.traffic {
+            Some(own) => own,
+            None => self.counts.entry((site.source, OTHER.into())).or_default(),
+        };
+        into.iter().zip(counts).for_each(|(all, n)| _ = all.fetch_add(n, Ordering::Relaxed));
+    }
+
+    /// A name's counts, which it may have had before it was forgotten.
+    fn name(&mut self, site: &SiteKey) -> Option<Arc<Counts>> {
+        let key = (site.source, Arc::from(site.name.label()));
+        if let Some(known) = self.counts.get(&key) {
+            return Some(known.clone());
+        }
+        let known = matches!(site.name, SiteName::Known(_));
+        if !known && self.named >= NAMES {
+            return None;
+        }
+        self.named += usize::from(!known);
+        Some(self.counts.entry(key).or_default().clone())
+    }
+
+    /// All of it, in order.
+    pub(super) fn lines(&self) -> Vec<Line> {
+        let read = |counts: &Counts| [counts[0].load(Ordering::Relaxed), counts[1].load(Ordering::Relaxed)];
+        let mut all: Vec<Line> =
+            self.counts.iter().map(|((s, site), counts)| (*s, site.clone(), read(counts))).collect();
+        all.sort();
+        all
+    }
+}
