@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use base::Reply;
+use base::{BlobId, Reply};
 use directory::{Recipients, Resolution};
 use mailbox::Flags;
 use mailbox::verbs::{self, INBOX, NewEmail};
 use queue::receipt::Segment;
 use queue::{Claimed, Delivery, Event, Message, Outcome, Said, Settled};
-use store::{BlobReader, Tx};
+use store::{BlobReader, Class, Lane, Staged, Tx};
 
 use crate::dialogue::ours;
 use crate::dispatch;
@@ -59,8 +59,8 @@ fn fail(inner: &Inner, message: &Arc<Message>, delivery: Delivery, reply: Reply)
 
 /// The copy, and the note that it is delivered, in one commit.
 async fn keep(inner: &Arc<Inner>, message: &Arc<Message>, delivery: Delivery, found: &Recipients) {
-    let index = match bytes(inner, message).await.and_then(|blob| index(&blob)) {
-        Ok(index) => index,
+    let (index, staged) = match bytes(inner, message).await.and_then(|blob| copy(inner, &blob)) {
+        Ok(copied) => copied,
         Err(error) => {
             tracing::error!(queue = %message.id, %error, "a message in the queue cannot be read");
             return fail(inner, message, delivery, Reply::new(451, 3, 0, "Our store did not give the message"));
@@ -85,8 +85,8 @@ async fn keep(inner: &Arc<Inner>, message: &Arc<Message>, delivery: Delivery, fo
         rule: None,
     };
     let (queue, octets, m) = (inner.queue.clone(), message.octets as usize + prefix.len(), message.clone());
-    let job = move |tx: &mut Tx<'_>| {
-        let blob = queue::blob(tx, m.id)?.unwrap_or(m.blob);
+    let job = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
+        let blob = *blobs.first().ok_or(store::Error::Closed)?;
         let (octets, flags) = ((octets - m.prefix.len()) as u32, Flags::default());
         for account in &accounts {
             let new = NewEmail { blob, octets, received: now, prefix: &prefix, index: &index, flags, keywords: &[] };
@@ -98,7 +98,7 @@ async fn keep(inner: &Arc<Inner>, message: &Arc<Message>, delivery: Delivery, fo
         }
         Ok(())
     };
-    match inner.store.write(job).await {
+    match inner.store.write_with(Lane::Interactive, vec![staged], job).await {
         Ok(()) => {
             tracing::info!(queue = %message.id, to = %delivery.to, "a mail that was held is delivered here");
             inner.hops.settled(message.stream, message.organisation);
@@ -112,15 +112,18 @@ async fn keep(inner: &Arc<Inner>, message: &Arc<Message>, delivery: Delivery, fo
     }
 }
 
-fn index(blob: &BlobReader) -> store::Result<Vec<u8>> {
+/// The index of a mail, and a copy that lasts: in the queue's packs it may be among what goes when it has left.
+fn copy(inner: &Inner, blob: &BlobReader) -> store::Result<(Vec<u8>, Staged)> {
     let (mut indexer, mut at, mut piece) = (mime::Indexer::new(mime::Limits::default()), 0, Vec::new());
+    let mut stager = inner.store.stager(Class::Lasting);
     while at < blob.len() {
         piece.clear();
         blob.read(at, at + PIECE, &mut piece)?;
         at += piece.len() as u64;
         indexer.push(&piece);
+        stager.push(&piece)?;
     }
     let mut index = Vec::new();
     indexer.finish().encode(&mut index);
-    Ok(index)
+    Ok((index, stager.finish()))
 }

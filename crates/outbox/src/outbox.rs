@@ -36,8 +36,9 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 const DRAIN: Duration = Duration::from_secs(15);
 /// How often packs are looked for that nothing refers to any more.
 const SWEEP: Duration = Duration::from_secs(600);
-/// Old receipts that one job removes.
-const FORGOTTEN: u32 = 500;
+/// Old receipts that one job removes, and segments, which are larger.
+const FORGOTTEN: u32 = 200;
+const SEGMENTS: u32 = 20;
 
 /// What the outbox stands on.
 pub struct Parts {
@@ -396,7 +397,8 @@ async fn forget(inner: &Inner) -> store::Result<()> {
     let (receipts, dialogues) = (before(inner.keep.receipts), before(inner.keep.dialogues));
     let gone = move |tx: &mut Tx<'_>| {
         Ok(receipt::forget_receipts(tx, receipts, FORGOTTEN)?
-            + receipt::forget_dialogues(tx, dialogues, FORGOTTEN)?
+            + receipt::forget_segments(tx, receipts, SEGMENTS)?
+            + receipt::forget_dialogues(tx, dialogues, SEGMENTS)?
             + suppression::forget(tx, now, FORGOTTEN)?)
     };
     while !inner.is_stopping() && inner.store.write_with(Lane::Bulk, Vec::new(), move |tx, _| gone(tx)).await? > 0 {}

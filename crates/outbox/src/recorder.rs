@@ -89,7 +89,7 @@ async fn write(
     released: Arc<Vec<Release>>,
     counts: Arc<[(Count, u32)]>,
 ) -> Vec<QueueId> {
-    let mut tries = 0;
+    let (mut tries, mut doubtful) = (0, Vec::new());
     loop {
         let (queue, now) = (inner.queue.clone(), inner.clock.now());
         let (s, r, counts) = (settled.clone(), released.clone(), counts.clone());
@@ -111,11 +111,14 @@ async fn write(
                     inner.count(s.outcome);
                     log(s, now);
                 });
-                return owing;
+                // A commit whose answer was lost is not made twice, and says nothing the second time.
+                return owing.into_iter().chain(doubtful).collect();
             }
             Err(error) => {
                 tracing::error!(%error, deliveries = settled.len(), "outcomes cannot be written; sending is held");
                 inner.held.send_replace(true);
+                let failed = settled.iter().filter(|s| !matches!(s.outcome, Outcome::Delivered { .. }));
+                doubtful = failed.map(|s| s.message.id).collect();
             }
         }
         tries += 1;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use base::{Address, Reply, Timestamp};
 use net::{ClientTls, Deadline};
 use queue::source::Source;
-use queue::{Delivery, Message, Outcome, Said};
+use queue::{Cause, Delivery, Message, Outcome, Said};
 use smtp::client::Stage;
 use smtp::{Mail, Rcpt, Recipient};
 use store::BlobReader;
@@ -251,7 +251,12 @@ fn softened(hop: &Hop, said: Said) -> Said {
         return said;
     }
     let who = if said.host.is_empty() { hop.to_string() } else { said.host.clone() };
-    Said { reply: Reply::new(451, 7, 0, format!("{who}: {}", said.reply)), host: String::new(), ..said }
+    Said {
+        reply: Reply::new(451, 7, 0, format!("{who}: {}", said.reply)),
+        host: String::new(),
+        cause: Cause::Ours,
+        ..said
+    }
 }
 
 async fn open(inner: &Inner, hop: &Hop, target: &Target, deadline: Deadline) -> Result<Connection, Said> {
@@ -388,6 +393,7 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
                 None => return Some(work),
                 // It stood in line when they began.
                 Some(wait) => {
+                    inner.hops.unsent(hop);
                     later(inner, work, wait);
                     continue;
                 }
@@ -463,6 +469,7 @@ async fn send(
     let (m, now) = (&work.message, inner.clock.now());
     // RFC 2852 §4.1.4: it is not passed on without time.
     if m.is_late(now) {
+        inner.hops.unsent(hop);
         let said = ours(Reply::new(550, 4, 7, "There was no way to deliver it in time"));
         work.deliveries.into_iter().for_each(|d| inner.settle(&work.message, d, Outcome::Expired, said.clone()));
         return None;
@@ -471,6 +478,7 @@ async fn send(
         Ok(blob) => blob,
         Err(error) => {
             tracing::error!(queue = %m.id, %error, "a message in the queue cannot be read");
+            inner.hops.unsent(hop);
             inner.settle_all(work, &ours(Reply::new(451, 3, 0, "Our store did not give the message")));
             return None;
         }
@@ -499,6 +507,7 @@ async fn send(
     match connection.send(Letter { mail, rcpts, prefix: &m.prefix, blob: &blob }).await {
         // Trap 30: what the host lacks is not left out of the mail.
         Err(unable) => {
+            inner.hops.unsent(hop);
             let reply = unable.reply();
             let text = format!("{}: {}", connection.host(), reply.text);
             inner.settle_all(work, &ours(Reply { text: text.into(), ..reply }));

@@ -134,7 +134,7 @@ UPDATE queue_delivery SET state = 0, due = CASE WHEN ?2 < expires THEN ?2 ELSE e
 WHERE message = ?1 AND state IN (0, 5);
 
 -- name: cancel
-UPDATE queue_delivery SET state = 4, owed = 0 WHERE message = ?1 AND state IN (0, 5);
+UPDATE queue_delivery SET state = 4, owed = 0 WHERE message = ?1 AND state IN (0, 5) RETURNING number;
 
 -- name: cancel_claimed
 -- It may be in the middle of an attempt: what comes of that decides.
@@ -188,8 +188,11 @@ WHERE state < 0 OR state > 6 OR due > expires
 ORDER BY message, number;
 
 -- name: insert_receipt
+-- One odd row never keeps the outcomes of others from being written.
 INSERT INTO queue_receipt (message, number, ended, class, stream, account, at, attempts, uncertain, segment, place)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11);
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (message, number) DO UPDATE SET
+    ended = excluded.ended, class = excluded.class, at = excluded.at, attempts = excluded.attempts,
+    uncertain = excluded.uncertain, segment = excluded.segment, place = excluded.place;
 
 -- name: insert_segment
 -- When nobody knows whether a commit was made, it is made once more.
@@ -199,8 +202,8 @@ INSERT INTO queue_segment (id, at, recipients, message_ids, heads) VALUES (?1, ?
 INSERT INTO queue_dialogue (segment, at, records) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING;
 
 -- name: least_segment
--- Numbers below zero are for what ends without an attempt, and are drawn by who writes it.
-SELECT COALESCE(min(id), 0) FROM queue_segment;
+-- Numbers below zero are for what ends without an attempt. None is given twice.
+UPDATE queue_segment_number SET last = last - 1 RETURNING last;
 
 -- name: receipt
 SELECT message, number, ended, class, stream, account, at, attempts, uncertain, segment, place
@@ -212,7 +215,7 @@ FROM queue_receipt WHERE message = ?1 ORDER BY number;
 
 -- name: receipts_before
 SELECT message, number, ended, class, stream, account, at, attempts, uncertain, segment, place
-FROM queue_receipt WHERE message < ?1 OR (message = ?1 AND number < ?2) ORDER BY message DESC, number DESC LIMIT ?3;
+FROM queue_receipt WHERE (message, number) < (?1, ?2) ORDER BY message DESC, number DESC LIMIT ?3;
 
 -- name: revise_receipt
 UPDATE queue_receipt SET ended = ?3, class = ?4 WHERE message = ?1 AND number = ?2;
@@ -239,24 +242,19 @@ SELECT count(*) FROM queue_event WHERE message = ?1 AND number = ?2;
 SELECT at, kind, class, detail FROM queue_event WHERE message = ?1 AND number = ?2 ORDER BY n;
 
 -- name: forget_dialogues
--- The oldest have the least numbers, nearly: those that are not old enough yet stop what comes behind for a while.
--- Below zero it is the other way round.
-DELETE FROM queue_dialogue WHERE at < ?1
-    AND (segment IN (SELECT segment FROM queue_dialogue WHERE segment > 0 ORDER BY segment LIMIT ?2)
-    OR segment IN (SELECT segment FROM queue_dialogue WHERE segment < 0 ORDER BY segment DESC LIMIT ?2));
+DELETE FROM queue_dialogue WHERE segment IN (SELECT segment FROM queue_dialogue WHERE at < ?1 ORDER BY at LIMIT ?2);
 
 -- name: forget_events
-DELETE FROM queue_event WHERE message IN
-    (SELECT message FROM (SELECT message, at FROM queue_receipt ORDER BY message, number LIMIT ?2) AS old WHERE at < ?1);
+-- Before their receipts: the same ones.
+DELETE FROM queue_event WHERE (message, number) IN
+    (SELECT message, number FROM queue_receipt WHERE at < ?1 ORDER BY at LIMIT ?2);
 
 -- name: forget_receipts
-DELETE FROM queue_receipt WHERE at < ?1 AND message IN
-    (SELECT message FROM (SELECT message FROM queue_receipt ORDER BY message, number LIMIT ?2) AS old);
+DELETE FROM queue_receipt WHERE (message, number) IN
+    (SELECT message, number FROM queue_receipt WHERE at < ?1 ORDER BY at LIMIT ?2);
 
 -- name: forget_segments
-DELETE FROM queue_segment WHERE at < ?1
-    AND (id IN (SELECT id FROM queue_segment WHERE id > 0 ORDER BY id LIMIT ?2)
-    OR id IN (SELECT id FROM queue_segment WHERE id < 0 ORDER BY id DESC LIMIT ?2));
+DELETE FROM queue_segment WHERE id IN (SELECT id FROM queue_segment WHERE at < ?1 ORDER BY at LIMIT ?2);
 
 -- name: suppress
 -- Stream -1 is all of them.

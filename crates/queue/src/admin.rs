@@ -104,8 +104,9 @@ pub struct Cancelled {
 /// # Errors
 /// The store's.
 pub fn cancel(tx: &mut Tx<'_>, id: QueueId, now: Timestamp) -> Result<Cancelled> {
-    receipt::cancelled(tx, id, |_, state| matches!(state, State::Waiting | State::Held), now)?;
-    let cancelled = tx.execute(&schema::CANCEL, params![id])?;
+    let numbers = tx.list(&schema::CANCEL, params![id], |r| Ok(r.int(0)? as u32))?;
+    receipt::cancelled(tx, id, &numbers, now)?;
+    let cancelled = numbers.len() as u64;
     let under_way = tx.execute(&schema::CANCEL_CLAIMED, params![id])?;
     let reports = tx.execute(&schema::CANCEL_REPORTS, params![id])?;
     if under_way > 0 {

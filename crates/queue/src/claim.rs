@@ -374,12 +374,21 @@ pub struct Release {
 /// # Errors
 /// The store's.
 pub fn release(tx: &mut Tx<'_>, queue: &Queue, all: &[Release], now: Timestamp) -> Result<()> {
+    let mut cancelled = BTreeMap::<QueueId, Vec<u32>>::new();
     for r in all {
         let key = params![r.message, r.number, queue.epoch(), r.until];
         if tx.row(&schema::RELEASE, key, |r| State::read(r.int(0)?))? == Some(State::Cancelled) {
-            receipt::cancelled(tx, r.message, |n, _| n == r.number, now)?;
-            close(tx, r.message, 1)?;
+            cancelled.entry(r.message).or_default().push(r.number);
         }
+    }
+    end_cancelled(tx, cancelled, now)
+}
+
+/// These are cancelled, by message.
+pub(crate) fn end_cancelled(tx: &mut Tx<'_>, all: BTreeMap<QueueId, Vec<u32>>, now: Timestamp) -> Result<()> {
+    for (id, numbers) in all {
+        receipt::cancelled(tx, id, &numbers, now)?;
+        close(tx, id, numbers.len() as u32)?;
     }
     Ok(())
 }

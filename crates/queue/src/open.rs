@@ -1,5 +1,6 @@
 //! The handle, and what is told when something changes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,7 +8,7 @@ use base::{Address, Timestamp};
 use store::{Error, Result, Row, Store, Tx, params};
 
 use crate::receipt::Segment;
-use crate::{Group, Outcome, QueueId, Said, Settled, claim, receipt, schema};
+use crate::{Group, Outcome, QueueId, Said, Settled, claim, schema};
 
 /// Told once it is on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,18 +57,21 @@ pub struct Delivered {
 impl Remains {
     /// Done by the life that was `born` after it; gives how many are uncertain.
     fn sort_out(&self, tx: &mut Tx<'_>, born: &Queue, now: Timestamp) -> Result<u64> {
-        let mut all_settled = Vec::new();
-        for d in &self.delivered {
-            let (message, all) = match crate::show(tx, d.message) {
-                Ok(Some(found)) => found,
+        let (mut all_settled, mut by_message) = (Vec::new(), BTreeMap::<QueueId, Vec<&Delivered>>::new());
+        self.delivered.iter().for_each(|d| by_message.entry(d.message).or_default().push(d));
+        for (id, delivered) in by_message {
+            let (message, all) = match crate::show(tx, id) {
+                Ok(Some((message, all))) => (Arc::new(message), all),
                 // One that cannot be read is not sent again either: it is held when it is claimed.
                 Ok(None) | Err(Error::Corrupt(_)) => continue,
                 Err(error) => return Err(error),
             };
-            let Some(standing) = all.into_iter().find(|s| s.delivery.number == d.number) else { continue };
-            let (message, outcome) = (Arc::new(message), Outcome::Delivered { reports: d.reports });
-            let (said, class) = (d.said.clone(), String::new());
-            all_settled.push(Settled { message, delivery: standing.delivery, outcome, said, class, rule: None });
+            for standing in all {
+                let Some(d) = delivered.iter().find(|d| d.number == standing.delivery.number) else { continue };
+                let (message, delivery) = (message.clone(), standing.delivery);
+                let (outcome, said) = (Outcome::Delivered { reports: d.reports }, d.said.clone());
+                all_settled.push(Settled { message, delivery, outcome, said, class: String::new(), rule: None });
+            }
         }
         let life = Queue { epoch: self.epoch, ..born.clone() };
         for settled in all_settled.chunks(BATCH) {
@@ -115,10 +119,11 @@ impl Queue {
             let mut uncertain = remains.as_ref().map_or(Ok(0), |remains| remains.sort_out(tx, &born, now))?;
             uncertain += tx.execute(&schema::RECOVER, params![node, epoch, now])?;
             let cancelled = |r: &Row<'_>| Ok((QueueId::stored(r.int(0)?), r.int(1)? as u32));
+            let mut ended = BTreeMap::<QueueId, Vec<u32>>::new();
             for (id, number) in tx.list(&schema::RECOVER_CANCELLED, params![node, epoch], cancelled)? {
-                receipt::cancelled(tx, id, |n, _| n == number, now)?;
-                claim::close(tx, id, 1)?;
+                ended.entry(id).or_default().push(number);
             }
+            claim::end_cancelled(tx, ended, now)?;
             tx.execute(&schema::FORGET_EPOCHS, params![node, epoch])?;
             Ok((epoch, uncertain))
         };

@@ -43,9 +43,14 @@ CREATE TABLE queue_strike (organisation {int} NOT NULL, address {bytes} NOT NULL
 CREATE TABLE queue_receipt (message {int} NOT NULL, number {int} NOT NULL, ended {int} NOT NULL, class {text} NOT NULL,
     stream {int} NOT NULL, account {int}, at {int} NOT NULL, attempts {int} NOT NULL, uncertain {int} NOT NULL,
     segment {int} NOT NULL, place {int} NOT NULL, PRIMARY KEY (message, number)) {clustered};
+CREATE INDEX queue_receipt_by_time ON queue_receipt (at);
+CREATE TABLE queue_segment_number (last {int} NOT NULL) {table};
+INSERT INTO queue_segment_number (last) VALUES (0);
 CREATE TABLE queue_segment (id {int} PRIMARY KEY, at {int} NOT NULL, recipients {bytes} NOT NULL,
     message_ids {bytes} NOT NULL, heads {bytes} NOT NULL) {table};
+CREATE INDEX queue_segment_by_time ON queue_segment (at);
 CREATE TABLE queue_dialogue (segment {int} PRIMARY KEY, at {int} NOT NULL, records {bytes} NOT NULL) {table};
+CREATE INDEX queue_dialogue_by_time ON queue_dialogue (at);
 CREATE TABLE queue_event (message {int} NOT NULL, number {int} NOT NULL, n {int} NOT NULL, at {int} NOT NULL,
     kind {int} NOT NULL, class {text} NOT NULL, detail {bytes} NOT NULL, PRIMARY KEY (message, number, n)) {clustered};
 CREATE TABLE queue_cap (source {int} NOT NULL, share {text} NOT NULL, days {text} NOT NULL, began {int} NOT NULL,

@@ -309,7 +309,12 @@ fn old_ones_go_dialogues_first() {
         let gone = w.enqueue("10@ours.test", &["jane@b.test"]);
         w.store.write_blocking(move |tx| queue::cancel(tx, gone, later(50))).unwrap();
         let dialogues = |before| w.store.write_blocking(move |tx| receipt::forget_dialogues(tx, before, 10)).unwrap();
-        let receipts = |before| w.store.write_blocking(move |tx| receipt::forget_receipts(tx, before, 10)).unwrap();
+        let receipts = |before| {
+            let both = move |tx: &mut store::Tx<'_>| {
+                Ok(receipt::forget_receipts(tx, before, 10)? + receipt::forget_segments(tx, before, 10)?)
+            };
+            w.store.write_blocking(both).unwrap()
+        };
         assert_eq!((dialogues(NOW), receipts(NOW)), (0, 0));
         assert_eq!(dialogues(later(1)), 1);
         let trail = w.receipt(id, 0).unwrap().trail;

@@ -318,6 +318,14 @@ impl Hops {
         }
     }
 
+    /// What a worker was given was not sent: the site has nothing to answer.
+    pub(crate) fn unsent(&self, hop: &Hop) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let site = state.lines.get(hop).and_then(|line| state.sites.get_mut(&line.site));
+        site.into_iter().for_each(|site| site.shape.unsent());
+    }
+
     /// Work that was not begun, and is the next in line; what may not stay there is given back.
     pub(crate) fn give_back(&self, hop: &Hop, work: Work) -> Option<Work> {
         let mut guard = self.lock();

@@ -381,12 +381,16 @@ impl World {
         self.meter.as_ref().unwrap().sites(Some(name), 9)
     }
 
-    /// The bytes of a message are copied elsewhere, and the pack they were in is deleted.
-    pub async fn moved(&self, id: QueueId, body: &str) {
-        // So much that the pack is full and another begins.
+    /// So much comes that the queue's pack is full and another begins.
+    pub async fn fill_pack(&self) {
         let mut filler = self.store.stager(Class::Transit);
         (0..64).for_each(|_| filler.push(&vec![0; 1 << 20]).unwrap());
         self.store.write_with(Lane::Interactive, vec![filler.finish()], |_, _| Ok(())).await.unwrap();
+    }
+
+    /// The bytes of a message are copied elsewhere, and the pack they were in is deleted.
+    pub async fn moved(&self, id: QueueId, body: &str) {
+        self.fill_pack().await;
         let mut stager = self.store.stager(Class::Transit);
         stager.push(body.as_bytes()).unwrap();
         let work = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {

@@ -12,7 +12,7 @@ mod talk;
 mod wire;
 
 pub use event::{Event, Kind, attach, events};
-pub use keep::{forget_dialogues, forget_receipts};
+pub use keep::{forget_dialogues, forget_receipts, forget_segments};
 pub use look::{Filter, Found, Key, attempts, head, look_up, of_message, page, receipt};
 pub use segment::{MAX_RECORDS, Segment};
 pub use talk::{Peer, Step, Talk, command};
@@ -209,14 +209,12 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// Deliveries of a message end, those that `which` names by number and state, in the commit that cancels them. Of one that
-/// cannot be read there is no receipt.
-pub(crate) fn cancelled(
-    tx: &mut Tx<'_>,
-    id: QueueId,
-    which: impl Fn(u32, State) -> bool,
-    now: Timestamp,
-) -> Result<()> {
+/// Deliveries of a message were cancelled, in the same commit: those of these numbers. Of one that cannot be read there is no
+/// receipt.
+pub(crate) fn cancelled(tx: &mut Tx<'_>, id: QueueId, numbers: &[u32], now: Timestamp) -> Result<()> {
+    if numbers.is_empty() {
+        return Ok(());
+    }
     let (message, all) = match crate::show(tx, id) {
         Ok(Some(found)) => found,
         Ok(None) | Err(Error::Corrupt(_)) => return Ok(()),
@@ -230,10 +228,9 @@ pub(crate) fn cancelled(
         message_id: message.message_id.clone().unwrap_or_default(),
         created: message.created,
     };
-    let all: Vec<Delivery> =
-        all.into_iter().filter(|d| which(d.delivery.number, d.state)).map(|d| d.delivery).collect();
+    let all: Vec<Delivery> = all.into_iter().map(|d| d.delivery).filter(|d| numbers.contains(&d.number)).collect();
     for all in all.chunks(MAX_RECORDS) {
-        let segment = tx.one(&schema::LEAST_SEGMENT, params![], |r| r.int(0))?.min(0) - 1;
+        let segment = tx.one(&schema::LEAST_SEGMENT, params![], |r| r.int(0))?;
         let heads: Vec<_> = all.iter().map(|d| (head(d), d.trail)).collect();
         let segment = Segment::of_heads(segment, &heads, Tried::Cancelled, now)?;
         segment.insert(tx)?;

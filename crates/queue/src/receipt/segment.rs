@@ -16,6 +16,8 @@ use crate::{Queue, QueueId, Settled, schema};
 pub const MAX_RECORDS: usize = 1024;
 /// Octets that a segment may have when it is read; what one batch can say fits.
 const MAX_OCTETS: usize = 64 << 20;
+/// Octets of a reply in a record.
+const MAX_TEXT: usize = 1024;
 /// How hard it is compressed: little, as texts repeat from record to record.
 const LEVEL: i32 = 1;
 /// What most dialogues have, so that a segment of one record is small too. Part of what is on disk: never change it.
@@ -219,7 +221,8 @@ fn attempt(out: &mut Writer, s: &Settled, now: Timestamp) {
     let same = last.is_some_and(|step| step.reply == said.reply);
     out.int(same.into());
     if !same {
-        out.reply(&said.reply);
+        let text = &said.reply.text[..said.reply.text.floor_char_boundary(MAX_TEXT)];
+        out.reply(&Reply { text: text.to_owned().into(), ..said.reply.clone() });
     }
     out.int(said.talk.is_some().into());
     if let Some(talk) = &said.talk {
