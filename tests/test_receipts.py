@@ -132,3 +132,43 @@ def test_hard_bounces_of_marketing_suppress(make_server):
     assert all(one["reason"] == "no-such-user" and "5.1.1" in one["note"] for one in listed)
     assert third["class"] == "suppressed" and listed[0]["receipt"] != f"{third['id']}/0"
     assert [row["address"] for row in table] == ["bob@out.test"] * 2
+
+
+def bounce(about: bytes, to: str, recipient: str) -> bytes:
+    """A report as Postfix writes them (RFC 3464), about a mail that was taken and then could not be delivered."""
+    header = about.split(b"\r\n\r\n")[0].decode()
+    lines = [
+        "From: MAILER-DAEMON@out.test", f"To: {to}", "Subject: Undelivered Mail Returned to Sender", "Auto-Submitted: auto-replied",
+        "MIME-Version: 1.0", 'Content-Type: multipart/report; report-type=delivery-status; boundary="b"', "",
+        "--b", "", "I'm sorry to have to inform you that your message could not be delivered.", "",
+        "--b", "Content-Type: message/delivery-status", "", "Reporting-MTA: dns; mx.out.test", "",
+        f"Final-Recipient: rfc822; {recipient}", "Action: failed", "Status: 5.1.1",
+        "Diagnostic-Code: smtp; 550 5.1.1 User unknown in virtual mailbox table", "",
+        "--b", "Content-Type: text/rfc822-headers", "", header, "", "--b--", "",
+    ]  # fmt: skip
+    return "\r\n".join(lines).encode()
+
+
+def test_a_report_that_comes_back_finds_its_receipt(make_server):
+    with Host() as host:
+        server = start(make_server, host, "out.test")
+        user, other = server.user(), server.user()
+        server.cli("account", "change", user, "--stream", "marketing")
+        sent = message("news")
+        submit(server, user, "ann@out.test", sent)
+        (before,) = find(server, "ann@out.test")
+        # To somebody else, of somebody else: whoever has not got the mail cannot speak of it.
+        server.deliver(other, bounce(sent, other, "ann@out.test"), sender="")
+        server.deliver(user, bounce(sent, user, "bob@out.test"), sender="")
+        (same,) = find(server, "ann@out.test")
+        assert same == before and suppressions(server, "list") == []
+        server.deliver(user, bounce(sent, user, "Ann@out.test"), sender="")
+        (after,) = find(server, "ann@out.test")
+        (shown,) = receipts(server, "show", before["id"])
+        suppressed = suppressions(server, "list", "ann@out.test")
+        # The mail that said so is in the mailbox.
+        assert len(mailbox(server, user, 2)) == 2
+    assert (before["state"], after["state"], after["class"]) == ("delivered", "bounced", "no-such-user")
+    (event,) = shown["events"]
+    assert event["kind"] == "bounced" and "User unknown" in event["detail"]
+    assert [one["stream"] for one in suppressed] == ["transactional", "marketing"]

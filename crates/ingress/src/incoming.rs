@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use base::{AccountId, Address, BlobId, Error, OrganisationId, Reply, Result, Stream, Timestamp};
+use bounce::Classifier;
 use directory::{Recipients, Resolution};
 use mailbox::verbs;
-use queue::QueueId;
+use queue::{Came, Heard, QueueId};
 use smtp::{BodyType, Hold, Mail, Notify, OriginalRecipient, Rcpt};
-use store::{Class, Lane, Stager, Tx};
+use store::{Class, Lane, Staged, Stager, Tx};
 use trust::Digest;
 
 use crate::header::{self, Gate};
@@ -295,16 +296,22 @@ impl Incoming {
         if let Some(refusals) = plan.all_refused() {
             return Ok(told(refusals));
         }
-        let mut index = Vec::new();
+        let (mut index, mut heard) = (Vec::new(), Vec::new());
+        let staged = body.stager.finish();
         if let Some(indexer) = body.indexer {
-            indexer.finish().encode(&mut index);
+            let found = indexer.finish();
+            found.encode(&mut index);
+            heard = self.heard(found, &staged, now).await;
         }
-        let staged = vec![body.stager.finish()];
+        let staged = vec![staged];
         let work = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
             let blob = *blobs.first().ok_or(store::Error::Closed)?;
             plan.spend(tx, now)?;
             let kept = plan.deliver(tx, blob, &index, now)?;
             plan.enqueue(tx, blob, &kept, now)?;
+            for (heard, by) in &heard {
+                queue::hear(tx, heard, *by)?;
+            }
             Ok(kept)
         };
         let kept = self.ingress.mailboxes.store().write_with(Lane::Interactive, staged, work).await?;
@@ -312,6 +319,36 @@ impl Incoming {
             tracing::info!(to = %address, %reply, "no room for a copy of a mail that others have");
         }
         Ok(told(kept.outcomes))
+    }
+
+    /// What the mail says of one that left here. Only a report says anything: one from `<>`, or one that calls itself so.
+    async fn heard(&self, index: mime::Index, staged: &Staged, now: Timestamp) -> Vec<(Heard, OrganisationId)> {
+        let reports = index.parts().first().is_some_and(|top| top.content.is("multipart", "report"));
+        let (null_sender, Some(bytes)) = (self.mail.from.is_none(), staged.bytes()) else { return Vec::new() };
+        if self.origin.may_relay() || !null_sender && !reports {
+            return Vec::new();
+        }
+        let (ingress, bytes) = (&self.ingress, bytes.to_vec());
+        let to: Vec<Address> = self.recipients.iter().map(|r| r.address.clone()).collect();
+        let (classifier, first) = (ingress.classifier.clone(), to.first().map(|to| to.domain().to_owned()));
+        // On a thread that may wait: it reads the store, and its patterns are made for the first report.
+        let understood = move |tx: &mut Tx<'_>| {
+            let Some(classifier) = classifier.get_or_init(|| Classifier::new().ok()) else { return Ok(Vec::new()) };
+            queue::understand(tx, classifier, Came { index: &index, bytes: &bytes, null_sender, to: &to }, now)
+        };
+        let heard = match ingress.mailboxes.store().read(understood).await {
+            Ok(heard) => heard,
+            // It is stored all the same.
+            Err(error) => {
+                tracing::warn!(%error, "what a report is about was not found");
+                Vec::new()
+            }
+        };
+        let by = match first {
+            Some(domain) if !heard.is_empty() => ingress.directory.organisation_of(&domain).await.ok().flatten(),
+            _ => None,
+        };
+        heard.into_iter().map(|heard| (heard, by.unwrap_or(OrganisationId::HOUSE))).collect()
     }
 
     /// The signatures that go before a mail to other hosts.

@@ -15,9 +15,10 @@ mod pace;
 mod plan;
 mod trace;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base::{Clock, Timestamp};
+use bounce::Classifier;
 use directory::Directory;
 use mailbox::Mailboxes;
 use queue::Queue;
@@ -38,13 +39,24 @@ pub struct Ingress {
     srs: Srs,
     hostname: Arc<str>,
     pace: Arc<Pace>,
+    /// What refusals mean; made for the first report.
+    classifier: Arc<OnceLock<Option<Classifier>>>,
 }
 
 impl Ingress {
     /// `hostname` is our name in `Received` and in the Message-IDs we make.
     pub fn new(directory: Directory, mailboxes: Mailboxes, queue: Queue, keys: Keys, hostname: &str) -> Self {
         let srs = Srs::new(mailboxes.store().clone());
-        Ingress { directory, mailboxes, queue, keys, srs, hostname: hostname.into(), pace: Arc::default() }
+        Ingress {
+            directory,
+            mailboxes,
+            queue,
+            keys,
+            srs,
+            hostname: hostname.into(),
+            pace: Arc::default(),
+            classifier: Arc::default(),
+        }
     }
 
     /// The clock.

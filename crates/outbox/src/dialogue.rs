@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use base::{Clock, Enhanced, Reply, Timestamp};
-use bounce::{Classifier, Input, Known, Suppression, Threshold};
+use bounce::{Classifier, Input, Known};
 use net::{Stream, Trust};
 use queue::receipt::{Peer, Step, Talk};
 use queue::suppression::Rule;
@@ -137,17 +137,7 @@ pub(crate) fn class(
         Outcome::Expired => classifier.known(Known::Expired).class.suppression.as_ref(),
         Outcome::Delivered { .. } | Outcome::Deferred(_) => None,
     };
-    (class, suppression.map(|suppression| rule(suppression, message.stream)))
-}
-
-fn rule(suppression: &Suppression, stream: base::Stream) -> Rule {
-    let after = match suppression.after {
-        Threshold::First => None,
-        Threshold::Repeated { messages, days } => Some((messages, days)),
-    };
-    let same = suppression.streams.contains(&bounce::Stream::Same).then_some(stream);
-    let marketing = suppression.streams.contains(&bounce::Stream::Marketing).then_some(base::Stream::Marketing);
-    Rule { after, stream: same.or(marketing), days: suppression.expires }
+    (class, suppression.map(|suppression| Rule::of(suppression, message.stream)))
 }
 
 fn name(classifier: &Classifier, said: &Said) -> String {

@@ -16,6 +16,8 @@
 //!
 //! What mail leaves by is set up in [`source`].
 //!
+//! What comes back about a mail is understood by [`understand`] and told to its receipt by [`hear`].
+//!
 //! What became of each recipient stays in its [`receipt`]. Who is not sent to stands in [`suppression`]. What comes back about a mail from elsewhere is read by
 //! [`returned`].
 
@@ -25,6 +27,7 @@ mod claim;
 mod enqueue;
 mod entry;
 mod group;
+mod heard;
 mod id;
 mod open;
 pub mod receipt;
@@ -42,6 +45,7 @@ pub use claim::{
 pub use enqueue::{Fate, NewDelivery, NewMessage, enqueue};
 pub use entry::{DeliverBy, Delivery, Message, Owed, State};
 pub use group::{Group, next_due, scheduled};
+pub use heard::{Came, Heard, hear, understand};
 pub use id::{BadQueueId, QueueId};
 pub use open::{Delivered, Event, Queue, Remains};
 pub use schema::{ALL, MIGRATIONS};

@@ -53,6 +53,19 @@ pub struct Rule {
     pub days: Option<u32>,
 }
 
+impl Rule {
+    /// What a class says, of mail of a stream.
+    pub fn of(suppression: &bounce::Suppression, stream: Stream) -> Rule {
+        let after = match suppression.after {
+            bounce::Threshold::First => None,
+            bounce::Threshold::Repeated { messages, days } => Some((messages, days)),
+        };
+        let same = suppression.streams.contains(&bounce::Stream::Same).then_some(stream);
+        let marketing = suppression.streams.contains(&bounce::Stream::Marketing).then_some(Stream::Marketing);
+        Rule { after, stream: same.or(marketing), days: suppression.expires }
+    }
+}
+
 /// By which an address is known here: two that differ in case are one person's.
 fn key(address: &Address) -> String {
     address.to_string().to_lowercase()

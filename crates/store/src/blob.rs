@@ -51,6 +51,16 @@ pub(crate) enum Place {
     Spool(File),
 }
 
+impl Staged {
+    /// Its bytes, unless it is large.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match &self.place {
+            Place::Memory(bytes) => Some(bytes),
+            Place::Spool(_) => None,
+        }
+    }
+}
+
 /// A file in `dir` that nobody else can open, and that goes with its handle.
 fn spool(dir: &Path) -> std::io::Result<File> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
