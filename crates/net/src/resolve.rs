@@ -22,7 +22,7 @@ const MAX_TLSA: usize = 50;
 /// The most names of one address. RFC 7208 §5.5 looks at ten.
 const MAX_PTR: usize = 10;
 /// The longest chain of aliases followed.
-const MAX_ALIASES: usize = 10;
+pub(crate) const MAX_ALIASES: usize = 10;
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -320,7 +320,13 @@ impl Resolver {
         let records = tokio::time::timeout_at(deadline.instant(), ask)
             .await
             .map_err(|_| DnsError::Transient("no answer in time".into()))??;
-        let answer = follow(name, kind, records)?;
+        let answer = match (follow(name, kind, records), &self.0) {
+            // Servers that have nothing say so; records of other names are no proof of it.
+            (Err(DnsError::NoData), Source::Servers(_)) => {
+                return Err(DnsError::Transient("the answer is to another question".into()));
+            }
+            (answer, _) => answer?,
+        };
         Ok(Answer {
             records: answer.records.into_iter().filter_map(take).collect(),
             name: answer.name,

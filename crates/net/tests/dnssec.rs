@@ -7,15 +7,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::dnssec::crypto::Ed25519SigningKey;
 use hickory_resolver::proto::dnssec::rdata::DNSKEY;
 use hickory_resolver::proto::dnssec::{DnssecSigner, SigningKey};
-use hickory_resolver::proto::op::Message;
+use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
-use hickory_resolver::proto::rr::rdata::{A, CNAME, MX, NS, SOA, TLSA};
+use hickory_resolver::proto::rr::rdata::{A, CNAME, MX, NS, SOA, SRV, TLSA};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_server::Server;
 use hickory_server::dnssec::NxProofKind;
@@ -86,6 +88,40 @@ async fn in_front_of(parent: SocketAddr, all: SocketAddr) -> SocketAddr {
     addr
 }
 
+/// The sections of an answer: answers, authority, additional.
+type Sections = [Vec<Record>; 3];
+
+/// Answers some questions itself, as one does who can forge packets; of others the answers are those of `honest`.
+async fn liar(
+    honest: SocketAddr,
+    lie: impl Fn(&str, RecordType) -> Option<(ResponseCode, Sections)> + Send + 'static,
+) -> SocketAddr {
+    let front = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let addr = front.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut packet = [0; 4096];
+        while let Ok((len, peer)) = front.recv_from(&mut packet).await {
+            let question = Message::from_vec(&packet[..len]).unwrap();
+            let query = question.queries[0].clone();
+            if let Some((code, [answers, authority, additional])) = lie(&query.name().to_ascii(), query.query_type()) {
+                let mut reply = Message::response(question.metadata.id, question.metadata.op_code);
+                reply.metadata.response_code = code;
+                reply.add_query(query);
+                reply.add_answers(answers);
+                reply.add_authorities(authority);
+                reply.add_additionals(additional);
+                front.send_to(&reply.to_vec().unwrap(), peer).await.unwrap();
+                continue;
+            }
+            let back = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            back.send_to(&packet[..len], honest).await.unwrap();
+            let len = back.recv(&mut packet).await.unwrap();
+            front.send_to(&packet[..len], peer).await.unwrap();
+        }
+    });
+    addr
+}
+
 /// A server, and a file with the key of its root.
 async fn server() -> (SocketAddr, PathBuf) {
     let mx = |owner, host: &str| record(owner, RData::MX(MX::new(10, name(host))));
@@ -103,6 +139,7 @@ async fn server() -> (SocketAddr, PathBuf) {
             a("mx.plain.test."),
             record("alias.test.", RData::CNAME(CNAME(name("mx.b.test.")))),
             record("leaves.test.", RData::CNAME(CNAME(name("mx.open.")))),
+            record("nowhere.test.", RData::CNAME(CNAME(name("gone.open.")))),
             record("open.", RData::NS(NS(name("ns.test.")))),
         ],
     );
@@ -168,4 +205,93 @@ async fn trap_16_what_is_signed_by_others_is_an_error_not_an_answer() {
     assert_eq!(dns.validates(soon()).await, Ok(false));
     std::fs::remove_file(mine).unwrap();
     std::fs::remove_file(other).unwrap();
+}
+
+/// In a zone that is not signed the word of its server is enough; and some names need no server.
+#[tokio::test]
+async fn what_cannot_be_proven_may_be_denied() {
+    let (addr, file) = server().await;
+    let dns = Resolver::anchored(&[addr], &file).unwrap();
+    assert_eq!(dns.tlsa("gone.open", 25, soon()).await, Err(DnsError::NoSuchName));
+    assert_eq!(dns.txt("mx.open", soon()).await, Err(DnsError::NoData));
+    assert_eq!(dns.mail_hosts("mx.open", || 0, soon()).await, Ok(MailHosts::Implicit));
+    assert_eq!(dns.mail_hosts("mx.b.test", || 0, soon()).await, Ok(MailHosts::Implicit));
+    // At the end of an alias, too.
+    assert_eq!(dns.txt("nowhere.test", soon()).await, Err(DnsError::NoSuchName));
+    assert_eq!(dns.txt("leaves.test", soon()).await, Err(DnsError::NoData));
+    assert_eq!(dns.txt("alias.test", soon()).await, Err(DnsError::NoData));
+    assert_eq!(dns.tlsa("localhost", 25, soon()).await, Err(DnsError::NoData));
+    assert_eq!(dns.mail_hosts("nobody.invalid", || 0, soon()).await, Err(DnsError::NoSuchName));
+    std::fs::remove_file(file).unwrap();
+}
+
+/// RFC 7672 §2.1.1: whoever forges "there is none" for a signed name, with records of a zone that is honestly not signed,
+/// takes no protection away.
+#[tokio::test]
+async fn trap_16_a_forged_denial_is_no_answer() {
+    let (addr, file) = server().await;
+    let soa = || record("open.", RData::SOA(SOA::new(name("ns.test."), name("admin.test."), 1, 3600, 600, 86_400, 60)));
+    let foreign = || record("mx.open.", RData::A(A::new(192, 0, 2, 1)));
+    let service = |target| record("x.open.", RData::SRV(SRV::new(0, 0, 25, name(target))));
+    let alias = || record("y.open.", RData::CNAME(CNAME(name("z.open."))));
+    let forged = || {
+        let data = TLSA::new(CertUsage::DaneEe, Selector::Spki, Matching::Sha256, vec![6; 32]);
+        record("_25._tcp.mx.b.test.", RData::TLSA(data))
+    };
+    let (denied, fine) = (ResponseCode::NXDomain, ResponseCode::NoError);
+    let lies: [(&str, ResponseCode, Sections); 7] = [
+        ("no such name", denied, [vec![], vec![soa()], vec![]]),
+        ("no data", fine, [vec![], vec![soa()], vec![]]),
+        ("nothing at all", denied, [vec![], vec![], vec![]]),
+        ("another's record", fine, [vec![foreign()], vec![soa()], vec![]]),
+        ("another's record, and no such name", denied, [vec![foreign()], vec![soa()], vec![]]),
+        ("the way to a name that is not there", fine, [vec![service("gone.open.")], vec![soa()], vec![]]),
+        ("a record beside the answer", fine, [vec![foreign(), alias()], vec![soa()], vec![forged()]]),
+    ];
+    for (what, code, sections) in lies {
+        let lie = move |asked: &str, kind| {
+            let is_asked = (asked == "_25._tcp.mx.b.test." && kind == RecordType::TLSA)
+                || (matches!(asked, "b.test." | "_mta-sts.b.test.")
+                    && matches!(kind, RecordType::MX | RecordType::TXT));
+            is_asked.then(|| (code, sections.clone()))
+        };
+        let front = liar(addr, lie).await;
+        let dns = Resolver::anchored(&[front], &file).unwrap();
+        let found = dns.tlsa("mx.b.test", 25, soon()).await;
+        assert!(found.as_ref().is_err_and(DnsError::is_transient), "{what}: {found:?}");
+        let found = dns.mail_hosts("b.test", || 0, soon()).await;
+        assert!(found.as_ref().is_err_and(DnsError::is_transient), "{what}: {found:?}");
+        let found = dns.txt("_mta-sts.b.test", soon()).await;
+        assert!(found.as_ref().is_err_and(DnsError::is_transient), "{what}: {found:?}");
+    }
+    std::fs::remove_file(file).unwrap();
+}
+
+/// A record that does not verify comes back among the answers where hickory follows what leads nowhere.
+#[tokio::test]
+async fn trap_16_what_does_not_verify_is_no_unsigned_answer() {
+    let (addr, file) = server().await;
+    let soa = || record("open.", RData::SOA(SOA::new(name("ns.test."), name("admin.test."), 1, 3600, 600, 86_400, 60)));
+    let again = AtomicBool::new(false);
+    let lie = move |asked: &str, kind| {
+        let forged = || {
+            let data = TLSA::new(CertUsage::DaneEe, Selector::Spki, Matching::Sha256, vec![6; 32]);
+            record("_25._tcp.mx.b.test.", RData::TLSA(data))
+        };
+        if (asked, kind) != ("_25._tcp.mx.b.test.", RecordType::TLSA) {
+            return None;
+        }
+        let sections = if again.swap(true, Relaxed) {
+            [vec![record("mx.open.", RData::A(A::new(192, 0, 2, 1)))], vec![soa()], vec![forged()]]
+        } else {
+            let alias = record("y.open.", RData::CNAME(CNAME(name("z.open."))));
+            let back = record("x.open.", RData::SRV(SRV::new(0, 0, 25, name(asked))));
+            [vec![alias, back], vec![soa()], vec![]]
+        };
+        Some((ResponseCode::NoError, sections))
+    };
+    let dns = Resolver::anchored(&[liar(addr, lie).await], &file).unwrap();
+    let found = dns.tlsa("mx.b.test", 25, soon()).await;
+    assert!(found.as_ref().is_err_and(DnsError::is_transient), "{found:?}");
+    std::fs::remove_file(file).unwrap();
 }
