@@ -92,7 +92,7 @@ async fn set_up(inner: &Arc<Inner>) -> bool {
 /// Of what nothing is claimed: by streams, that are stopped themselves or by all their sources, and domains.
 fn stopped(setup: &Setup) -> Stopped {
     let quiet = setup.quiet.iter().map(|q| ((q.stream, q.organisation), *q)).collect();
-    let mut stopped = Stopped { quiet, ..Stopped::default() };
+    let mut stopped = Stopped { quiet, ended: setup.ended.clone(), ..Stopped::default() };
     for stop in &setup.stops {
         match &stop.what {
             What::Stream(stream) => stopped.streams[*stream as usize] = true,
@@ -169,7 +169,7 @@ async fn claim_due(inner: &Inner, wants: &[Want], doubtful: &mut Vec<Doubtful>) 
         let mut wanted = note.lock().unwrap_or_else(PoisonError::into_inner);
         wanted.clear();
         for c in &due.claimed {
-            let release = |d: &Delivery| Release { message: c.message.id, number: d.number, until: now };
+            let release = |d: &Delivery| Release { message: c.message.id, number: d.number, until: now, expires: None };
             wanted.extend(c.deliveries.iter().map(|d| (release(d), c.message.group(d))));
         }
         Ok(due)
@@ -235,7 +235,7 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
         Added::No(work, No::Stopped) => keep(inner, work, Why::Stopped, None),
         Added::No(work, No::Spent { pending }) => {
             let now = inner.clock.now();
-            let (over, work) = expired(work, now);
+            let (over, work) = expired(inner, work, now);
             let said =
                 ours(Reply::new(451, 7, 0, "No attempt was made: what it may leave by is new, and had sent enough"));
             over.deliveries.into_iter().for_each(|d| inner.settle(&over.message, d, Outcome::Expired, said.clone()));
@@ -261,8 +261,10 @@ fn keep(inner: &Inner, work: Work, why: Why, until: Option<Timestamp>) {
 }
 
 /// Those whose time is over (trap 20), and the others.
-fn expired(mut work: Work, now: Timestamp) -> (Work, Work) {
-    let over = work.deliveries.extract_if(.., |d| d.expires <= now).collect();
+fn expired(inner: &Inner, mut work: Work, now: Timestamp) -> (Work, Work) {
+    let message = work.message.clone();
+    let is_over = |d: &mut Delivery| d.expires <= now && inner.timetable.longer(&message, d, now).is_none();
+    let over = work.deliveries.extract_if(.., is_over).collect();
     (Work { deliveries: over, ..work.clone() }, work)
 }
 
@@ -281,15 +283,19 @@ pub(crate) fn too_many(inner: &Inner, work: Work, wait: Duration) {
     later(inner, work, wait);
 }
 
-/// This comes again later, whatever else does.
+/// This comes again later, whatever else does. What was kept back until its time was over has a while more.
 pub(crate) fn later(inner: &Inner, work: Work, wait: Duration) {
     let now = inner.clock.now();
-    for d in work.deliveries {
-        if now >= d.expires {
-            let said = ours(Reply::new(451, 4, 5, "No attempt was made: there is too much mail for that host"));
-            inner.settle(&work.message, d, Outcome::Expired, said);
-        } else {
-            inner.release(&work.message, &d, Timestamp(now.0 + schedule::millis(wait)));
+    let (over, rest) = expired(inner, work, now);
+    for d in over.deliveries {
+        let said = ours(Reply::new(451, 4, 5, "No attempt was made: there is too much mail for that host"));
+        inner.settle(&over.message, d, Outcome::Expired, said);
+    }
+    let (m, until) = (&rest.message, Timestamp(now.0 + schedule::millis(wait)));
+    for d in &rest.deliveries {
+        match inner.timetable.longer(m, d, now).filter(|_| d.expires <= now) {
+            Some(expires) => inner.prolong(m, d, until, expires),
+            None => inner.release(m, d, until),
         }
     }
 }

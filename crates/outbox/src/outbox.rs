@@ -503,7 +503,16 @@ impl Inner {
 
     /// A claim is given back without an attempt, until then or the end of its time.
     pub(crate) fn release(&self, message: &Message, delivery: &Delivery, until: Timestamp) {
-        let release = Release { message: message.id, number: delivery.number, until: until.min(delivery.expires) };
+        self.give_back(message, delivery, until.min(delivery.expires), None);
+    }
+
+    /// The same, and it lives longer than it was to.
+    pub(crate) fn prolong(&self, message: &Message, delivery: &Delivery, until: Timestamp, expires: Timestamp) {
+        self.give_back(message, delivery, until.min(expires), Some(expires));
+    }
+
+    fn give_back(&self, message: &Message, delivery: &Delivery, until: Timestamp, expires: Option<Timestamp>) {
+        let release = Release { message: message.id, number: delivery.number, until, expires };
         let _ = self.done.send(Done::Release(release, message.group(delivery)));
     }
 }

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base::{OrganisationId, Stream, Timestamp};
-use queue::source::Quiet;
-use queue::{Group, Want};
+use queue::source::{Ended, Quiet};
+use queue::{Delivery, Group, Message, Want};
 use tokio::sync::Notify;
 
 use crate::hops::{Rooms, WEIGHTS};
@@ -41,12 +41,29 @@ pub(crate) struct Stopped {
     pub(crate) domains: HashSet<i64>,
     /// When which organisation's streams are quiet.
     pub(crate) quiet: HashMap<(Stream, OrganisationId), Quiet>,
+    /// What was stopped not long ago.
+    pub(crate) ended: Vec<Ended>,
 }
 
 impl Stopped {
     /// Until when a stream of an organisation is quiet, if it is now.
     fn quiet(&self, stream: Stream, organisation: OrganisationId, now: Timestamp) -> Option<Timestamp> {
         self.quiet.get(&(stream, organisation))?.until(now)
+    }
+
+    /// Until when a delivery lives that was kept back when its time ended: once for each stop or night.
+    fn longer(&self, message: &Message, d: &Delivery, now: Timestamp) -> Option<Timestamp> {
+        // RFC 2852 §4.1.2: this is to be returned then.
+        if message.is_late(now) {
+            return None;
+        }
+        let had_time = |since: Timestamp| since < d.expires;
+        let (stream, domain) = (message.stream, d.to.domain());
+        let ended = self.ended.iter().filter(|e| had_time(e.since) && e.kept_back(stream, domain));
+        let quiet = self.quiet.get(&(stream, message.organisation)).map(|q| (q.around(now), q.grace()));
+        let quiet = quiet.filter(|((since, _), _)| had_time(*since)).map(|((_, end), grace)| Timestamp(end.0 + grace));
+        let longer = ended.map(|e| Timestamp(2 * e.until.0 - e.since.0)).chain(quiet).max();
+        longer.filter(|longer| *longer > now)
     }
 }
 
@@ -328,6 +345,11 @@ impl Timetable {
         self.lock().stopped.quiet(stream, organisation, now)
     }
 
+    /// Until when a delivery lives that was kept back when its time ended; none when it was not, or has had its while more.
+    pub(crate) fn longer(&self, message: &Message, d: &Delivery, now: Timestamp) -> Option<Timestamp> {
+        self.lock().stopped.longer(message, d, now)
+    }
+
     /// Until when a group is held, and why; in the past when it is not.
     pub(crate) fn held(&self, group: Group) -> Option<(Timestamp, Why)> {
         self.lock().groups.get(&group).map(|entry| (entry.held, entry.why))
@@ -348,6 +370,10 @@ fn parts(n: usize, parts: usize) -> impl Iterator<Item = usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use queue::source::What;
+
     use super::*;
 
     const ONE: OrganisationId = OrganisationId(1);
@@ -566,5 +592,40 @@ mod tests {
         assert_eq!(t.next(at(hour), &room()), Some(at(2 * hour)));
         assert!(t.pick(at(2 * hour - 1), &room(), 9).is_empty());
         assert_eq!(t.pick(at(2 * hour), &room(), 9).len(), 1);
+    }
+
+    #[test]
+    fn trap_20_what_was_kept_back_has_a_while_more_and_no_longer() {
+        let (work, hour) = (crate::hops::tests::work(1), 3_600_000);
+        let message = Arc::new(Message { stream: Stream::Marketing, ..(*work.message).clone() });
+        let until = |stopped: Stopped, expires, now| {
+            let d = Delivery { expires: at(expires * hour), ..work.deliveries[0].clone() };
+            stopped.longer(&message, &d, at(now * hour)).map(|t| t.0 / hour)
+        };
+        // Held from 10 to 30.
+        let held = |what| Stopped {
+            ended: vec![Ended { what, since: at(10 * hour), until: at(30 * hour) }],
+            ..Stopped::default()
+        };
+        let domain = |name: &str| held(What::Domain(name.into()));
+        assert_eq!(until(domain("y.test"), 20, 30), Some(50));
+        assert_eq!(until(domain("y.test"), 20, 50), None);
+        // Its time was over before; it is not what was held.
+        assert_eq!(until(domain("y.test"), 9, 30), None);
+        assert_eq!(until(domain("z.test"), 20, 30), None);
+        assert_eq!(until(held(What::Stream(Stream::Mail)), 20, 30), None);
+        assert_eq!(until(held(What::Site("google".into())), 20, 30), Some(50));
+        // Quiet from 18 to 8.
+        let quiet = || {
+            let own = Quiet { stream: Stream::Marketing, organisation: ONE, from: 18 * 60, to: 8 * 60, zone: 0 };
+            Stopped { quiet: [((Stream::Marketing, ONE), own)].into(), ..Stopped::default() }
+        };
+        assert_eq!([until(quiet(), 20, 32), until(quiet(), 20, 37), until(quiet(), 17, 32)], [Some(37), None, None]);
+        // In their middle, too.
+        assert_eq!(until(quiet(), 44, 45), Some(61));
+        let by = queue::DeliverBy { until: at(20 * hour), returned: true, trace: false };
+        let message = Message { deliver_by: Some(by), ..(*message).clone() };
+        let d = Delivery { expires: at(20 * hour), ..work.deliveries[0].clone() };
+        assert_eq!(domain("y.test").longer(&message, &d, at(30 * hour)), None);
     }
 }

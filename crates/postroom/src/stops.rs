@@ -34,7 +34,7 @@ pub async fn execute(house: &House, ask: Ask) -> Outcome {
     let now = house.clock.now();
     match ask {
         Ask::Stop { what, drains } => write(house, move |tx| stop(tx, &what, drains, now)).await,
-        Ask::Resume { what } => write(house, move |tx| resume(tx, &what)).await,
+        Ask::Resume { what } => write(house, move |tx| resume(tx, &what, now)).await,
         Ask::List => read(house, |tx| Ok(list(&source::setup(tx)?))).await,
     }
 }
@@ -51,11 +51,11 @@ fn stop(tx: &mut Tx<'_>, named: &Named, drains: bool, now: Timestamp) -> store::
     Ok(Answer::new(text, facts(&setup, &Stop { what, drains, since: now })))
 }
 
-fn resume(tx: &mut Tx<'_>, named: &Named) -> store::Result<Answer> {
+fn resume(tx: &mut Tx<'_>, named: &Named, now: Timestamp) -> store::Result<Answer> {
     let setup = source::setup(tx)?;
     let what = meant(&setup, named)?;
     let name = words(&setup, &what);
-    match source::resume(tx, &what)? {
+    match source::resume(tx, &what, now)? {
         true => Ok(Answer::new(format!("Resumed: {name}"), json!({ "resumed": name }))),
         false => Err(refused(format!("{name} is neither held nor drained"))),
     }

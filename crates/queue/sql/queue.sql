@@ -95,6 +95,11 @@ UPDATE queue_delivery SET state = CASE WHEN state = 6 THEN 4 ELSE 0 END, epoch =
     due = CASE WHEN ?4 < expires THEN ?4 ELSE expires END
 WHERE message = ?1 AND number = ?2 AND state IN (1, 6) AND epoch = ?3 RETURNING state;
 
+-- name: prolong
+-- It lives longer than was thought, and is the claimer's.
+UPDATE queue_delivery SET expires = ?4
+WHERE message = ?1 AND number = ?2 AND state IN (1, 6) AND epoch = ?3 AND expires < ?4;
+
 -- name: touch
 -- Changes nothing, but waits for who is changing the row just now.
 UPDATE queue_delivery SET epoch = epoch WHERE message = ?1 AND number = ?2;

@@ -65,10 +65,20 @@ SELECT kind, name, drains, since FROM queue_stop ORDER BY kind, name;
 
 -- name: stop
 INSERT INTO queue_stop (kind, name, drains, since) VALUES (?1, ?2, ?3, ?4)
-ON CONFLICT (kind, name) DO UPDATE SET drains = excluded.drains, since = excluded.since;
+ON CONFLICT (kind, name) DO UPDATE SET drains = excluded.drains;
 
 -- name: resume
-DELETE FROM queue_stop WHERE kind = ?1 AND name = ?2;
+DELETE FROM queue_stop WHERE kind = ?1 AND name = ?2 RETURNING since;
+
+-- name: stopped
+SELECT kind, name, since, ended FROM queue_stopped ORDER BY kind, name, ended;
+
+-- name: note_stopped
+INSERT INTO queue_stopped (kind, name, since, ended) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING;
+
+-- name: forget_stopped
+-- As long as it lasted has passed again.
+DELETE FROM queue_stopped WHERE ended + ended - since <= ?1;
 
 -- name: quiet
 SELECT stream, organisation, begins, ends, zone FROM queue_quiet ORDER BY stream, organisation;

@@ -367,6 +367,8 @@ pub struct Release {
     pub number: u32,
     /// When it is due again, or when it expires, if that comes first.
     pub until: Timestamp,
+    /// It expires then, if that is later than it was to.
+    pub expires: Option<Timestamp>,
 }
 
 /// Gives claims back of which no attempt was made.
@@ -376,6 +378,9 @@ pub struct Release {
 pub fn release(tx: &mut Tx<'_>, queue: &Queue, all: &[Release], now: Timestamp) -> Result<()> {
     let mut cancelled = BTreeMap::<QueueId, Vec<u32>>::new();
     for r in all {
+        if let Some(expires) = r.expires {
+            tx.execute(&schema::PROLONG, params![r.message, r.number, queue.epoch(), expires])?;
+        }
         let key = params![r.message, r.number, queue.epoch(), r.until];
         if tx.row(&schema::RELEASE, key, |r| State::read(r.int(0)?))? == Some(State::Cancelled) {
             cancelled.entry(r.message).or_default().push(r.number);

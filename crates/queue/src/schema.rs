@@ -34,6 +34,8 @@ CREATE TABLE queue_quiet (stream {int} NOT NULL, organisation {int} NOT NULL, be
     zone {int} NOT NULL, PRIMARY KEY (stream, organisation)) {table};
 CREATE TABLE queue_stop (kind {int} NOT NULL, name {text} NOT NULL, drains {int} NOT NULL, since {int} NOT NULL,
     PRIMARY KEY (kind, name)) {clustered};
+CREATE TABLE queue_stopped (kind {int} NOT NULL, name {text} NOT NULL, since {int} NOT NULL, ended {int} NOT NULL,
+    PRIMARY KEY (kind, name, ended)) {clustered};
 CREATE TABLE queue_suppression (organisation {int} NOT NULL, address {bytes} NOT NULL, stream {int} NOT NULL,
     reason {text} NOT NULL, note {bytes} NOT NULL, message {int}, number {int}, since {int} NOT NULL, expires {int},
     PRIMARY KEY (organisation, address, stream)) {clustered};
@@ -79,6 +81,7 @@ store::statements! { include_str!("../sql/queue.sql");
     REMOVE_CLAIMED = "remove_claimed",
     SETTLE = "settle",
     RELEASE = "release",
+    PROLONG = "prolong",
     TOUCH = "touch",
     CLOSE = "close",
     REMOVE_MESSAGE = "remove_message",

@@ -387,7 +387,7 @@ fn trap_23_an_outcome_counts_only_for_who_holds_the_claim() {
         let again = w.claim(1, NOW);
         assert_eq!(again[0].message.id, id);
         let new = std::mem::replace(&mut w.queue, old);
-        let released = Release { message: id, number: 0, until: NOW };
+        let released = Release { message: id, number: 0, until: NOW, expires: None };
         let queue = w.queue.clone();
         w.store.write_blocking(move |tx| queue::release(tx, &queue, &[released], NOW)).unwrap();
         for outcome in [DELIVERED, Outcome::Failed, Outcome::Deferred(NOW)] {
@@ -472,11 +472,19 @@ fn a_claim_can_be_given_back_without_an_attempt() {
         let id = w.enqueue("me@a.test", &["x@b.test"]);
         w.claim(1, NOW);
         let (queue, far) = (w.queue.clone(), later(9 * DAY));
-        let release = Release { message: id, number: 0, until: far };
+        let release = Release { message: id, number: 0, until: far, expires: None };
         w.store.write_blocking(move |tx| queue::release(tx, &queue, &[release], NOW)).unwrap();
         assert_eq!(w.show(id), [("x@b.test".into(), State::Waiting, 0)]);
         // Trap 20: nothing rests beyond its time.
         assert_eq!(w.store.read_blocking(first_due).unwrap(), Some(later(5 * DAY)));
+        // Unless that is moved, and it is never moved back.
+        for (days, lives) in [(6, 6), (5, 6)] {
+            w.claim(1, later(6 * DAY));
+            let release = Release { expires: Some(later(days * DAY)), ..release };
+            let queue = w.queue.clone();
+            w.store.write_blocking(move |tx| queue::release(tx, &queue, &[release], NOW)).unwrap();
+            assert_eq!(w.store.read_blocking(first_due).unwrap(), Some(later(lives * DAY)));
+        }
         w.check();
     }
 }
@@ -516,7 +524,7 @@ fn what_is_cancelled_while_it_is_claimed_is_not_tried_again() {
         let states: Vec<State> = w.show(id).iter().map(|d| d.1).collect();
         assert_eq!(states, [State::Delivered, State::Cancelled, State::Cancelled, State::Cancelling]);
         w.check();
-        let (queue, release) = (w.queue.clone(), Release { message: id, number: 3, until: NOW });
+        let (queue, release) = (w.queue.clone(), Release { message: id, number: 3, until: NOW, expires: None });
         w.store.write_blocking(move |tx| queue::release(tx, &queue, &[release], NOW)).unwrap();
         assert!(w.is_empty());
         // Nor after a crash.
@@ -602,7 +610,7 @@ fn a_claim_without_an_answer_is_taken_back() {
             Ok(due)
         });
         begun.recv().unwrap();
-        let doubtful = ids.map(|message| Release { message, number: 0, until: NOW });
+        let doubtful = ids.map(|message| Release { message, number: 0, until: NOW, expires: None });
         let queue = w.queue.clone();
         w.store.write_blocking(move |tx| queue::take_back(tx, &queue, &doubtful, NOW)).unwrap();
         assert_eq!(block_on(claim).unwrap().claimed.len(), 1);

@@ -252,7 +252,7 @@ fn what_is_cancelled_has_a_receipt_too() {
         let attempts = w.store.read_blocking(move |tx| receipt::attempts(tx, jane.trail)).unwrap();
         assert_eq!(attempts.iter().map(|a| a.tried.word()).collect::<Vec<_>>(), ["deferred", "cancelled"]);
         let queue = w.queue.clone();
-        let back = queue::Release { message: id, number: 1, until: later(3) };
+        let back = queue::Release { message: id, number: 1, until: later(3), expires: None };
         w.store.write_blocking(move |tx| queue::release(tx, &queue, &[back], later(3))).unwrap();
         assert_eq!(w.receipt(id, 1).unwrap().end, receipt::End::Cancelled);
         assert_eq!(w.look_up(Key::Recipient("jim@b.test".into())), [(id, 1, "jim@b.test".into())]);

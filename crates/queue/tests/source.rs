@@ -183,6 +183,7 @@ fn figures_are_set_and_taken_back_and_go_with_their_source() {
 
 #[test]
 fn a_stop_is_kept_changed_and_taken_back_and_goes_with_its_source() {
+    let now = Timestamp(1000);
     for w in worlds() {
         let a = w.add("a", 1).unwrap();
         let all =
@@ -195,8 +196,15 @@ fn a_stop_is_kept_changed_and_taken_back_and_goes_with_its_source() {
         assert!(kept.iter().all(|stop| !stop.drains));
         w.write(|tx| source::stop(tx, &What::Site("google".into()), true, Timestamp(9))).unwrap();
         assert!(w.setup().stops[1].drains && w.setup().stops.len() == 4);
-        let resume = || w.write(|tx| source::resume(tx, &What::Site("google".into()))).unwrap();
+        let resume = || w.write(move |tx| source::resume(tx, &What::Site("google".into()), now)).unwrap();
         assert!(resume() && !resume());
+        let ended = || w.setup().ended.iter().map(|e| (e.what.clone(), e.since, e.until)).collect::<Vec<_>>();
+        // It was held before it was drained.
+        assert_eq!(ended(), [(What::Site("google".into()), Timestamp(1), now)]);
+        let later = move |n: i64| Timestamp(now.0 * n);
+        assert!(w.write(move |tx| source::resume(tx, &What::Stream(Stream::Mail), later(2))).unwrap());
+        assert_eq!(ended(), [(What::Stream(Stream::Mail), Timestamp(2), later(2))]);
+        w.write(move |tx| source::stop(tx, &What::Stream(Stream::Mail), true, later(2))).unwrap();
         w.write(|tx| source::remove(tx, "a")).unwrap();
         assert_eq!(w.setup().stops.len(), 2);
     }

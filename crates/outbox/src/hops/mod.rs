@@ -703,4 +703,4 @@ fn network(ip: IpAddr) -> IpAddr {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -31,7 +31,8 @@ fn next(hops: &Hops, hop: &Hop) -> Option<Work> {
     }
 }
 
-fn work(n: u32) -> Work {
+/// Of so many recipients.
+pub(crate) fn work(n: u32) -> Work {
     let message = Message {
         id: "1-1".parse().unwrap(),
         from: None,

@@ -65,6 +65,28 @@ async fn a_held_stream_keeps_back_no_other() {
     w.check().await;
 }
 
+/// More than a line has places for.
+#[tokio::test(start_paused = true)]
+async fn what_waited_longer_than_its_time_finds_its_place_when_it_goes_on() {
+    let (net, peer) = Net::default().host("b.test", 1, rules(&[("MAIL", Act::Slow(5))]));
+    let w = net.world().await;
+    w.policy(None, &[("connections", "1")]).await;
+    w.hold(What::Domain("b.test".into()), false).await;
+    let to: Vec<String> = (0..1200).map(|n| format!("u{n}@b.test")).collect();
+    let id = w.send(&to.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    w.pass(6 * 24 * HOUR).await;
+    w.resume(What::Domain("b.test".into())).await;
+    w.until("all have arrived", async || {
+        w.pass(1).await;
+        w.metered().0[0] == 1200 || w.metered().0[3] > 0
+    })
+    .await;
+    w.until_gone(id).await;
+    assert_eq!(w.metered().0, [1200, 0, 0, 0]);
+    assert_eq!(peer.taken().iter().map(|taken| taken.to.len()).sum::<usize>(), 1200);
+    w.check().await;
+}
+
 /// Three in line behind one that is being sent, and one that comes later.
 async fn in_line(w: &World, peer: &Peer, what: What, drains: bool) -> Vec<QueueId> {
     w.policy(None, &[("connections", "1")]).await;

@@ -373,7 +373,8 @@ impl World {
     }
 
     pub async fn resume(&self, what: What) {
-        assert!(self.store.write(move |tx| source::resume(tx, &what)).await.unwrap());
+        let now = self.clock.now();
+        assert!(self.store.write(move |tx| source::resume(tx, &what, now)).await.unwrap());
     }
 
     /// What is known of a site.

@@ -21,7 +21,7 @@ pub use pool::{Member, Pool, add_pool, change_pool, remove_pool};
 pub use quiet::{Quiet, set_quiet, unset_quiet};
 pub use rule::{Rule, set_rules, unset_rules};
 pub use schema::ALL;
-pub use stop::{Stop, What, resume, stop};
+pub use stop::{Ended, Stop, What, resume, stop};
 pub use warmup::{Cap, Count, Delivered, Share, count, day_of, delivered, end_plan, set_caps};
 
 /// The name of the source that is always there.
@@ -111,6 +111,8 @@ pub struct Setup {
     pub rules: Vec<Rule>,
     /// What he holds or drains.
     pub stops: Vec<Stop>,
+    /// What he let go on not long ago.
+    pub ended: Vec<Ended>,
     /// When streams are quiet.
     pub quiet: Vec<Quiet>,
     /// What new sources may deliver a day.
@@ -149,6 +151,7 @@ pub fn setup(tx: &mut Tx<'_>) -> Result<Setup> {
         pools: pool::all(tx)?,
         rules: rule::all(tx)?,
         stops: stop::all(tx)?,
+        ended: stop::ended(tx)?,
         quiet: quiet::all(tx)?,
         caps: warmup::all(tx)?,
     })
@@ -215,7 +218,7 @@ pub fn remove(tx: &mut Tx<'_>, name: &str) -> Result<()> {
     }
     tx.execute(&schema::REMOVE_SOURCE, params![source.stored()])?;
     tx.execute(&schema::FORGET_RULES, params![source.stored()])?;
-    resume(tx, &What::Source(source))?;
+    stop::forget(tx, source)?;
     end_plan(tx, source)?;
     changed(tx);
     Ok(())

@@ -1,5 +1,5 @@
 //! Quiet hours: when the mail of an organisation's stream is not to disturb anybody. It waits for their end, without an
-//! attempt, and does not expire meanwhile.
+//! attempt, does not expire meanwhile, and then has as long as they last to find a place in line.
 
 use base::{OrganisationId, Stream, Timestamp};
 use store::{Result, Tx, params};
@@ -28,6 +28,25 @@ pub struct Quiet {
 }
 
 impl Quiet {
+    /// When those began and end that are now, or were last.
+    pub fn around(&self, now: Timestamp) -> (Timestamp, Timestamp) {
+        let minute = now.0.div_euclid(MINUTE);
+        let passed = (minute + self.zone - self.to).rem_euclid(DAY) * MINUTE;
+        let end = self.until(now).unwrap_or(Timestamp(minute * MINUTE - passed));
+        (Timestamp(end.0 - self.length()), end)
+    }
+
+    /// How long what they kept back may look for a place in line then: as long as they last, and no longer than half of the
+    /// time to the next, so that it has an end. Milliseconds.
+    pub fn grace(&self) -> i64 {
+        self.length().min((DAY * MINUTE - self.length()) / 2)
+    }
+
+    /// Milliseconds.
+    fn length(&self) -> i64 {
+        (self.to - self.from).rem_euclid(DAY) * MINUTE
+    }
+
     /// When they end, if this moment is within them.
     pub fn until(&self, now: Timestamp) -> Option<Timestamp> {
         let minute = now.0.div_euclid(MINUTE);

@@ -1,5 +1,5 @@
 //! What the administrator holds or drains: a source, a site, a stream, or the mail to a domain. It stays so over a restart,
-//! until it is resumed; a mail does not expire meanwhile.
+//! until it is resumed. A mail does not expire meanwhile, and then has as long as that lasted to find a place in line.
 
 use std::sync::Arc;
 
@@ -36,6 +36,29 @@ pub struct Stop {
     pub since: Timestamp,
 }
 
+/// A stop that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What was stopped.
+    pub what: What,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when.
+    pub until: Timestamp,
+}
+
+impl Ended {
+    /// Whether it may have kept back the mail of a stream to a domain. By which source that would have left, and to which
+    /// site, is not known.
+    pub fn kept_back(&self, stream: Stream, domain: &str) -> bool {
+        match &self.what {
+            What::Stream(stopped) => *stopped == stream,
+            What::Domain(stopped) => **stopped == *domain,
+            What::Source(_) | What::Site(_) => true,
+        }
+    }
+}
+
 impl What {
     fn stored(&self) -> (i64, String) {
         match self {
@@ -65,6 +88,13 @@ pub(super) fn all(tx: &mut Tx<'_>) -> Result<Vec<Stop>> {
     })
 }
 
+pub(super) fn ended(tx: &mut Tx<'_>) -> Result<Vec<Ended>> {
+    tx.list(&schema::STOPPED, params![], |r| {
+        let what = What::read(r.int(0)?, r.text(1)?)?;
+        Ok(Ended { what, since: Timestamp(r.int(2)?), until: Timestamp(r.int(3)?) })
+    })
+}
+
 /// Stops something, or changes how it is stopped.
 ///
 /// # Errors
@@ -79,15 +109,25 @@ pub fn stop(tx: &mut Tx<'_>, what: &What, drains: bool, now: Timestamp) -> Resul
     Ok(())
 }
 
+/// The source is gone.
+pub(super) fn forget(tx: &mut Tx<'_>, source: SourceId) -> Result<()> {
+    let (kind, name) = What::Source(source).stored();
+    tx.row(&schema::RESUME, params![kind, name.as_str()], |_| Ok(()))?;
+    Ok(())
+}
+
 /// Lets it go on; false when it was not stopped.
 ///
 /// # Errors
 /// The store's.
-pub fn resume(tx: &mut Tx<'_>, what: &What) -> Result<bool> {
+pub fn resume(tx: &mut Tx<'_>, what: &What, now: Timestamp) -> Result<bool> {
+    let ended = locked(tx)?.ended.len();
     let (kind, name) = what.stored();
-    let resumed = tx.execute(&schema::RESUME, params![kind, name.as_str()])? > 0;
-    if resumed {
-        changed(tx);
+    let Some(since) = tx.row(&schema::RESUME, params![kind, name.as_str()], |r| r.int(0))? else { return Ok(false) };
+    let forgotten = tx.execute(&schema::FORGET_STOPPED, params![now])? as usize;
+    if ended.saturating_sub(forgotten) < MOST {
+        tx.execute(&schema::NOTE_STOPPED, params![kind, name.as_str(), since, now])?;
     }
-    Ok(resumed)
+    changed(tx);
+    Ok(true)
 }
