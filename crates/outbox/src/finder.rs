@@ -264,7 +264,7 @@ impl Asking {
         dane::begun(inner).await;
         let hosts = route::hosts(domain, inner.dns(), deadline, &inner.hostname);
         let (named, sts) = tokio::join!(hosts, sts::of(inner, domain));
-        let named = named?;
+        let (named, sts) = (named?, sts?);
         if *require_tls {
             route::vouched_for(domain, &named, sts.as_ref(), inner.proof.is_to_be_had())?;
         }

@@ -2,13 +2,14 @@
 //! what follows from it is [`trust::mta_sts`]; here are the DNS, the policy hosts and the store.
 //!
 //! The first mail for a domain waits for its policy; later ones go by what is known, which is looked after meanwhile. A
-//! policy is on disk, so that neither a restart nor an outage of its host takes the protection away.
+//! policy is on disk, so that neither a restart nor an outage of its host takes the protection away; what cannot be read from
+//! there holds the mail.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use base::Timestamp;
+use base::{Reply, Timestamp};
 use net::{Deadline, DnsError, Https};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -53,123 +54,168 @@ impl Sts {
     }
 }
 
-/// What is known of a domain.
-#[derive(Default)]
+/// What is known of a domain, since it was read from disk.
 struct Remembered {
     entry: Entry,
     /// When mail asked for it last.
     used: Timestamp,
 }
 
+/// A domain that is remembered. Whoever looks after it has hold of it, though it is forgotten meanwhile.
+#[derive(Clone)]
+struct Domain(Arc<Mutex<Remembered>>);
+
+impl Domain {
+    fn lock(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The domains that are remembered: those whose policy, or that they have none, was read from disk.
+#[derive(Default)]
+struct Table(Mutex<HashMap<String, Domain>>);
+
+impl Table {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Domain>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, domain: &str) -> Option<Domain> {
+        self.lock().get(domain).cloned()
+    }
+
+    /// Remembers what was on disk, unless somebody else did.
+    fn read(&self, domain: &str, known: Option<Known>, now: Timestamp) -> Domain {
+        let mut table = self.lock();
+        if table.len() >= REMEMBERED && !table.contains_key(domain) {
+            // Policies are on disk, too.
+            table.retain(|_, domain| domain.lock().entry.known.is_some());
+            if table.len() >= REMEMBERED {
+                table.clear();
+            }
+        }
+        let new = || {
+            let mut entry = Entry::default();
+            entry.known = known;
+            Domain(Arc::new(Mutex::new(Remembered { entry, used: now })))
+        };
+        table.entry(domain.to_owned()).or_insert_with(new).clone()
+    }
+
+    /// Those in use of which the policy is to be looked after.
+    fn stale(&self, now: Timestamp) -> Vec<(String, Domain)> {
+        let is_stale = |domain: &Domain| {
+            let remembered = domain.lock();
+            let in_use = now.0 - remembered.used.0 < IN_USE;
+            in_use && remembered.entry.known.is_some() && remembered.entry.next(now) == Next::Ask
+        };
+        let table = self.lock();
+        table
+            .iter()
+            .filter(|(_, known)| is_stale(known))
+            .map(|(domain, known)| (domain.clone(), known.clone()))
+            .collect()
+    }
+}
+
 /// The policies, and the way to their hosts.
 pub(crate) struct Guards {
     https: Https,
-    known: Mutex<HashMap<String, Remembered>>,
+    known: Table,
     renewals: Semaphore,
 }
 
 impl Guards {
     /// `https` asks public addresses only.
     pub(crate) fn new(https: Https) -> Self {
-        Guards { https, known: Mutex::default(), renewals: Semaphore::new(RENEWALS) }
+        Guards { https, known: Table::default(), renewals: Semaphore::new(RENEWALS) }
     }
 
-    /// Does something to what is remembered of a domain.
-    fn with<T>(&self, domain: &str, work: impl FnOnce(&mut Remembered) -> T) -> T {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= REMEMBERED && !known.contains_key(domain) {
-            // Policies are on disk, too.
-            known.retain(|_, remembered| remembered.entry.known.is_some());
-            if known.len() >= REMEMBERED {
-                known.clear();
-            }
-        }
-        work(known.entry(domain.to_owned()).or_default())
-    }
-
-    fn is_remembered(&self, domain: &str) -> bool {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).contains_key(domain)
-    }
-
-    /// The policy was in the way of a mail: a newer one is looked for before the next attempt (RFC 8461 §5.1).
+    /// The policy was in the way of a mail: a newer one is looked for before the next attempt (RFC 8461 §5.1). One that is
+    /// forgotten meanwhile is so anyway.
     pub(crate) fn was_in_the_way(&self, domain: &str, now: Timestamp) {
-        self.with(domain, |remembered| remembered.entry.was_in_the_way(now));
-    }
-
-    /// Those in use of which the policy is to be looked after.
-    fn stale(&self, now: Timestamp) -> Vec<String> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_stale = |remembered: &Remembered| {
-            let in_use = now.0 - remembered.used.0 < IN_USE;
-            in_use && remembered.entry.known.is_some() && remembered.entry.next(now) == Next::Ask
-        };
-        known.iter().filter(|(_, remembered)| is_stale(remembered)).map(|(domain, _)| domain.clone()).collect()
+        if let Some(known) = self.known.get(domain) {
+            known.lock().entry.was_in_the_way(now);
+        }
     }
 }
 
 /// The policy for mail to a domain, if it has one that is good and asks anything. Waits for it only when none is known.
-pub(crate) async fn of(inner: &Arc<Inner>, domain: &str) -> Option<Arc<Sts>> {
-    mta_sts::record_name(domain)?;
-    let now = inner.clock.now();
-    if !inner.guards.is_remembered(domain) {
-        recall(inner, domain).await;
+///
+/// # Errors
+/// The reply for all mail to that domain: the store does not say whether there is one.
+pub(crate) async fn of(inner: &Arc<Inner>, domain: &str) -> Result<Option<Arc<Sts>>, Reply> {
+    if mta_sts::record_name(domain).is_none() {
+        return Ok(None);
     }
-    let (next, is_known) = inner.guards.with(domain, |remembered| {
+    let now = inner.clock.now();
+    let known = remembered(inner, domain, now).await?;
+    let (next, is_known) = {
+        let mut remembered = known.lock();
         remembered.used = now;
         (remembered.entry.next(now), remembered.entry.policy(now).is_some())
-    });
+    };
     if next == Next::Ask && is_known {
-        let (inner, domain) = (inner.clone(), domain.to_owned());
-        tokio::spawn(async move { renew_in_turn(&inner, &domain).await });
+        let (inner, domain, known) = (inner.clone(), domain.to_owned(), known.clone());
+        tokio::spawn(async move { renew_in_turn(&inner, &domain, &known).await });
     } else if next == Next::Ask {
-        renew(inner, domain).await;
+        renew(inner, domain, &known).await;
     }
-    inner.guards.with(domain, |remembered| {
-        let policy = remembered.entry.policy(now).filter(|policy| policy.mode != Mode::None)?.clone();
-        let id = remembered.entry.known.as_ref().map_or(String::new(), |known| known.id.clone());
-        Some(Arc::new(Sts { domain: domain.to_owned(), id, policy }))
-    })
+    let remembered = known.lock();
+    let policy = remembered.entry.policy(now).filter(|policy| policy.mode != Mode::None).cloned();
+    let id = remembered.entry.known.as_ref().map_or(String::new(), |known| known.id.clone());
+    Ok(policy.map(|policy| Arc::new(Sts { domain: domain.to_owned(), id, policy })))
 }
 
-/// Reads what is on disk.
-async fn recall(inner: &Inner, domain: &str) {
+/// What is remembered of a domain, or else on disk.
+async fn remembered(inner: &Inner, domain: &str, now: Timestamp) -> Result<Domain, Reply> {
+    if let Some(known) = inner.guards.known.get(domain) {
+        return Ok(known);
+    }
     let name = domain.to_owned();
     match inner.store.read(move |tx| mta_sts::recall(tx, &name)).await {
-        Ok(known) => inner.guards.with(domain, |remembered| {
-            remembered.entry.known = remembered.entry.known.take().or(known);
-        }),
-        Err(error) => tracing::error!(%error, domain, "the policy of a domain cannot be read"),
+        Ok(known) => Ok(inner.guards.known.read(domain, known, now)),
+        Err(error) => {
+            tracing::error!(%error, domain, "the policy of a domain cannot be read; its mail waits");
+            Err(Reply::new(
+                451,
+                3,
+                0,
+                format!("This server cannot read its store for what {domain} demands of mail hosts"),
+            ))
+        }
     }
 }
 
-async fn renew_in_turn(inner: &Inner, domain: &str) {
+async fn renew_in_turn(inner: &Inner, domain: &str, known: &Domain) {
     let Ok(_turn) = inner.guards.renewals.try_acquire() else { return };
     tokio::select! {
-        () = renew(inner, domain) => {}
+        () = renew(inner, domain, known) => {}
         () = inner.stopped() => {}
     }
 }
 
 /// Asks what the domain announces, and fetches its policy where that is called for.
-async fn renew(inner: &Inner, domain: &str) {
+async fn renew(inner: &Inner, domain: &str, known: &Domain) {
     let said = announced(inner, domain).await;
-    let now = inner.clock.now();
-    let Next::Fetch(id) = inner.guards.with(domain, |remembered| remembered.entry.asked(said, now)) else { return };
+    let next = known.lock().entry.asked(said, inner.clock.now());
+    let Next::Fetch(id) = next else { return };
     let fetched = fetch(&inner.guards.https, domain).await;
+    let now = inner.clock.now();
     if let Err(why) = &fetched {
         tracing::warn!(domain, why, "the MTA-STS policy that the domain announces cannot be fetched");
-        if inner.guards.with(domain, |remembered| remembered.entry.policy(now).is_none()) {
+        if known.lock().entry.policy(now).is_none() {
             tally::unfetched(inner, domain, why);
         }
     }
-    let now = inner.clock.now();
-    let known = inner.guards.with(domain, |remembered| {
-        let is_new = fetched.is_ok();
+    let is_new = fetched.is_ok();
+    let fetched = {
+        let mut remembered = known.lock();
         remembered.entry.fetched(id, fetched.ok(), now);
         remembered.entry.known.clone().filter(|_| is_new)
-    });
-    if let Some(known) = known {
-        keep(inner, domain, known).await;
+    };
+    if let Some(fetched) = fetched {
+        keep(inner, domain, fetched).await;
     }
 }
 
@@ -217,8 +263,8 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             () = inner.stopped() => return,
         }
         let now = inner.clock.now();
-        for domain in inner.guards.stale(now) {
-            renew_in_turn(&inner, &domain).await;
+        for (domain, known) in inner.guards.known.stale(now) {
+            renew_in_turn(&inner, &domain, &known).await;
             if inner.is_stopping() {
                 return;
             }
@@ -232,4 +278,33 @@ pub(crate) async fn run(inner: Arc<Inner>) {
 /// What a hop's policy demands of a host.
 pub(crate) fn demand(sts: Option<&Arc<Sts>>, host: &str) -> Demand {
     sts.map_or(Demand::Nothing, |sts| sts.policy.demand(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When the table is full it forgets, and what is read anew comes from disk.
+    #[test]
+    fn what_is_not_remembered_is_read_from_disk_again() {
+        let (table, now) = (Table::default(), Timestamp(1));
+        let policy =
+            Policy { mode: Mode::Enforce, max_age: Duration::from_secs(3600), hosts: vec!["mx.b.test".into()] };
+        let known = || Some(Known { policy: policy.clone(), id: "1".into(), fetched: now });
+        let held = table.read("b.test", known(), now);
+        for n in 1..REMEMBERED {
+            table.read(&format!("{n}.test"), known(), now);
+        }
+        assert!(table.get("b.test").is_some());
+        table.read("none.test", None, now);
+        assert!(table.get("b.test").is_none());
+        // Who has hold of it goes by it all the same.
+        assert!(held.lock().entry.policy(now).is_some());
+        // What has no policy goes first.
+        for n in 1..REMEMBERED {
+            table.read(&format!("{n}.test"), known(), now);
+        }
+        table.read("b.test", known(), now);
+        assert!(table.get("none.test").is_none() && table.get("1.test").is_some());
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base::Timestamp;
 use net::{CertFiles, Tls, self_signed};
+use store::{Sql, Tx, params};
 use testkit::Dir;
 use trust::mta_sts;
 
@@ -214,6 +215,32 @@ async fn trap_15_neither_an_outage_nor_a_restart_takes_a_policy_away() {
     }
     // Two days after it was fetched it ends, as it says itself.
     assert_eq!(outcome(&w, &peer).await, "sent in the clear");
+}
+
+/// Whoever breaks TLS and forges the DNS must not profit from a store that is busy, or broken.
+#[tokio::test(start_paused = true)]
+async fn trap_15_while_the_store_does_not_say_what_a_domain_demands_its_mail_waits() {
+    let breaks = |mode: i64| move |tx: &mut Tx<'_>| tx.execute(&BREAK, params![mode]).map(drop);
+    const BREAK: Sql = Sql::named("-- name: break\nUPDATE mta_sts_policy SET mode = ?1;\n", "break");
+    let Scene { net, peer, web, .. } = scene("mx.b.test");
+    web.says("200 OK", "text/plain", ENFORCE);
+    let mut w = net.world().await;
+    assert_eq!(outcome(&w, &peer).await, "sent by TLS");
+    w.withdraw("_mta-sts.b.test");
+    peer.becomes(crate::world::rules(&[]));
+    w.stop().await.unwrap();
+    w.store.write(breaks(7)).await.unwrap();
+    w.start_again().await;
+    for _ in 0..2 {
+        let said = outcome(&w, &peer).await;
+        assert!(said.starts_with("451 4.3.0 ") && said.contains("demands"), "{said}");
+        w.pass(HOUR).await;
+    }
+    // What failed is read again.
+    w.store.write(breaks(1)).await.unwrap();
+    let said = outcome(&w, &peer).await;
+    assert!(said.starts_with("451 4.7.5 "), "{said}");
+    assert_eq!(peer.taken().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
