@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use base::{Address, Timestamp};
 use store::{Error, Result, Row, Store, Tx, params};
 
-use crate::receipt::Segment;
+use crate::receipt::{Packer, Segment};
 use crate::{Group, Outcome, QueueId, Said, Settled, claim, schema};
 
 /// Told once it is on disk.
@@ -93,6 +93,7 @@ pub struct Queue {
     epoch: i64,
     uncertain: u64,
     next: Arc<AtomicU64>,
+    packer: Arc<Packer>,
 }
 
 impl Queue {
@@ -115,7 +116,7 @@ impl Queue {
         let first = next.clone();
         let begin = move |tx: &mut Tx<'_>| {
             let epoch = tx.one(&schema::NEXT_EPOCH, params![node, now], |r| r.int(0))?;
-            let born = Queue { epoch, uncertain: 0, next: next.clone() };
+            let born = Queue { epoch, uncertain: 0, next: next.clone(), packer: Arc::default() };
             let mut uncertain = remains.as_ref().map_or(Ok(0), |remains| remains.sort_out(tx, &born, now))?;
             uncertain += tx.execute(&schema::RECOVER, params![node, epoch, now])?;
             let cancelled = |r: &Row<'_>| Ok((QueueId::stored(r.int(0)?), r.int(1)? as u32));
@@ -128,7 +129,7 @@ impl Queue {
             Ok((epoch, uncertain))
         };
         let (epoch, uncertain) = store.write(begin).await?;
-        Ok(Queue { epoch, uncertain, next: first })
+        Ok(Queue { epoch, uncertain, next: first, packer: Arc::default() })
     }
 
     /// A number for a message; drawn before the job that enqueues it.
@@ -139,6 +140,11 @@ impl Queue {
     /// How many deliveries were found whose last attempt has an unknown outcome.
     pub fn uncertain(&self) -> u64 {
         self.uncertain
+    }
+
+    /// What packs its receipts.
+    pub(crate) fn packer(&self) -> &Packer {
+        &self.packer
     }
 
     /// What claims are made with: no other life has the same.

@@ -14,6 +14,7 @@ mod wire;
 pub use event::{Event, Kind, attach, events};
 pub use keep::{forget_dialogues, forget_receipts, forget_segments};
 pub use look::{Filter, Found, Key, attempts, head, look_up, of_message, page, receipt};
+pub(crate) use segment::Packer;
 pub use segment::{MAX_RECORDS, Segment};
 pub use talk::{Peer, Step, Talk, command};
 

@@ -3,6 +3,9 @@
 //! records, tell whether an address or a Message-ID may be in it: a search reads those of all segments, and then the few
 //! segments that have it. An index by random keys would cost a page written for each delivery instead.
 
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
 use base::{Address, Reply, Timestamp};
 use store::{Result, Tx, params};
 
@@ -28,6 +31,33 @@ TLSv1.2 ECDHE-RSA-AES256-GCM-SHA384 ESMTP Postfix ESMTP ready Hello, pleased to 
 ETRN\nSTARTTLS\nENHANCEDSTATUSCODES\n8BITMIME\nDSN\nSMTPUTF8\nCHUNKING\nHELP\x02\x00\x00\x09Sender OK\x02\x01\x00Ok\x02\x01\x05\
 Recipient OK\x09End data with <CR><LF>.<CR><LF>\x02\x00\x00Ok: queued as 2.0.0 Message accepted for delivery\x02\x06\x00mail.\
 .com.org.net:25";
+
+/// What packs segments: made for the first, as its tables take longer to make than a segment to pack.
+#[derive(Default)]
+pub(crate) struct Packer(Mutex<Option<zstd::bulk::Compressor<'static>>>);
+
+impl fmt::Debug for Packer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Packer")
+    }
+}
+
+impl Packer {
+    /// How many, how long each is, then all of them.
+    fn pack(&self, records: &[Writer]) -> Result<Vec<u8>> {
+        let mut out = Writer::default();
+        out.int(records.len() as u64);
+        records.iter().for_each(|record| out.int(record.0.len() as u64));
+        records.iter().for_each(|record| out.0.extend_from_slice(&record.0));
+        let failed = |e: std::io::Error| store::Error::Io(format!("compressing a record: {e}").into());
+        let mut compressor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let compressor = match &mut *compressor {
+            Some(compressor) => compressor,
+            none => none.insert(zstd::bulk::Compressor::with_dictionary(LEVEL, COMMON).map_err(failed)?),
+        };
+        compressor.compress(&out.0).map_err(failed)
+    }
+}
 
 /// The outcomes of one batch, packed. Made outside of the store's job.
 #[derive(Clone, Debug)]
@@ -59,7 +89,7 @@ impl Segment {
             };
             builder.add(&head, |out| attempt(out, s, now));
         }
-        builder.finish(queue.next_id().raw(), now)
+        builder.finish(queue.packer(), queue.next_id().raw(), now)
     }
 
     /// Of deliveries that end without an attempt.
@@ -78,7 +108,7 @@ impl Segment {
                 out.int(0);
             });
         }
-        builder.finish(id, now)
+        builder.finish(&Packer::default(), id, now)
     }
 
     /// Where the record of this place will be.
@@ -120,9 +150,9 @@ impl Builder {
         self.dialogues.push(out);
     }
 
-    fn finish(self, id: i64, at: Timestamp) -> Result<Segment> {
+    fn finish(self, packer: &Packer, id: i64, at: Timestamp) -> Result<Segment> {
         let Builder { recipients, message_ids, heads, dialogues } = self;
-        let (heads, dialogues) = (pack(&heads)?, pack(&dialogues)?);
+        let (heads, dialogues) = (packer.pack(&heads)?, packer.pack(&dialogues)?);
         Ok(Segment { id, at, recipients, message_ids, heads, dialogues })
     }
 }
@@ -131,16 +161,6 @@ impl Builder {
 pub(crate) fn trace(text: &str) -> [u8; 2] {
     let hash = blake3::hash(text.to_ascii_lowercase().as_bytes());
     [hash.as_bytes()[0], hash.as_bytes()[1]]
-}
-
-/// How many, how long each is, then all of them.
-fn pack(records: &[Writer]) -> Result<Vec<u8>> {
-    let mut out = Writer::default();
-    out.int(records.len() as u64);
-    records.iter().for_each(|record| out.int(record.0.len() as u64));
-    records.iter().for_each(|record| out.0.extend_from_slice(&record.0));
-    let failed = |e: std::io::Error| store::Error::Io(format!("compressing a record: {e}").into());
-    zstd::bulk::Compressor::with_dictionary(LEVEL, COMMON).and_then(|mut c| c.compress(&out.0)).map_err(failed)
 }
 
 /// A half of a segment, unpacked.
