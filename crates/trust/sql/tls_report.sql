@@ -13,7 +13,7 @@ SELECT COUNT(*) FROM tls_sessions WHERE day = ?1 AND domain = ?2;
 SELECT kind, name, policy, hosts, good, bad FROM tls_sessions WHERE day = ?1 AND domain = ?2 ORDER BY kind, name;
 
 -- name: sessions_days
-SELECT DISTINCT day, domain FROM tls_sessions WHERE day < ?1 ORDER BY day, domain LIMIT ?2;
+SELECT DISTINCT day, domain FROM tls_sessions WHERE day < ?1 AND (day, domain) > (?2, ?3) ORDER BY day, domain LIMIT ?4;
 
 -- name: sessions_remove
 DELETE FROM tls_sessions WHERE day = ?1 AND domain = ?2;

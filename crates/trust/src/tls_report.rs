@@ -167,12 +167,13 @@ pub fn add(tx: &mut Tx<'_>, day: i64, domain: &str, sessions: &Sessions) -> stor
     Ok(())
 }
 
-/// Days before `day`, each with a domain, of which something is to be told; at most so many.
+/// Days before `day`, each with a domain, of which something is to be told; at most so many, in order, behind the one that is
+/// named.
 ///
 /// # Errors
 /// The store's.
-pub fn untold(tx: &mut Tx<'_>, day: i64, most: i64) -> store::Result<Vec<(i64, String)>> {
-    tx.list(&SESSIONS_DAYS, params![day, most], |r| Ok((r.int(0)?, r.text(1)?.to_owned())))
+pub fn untold(tx: &mut Tx<'_>, day: i64, behind: (i64, &str), most: i64) -> store::Result<Vec<(i64, String)>> {
+    tx.list(&SESSIONS_DAYS, params![day, behind.0, behind.1, most], |r| Ok((r.int(0)?, r.text(1)?.to_owned())))
 }
 
 /// What is known of a domain's day.

@@ -41,8 +41,10 @@ fn sessions_are_added_up_until_they_are_told() {
             },
         ];
         assert_eq!(know(7), expected);
-        let days = |before| store.read_blocking(move |tx| untold(tx, before, 10)).unwrap();
+        let days = |before| store.read_blocking(move |tx| untold(tx, before, (0, ""), 10)).unwrap();
         assert_eq!(days(8), [(7, "x.test".to_owned())]);
+        let behind = |domain: &'static str| store.read_blocking(move |tx| untold(tx, 9, (7, domain), 10)).unwrap();
+        assert_eq!((behind("x").len(), behind("x.test")), (2, vec![(8, "x.test".to_owned())]));
         store.write_blocking(|tx| told(tx, 7, "x.test")).unwrap();
         assert_eq!((know(7), know(8).len(), days(9).len()), (vec![], 1, 1));
     }

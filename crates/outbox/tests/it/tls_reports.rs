@@ -9,9 +9,10 @@ use flate2::read::GzDecoder;
 use net::{CertFiles, Tls, Tlsa};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use store::Tx;
 use testkit::Dir;
 use trust::NewKeys;
-use trust::tls_report::{Kind, ResultType, of};
+use trust::tls_report::{Applied, Kind, ResultType, Sessions, add, of};
 
 use crate::peer::{Character, Peer};
 use crate::sts::outcome;
@@ -54,7 +55,7 @@ async fn counted(w: &World, domain: &'static str) -> Vec<(Kind, u64, u64, Vec<Re
         !all.is_empty()
     })
     .await;
-    let results = |s: &trust::tls_report::Sessions| s.failures.iter().map(|(f, _)| f.result).collect();
+    let results = |s: &Sessions| s.failures.iter().map(|(f, _)| f.result).collect();
     all.iter().map(|s| (s.applied.kind, s.good, s.bad, results(s))).collect()
 }
 
@@ -219,6 +220,12 @@ async fn a_report_by_https_is_tried_until_it_is_taken() {
     })
     .await;
     assert_eq!(w.store.read(|tx| of(tx, TODAY, "b.test")).await.unwrap().len(), 1);
+    // Not every ten minutes.
+    for _ in 0..9 {
+        w.pass(601).await;
+        pause().await;
+    }
+    assert_eq!(reader.asked().len(), 1);
     reader.says("201 Created", "text/plain", "");
     a_day_passes(&w).await;
     let asked = reader.asked().pop().unwrap();
@@ -227,6 +234,63 @@ async fn a_report_by_https_is_tried_until_it_is_taken() {
     let (_, body) = asked.split_once("\r\n\r\n").unwrap();
     let body: Vec<u8> = body.chars().map(|c| c as u8).collect();
     assert!(unzipped(&body).contains("\"total-successful-session-count\":1"));
+}
+
+/// In real time, for what is not to happen.
+async fn pause() {
+    tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::from_millis(20))).await.unwrap();
+}
+
+/// RFC 8460 §4.1: a report a day, though another of the readers is broken.
+#[tokio::test(start_paused = true)]
+async fn who_has_a_report_is_not_sent_it_again() {
+    for order in [["good", "bad"], ["bad", "good"]] {
+        let Scene { net, peer, dir, .. } = scene("testing", "mx.b.test");
+        let files = ["good.b.test", "bad.b.test"].map(|host| certificate(&dir, host));
+        let (net, good) = net.web("good.b.test", 7, tls(&files[0]));
+        let (net, bad) = net.web("bad.b.test", 8, tls(&files[1]));
+        good.says("201 Created", "text/plain", "");
+        bad.says("503 Busy", "text/plain", "");
+        let record = format!("v=TLSRPTv1; rua={}", order.map(|host| format!("https://{host}.b.test/")).join(","));
+        let net = net.dns(|zone| zone.txt("_smtp._tls.b.test", &record));
+        let [first, second] = files;
+        let w = net.trusting(first.chain).trusting(second.chain).world().await;
+        outcome(&w, &peer).await;
+        counted(&w, "b.test").await;
+        a_day_passes(&w).await;
+        assert_eq!((good.asked().len(), bad.asked().len()), (1, 1), "{order:?}");
+    }
+}
+
+/// Readers that never answer keep no other domain's report back.
+#[tokio::test(start_paused = true)]
+async fn trap_20_slow_readers_keep_no_report_from_others() {
+    let Scene { net, dir, .. } = scene("testing", "mx.b.test");
+    let files = ["slow.b.test", "good.b.test"].map(|host| certificate(&dir, host));
+    let (net, slow) = net.web("slow.b.test", 7, tls(&files[0]));
+    let (net, good) = net.web("good.b.test", 8, tls(&files[1]));
+    slow.says_nothing();
+    good.says("201 Created", "text/plain", "");
+    let all = ["https://slow.b.test/"; 5].join(",");
+    let net = net.dns(|zone| {
+        let zone = zone.txt("_smtp._tls.b.test", "v=TLSRPTv1; rua=https://good.b.test/");
+        zone.txt("_smtp._tls.a.test", &format!("v=TLSRPTv1; rua={all}"))
+    });
+    let [first, second] = files;
+    let w = net.trusting(first.chain).trusting(second.chain).world().await;
+    // Both are due, and the slow one is the first.
+    let applied = Applied { kind: Kind::Sts, name: "1".into(), lines: vec![], hosts: vec![] };
+    let sessions = Sessions { applied, good: 1, bad: 0, failures: vec![] };
+    let job =
+        move |tx: &mut Tx<'_>| ["a.test", "b.test"].iter().try_for_each(|domain| add(tx, TODAY - 1, domain, &sessions));
+    w.store.write(job).await.unwrap();
+    w.until("the slow one is asked", async || {
+        w.pass(3).await;
+        !slow.asked().is_empty()
+    })
+    .await;
+    // No time passes, and so its readers have theirs still.
+    w.until("the other is asked meanwhile", async || !good.asked().is_empty()).await;
 }
 
 #[tokio::test(start_paused = true)]
