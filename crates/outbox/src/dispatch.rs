@@ -224,6 +224,7 @@ pub(crate) fn go_out(inner: &Arc<Inner>, claimed: Claimed) {
 
 /// Puts work in line for its hop.
 pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
+    let seen = inner.timetable.stops_seen();
     match inner.hops.add(hop, work) {
         Added::InLine => {}
         Added::Start(hop) => worker::start(inner, hop),
@@ -232,7 +233,11 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
             line_up(inner, hop, work);
             line_up(inner, hop, rest);
         }
-        Added::No(work, No::Stopped) => keep(inner, work, Why::Stopped, None),
+        Added::Apart(work, stopped) => {
+            keep(inner, stopped, (Why::Stopped, seen), None);
+            line_up(inner, hop, work);
+        }
+        Added::No(work, No::Stopped) => keep(inner, work, (Why::Stopped, seen), None),
         Added::No(work, No::Spent { pending }) => {
             let now = inner.clock.now();
             let (over, work) = expired(inner, work, now);
@@ -240,7 +245,7 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
                 ours(Reply::new(451, 7, 0, "No attempt was made: what it may leave by is new, and had sent enough"));
             over.deliveries.into_iter().for_each(|d| inner.settle(&over.message, d, Outcome::Expired, said.clone()));
             let midnight = Timestamp::from_secs((day_of(now) + 1) * 86_400);
-            keep(inner, work, Why::Spent, Some(midnight).filter(|_| !pending));
+            keep(inner, work, (Why::Spent, seen), Some(midnight).filter(|_| !pending));
         }
         Added::No(work, No::OutOfReach) => {
             let text = format!("{hop} has no address of a family that our sources for this mail have");
@@ -250,12 +255,13 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
     }
 }
 
-/// It keeps its place in the queue, and its time. Its groups are looked at again then, or soon.
-fn keep(inner: &Inner, work: Work, why: Why, until: Option<Timestamp>) {
+/// It keeps its place in the queue, and its time. Its groups are looked at again then, or soon; at once when what was `seen`
+/// to be set up is so no longer.
+fn keep(inner: &Inner, work: Work, (why, seen): (Why, u64), until: Option<Timestamp>) {
     let now = inner.clock.now();
     let until = until.unwrap_or(Timestamp(now.0 + schedule::millis(STOPPED)));
     for d in &work.deliveries {
-        inner.timetable.hold(work.message.group(d), until, now, why);
+        inner.timetable.hold_as_seen(work.message.group(d), until, now, why, seen);
         inner.release(&work.message, d, now);
     }
 }

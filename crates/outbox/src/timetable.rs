@@ -32,6 +32,8 @@ struct State {
     order: [Order; 3],
     /// Of these nothing is claimed until the administrator wants it.
     stopped: Stopped,
+    /// So often was that set up.
+    set_up: u64,
 }
 
 /// Streams and domains, by their digests, that the administrator stopped.
@@ -221,9 +223,25 @@ impl Timetable {
         }
     }
 
+    /// How often it was said what is stopped.
+    pub(crate) fn stops_seen(&self) -> u64 {
+        self.lock().set_up
+    }
+
     /// Nothing of a group has a place before `until`, not even what comes yet; no change when it is held already.
     pub(crate) fn hold(&self, group: Group, until: Timestamp, now: Timestamp, why: Why) {
+        Self::hold_in(&mut self.lock(), group, until, now, why);
+    }
+
+    /// The same for what is stopped, or has sent enough: not when the administrator set up something else meanwhile.
+    pub(crate) fn hold_as_seen(&self, group: Group, until: Timestamp, now: Timestamp, why: Why, seen: u64) {
         let mut state = self.lock();
+        if state.set_up == seen {
+            Self::hold_in(&mut state, group, until, now, why);
+        }
+    }
+
+    fn hold_in(state: &mut State, group: Group, until: Timestamp, now: Timestamp, why: Why) {
         match state.groups.get(&group) {
             Some(entry) if entry.held > now => {}
             Some(_) => state.hold(group, until, why),
@@ -246,6 +264,7 @@ impl Timetable {
     pub(crate) fn stop(&self, stopped: Stopped) {
         let mut state = self.lock();
         state.stopped = stopped;
+        state.set_up += 1;
         let all: Vec<(Group, bool)> = state.groups.iter().map(|(group, entry)| (*group, entry.held > NEVER)).collect();
         for (group, held) in all {
             match state.stopped.domains.contains(&group.domain) {
@@ -592,6 +611,19 @@ mod tests {
         assert_eq!(t.next(at(hour), &room()), Some(at(2 * hour)));
         assert!(t.pick(at(2 * hour - 1), &room(), 9).is_empty());
         assert_eq!(t.pick(at(2 * hour), &room(), 9).len(), 1);
+    }
+
+    #[test]
+    fn who_saw_a_stop_that_is_over_holds_nothing() {
+        let (t, a) = (Timetable::default(), group(Stream::Mail, 1));
+        let seen = t.stops_seen();
+        t.stop(Stopped::default());
+        t.hold_as_seen(a, at(600), at(0), Why::Stopped, seen);
+        t.ring(a, at(0));
+        assert_eq!(picked(&t.pick(at(0), &room(), 9)), [(Stream::Mail, 1, 9)]);
+        t.failed(&[Want { group: a, most: 9 }]);
+        t.hold_as_seen(a, at(600), at(0), Why::Stopped, t.stops_seen());
+        assert!(t.pick(at(0), &room(), 9).is_empty());
     }
 
     #[test]

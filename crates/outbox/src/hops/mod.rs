@@ -190,6 +190,8 @@ pub(crate) enum Added {
     No(Work, No),
     /// One can send so many of its recipients, and no more.
     Part(Work, usize),
+    /// The first may go on; the administrator stopped the domains of the second.
+    Apart(Work, Work),
 }
 
 /// What a worker is to do next.
@@ -251,6 +253,9 @@ impl Hops {
     pub(crate) fn add(&self, hop: &Hop, mut work: Work) -> Added {
         work.permit = None;
         let mut state = self.lock();
+        if let Some(stopped) = state.fleet.stops.apart(&mut work) {
+            return Added::Apart(work, stopped);
+        }
         let (hop, name) = match state.by(hop, &work, &self.policies, self.today.load(Ordering::Relaxed)) {
             Ok(found) => found,
             Err(Denied::Part(room)) => return Added::Part(work, room),

@@ -1,5 +1,6 @@
 //! What the administrator stopped.
 
+use queue::Delivery;
 use queue::source::{Setup, Stop, What};
 
 use super::Work;
@@ -30,6 +31,16 @@ impl Stops {
 
     pub(super) fn work(&self, work: &Work) -> bool {
         self.any(|stop| of_work(stop, work))
+    }
+
+    /// Takes out what goes to domains that are stopped, where other mail of it does not: a hop may carry several.
+    pub(super) fn apart(&self, work: &mut Work) -> Option<Work> {
+        let is = |d: &Delivery| self.any(|stop| matches!(&stop.what, What::Domain(name) if **name == *d.to.domain()));
+        if self.0.is_empty() || work.deliveries.iter().all(is) {
+            return None;
+        }
+        let stopped: Vec<Delivery> = work.deliveries.extract_if(.., |d| is(d)).collect();
+        (!stopped.is_empty()).then(|| Work { deliveries: stopped, ..work.clone() })
     }
 
     /// Nothing more of it is begun: it does not stay in line either.

@@ -460,3 +460,24 @@ fn the_names_of_sites_that_are_counted_are_bounded() {
     assert_eq!(of("mx7.example.org"), Some([101, 101]));
     assert_eq!(traffic.iter().map(|(_, _, counts)| counts[0]).sum::<u64>(), 200 * 150 + 3);
 }
+
+#[test]
+fn a_stopped_domain_takes_no_other_out_of_the_line_of_a_smart_host() {
+    use queue::source::{Setup, Stop, What};
+    let (hops, hop) = (hops(), hop("mx.test"));
+    let stop = Stop { what: What::Domain("y.test".into()), drains: false, since: Timestamp(0) };
+    let both = || {
+        let mut both = work(2);
+        both.deliveries[1].to = Address::parse("x@z.test").unwrap();
+        both
+    };
+    let domains = |work: &Work| work.deliveries.iter().map(|d| d.to.domain().to_owned()).collect::<Vec<_>>();
+    assert!(matches!(hops.add(&hop, both()), Added::Start(_)));
+    let moved = hops.set_up(&Setup { stops: vec![stop], ..Setup::default() }, &[]).unwrap();
+    let (_, work) = moved.into_iter().next().unwrap();
+    let Added::Apart(goes, stopped) = hops.add(&hop, work) else { panic!("together") };
+    assert_eq!((domains(&goes), domains(&stopped)), (vec!["z.test".into()], vec!["y.test".into()]));
+    assert!(matches!(hops.add(&hop, goes), Added::InLine | Added::Start(_)));
+    assert!(matches!(hops.add(&hop, stopped), Added::No(_, No::Stopped)));
+    assert_eq!(in_line(&hops), 1);
+}
