@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import signal
 import smtplib
 import ssl
 import subprocess
@@ -207,6 +208,36 @@ def test_hosts_that_ask_are_shown_our_certificate(make_server, tmp_path):
             server = start(make_server, host, extra=host.route("out.test") + extra)
             submit(server, server.user(), "ann@out.test", message())
             assert host.has() and host.shown == [shown]
+
+
+def test_a_certificate_of_ours_that_is_not_taken_costs_no_tls_and_a_new_one_needs_no_restart(make_server, tmp_path):
+    def make(name: str) -> None:
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+            "-subj", f"/CN={name}.test", "-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.pem")  # fmt: skip
+
+    for name in ("us", "host", "new"):
+        make(name)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # Where a certificate is refused within the handshake.
+    tls.maximum_version = ssl.TLSVersion.TLSv1_2
+    tls.load_cert_chain(tmp_path / "host.pem", tmp_path / "host.key")
+    tls.load_verify_locations(tmp_path / "new.pem")
+    tls.verify_mode = ssl.CERT_OPTIONAL
+    files = f'[client_certificate]\ncertificate = "{tmp_path}/us.pem"\nkey = "{tmp_path}/us.key"\n'
+    with Host(tls) as host:
+        server = start(make_server, host, extra=host.route("out.test") + files)
+        user = server.user()
+        submit(server, user, "ann@out.test", message())
+        assert host.has() and host.shown == [None]
+    with Host(tls) as host:
+        server = start(make_server, host, extra=host.route("out.test") + files)
+        user = server.user()
+        for end in ("key", "pem"):
+            (tmp_path / f"new.{end}").replace(tmp_path / f"us.{end}")
+        server.process.send_signal(signal.SIGHUP)
+        eventually("it is read again", lambda: "a new client certificate is in use" in server.tail(), 5)
+        submit(server, user, "ann@out.test", message())
+        assert host.has() and host.shown == [ssl.PEM_cert_to_DER_cert((tmp_path / "us.pem").read_text())]
 
 
 def signers(mail: bytes) -> set[str]:

@@ -39,6 +39,6 @@ pub use https::{Https, Page};
 pub use listen::{BadListenAddr, Door, ListenAddr, ListenOptions, Listener};
 pub use resolve::{Answer, DnsError, MailHost, MailHosts, Resolver};
 pub use stream::{Stream, TlsFacts};
-pub use tls_client::{BadCert, CertFault, ClientTls, Roots, Trust};
+pub use tls_client::{BadCert, CertFault, ClientTls, Identity, Roots, Trust};
 pub use tls_server::{CertFiles, Reloaded, Tls, TlsError, self_signed, write_whole};
 pub use zone::Zone;

@@ -5,12 +5,12 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::sign::SingleCertAndKey;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::{TlsConnector, client};
 
@@ -107,6 +107,70 @@ impl Roots {
     }
 }
 
+/// The certificate that servers are shown when they ask for one. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Identity(Arc<Shown>);
+
+#[derive(Debug)]
+struct Shown {
+    files: CertFiles,
+    key: RwLock<Arc<CertifiedKey>>,
+}
+
+impl Identity {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file that cannot be used.
+    pub fn load(files: CertFiles) -> Result<Self, TlsError> {
+        let key = RwLock::new(Arc::new(tls_server::read(&files)?));
+        Ok(Identity(Arc::new(Shown { files, key })))
+    }
+
+    /// Reads the files again, for new handshakes; true when they hold another certificate.
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file that cannot be used; the one in use stays.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let new = Arc::new(tls_server::read(&self.0.files)?);
+        let mut key = self.0.key.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = key.cert != new.cert;
+        *key = new;
+        Ok(is_new)
+    }
+
+    /// Whether a handshake failed because the server does not take our certificate (RFC 8446 §6.2).
+    pub fn is_refused(error: &io::Error) -> bool {
+        use AlertDescription::{
+            BadCertificate, CertificateExpired, CertificateRevoked, CertificateUnknown, UnknownCA,
+            UnsupportedCertificate,
+        };
+        let alert = match error.get_ref().and_then(|e| e.downcast_ref()) {
+            Some(rustls::Error::AlertReceived(alert)) => alert,
+            _ => return false,
+        };
+        matches!(
+            alert,
+            BadCertificate
+                | CertificateExpired
+                | CertificateRevoked
+                | CertificateUnknown
+                | UnknownCA
+                | UnsupportedCertificate
+        )
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.key.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
 /// TLS as the client, with what it demands of the server's certificate. Clones are cheap.
 #[derive(Clone, Debug)]
 pub struct ClientTls {
@@ -141,12 +205,10 @@ impl ClientTls {
     }
 
     /// The same, and servers that ask for a certificate are shown this one (RFC 8446 §4.3.2).
-    ///
-    /// # Errors
-    /// [`TlsError`] names the file that cannot be used.
-    pub fn showing(mut self, files: &CertFiles) -> Result<Self, TlsError> {
-        self.config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(tls_server::read(files)?));
-        Ok(self)
+    #[must_use]
+    pub fn showing(mut self, identity: &Identity) -> Self {
+        self.config.client_auth_cert_resolver = identity.0.clone();
+        self
     }
 
     /// The same, but the certificate must be one that the DNS names.

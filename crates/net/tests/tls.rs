@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use base::Timestamp;
 use net::{
-    Caps, CertFiles, ClientTls, Deadline, ListenOptions, Listener, Reloaded, Roots, Stream, Tls, Trust, self_signed,
+    Caps, CertFiles, ClientTls, Deadline, Identity, ListenOptions, Listener, Reloaded, Roots, Stream, Tls, Trust,
+    self_signed,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -318,13 +319,15 @@ async fn servers_that_ask_are_shown_our_certificate() {
     let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
 
     let plain = ClientTls::verified(&trusting(&[&server])).unwrap();
-    for (client, shown) in [(plain.clone(), None), (plain.showing(&identity).unwrap(), Some(cert.der().clone()))] {
+    for (client, shown) in
+        [(plain.clone(), None), (plain.showing(&Identity::load(identity.clone()).unwrap()), Some(cert.der().clone()))]
+    {
         let (a, b) = Stream::duplex(32 * 1024);
         let (accepted, _) = tokio::join!(acceptor.accept(a), b.upgrade_client(&client, "mx.example.test", b"", soon()));
         let seen = accepted.ok().and_then(|s| Some(s.get_ref().1.peer_certificates()?.first()?.clone().into_owned()));
         assert_eq!(seen, shown);
     }
     let lost = CertFiles { key: dir.0.join("nowhere.key"), ..identity };
-    let error = ClientTls::opportunistic(&trusting(&[])).unwrap().showing(&lost).unwrap_err();
+    let error = Identity::load(lost).unwrap_err();
     assert!(error.to_string().contains("nowhere.key"), "{error}");
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Clock, Reply};
-use net::{BadCert, CertFault, ClientTls, Deadline, Dialer, Stream, Trust, with_deadline};
+use net::{BadCert, CertFault, ClientTls, Deadline, Dialer, Identity, Stream, Trust, with_deadline};
 use queue::Said;
 use queue::receipt::Talk;
 use smtp::client::{Client, Config, End, Event, Stage, Unable, Verdict};
@@ -16,7 +16,7 @@ use store::BlobReader;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::dialogue::{self, Dialogue, ours};
-use crate::route::Target;
+use crate::route::{self, Target};
 
 /// RFC 5321 gives no time for TCP; nobody answers later than this.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -81,6 +81,16 @@ pub(crate) enum NoWay {
     Ourselves,
 }
 
+impl NoWay {
+    /// What the mail is answered.
+    pub(crate) fn said(self) -> Said {
+        match self {
+            NoWay::Refused(said) | NoWay::TlsFailed(said, _) => said,
+            NoWay::Ourselves => ours(route::to_ourselves()),
+        }
+    }
+}
+
 /// Why there is no TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TlsFault {
@@ -88,6 +98,8 @@ pub(crate) enum TlsFault {
     NotOffered,
     /// The certificate proves nothing.
     Certificate(CertFault),
+    /// The host does not take ours.
+    OurCertificate,
     /// The handshake failed for anything else.
     Handshake,
 }
@@ -238,7 +250,11 @@ impl Connection {
         let stream =
             stream.upgrade_client(tls, target.asked_for(), b"", Deadline::after(HANDSHAKE).min(terms.deadline)).await;
         let stream = stream.map_err(|e| {
-            let fault = BadCert::of(&e).map_or(TlsFault::Handshake, |bad| TlsFault::Certificate(bad.fault));
+            let fault = match BadCert::of(&e) {
+                Some(bad) => TlsFault::Certificate(bad.fault),
+                None if Identity::is_refused(&e) => TlsFault::OurCertificate,
+                None => TlsFault::Handshake,
+            };
             NoWay::TlsFailed(with(&mut dialogue, no_tls(target, &e)), fault)
         })?;
         dialogue.tls(&stream);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use base::{Clock, Timestamp};
 use bounce::Classifier;
 use directory::{Directory, Random};
-use net::{CertFiles, ClientTls, Dialer, Https, Resolver, Roots, TlsError};
+use net::{ClientTls, Dialer, Https, Identity, Resolver, Roots, TlsError};
 use queue::source::day_of;
 use queue::{Delivery, Event, Group, Message, Outcome, Queue, QueueId, Release, Remains, Said, Settled};
 use queue::{receipt, suppression};
@@ -59,7 +59,7 @@ pub struct Parts {
     /// Whose certificates are good, where a password or a policy is at stake.
     pub roots: Roots,
     /// What hosts are shown that ask for a certificate of ours.
-    pub identity: Option<CertFiles>,
+    pub identity: Option<Identity>,
     /// Randomness.
     pub random: Random,
     /// Our name, for EHLO and in reports.
@@ -134,6 +134,8 @@ pub(crate) struct Inner {
     pub(crate) validating: Resolver,
     pub(crate) dialer: Dialer,
     pub(crate) opportunistic: ClientTls,
+    /// For those who do not take the certificate that the others show.
+    pub(crate) nameless: Option<ClientTls>,
     pub(crate) verified: ClientTls,
     pub(crate) hostname: String,
     pub(crate) routes: Routes,
@@ -193,13 +195,15 @@ impl Outbox {
         let https = Https::new(parts.dialer.clone(), parts.resolver.clone(), &parts.roots)?.public();
         let guards = Guards::new(https.clone());
         let journal = Journal::begin(parts.journal.as_deref(), parts.queue.epoch());
+        let opportunistic = ClientTls::opportunistic(&parts.roots)?;
         let showing = |tls: ClientTls| match &parts.identity {
-            Some(files) => tls.showing(files),
-            None => Ok(tls),
+            Some(identity) => tls.showing(identity),
+            None => tls,
         };
         let inner = Inner {
-            opportunistic: showing(ClientTls::opportunistic(&parts.roots)?)?,
-            verified: showing(ClientTls::verified(&parts.roots)?)?,
+            opportunistic: showing(opportunistic.clone()),
+            verified: showing(ClientTls::verified(&parts.roots)?),
+            nameless: parts.identity.is_some().then_some(opportunistic),
             store: parts.store.clone(),
             queue: parts.queue,
             directory: parts.directory,

@@ -124,7 +124,9 @@ pub(crate) fn fault(fault: TlsFault, why: &str) -> Fault {
         TlsFault::Certificate(CertFault::OtherName) => ResultType::CertificateHostMismatch,
         TlsFault::Certificate(CertFault::Expired) => ResultType::CertificateExpired,
         TlsFault::Certificate(CertFault::NotTrusted) => ResultType::CertificateNotTrusted,
-        TlsFault::Certificate(CertFault::Other) | TlsFault::Handshake => ResultType::ValidationFailure,
+        TlsFault::Certificate(CertFault::Other) | TlsFault::OurCertificate | TlsFault::Handshake => {
+            ResultType::ValidationFailure
+        }
     };
     (result, why.to_owned())
 }

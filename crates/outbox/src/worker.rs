@@ -14,7 +14,7 @@ use smtp::client::Stage;
 use smtp::{Mail, Rcpt, Recipient};
 use store::BlobReader;
 
-use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls};
+use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls, TlsFault};
 use crate::dialogue::{self, ours};
 use crate::dispatch::{later, line_up, put_off, too_many};
 use crate::guard::Guard;
@@ -281,16 +281,19 @@ async fn open(inner: &Inner, hop: &Hop, target: &Target, deadline: Deadline) -> 
             count(None, Some(tally::fault(fault, &said.reply.text)));
             Err(target.guard.explained(&target.host, said))
         }
+        Err(NoWay::TlsFailed(said, TlsFault::OurCertificate)) if let Some(nameless) = &inner.nameless => {
+            // What is wrong with ours is no reason to send in the clear.
+            tracing::warn!(%hop, host = target.host, reply = %said.reply, "the host does not take our certificate");
+            let terms = Terms { tls: Tls::Demanded(nameless), ..terms };
+            Connection::open(&inner.dialer, target, &terms).await.map_err(NoWay::said)
+        }
         Err(NoWay::TlsFailed(said, fault)) => {
             // RFC 7435 §3: no TLS is no worse than what we would have done without the offer; on a new connection, as this
             // one is in an unknown state.
             tracing::info!(%hop, host = target.host, reply = %said.reply, ?fault, "trying without TLS");
             count(None, Some(tally::fault(fault, &said.reply.text)));
-            match Connection::open(&inner.dialer, target, &Terms { tls: Tls::Never, ..terms }).await {
-                Ok(connection) => Ok(connection),
-                Err(NoWay::Refused(said) | NoWay::TlsFailed(said, _)) => Err(said),
-                Err(NoWay::Ourselves) => Err(ours(route::to_ourselves())),
-            }
+            let terms = Terms { tls: Tls::Never, ..terms };
+            Connection::open(&inner.dialer, target, &terms).await.map_err(NoWay::said)
         }
     }
 }

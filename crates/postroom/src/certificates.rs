@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use net::acme::Challenges;
-use net::{CertFiles, Tls, TlsError};
+use net::{CertFiles, Identity, Tls, TlsError};
 use tokio::signal::unix::Signal;
 use tokio::sync::Notify;
 
@@ -19,6 +19,7 @@ const LOOK: Duration = Duration::from_secs(60);
 /// The certificates in use, and where new ones come from.
 pub struct Certificates {
     tls: Tls,
+    identity: Option<Identity>,
     configured: Vec<CertFiles>,
     renewal: Option<Renewal>,
 }
@@ -42,12 +43,19 @@ impl Certificates {
             files.push(make_self_signed(config)?);
         }
         let tls = Tls::load(files).map_err(|e| e.to_string())?;
-        Ok(Certificates { tls, configured, renewal })
+        let identity = config.client_certificate.as_ref().map(|files| Identity::load(of(files))).transpose();
+        let identity = identity.map_err(|e| format!("[client_certificate] {e}"))?;
+        Ok(Certificates { tls, identity, configured, renewal })
     }
 
     /// TLS with them.
     pub fn tls(&self) -> Tls {
         self.tls.clone()
+    }
+
+    /// What other servers are shown when they ask.
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity.clone()
     }
 
     /// What the authority is to find on our port 80.
@@ -85,10 +93,17 @@ impl Certificates {
                     asked.notify_one();
                 }
             }
-            let reloaded = match self.renewal.as_ref().and_then(Renewal::issued) {
+            let mut reloaded = match self.renewal.as_ref().and_then(Renewal::issued) {
                 Some(issued) => self.tls.replace([&self.configured[..], &[issued]].concat()),
                 None => self.tls.reload(),
             };
+            if let Some(identity) = &self.identity {
+                match identity.reload() {
+                    Ok(true) => tracing::info!("a new client certificate is in use"),
+                    Ok(false) => {}
+                    Err(error) => reloaded.broken.push(error),
+                }
+            }
             for file in reloaded.fresh {
                 tracing::info!(file = %file.display(), "a new certificate is in use");
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingress::Ingress;
-use net::{Caps, Cidr, Dialer, ListenAddr, ListenOptions, Listener, Resolver, Roots};
+use net::{Caps, Cidr, Dialer, Identity, ListenAddr, ListenOptions, Listener, Resolver, Roots};
 use outbox::{Outbox, Parts, Routes};
 use queue::Queue;
 use server::{Counters, Role, Service, Services};
@@ -54,7 +54,7 @@ pub async fn run(config: Config) -> Result<(), String> {
     let remains = outbox::remains(&journal(&config));
     let queue = Queue::recover(&house.store, NODE, house.clock.now(), remains).await;
     let queue = queue.map_err(|e| opening(&config, &e))?;
-    let outbox = outbox(&config, &house, &queue)?;
+    let outbox = outbox(&config, &house, &queue, certificates.identity())?;
     let keys = Keys::new(house.store.clone());
     let ingress = Ingress::new(house.directory.clone(), house.mailboxes.clone(), queue, keys, &config.hostname);
     let (stop, stopping) = watch::channel(false);
@@ -132,7 +132,7 @@ fn journal(config: &Config) -> std::path::PathBuf {
 }
 
 /// The way out.
-fn outbox(config: &Config, house: &House, queue: &Queue) -> Result<Outbox, String> {
+fn outbox(config: &Config, house: &House, queue: &Queue, identity: Option<Identity>) -> Result<Outbox, String> {
     let parts = Parts {
         store: house.store.clone(),
         queue: queue.clone(),
@@ -142,7 +142,7 @@ fn outbox(config: &Config, house: &House, queue: &Queue) -> Result<Outbox, Strin
         validating: Resolver::system(true).map_err(|e| e.to_string())?,
         dialer: Dialer::tcp(),
         roots: Roots::new(&[]).map_err(|e| e.to_string())?,
-        identity: config.client_certificate.as_ref().map(crate::certificates::of),
+        identity,
         random: directory::system_random,
         hostname: config.hostname.clone(),
         routes: Routes { fixed: config.fixed_routes()?, smarthost: config.smarthost()? },
