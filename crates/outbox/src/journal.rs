@@ -15,7 +15,7 @@ use base::Reply;
 use bounce::Stage;
 use queue::{Delivered, QueueId, Remains, Said, Settled};
 
-/// Once the file has so many octets, it is written anew with what still counts.
+/// Once the file has so many octets, and twice of what still counts, it is written anew with that.
 const LARGE: u64 = 1 << 20;
 /// Octets that are kept of a reply.
 const REPLY: usize = 500;
@@ -29,6 +29,8 @@ struct Open {
     path: PathBuf,
     file: File,
     octets: u64,
+    /// See [`LARGE`].
+    most: u64,
     head: String,
     /// The lines that still count: an attempt that was begun and is not settled on disk.
     lines: HashMap<Key, String>,
@@ -63,7 +65,7 @@ impl Journal {
     /// The next hop has it.
     pub(crate) fn delivered(&self, message: QueueId, number: u32, reports: bool, said: &Said) {
         let one_line =
-            |text: &str| -> String { text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REPLY).collect() };
+            |text: &str| -> String { text[..text.floor_char_boundary(REPLY)].replace(char::is_control, " ") };
         let (host, reply) = (one_line(&said.host).replace(' ', ""), one_line(&said.reply.to_string()));
         let line = format!("D {message} {number} {} {host} {reply}\n", u8::from(reports));
         self.note(vec![((message, number), Some(line))]);
@@ -79,7 +81,8 @@ impl Journal {
         let Some(open) = guard.as_mut() else { return };
         if let Err(error) = open.note(notes) {
             tracing::error!(%error, "attempts cannot be noted any more");
-            // What is half written must not be believed.
+            // What is half written must not be believed, be it that it cannot be removed.
+            let _ = File::create(&open.path);
             let _ = fs::remove_file(&open.path);
             *guard = None;
         }
@@ -87,7 +90,10 @@ impl Journal {
 
     /// What the file says; None when it says nothing about the claims that are there now.
     pub(crate) fn remains(path: &Path) -> Option<Remains> {
-        read(&fs::read_to_string(path).ok()?, &boot()?)
+        let mut octets = fs::read(path).ok()?;
+        // The last line may be torn, in the middle of a character too.
+        octets.truncate(octets.iter().rposition(|octet| *octet == b'\n')? + 1);
+        read(std::str::from_utf8(&octets).ok()?, &boot()?)
     }
 }
 
@@ -98,7 +104,8 @@ impl Open {
         let mut file = File::create(&new)?;
         file.write_all(text.as_bytes())?;
         fs::rename(&new, &path)?;
-        Ok(Open { path, file, octets: text.len() as u64, head, lines })
+        let octets = text.len() as u64;
+        Ok(Open { path, file, octets, most: LARGE.max(2 * octets), head, lines })
     }
 
     fn note(&mut self, notes: Vec<(Key, Option<String>)>) -> io::Result<()> {
@@ -116,7 +123,7 @@ impl Open {
         // In one write: a process that is killed has said all of it or nothing.
         self.file.write_all(text.as_bytes())?;
         self.octets += text.len() as u64;
-        if self.octets > LARGE {
+        if self.octets > self.most {
             *self = Open::create(&self.path, std::mem::take(&mut self.head), std::mem::take(&mut self.lines))?;
         }
         Ok(())
@@ -211,6 +218,51 @@ mod tests {
         }
         assert!(fs::metadata(&path).unwrap().len() <= LARGE + 100);
         assert_eq!(found(&path).0, [(id("7-1"), 0)]);
+    }
+
+    #[test]
+    fn much_that_counts_is_not_written_anew_for_each_note() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = testkit::Dir::new("journal");
+        let path = dir.path().join("attempts");
+        let journal = Journal::begin(Some(&path), 7);
+        // Two octets each, and more than are kept.
+        let long = Said::by("mx.b.test", Stage::Dot, Reply::plain(250, "é".repeat(REPLY)));
+        (0..4000).for_each(|n| journal.delivered(id("7-1"), n, true, &long));
+        let (mut files, mut last) = (0, 0);
+        for n in 0..100 {
+            journal.begun(id("7-2"), n..n + 1);
+            let file = fs::metadata(&path).unwrap().ino();
+            files += usize::from(std::mem::replace(&mut last, file) != file);
+        }
+        assert!(files <= 2, "{files}");
+        let octets = fs::metadata(&path).unwrap().len();
+        assert!(octets > LARGE && octets < 4100 * (REPLY as u64 + 100), "{octets}");
+        assert_eq!(found(&path).1.len(), 4000);
+    }
+
+    #[test]
+    fn a_line_torn_within_a_character_spoils_no_other() {
+        let dir = testkit::Dir::new("journal");
+        let path = dir.path().join("attempts");
+        let journal = Journal::begin(Some(&path), 7);
+        journal.begun(id("7-1"), 0..1);
+        journal.delivered(id("7-2"), 0, false, &Said::by("mx.b.test", Stage::Dot, Reply::plain(250, "é")));
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - 2]).unwrap();
+        assert_eq!(found(&path), (vec![(id("7-1"), 0)], vec![]));
+    }
+
+    #[test]
+    fn what_cannot_be_written_on_is_empty_wherever_it_stays() {
+        let dir = testkit::Dir::new("journal");
+        let (path, stays) = (dir.path().join("attempts"), dir.path().join("stays"));
+        let journal = Journal::begin(Some(&path), 7);
+        fs::hard_link(&path, &stays).unwrap();
+        // Writing fails now.
+        journal.lock().as_mut().unwrap().file = File::open(&path).unwrap();
+        journal.begun(id("7-1"), 0..1);
+        assert!(Journal::remains(&stays).is_none() && !path.exists());
     }
 
     #[test]
