@@ -15,6 +15,8 @@ use tokio::sync::Notify;
 
 use crate::hops::{Rooms, WEIGHTS};
 
+/// Of so many turns of an organisation one is for what is less urgent.
+const LESS_URGENT: usize = 4;
 /// Groups of which one job claims.
 const GROUPS: usize = 64;
 
@@ -91,26 +93,49 @@ type Due = BTreeSet<(Timestamp, i64)>;
 #[derive(Default)]
 struct Order {
     /// None of them empty.
-    by: BTreeMap<OrganisationId, BTreeMap<Reverse<i8>, Due>>,
+    by: BTreeMap<OrganisationId, Own>,
     /// Whose turn was the last.
     last: OrganisationId,
+}
+
+/// The groups of an organisation.
+#[derive(Default)]
+struct Own {
+    /// By priority, none of them empty.
+    levels: BTreeMap<Reverse<i8>, Due>,
+    /// Turns it had.
+    turns: usize,
+}
+
+impl Own {
+    /// Of what is due mostly the most urgent, and each level below in its turn: whoever says that all of his is urgent keeps
+    /// back nobody for ever (RFC 6710 §5).
+    fn level(&self, now: Timestamp) -> Option<(i8, &Due)> {
+        let is_due = |groups: &Due| groups.first().is_some_and(|(at, _)| *at <= now);
+        let due: Vec<_> = self.levels.iter().filter(|(_, groups)| is_due(groups)).collect();
+        let place = match (self.turns % LESS_URGENT, due.len()) {
+            (turn, 2..) if turn == LESS_URGENT - 1 => 1 + self.turns / LESS_URGENT % (due.len() - 1),
+            _ => 0,
+        };
+        due.get(place).map(|(priority, groups)| (priority.0, *groups))
+    }
 }
 
 impl Order {
     fn insert(&mut self, group: Group, at: Timestamp) {
         let own = self.by.entry(group.organisation).or_default();
-        own.entry(Reverse(group.priority)).or_default().insert((at, group.domain));
+        own.levels.entry(Reverse(group.priority)).or_default().insert((at, group.domain));
     }
 
     fn remove(&mut self, group: Group, at: Timestamp) {
         let Some(own) = self.by.get_mut(&group.organisation) else { return };
-        if let Some(groups) = own.get_mut(&Reverse(group.priority)) {
+        if let Some(groups) = own.levels.get_mut(&Reverse(group.priority)) {
             groups.remove(&(at, group.domain));
             if groups.is_empty() {
-                own.remove(&Reverse(group.priority));
+                own.levels.remove(&Reverse(group.priority));
             }
         }
-        if own.is_empty() {
+        if own.levels.is_empty() {
             self.by.remove(&group.organisation);
         }
     }
@@ -118,22 +143,27 @@ impl Order {
     /// When the first is due, of organisations that have a place.
     fn first(&self, has_place: impl Fn(OrganisationId) -> bool) -> Option<Timestamp> {
         let groups = self.by.iter().filter(|(organisation, _)| has_place(**organisation));
-        groups.flat_map(|(_, own)| own.values()).filter_map(BTreeSet::first).map(|(at, _)| *at).min()
+        groups.flat_map(|(_, own)| own.levels.values()).filter_map(BTreeSet::first).map(|(at, _)| *at).min()
     }
 
-    /// What is due, by organisation, [`GROUPS`] in all and of each as many as of the others: the most urgent that it has.
+    /// An organisation has its turn.
+    fn had_turn(&mut self, organisation: OrganisationId) {
+        self.last = organisation;
+        self.by.entry(organisation).and_modify(|own| own.turns += 1);
+    }
+
+    /// What is due, by organisation, [`GROUPS`] in all and of each as many as of the others, of one priority ([`Own::level`]).
     /// They begin behind the one whose turn was the last.
     fn due(&self, now: Timestamp, has_place: impl Fn(OrganisationId) -> bool) -> Vec<(OrganisationId, i8, Vec<i64>)> {
-        let is_due = |groups: &Due| groups.first().is_some_and(|(at, _)| *at <= now);
         let with_place = self.by.iter().filter(|(organisation, _)| has_place(**organisation));
-        let urgent = with_place.filter_map(|(o, own)| Some((*o, own.iter().find(|(_, groups)| is_due(groups))?)));
+        let urgent = with_place.filter_map(|(o, own)| Some((*o, own.level(now)?)));
         let mut turns: Vec<_> = urgent.collect();
         let behind = turns.partition_point(|(organisation, _)| *organisation <= self.last);
         turns.rotate_left(behind);
         turns.truncate(GROUPS);
         let most = GROUPS / turns.len().max(1);
         let due = |groups: &Due| groups.iter().take_while(|(at, _)| *at <= now).take(most).map(|(_, d)| *d).collect();
-        turns.into_iter().map(|(o, (priority, groups))| (o, priority.0, due(groups))).collect()
+        turns.into_iter().map(|(o, (priority, groups))| (o, priority, due(groups))).collect()
     }
 }
 
@@ -300,7 +330,7 @@ impl Timetable {
             let share = share.min(rooms.room(stream)).min(left).max(1);
             for ((organisation, priority, domains), share) in turns.iter().zip(parts(share, turns.len())) {
                 let share = share.min(rooms.room_of(stream, *organisation));
-                state.order[n].last = *organisation;
+                state.order[n].had_turn(*organisation);
                 for (domain, most) in domains.iter().zip(parts(share, domains.len())) {
                     let (organisation, domain, priority) = (*organisation, *domain, *priority);
                     let group = Group { stream, organisation, domain, priority };
@@ -567,6 +597,23 @@ mod tests {
         }
         assert_eq!(seen, [(4, 100), (0, 100), (-9, 100)]);
         assert_eq!(t.next(at(0), &room()), Some(at(100)));
+    }
+
+    #[test]
+    fn what_is_less_urgent_has_its_turn_however_much_is_urgent() {
+        let t = Timetable::default();
+        let of = |priority, domain| Group { priority, ..group(Stream::Mail, domain) };
+        (0..10_000).for_each(|domain| t.ring(of(9, domain), at(0)));
+        t.ring(of(0, 1), at(5));
+        t.ring(of(-9, 1), at(5));
+        let mut seen = Vec::new();
+        for _ in 0..8 {
+            let wants = t.pick(at(9), &room(), 100);
+            seen.push(wants[0].group.priority);
+            t.failed(&wants);
+        }
+        assert_eq!(seen.iter().filter(|priority| **priority == 9).count(), 6);
+        assert!(seen.contains(&0) && seen.contains(&-9), "{seen:?}");
     }
 
     #[test]
