@@ -9,8 +9,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use base::{Reply, Timestamp};
+use base::{BlobId, Reply, Timestamp};
 use net::{Deadline, DnsError, Https};
+use store::{Lane, Tx};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use trust::mta_sts::{self, Announced, Demand, Entry, Known, LARGEST, Mode, Next, Policy};
@@ -269,10 +270,16 @@ pub(crate) async fn run(inner: Arc<Inner>) {
                 return;
             }
         }
-        if let Err(error) = inner.store.write(move |tx| mta_sts::tidy_up(tx, now)).await {
+        if let Err(error) = tidy_up(&inner, now).await {
             tracing::warn!(%error, "policies whose time is over could not be removed");
         }
     }
+}
+
+async fn tidy_up(inner: &Inner, now: Timestamp) -> store::Result<()> {
+    let job = move |tx: &mut Tx<'_>, _: &[BlobId]| mta_sts::tidy_up(tx, now);
+    while !inner.is_stopping() && inner.store.write_with(Lane::Bulk, Vec::new(), job).await? {}
+    Ok(())
 }
 
 /// What a hop's policy demands of a host.

@@ -8,8 +8,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base::BlobId;
 use net::{CertFault, Trust};
-use store::Tx;
+use store::{Lane, Tx};
 use tokio::time::sleep;
 use trust::mta_sts::{Mode, Policy};
 use trust::tls_report::{self, Applied, Failure, Kind, ResultType, Sessions};
@@ -25,6 +26,8 @@ const WRITTEN: Duration = Duration::from_secs(60);
 /// Policies of domains that are counted at once, and kinds of failures of each; what is beyond is not counted.
 const COUNTED: usize = 10_000;
 const KINDS: usize = 100;
+/// Rows that are written in one job, and those of one policy more.
+const ROWS: usize = 100;
 /// Octets of a reason.
 const WHY: usize = 300;
 
@@ -171,13 +174,20 @@ pub(crate) async fn write(inner: &Inner) {
             (day, domain, Sessions { applied, good, bad, failures: failures.into_iter().collect() })
         })
         .collect();
-    // A job is short.
-    for some in sessions.chunks(100) {
+    // A job is short, whatever a minute brought.
+    let mut rows = 0;
+    let pieces = sessions.chunk_by(|_, (_, _, next)| {
+        rows += 1 + next.failures.len();
+        let fits = rows < ROWS;
+        rows = if fits { rows } else { 0 };
+        fits
+    });
+    for some in pieces {
         let some = some.to_vec();
-        let job = move |tx: &mut Tx<'_>| {
+        let job = move |tx: &mut Tx<'_>, _: &[BlobId]| {
             some.iter().try_for_each(|(day, domain, sessions)| tls_report::add(tx, *day, domain, sessions))
         };
-        if let Err(error) = inner.store.write(job).await {
+        if let Err(error) = inner.store.write_with(Lane::Bulk, Vec::new(), job).await {
             tracing::warn!(%error, "what came of TLS cannot be written down; reports about it will lack it");
         }
     }

@@ -10,8 +10,10 @@ ON CONFLICT (domain) DO UPDATE SET id = excluded.id, mode = excluded.mode, hosts
     max_age = excluded.max_age, fetched = excluded.fetched, expires = excluded.expires;
 
 -- name: policies_expired
-DELETE FROM mta_sts_policy WHERE expires < ?1;
+DELETE FROM mta_sts_policy
+WHERE domain IN (SELECT domain FROM mta_sts_policy WHERE expires < ?1 ORDER BY expires LIMIT ?2);
 
 -- name: policies_surplus
 -- Older than the ?1 newest; none is where there are not so many.
-DELETE FROM mta_sts_policy WHERE fetched < (SELECT fetched FROM mta_sts_policy ORDER BY fetched DESC LIMIT 1 OFFSET ?1);
+DELETE FROM mta_sts_policy
+WHERE domain IN (SELECT domain FROM mta_sts_policy ORDER BY fetched DESC LIMIT ?2 OFFSET ?1);

@@ -25,11 +25,13 @@ CREATE TABLE tls_failures (day {int} NOT NULL, domain {text} NOT NULL, kind {int
 
 store::statements! { include_str!("../sql/tls_report.sql");
     SESSIONS_ADD = "sessions_add",
+    SESSIONS_MORE = "sessions_more",
     SESSIONS_ROWS = "sessions_rows",
     SESSIONS_OF = "sessions_of",
     SESSIONS_DAYS = "sessions_days",
     SESSIONS_REMOVE = "sessions_remove",
     FAILURES_ADD = "failures_add",
+    FAILURES_MORE = "failures_more",
     FAILURES_ROWS = "failures_rows",
     FAILURES_OF = "failures_of",
     FAILURES_REMOVE = "failures_remove",
@@ -139,30 +141,28 @@ pub struct Sessions {
 pub fn add(tx: &mut Tx<'_>, day: i64, domain: &str, sessions: &Sessions) -> store::Result<()> {
     let Applied { kind, name, lines, hosts } = &sessions.applied;
     let (kind, name) = (*kind as i64 + 1, name.as_str());
-    if tx.row(&SESSIONS_ROWS, params![day, domain], |r| r.int(0))?.unwrap_or(0) >= POLICIES {
-        return Ok(());
-    }
     let (lines, hosts) = (lines.join("\n"), hosts.join(" "));
     let (good, bad) = (sessions.good as i64, sessions.bad as i64);
-    tx.execute(&SESSIONS_ADD, params![day, domain, kind, name, lines.as_str(), hosts.as_str(), good, bad])?;
-    for (failure, n) in &sessions.failures {
-        if tx.row(&FAILURES_ROWS, params![day, domain], |r| r.int(0))?.unwrap_or(0) >= FAILURES {
+    let row = params![day, domain, kind, name, lines.as_str(), hosts.as_str(), good, bad];
+    if tx.execute(&SESSIONS_MORE, row)? == 0 {
+        if tx.row(&SESSIONS_ROWS, params![day, domain], |r| r.int(0))?.unwrap_or(0) >= POLICIES {
             return Ok(());
         }
+        tx.execute(&SESSIONS_ADD, row)?;
+    }
+    if sessions.failures.is_empty() {
+        return Ok(());
+    }
+    let mut rows = tx.row(&FAILURES_ROWS, params![day, domain], |r| r.int(0))?.unwrap_or(0);
+    for (failure, n) in &sessions.failures {
         let Failure { result, host, ip, sender, why } = failure;
-        let row = params![
-            day,
-            domain,
-            kind,
-            name,
-            *result as i64,
-            host.as_str(),
-            ip.as_str(),
-            sender.as_str(),
-            why.as_str(),
-            *n as i64
-        ];
-        tx.execute(&FAILURES_ADD, row)?;
+        let (result, host, ip, n) = (*result as i64, host.as_str(), ip.as_str(), *n as i64);
+        let known = tx.execute(&FAILURES_MORE, params![day, domain, kind, name, result, host, ip, n])?;
+        if known == 0 && rows < FAILURES {
+            let (sender, why) = (sender.as_str(), why.as_str());
+            tx.execute(&FAILURES_ADD, params![day, domain, kind, name, result, host, ip, sender, why, n])?;
+            rows += 1;
+        }
     }
     Ok(())
 }

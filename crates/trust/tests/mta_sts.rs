@@ -37,5 +37,12 @@ fn what_was_kept_is_recalled_until_its_time_is_over() {
         assert_eq!((of("x.test"), of("y.test")), (Some(second), Some(known("7", Mode::None, 3, 0))));
         tidy(3 * DAY + 1);
         assert!(of("y.test").is_none() && of("x.test").is_some());
+        // Many go in several jobs.
+        let job = |tx: &mut store::Tx<'_>| {
+            (0..300).try_for_each(|n| keep(tx, &format!("{n}.test"), &known("1", Mode::None, 1, 0)))
+        };
+        store.write_blocking(job).unwrap();
+        assert_eq!([tidy(5 * DAY), tidy(5 * DAY), tidy(5 * DAY)], [true, false, false]);
+        assert!(of("299.test").is_none() && of("x.test").is_some());
     }
 }

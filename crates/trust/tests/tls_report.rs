@@ -62,7 +62,16 @@ fn a_domain_with_thousands_of_hosts_fills_no_disk() {
             let sessions = Sessions { applied: applied(Kind::Tlsa, &name), good: 1, bad: 0, failures: vec![] };
             store.write_blocking(move |tx| add(tx, 1, "x.test", &sessions)).unwrap();
         }
+        // What is counted already goes on to be.
+        let applied = applied(Kind::Tlsa, "0");
+        let known = Sessions { applied, good: 7, bad: 0, failures: vec![] };
+        store.write_blocking(move |tx| add(tx, 1, "x.test", &known)).unwrap();
+        let failures = vec![(failure("new.x.test"), 1), (failure("mx0.x.test"), 5)];
+        let known = Sessions { applied: self::applied(Kind::Sts, "1"), good: 0, bad: 0, failures };
+        store.write_blocking(move |tx| add(tx, 1, "x.test", &known)).unwrap();
         let all = store.read_blocking(|tx| of(tx, 1, "x.test")).unwrap();
+        assert_eq!(all[0].good, 8);
+        assert!(all.iter().any(|s| s.failures.contains(&(failure("mx0.x.test"), 6))));
         let failures = all.iter().map(|s| s.failures.len()).sum::<usize>();
         assert_eq!((all.len(), failures, all.last().unwrap().bad), (50, 100, 300));
     }
