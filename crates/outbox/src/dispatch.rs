@@ -251,7 +251,32 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
             let text = format!("{hop} has no address of a family that our sources for this mail have");
             inner.settle_all(work, &ours(Reply::new(451, 4, 4, text)));
         }
+        Added::Full(work, wait, hop) => full(inner, &hop, work, wait),
         Added::Later(work, wait) => too_many(inner, work, wait),
+    }
+}
+
+/// Its line is full: it keeps its time, and nothing of its kind is claimed before the line is shorter ([`call`]).
+fn full(inner: &Inner, hop: &Hop, work: Work, wait: Duration) {
+    let now = inner.clock.now();
+    if work.deliveries.iter().any(|d| d.expires <= now) {
+        return too_many(inner, work, wait);
+    }
+    if let Some(group) = work.deliveries.first().map(|d| work.message.group(d)) {
+        inner.timetable.hold(group, Timestamp(now.0 + schedule::millis(wait)), now, Why::Busy);
+        // In this order: a line that empties in between has nobody to call.
+        if !inner.hops.refused(hop, group) {
+            inner.timetable.let_go(&[group]);
+        }
+    }
+    work.deliveries.iter().for_each(|d| inner.release(&work.message, d, now));
+}
+
+/// Those whose line was full are claimed of again, if there is room.
+pub(crate) fn call(inner: &Inner) {
+    let called = inner.hops.called();
+    if !called.is_empty() {
+        inner.timetable.let_go(&called);
     }
 }
 

@@ -16,7 +16,7 @@ use store::BlobReader;
 
 use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls, TlsFault};
 use crate::dialogue::{self, ours};
-use crate::dispatch::{later, line_up, put_off, too_many};
+use crate::dispatch::{call, later, line_up, put_off, too_many};
 use crate::guard::Guard;
 use crate::hops::{Next, Work};
 use crate::outbox::Inner;
@@ -64,6 +64,7 @@ impl Drop for Slot {
         }
         // What is in line at a stop is given back by who stops.
         let next = self.inner.hops.leave(&self.hop, self.connected, self.inner.is_stopping());
+        call(&self.inner);
         next.into_iter().for_each(|hop| start(&self.inner, hop));
         self.inner.left.notify_one();
     }
@@ -391,7 +392,9 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
         }
         // Asked when there is a wait, not for each mail.
         let idle = || inner.hops.ways(hop).idle;
-        let (bells, wait) = match inner.hops.next(hop, connection.max_recipients(), connection.mails()) {
+        let next = inner.hops.next(hop, connection.max_recipients(), connection.mails());
+        call(inner);
+        let (bells, wait) = match next {
             Next::Send(work) => match quiet_for(inner, &work) {
                 None => return Some(work),
                 // It stood in line when they began.

@@ -13,14 +13,14 @@ mod turns;
 mod warmup;
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base::{Address, OrganisationId, Reply, Stream};
-use queue::{Delivery, Message};
+use queue::{Delivery, Group, Message};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -47,6 +47,8 @@ const OF_ONE_SITE: usize = OWN;
 const OF_ONE_SITE_OF_MANY: usize = OWN / 4;
 /// And however many sources share them, so many each.
 const LEAST: usize = 20;
+/// With so few left in line there is a place for those that had none: enough for the connections until more are claimed.
+const LOW: usize = OF_ONE_HOP_OF_MANY / 2;
 /// Connections in all; those that have only marketing to carry leave a tenth of them to the others.
 const CONNECTIONS: usize = 200;
 const CONNECTIONS_OF_MARKETING: usize = CONNECTIONS * 9 / 10;
@@ -94,6 +96,8 @@ pub(crate) struct Hops {
     policies: Policies,
     /// The day, as [`queue::source::day_of`] counts.
     today: AtomicI64,
+    /// Somebody is in [`State::called`].
+    has_called: AtomicBool,
 }
 
 #[derive(Default)]
@@ -109,6 +113,8 @@ struct State {
     starved: VecDeque<Hop>,
     /// Rung when one more of them waits.
     bell: Arc<Notify>,
+    /// Groups that may be claimed of again.
+    called: BTreeSet<Group>,
 }
 
 struct Line {
@@ -127,6 +133,8 @@ struct Line {
     wait: Duration,
     /// It stands among the starved, of all or of its site.
     starved: bool,
+    /// Groups whose mail had no place in it.
+    refused: BTreeSet<Group>,
     bell: Arc<Notify>,
 }
 
@@ -143,6 +151,7 @@ impl Line {
             measured: (Instant::now(), 0),
             wait: UNKNOWN,
             starved: false,
+            refused: BTreeSet::new(),
             bell,
         }
     }
@@ -184,7 +193,9 @@ pub(crate) enum Added {
     InLine,
     /// It is in line, and a worker for this hop is to be started.
     Start(Hop),
-    /// The line is too long, or its site wants nothing now: not before this time has passed.
+    /// The line of this hop is too long: not before it is shorter ([`Hops::refused`]), or this time has passed.
+    Full(Work, Duration, Hop),
+    /// Its site wants nothing now: not before this time has passed.
     Later(Work, Duration),
     /// No source can send it now.
     No(Work, No),
@@ -211,7 +222,7 @@ pub(crate) enum Next {
 
 impl Hops {
     pub(crate) fn new(policies: Policies) -> Self {
-        Hops { state: Mutex::default(), policies, today: AtomicI64::new(0) }
+        Hops { state: Mutex::default(), policies, today: AtomicI64::new(0), has_called: AtomicBool::new(false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -277,6 +288,10 @@ impl Hops {
         let line = state.line(hop, &self.policies);
         if line.ready.deliveries(stream) >= share || in_line >= of_site {
             let wait = line.pace(stream);
+            // Only what the line itself is too long for: of a full site one line that is served says nothing of the others.
+            if line.ready.deliveries(stream) >= share {
+                return Added::Full(work, wait, hop.clone());
+            }
             state.remove_if_empty(hop);
             return Added::Later(work, wait);
         }
@@ -309,11 +324,15 @@ impl Hops {
             return Next::Leave;
         }
         let (held, recipients) = (site.send(&sender, now), recipients.min(site.recipients()));
-        match held {
+        let next = match held {
             Err(Hold::Site(wait)) => Next::Wait(wait),
             Err(Hold::Sender(wait)) => state.take(hop, usize::MAX).map_or(Next::Leave, |w| Next::Later(w, wait)),
             Ok(()) => state.take(hop, recipients).map_or(Next::Leave, Next::Send),
+        };
+        if !state.called.is_empty() {
+            self.has_called.store(true, Ordering::Relaxed);
         }
+        next
     }
 
     /// A worker that rested no longer does.
@@ -329,6 +348,21 @@ impl Hops {
         let state = &mut *guard;
         let site = state.lines.get(hop).and_then(|line| state.sites.get_mut(&line.site));
         site.into_iter().for_each(|site| site.shape.unsent());
+    }
+
+    /// A group waits until the line of a hop is shorter, and is called then; false when it is already.
+    pub(crate) fn refused(&self, hop: &Hop, group: Group) -> bool {
+        let mut state = self.lock();
+        let line = state.lines.get_mut(hop).filter(|line| line.ready.deliveries(group.stream) > LOW);
+        line.map(|line| line.refused.insert(group)).is_some()
+    }
+
+    /// Groups whose mail had no place, and has one now.
+    pub(crate) fn called(&self) -> Vec<Group> {
+        if !self.has_called.swap(false, Ordering::Relaxed) {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.lock().called).into_iter().collect()
     }
 
     /// Work that was not begun, and is the next in line; what may not stay there is given back.
@@ -542,9 +576,11 @@ impl Hops {
             site.shape.exit();
         }
         if !goes_on {
-            state.lines.remove(hop);
+            let refused = state.lines.remove(hop).map(|line| line.refused).unwrap_or_default();
+            state.called.extend(refused);
             state.sites.leave(&name);
         }
+        self.has_called.store(!state.called.is_empty(), Ordering::Relaxed);
         if stopping {
             return Vec::new();
         }
@@ -627,6 +663,9 @@ impl State {
         }
         let n = work.deliveries.len();
         line.taken += n;
+        if !line.refused.is_empty() && line.ready.deliveries(work.message.stream) <= LOW {
+            self.called.append(&mut line.refused);
+        }
         Some(work)
     }
 

@@ -115,7 +115,7 @@ fn too_many_recipients_are_two_transactions() {
 fn one_hop_does_not_keep_back_all_others() {
     let (hops, a, b) = (hops(), hop("a"), hop("b"));
     (0..OF_ONE_HOP).for_each(|_| drop(hops.add(&a, work(1))));
-    assert!(matches!(hops.add(&a, work(1)), Added::Later(_, UNKNOWN)));
+    assert!(matches!(hops.add(&a, work(1)), Added::Full(_, UNKNOWN, _)));
     assert!(matches!(hops.add(&b, work(1)), Added::Start(_)));
 }
 
@@ -165,7 +165,7 @@ fn slow_hops_do_not_keep_back_all_others() {
     let mut claimed = 0;
     for n in 0..10 {
         loop {
-            if matches!(hops.add(&hop(&n.to_string()), work(1)), Added::Later(..)) {
+            if matches!(hops.add(&hop(&n.to_string()), work(1)), Added::Later(..) | Added::Full(..)) {
                 break;
             }
             hops.claimed(Stream::Mail, OrganisationId(1), 1);
@@ -180,7 +180,7 @@ fn slow_hops_do_not_keep_back_all_others() {
 async fn what_has_no_place_waits_as_long_as_the_line_takes() {
     let (hops, a) = (hops(), hop("a"));
     let wait = || match hops.add(&a, work(1)) {
-        Added::Later(_, wait) => wait.as_secs(),
+        Added::Later(_, wait) | Added::Full(_, wait, _) => wait.as_secs(),
         _ => 0,
     };
     (0..OF_ONE_HOP).for_each(|_| drop(hops.add(&a, work(1))));
@@ -283,7 +283,7 @@ async fn what_a_site_does_not_want_now_goes_back_from_all_its_lines() {
     assert_eq!(later.iter().map(|(_, wait)| *wait).collect::<Vec<_>>(), [pause, pause]);
     assert_eq!(in_line(&hops), 2);
     assert!(matches!(hops.add(&b, work(1)), Added::Later(_, wait) if wait == pause));
-    assert!(!matches!(hops.add(&other, work(1)), Added::Later(..)));
+    assert!(!matches!(hops.add(&other, work(1)), Added::Later(..) | Added::Full(..)));
     assert_eq!(hops.connect(&b), Err(pause));
     tokio::time::advance(pause).await;
     assert!(matches!(hops.add(&b, work(1)), Added::InLine | Added::Start(_)));
@@ -356,8 +356,8 @@ fn what_is_urgent_is_next_whatever_waited_before() {
 fn a_stream_that_is_full_leaves_room_to_the_others() {
     let (hops, a) = (hops(), hop("a"));
     hops.claimed(Stream::Marketing, OrganisationId(1), OWN);
-    while !matches!(hops.add(&a, of(Stream::Marketing, 1)), Added::Later(..)) {}
-    assert!(!matches!(hops.add(&a, of(Stream::Transactional, 1)), Added::Later(..)));
+    while !matches!(hops.add(&a, of(Stream::Marketing, 1)), Added::Later(..) | Added::Full(..)) {}
+    assert!(!matches!(hops.add(&a, of(Stream::Transactional, 1)), Added::Later(..) | Added::Full(..)));
 }
 
 #[test]
@@ -402,10 +402,10 @@ async fn one_site_of_many_lines_does_not_hold_all_that_is_in_hand() {
     let tenant = |n: usize| mail_hosts(&format!("t{n}.mail.protection.outlook.com"));
     let taken = (0..3000).filter(|n| {
         let added = hops.add(&tenant(*n), work(1));
-        if !matches!(added, Added::Later(..)) {
+        if !matches!(added, Added::Later(..) | Added::Full(..)) {
             hops.claimed(Stream::Mail, OrganisationId(1), 1);
         }
-        !matches!(added, Added::Later(..))
+        !matches!(added, Added::Later(..) | Added::Full(..))
     });
     assert_eq!(taken.count(), OF_ONE_SITE);
     assert!(hops.rooms().room(Stream::Mail) > 0);
@@ -480,4 +480,30 @@ fn a_stopped_domain_takes_no_other_out_of_the_line_of_a_smart_host() {
     assert!(matches!(hops.add(&hop, goes), Added::InLine | Added::Start(_)));
     assert!(matches!(hops.add(&hop, stopped), Added::No(_, No::Stopped)));
     assert_eq!(in_line(&hops), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_had_no_place_is_called_when_the_line_is_short() {
+    let (hops, a) = (hops(), hop("a"));
+    let group = work(1).message.group(&work(1).deliveries[0]);
+    for _ in 0..OF_ONE_HOP {
+        drop(hops.add(&a, work(1)));
+    }
+    assert!(matches!(hops.add(&a, work(1)), Added::Full(..)));
+    assert!(hops.refused(&a, group));
+    let mut taken = 0;
+    while hops.called().is_empty() {
+        match hops.next(&a, 100, 0) {
+            Next::Send(_) => taken += 1,
+            // As fast as the site takes them.
+            Next::Wait(wait) => tokio::time::advance(wait).await,
+            other => panic!("{other:?} after {taken}"),
+        }
+        hops.answered(&a);
+    }
+    assert_eq!(taken, OF_ONE_HOP - LOW);
+    // Once.
+    assert!(hops.called().is_empty());
+    // Whoever comes too late to be called is told.
+    assert!(!hops.refused(&a, group));
 }
