@@ -396,15 +396,15 @@ impl Incoming {
         // Without it no field of ours may have more than ASCII (RFC 6531 §3.1).
         let told = only.filter(|to| smtputf8 || to.is_ascii());
         let received_out = self.origin.received(&self.ingress.hostname, told, now);
-        let leaving = |sender: Sender, fields: &str| {
+        let leaving = |sender: Sender, priority: i8, fields: &str| {
             let prefix = format!("{signatures}{fields}{received_out}");
             let (id, octets) = (self.ingress.queue.next_id(), octets + prefix.len() as u64);
             let Sender { reports: from, organisation, stream } = sender;
-            Leaving { id, from, organisation, stream, octets, prefix: prefix.into() }
+            Leaving { id, from, organisation, stream, priority, octets, prefix: prefix.into() }
         };
         let mut plan = Plan {
             copies: Vec::new(),
-            leaving: vec![leaving(own, "")],
+            leaving: vec![leaving(own, self.mail.priority.unwrap_or(0), "")],
             body: match self.mail.body {
                 BodyType::BinaryMime => BodyType::BinaryMime,
                 _ if body.eight_bit => BodyType::EightBitMime,
@@ -433,7 +433,8 @@ impl Incoming {
                 named.remote = new.cloned().collect();
                 if let Some(sender) = sender.filter(|_| !named.remote.is_empty()) {
                     named.leaving = plan.leaving.len();
-                    plan.leaving.push(leaving(sender, &format!("Delivered-To: {}\r\n", trace::mark(&r.address))));
+                    let mark = format!("Delivered-To: {}\r\n", trace::mark(&r.address));
+                    plan.leaving.push(leaving(sender, 0, &mark));
                 }
             }
             plan.recipients.push(named);

@@ -36,6 +36,8 @@ pub(crate) struct Leaving {
     /// Whose sending it is, and of what kind.
     pub(crate) organisation: OrganisationId,
     pub(crate) stream: Stream,
+    /// As its sender wants it; what is forwarded is as urgent as any other, whoever sent it.
+    pub(crate) priority: i8,
     /// What stands before it, and the octets of both.
     pub(crate) prefix: Vec<u8>,
     pub(crate) octets: u64,
@@ -229,7 +231,7 @@ impl Plan {
             organisation: mail.organisation,
             stream: mail.stream,
             created: now,
-            priority: self.mail.priority.unwrap_or(0),
+            priority: mail.priority,
             release: self.release,
             deliver_by: self.mail.deliver_by.map(|by| DeliverBy {
                 until: Timestamp(self.release.unwrap_or(now).0 + i64::from(by.seconds) * 1000),

@@ -43,6 +43,16 @@ async fn a_report_about_a_forwarded_mail_finds_the_sender() {
 }
 
 #[tokio::test]
+async fn what_is_forwarded_is_as_urgent_as_any_other() {
+    let w = World::new().await;
+    let mail = Mail { priority: Some(9), ..from("me@example.test") };
+    w.send(w.signed_in(), mail, &[to("away@example.test"), to("x@b.test")], BODY).await;
+    let mut priorities: Vec<i8> = w.queue().await.iter().map(|(m, _)| m.priority).collect();
+    priorities.sort();
+    assert_eq!(priorities, [0, 9]);
+}
+
+#[tokio::test]
 async fn each_forward_has_the_domain_of_its_address() {
     let w = World::new().await;
     let define = |tx: &mut Tx<'_>| {
