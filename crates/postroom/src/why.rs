@@ -27,8 +27,8 @@ pub async fn why(house: &House, address: &str) -> Outcome {
     let (found, setup) = house.store.read(both).await.map_err(words)?;
     if found.is_empty() {
         let text = format!(
-            "Nothing for {to} waits here. It was sent, or given up and reported to its sender, or never came this way: the \
-             log says, at the time of sending and with the address"
+            "Nothing for {to} waits here. It was sent, or given up and reported to its sender, or never came this way: postroom \
+             receipt find {to} says which"
         );
         return Ok(Answer::new(text, Value::Array(Vec::new())));
     }
