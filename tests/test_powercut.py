@@ -29,7 +29,7 @@ from powercut.work import ACCOUNTS, FILED, WRITER, Work
 CUTS = int(os.environ.get("POSTROOM_CUTS", 100))
 SEED = int(os.environ.get("POSTROOM_SEED", 20260101))
 # Octets of log for each run of the server, and how each ends.
-RUNS = [(8_000_000, "kill"), (8_000_000, "stop"), (8_000_000, "kill")]
+RUNS = [(14_000_000, "kill"), (14_000_000, "stop"), (14_000_000, "kill")]
 SYNC_MICROSECONDS = 5000
 # Packs are small and compacted all the time, as half of the mail is deleted soon.
 STORE = '[store]\npack_octets = 100000\ncompact_seconds = 1\n'
