@@ -89,11 +89,15 @@ def recording(tmp_path_factory) -> Iterator[Recording]:
             watch(server, preload, log)
             starts = record(server, ledger)
         assert not ledger.complaints, ledger.complaints
-        assert "gave back the space" in server.log.read_text(), "no pack was compacted"
+        assert compacted(server), "no pack was compacted"
         whole = Disk()
         whole.replay(Log(log), ledger.place())
         assert whole.differences(server.directory) == [], "the log does not tell all"
     yield Recording(Log(log), ledger, preload, starts)
+
+
+def compacted(server: Server) -> bool:
+    return "gave back the space" in server.log.read_text()
 
 
 def record(server: Server, ledger: Ledger) -> list[int]:
@@ -116,7 +120,8 @@ def record(server: Server, ledger: Ledger) -> list[int]:
             work.run(lambda: server.process.poll() is not None)
             server.kill()
         else:
-            work.run(lambda: ledger.place() >= until)
+            # A machine that is slow needs longer for the first compaction.
+            work.run(lambda: ledger.place() >= until and (compacted(server) or ledger.place() >= until + 4 * octets))
             server.stop()
     return starts
 
