@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Address, BlobId, Reply, Stream, Timestamp};
+use base::{Address, BlobId, Reply, Timestamp};
 use directory::{Recipients, Resolution};
 use mailbox::Flags;
 use mailbox::verbs::{self, INBOX, NewEmail};
@@ -231,26 +231,11 @@ async fn send(
             }
         }
         let new = NewMessage {
-            id,
-            from: None,
             prefix: received.as_bytes(),
-            blob,
-            octets: (octets + received.len()) as u64,
-            envelope_id: None,
-            ret: None,
             body: if eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit },
             smtputf8: !to.is_ascii(),
-            require_tls: false,
-            tls_optional: false,
-            account: None,
             organisation,
-            stream: Stream::Mail,
-            created: now,
-            priority: 0,
-            release: None,
-            deliver_by: None,
-            expires: None,
-            message_id: None,
+            ..NewMessage::new(id, blob, (octets + received.len()) as u64, now)
         };
         let remote = |to: &Address| NewDelivery { to: to.clone(), notify: None, original: None, fate: Fate::Open };
         queue::enqueue(tx, &new, &recipients.remote.iter().map(remote).collect::<Vec<_>>())?;

@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Address, BlobId, OrganisationId, Stream, Timestamp};
+use base::{Address, BlobId, Timestamp};
 use net::{Deadline, DnsError, Https};
 use queue::{Fate, NewDelivery, NewMessage};
-use smtp::BodyType;
 use store::{Class, Lane, Tx};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -186,28 +185,12 @@ async fn send(
     let name = domain.to_owned();
     let job = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
         for ((id, prefix, octets, to), blob) in news.iter().zip(blobs) {
+            // From `<>`: nobody is told when it does not arrive.
             let new = NewMessage {
-                id: *id,
-                // Nobody is told when it does not arrive.
-                from: None,
                 prefix: prefix.as_bytes(),
-                blob: *blob,
-                octets: (prefix.len() + octets) as u64,
-                envelope_id: None,
-                ret: None,
-                body: BodyType::SevenBit,
                 smtputf8: !to.is_ascii(),
-                require_tls: false,
                 tls_optional: true,
-                account: None,
-                organisation: OrganisationId::HOUSE,
-                stream: Stream::Mail,
-                created: now,
-                priority: 0,
-                release: None,
-                deliver_by: None,
-                expires: None,
-                message_id: None,
+                ..NewMessage::new(*id, *blob, (prefix.len() + octets) as u64, now)
             };
             let delivery = NewDelivery { to: to.clone(), notify: None, original: None, fate: Fate::Open };
             queue::enqueue(tx, &new, &[delivery])?;

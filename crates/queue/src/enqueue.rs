@@ -41,6 +41,32 @@ pub struct NewMessage<'a> {
 }
 
 impl NewMessage<'_> {
+    /// A message of `octets` that asks for nothing: between people, from `<>`, of no organisation, to leave at once.
+    pub fn new(id: QueueId, blob: BlobId, octets: u64, created: Timestamp) -> Self {
+        NewMessage {
+            id,
+            from: None,
+            prefix: b"",
+            blob,
+            octets,
+            envelope_id: None,
+            ret: None,
+            body: BodyType::SevenBit,
+            smtputf8: false,
+            require_tls: false,
+            tls_optional: false,
+            account: None,
+            organisation: OrganisationId::HOUSE,
+            stream: Stream::Mail,
+            created,
+            priority: 0,
+            release: None,
+            deliver_by: None,
+            expires: None,
+            message_id: None,
+        }
+    }
+
     /// When it is given up.
     fn expires(&self) -> Timestamp {
         let begun = self.release.unwrap_or(self.created);

@@ -8,7 +8,6 @@ use base::{Address, BlobId, OrganisationId, Reply, Stream, Timestamp};
 use bounce::Stage;
 use queue::receipt::{self, Event, Filter, Key, Kind, Peer, Segment, Step, Talk};
 use queue::{Claimed, Fate, Group, MIGRATIONS, NewDelivery, NewMessage, Outcome, Queue, QueueId, Said, Settled, Want};
-use smtp::BodyType;
 use smtp::client::Answered;
 use store::{Class, Lane, Store};
 use testkit::{Bed, engines};
@@ -47,26 +46,11 @@ impl World {
         stager.push(BODY).unwrap();
         let work = move |tx: &mut store::Tx<'_>, blobs: &[BlobId]| {
             let new = NewMessage {
-                id,
                 from: Some(&from),
-                prefix: b"",
-                blob: blobs[0],
-                octets: BODY.len() as u64,
-                envelope_id: None,
-                ret: None,
-                body: BodyType::SevenBit,
-                smtputf8: false,
-                require_tls: false,
-                tls_optional: false,
-                account: None,
-                stream: Stream::Marketing,
                 organisation: OrganisationId(1),
-                created: NOW,
-                priority: 0,
-                release: None,
-                deliver_by: None,
-                expires: None,
+                stream: Stream::Marketing,
                 message_id: Some(&message_id),
+                ..NewMessage::new(id, blobs[0], BODY.len() as u64, NOW)
             };
             let one = |to: &Address| NewDelivery {
                 to: to.clone(),

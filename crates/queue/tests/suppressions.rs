@@ -9,7 +9,6 @@ use queue::suppression::{self, Rule, Suppression};
 use queue::{
     Due, Fate, Group, MIGRATIONS, NewDelivery, NewMessage, Outcome, Queue, QueueId, Said, Settled, State, Want,
 };
-use smtp::BodyType;
 use store::{Class, Lane, Store};
 use testkit::{Bed, engines};
 
@@ -64,26 +63,11 @@ impl World {
         stager.push(b"Subject: x\r\n\r\n").unwrap();
         let work = move |tx: &mut store::Tx<'_>, blobs: &[BlobId]| {
             let new = NewMessage {
-                id,
                 from: Some(&from),
-                prefix: b"",
-                blob: blobs[0],
-                octets: 14,
-                envelope_id: None,
-                ret: None,
-                body: BodyType::SevenBit,
-                smtputf8: false,
-                require_tls: false,
-                tls_optional: false,
-                account: None,
                 organisation: by,
                 stream,
-                created: NOW,
-                priority: 0,
-                release: None,
-                deliver_by: None,
                 expires: Some(day(100)),
-                message_id: None,
+                ..NewMessage::new(id, blobs[0], 14, NOW)
             };
             let to = NewDelivery { to: to.clone(), notify: None, original: None, fate: Fate::Open };
             queue::enqueue(tx, &new, &[to])

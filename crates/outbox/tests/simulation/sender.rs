@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base::{Address, BlobId, Clock, OrganisationId, Stream, Timestamp};
+use base::{Address, BlobId, Clock, Stream, Timestamp};
 use directory::{Directory, system_random};
 use net::{CertFiles, Dialer, Resolver, Roots, self_signed};
 use outbox::{Outbox, Parts, Routes};
 use queue::{Fate, NewDelivery, NewMessage, Queue};
 use simnet::{Internet, Ledger, Mail, Refusal, Time};
-use smtp::{BodyType, Notify};
+use smtp::Notify;
 use store::{Class, Lane, Options, Store, Tx};
 use tokio::sync::oneshot;
 
@@ -139,26 +139,9 @@ async fn enqueue(store: &Store, queue: &Queue, mails: &[Mail]) {
         let work = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
             for (id, from, to) in &rows {
                 let new = NewMessage {
-                    id: *id,
                     from: Some(from),
-                    prefix: b"",
-                    blob: blobs[0],
-                    octets: BODY.len() as u64,
-                    envelope_id: None,
-                    ret: None,
-                    body: BodyType::SevenBit,
-                    smtputf8: false,
-                    require_tls: false,
-                    tls_optional: false,
-                    account: None,
-                    organisation: OrganisationId::HOUSE,
                     stream: Stream::Marketing,
-                    created: START,
-                    priority: 0,
-                    release: None,
-                    deliver_by: None,
-                    expires: None,
-                    message_id: None,
+                    ..NewMessage::new(*id, blobs[0], BODY.len() as u64, START)
                 };
                 let to = NewDelivery { to: to.clone(), notify: Some(Notify::Never), original: None, fate: Fate::Open };
                 queue::enqueue(tx, &new, &[to])?;
