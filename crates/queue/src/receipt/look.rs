@@ -83,11 +83,10 @@ pub fn page(
     n: usize,
 ) -> Result<Found<Receipt, (QueueId, u32)>> {
     let (message, number) = after.map_or((i64::MAX, 0), |(message, number)| (message.raw(), number));
-    let (mut all, mut looked_at, mut last) = (Vec::new(), 0, None);
-    let rows = tx.list(&schema::RECEIPTS_BEFORE, params![message, number, LOOKED_AT.min(n as i64 * 100)], read)?;
     let limit = LOOKED_AT.min(n as i64 * 100);
+    let rows = tx.list(&schema::RECEIPTS_BEFORE, params![message, number, limit], read)?;
+    let (mut all, mut last, more) = (Vec::new(), None, rows.len() as i64 == limit);
     for r in rows {
-        looked_at += 1;
         last = Some((r.message, r.number));
         let fits = filter.end.is_none_or(|end| end == r.end)
             && filter.class.as_ref().is_none_or(|class| *class == r.class)
@@ -102,7 +101,7 @@ pub fn page(
             }
         }
     }
-    Ok(Found { all, next: last.filter(|_| looked_at == limit) })
+    Ok(Found { all, next: last.filter(|_| more) })
 }
 
 /// The heads of segments that were read already.
