@@ -228,6 +228,18 @@ def test_the_limit_of_open_files_is_raised_and_a_low_one_is_warned_of(make_serve
 
 
 @pytest.mark.ours
+def test_a_server_that_says_it_is_ready_can_be_stopped(make_server):
+    """Nine of a hundred were killed instead, when the signal was waited for only after the word was out."""
+    server = make_server()
+    for _ in range(30):
+        command = [BINARY, "serve", "--config", server.config]
+        with server.log.open("ab") as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as process:
+            assert process.stdout.readline() == b"postroom: ready\n"
+            process.terminate()
+            assert process.wait(30) == 0, server.tail()
+
+
+@pytest.mark.ours
 def test_the_lmtp_socket_has_its_mode_and_goes_with_the_server(make_server):
     server = make_server()
     text = server.config.read_text()

@@ -50,6 +50,8 @@ def waiting(server: Server) -> dict[str, dict]:
     """By recipient: what of the queue is still to be sent, with its message's number as `id`."""
     listed = json.loads(server.cli("--json", "queue", "list"))
     assert len(listed) < 1000, "the list is cut"
+    damaged = [message for message in listed if "recipients" not in message]
+    assert not damaged, f"the queue holds what cannot be read: {damaged}"
     return {
         each["to"]: {**each, "id": message["id"]}
         for message in listed

@@ -10,7 +10,7 @@ use net::{Caps, Cidr, Dialer, Identity, ListenAddr, ListenOptions, Listener, Res
 use outbox::{Outbox, Parts, Routes};
 use queue::Queue;
 use server::{Counters, Role, Service, Services};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use trust::Keys;
@@ -54,6 +54,7 @@ pub async fn run(config: Config) -> Result<(), String> {
     let remains = outbox::remains(&journal(&config));
     let queue = Queue::recover(&house.store, NODE, house.clock.now(), remains).await;
     let queue = queue.map_err(|e| opening(&config, &e))?;
+    let ending = Ending::heard().map_err(|e| format!("waiting for signals: {e}"))?;
     let outbox = outbox(&config, &house, &queue, certificates.identity())?;
     let keys = Keys::new(house.store.clone());
     let ingress = Ingress::new(house.directory.clone(), house.mailboxes.clone(), queue, keys, &config.hostname);
@@ -115,7 +116,7 @@ pub async fn run(config: Config) -> Result<(), String> {
     tasks.spawn(published::watch(house, stopping.clone()));
     println!("postroom: ready");
     let _ = std::io::stdout().flush();
-    signalled().await.map_err(|e| format!("waiting for signals: {e}"))?;
+    ending.come().await;
     tracing::info!("stopping");
     let _ = stop.send(true);
     let drained = async { while tasks.join_next().await.is_some() {} };
@@ -232,13 +233,23 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-async fn signalled() -> std::io::Result<()> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+/// SIGTERM and SIGINT, from when they no longer end the process at once: before the server says that it is ready.
+struct Ending {
+    term: Signal,
+    int: Signal,
+}
+
+impl Ending {
+    fn heard() -> std::io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    async fn come(mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
 }
 
 fn opening(config: &Config, e: &store::Error) -> String {
