@@ -64,10 +64,21 @@ impl Staged {
 /// A file in `dir` that nobody else can open, and that goes with its handle.
 fn spool(dir: &Path) -> std::io::Result<File> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let path = dir.join(format!("{}-{}.{SPOOL}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+    // Other machines may have made a name of the same process id.
+    let chance = crate::postgresql::random();
+    let name = format!("{}-{}-{chance:x}.{SPOOL}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path = dir.join(name);
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-    std::fs::remove_file(&path)?;
+    remove(&path)?;
     Ok(file)
+}
+
+/// Takes a name away that may be gone already: whoever starts cleans up what crashes have left.
+pub(crate) fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 impl Stager {

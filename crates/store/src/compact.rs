@@ -77,7 +77,7 @@ impl Generations {
 }
 
 impl Store {
-    /// Gives back dead space: looks at every pack of [`Class::Lasting`] that is not written to, deletes those that nothing
+    /// Gives back dead space, if this process [keeps](crate::Options::keeps) the packs: looks at every pack of [`Class::Lasting`] that is not written to, deletes those that nothing
     /// refers to, and moves what lives in the sparse ones. `references` are all tables that refer to blobs. Blocks its
     /// thread for as long as it takes; between pieces it asks `go_on`, which may sleep, and ends early when that says no.
     ///
@@ -85,6 +85,7 @@ impl Store {
     /// As [`Store::read`] and [`Store::write`]. Nothing is lost then: another round goes on.
     pub fn compact(&self, references: &'static [References], go_on: &mut dyn FnMut() -> bool) -> Result<Compacted> {
         let packs = self.packs();
+        packs.learn()?;
         let settled = packs.settled(Class::Lasting)?;
         let is_small = |octets: u64| octets < packs.full(Class::Lasting) / SMALL;
         let many = settled.iter().filter(|(_, octets)| is_small(*octets)).count() >= MANY;

@@ -22,8 +22,13 @@ use crate::{Error, Result, Tx, space};
 /// Where the store is, and how much it may use.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The data directory: packs, a lock file, and the database of the embedded engine.
+    /// The data directory: a lock file, the database of the embedded engine, and the packs if they are not elsewhere.
     pub dir: PathBuf,
+    /// Where the packs are, when several processes share them and their PostgreSQL; none is the data directory.
+    pub shared: Option<PathBuf>,
+    /// Whether this process looks after the packs: [`Store::compact`] and [`Store::sweep_transit`] do nothing in others. Of
+    /// those that share them one may at a time.
+    pub keeps: bool,
     /// Where the tables are.
     pub engine: Engine,
     /// Threads for reads, a connection each.
@@ -68,6 +73,8 @@ impl Options {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Options {
             dir: dir.into(),
+            shared: None,
+            keeps: true,
             engine: Engine::Sqlite,
             readers: cores.clamp(2, 16),
             pack_octets: 1 << 30,
@@ -79,6 +86,11 @@ impl Options {
     /// The packs in `dir`, the tables in the database at `url`, by four connections for jobs.
     pub fn postgres(dir: impl Into<PathBuf>, url: impl Into<String>) -> Self {
         Options { engine: Engine::Postgres { url: url.into(), connections: 4 }, ..Options::sqlite(dir) }
+    }
+
+    /// The directory in which the packs are.
+    fn home(&self) -> &Path {
+        self.shared.as_deref().unwrap_or(&self.dir)
     }
 }
 
@@ -139,7 +151,7 @@ struct Inner {
     stop: Arc<Stop>,
     threads: Vec<JoinHandle<()>>,
     /// Held as long as the store is open: two servers on one directory would overwrite each other.
-    _lock: File,
+    locks: Vec<File>,
 }
 
 impl Store {
@@ -147,13 +159,19 @@ impl Store {
     /// the disk's willingness to sync are probed here, not at the first mail.
     ///
     /// # Errors
-    /// [`Error::Io`] names what could not be opened; [`Error::Busy`]: another process has it.
+    /// [`Error::Io`] names what could not be opened; [`Error::Busy`]: another process has it, or keeps the packs.
     pub fn open(options: &Options, migrations: &[Migrations]) -> Result<Self> {
         let dir = &options.dir;
         make_private_dir(dir)?;
-        let lock = lock(dir)?;
+        let mut locks = vec![lock(dir, "lock")?];
+        if let Some(shared) = &options.shared {
+            make_private_dir(shared)?;
+            if options.keeps {
+                locks.push(lock(shared, "keeper")?);
+            }
+        }
         let (queue, subscribers, stop) = (Arc::new(Queue::new()), Arc::new(Subscribers::default()), Stop::new());
-        let packs = Arc::new(Packs::open(&dir.join("packs"), options, queue.clone())?);
+        let packs = Arc::new(Packs::open(&options.home().join("packs"), options, queue.clone())?);
         let stopping = stop.clone();
         let (reads, waiting) = mpsc::sync_channel::<Read>(4096);
         let shared = Shared {
@@ -178,6 +196,7 @@ impl Store {
         });
         // The names of the database, its log and the packs are durable from here on.
         sync(dir)?;
+        sync(options.home())?;
         let (append, waiting) = pack::channel();
         threads.push({
             let (packs, queue) = (packs.clone(), queue.clone());
@@ -188,7 +207,7 @@ impl Store {
         });
         let (dir, append, reads) = (dir.clone(), Some(append), Some(reads));
         let generations = Generations::default();
-        let inner = Inner { dir, packs, queue, subscribers, append, reads, generations, stop, threads, _lock: lock };
+        let inner = Inner { dir, packs, queue, subscribers, append, reads, generations, stop, threads, locks };
         Ok(Store { inner: Arc::new(inner) })
     }
 
@@ -316,7 +335,8 @@ impl Store {
         BlobReader::open(&self.inner.packs, id)
     }
 
-    /// Deletes the packs of [`Class::Transit`] that nothing refers to, and gives how many. `refers` is asked, in one
+    /// Deletes the packs of [`Class::Transit`] that nothing refers to, and gives how many; of those that others have made
+    /// too, if this process [keeps](Options::keeps) them. `refers` is asked, in one
     /// snapshot, whether any row refers to a blob from its first id up to, but not including, its second. Packs that are
     /// being written or read, or whose blobs still wait for their job, are left alone.
     ///
@@ -326,6 +346,7 @@ impl Store {
         &self,
         refers: impl Fn(&mut Tx<'_>, BlobId, BlobId) -> Result<bool> + Send + 'static,
     ) -> Result<usize> {
+        self.inner.packs.learn()?;
         // In this order: what was idle before the snapshot has all its references in it.
         let idle = self.inner.packs.idle(Class::Transit);
         if idle.is_empty() {
@@ -384,6 +405,9 @@ impl Drop for Inner {
                 let _ = thread.join();
             }
         }
+        self.packs.let_go();
+        // A child that is just being started has the files open too, for a moment.
+        self.locks.iter().for_each(|lock| _ = lock.unlock());
     }
 }
 
@@ -429,7 +453,7 @@ fn start_postgres(
     // The client blocks on a runtime of its own, which a thread of another runtime must not do.
     let connect = || -> Result<_> {
         engine.migrate(migrations, |tx| {
-            postgresql::pair(tx, &options.dir)?;
+            postgresql::pair(tx, options.home())?;
             packs.reserve(tx)
         })?;
         let links = |role, n: usize| (0..n.max(1)).map(|_| engine.link(role)).collect::<Result<Vec<_>>>();
@@ -483,9 +507,9 @@ pub(crate) fn sync(dir: &Path) -> Result<()> {
 }
 
 /// Takes the directory for this process, and shows that it can be written to and synced.
-fn lock(dir: &Path) -> Result<File> {
+fn lock(dir: &Path, name: &str) -> Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
-    let path = dir.join("lock");
+    let path = dir.join(name);
     let doing = || format!("taking {}", path.display());
     let file = File::options()
         .read(true)

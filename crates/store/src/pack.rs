@@ -6,7 +6,7 @@
 //! are written anew elsewhere: its pages may be lost though a second fsync says yes.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{IoSlice, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock, mpsc};
 
 use base::BlobId;
 
-use crate::blob::{Class, Place, SPOOL, Staged};
+use crate::blob::{Class, Place, SPOOL, Staged, remove};
 use crate::job::{Job, Lane, Queue};
 use crate::numbers::Numbers;
 use crate::space::{self, Space};
@@ -121,9 +121,13 @@ fn place(id: BlobId) -> Option<(u32, u64)> {
 /// references in the tables.
 pub(crate) type Pin = Arc<File>;
 
-/// The pack files of a data directory.
+/// The pack files of a data directory, or those that several processes share.
+///
+/// Whoever makes a pack holds its file locked until all that it wrote there has its references in the tables: only what
+/// can be locked is looked at by who keeps the packs, so that nothing goes that another is just writing.
 pub(crate) struct Packs {
     dir: PathBuf,
+    keeps: bool,
     files: RwLock<HashMap<u32, (Class, Pin)>>,
     numbers: Arc<Numbers>,
     /// When a lasting pack is full.
@@ -140,8 +144,8 @@ impl Packs {
         for entry in std::fs::read_dir(dir).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             // A crash came between its making and the taking of its name.
-            if path.extension().is_some_and(|e| e == SPOOL) {
-                std::fs::remove_file(&path).map_err(failed)?;
+            if options.keeps && path.extension().is_some_and(|e| e == SPOOL) {
+                remove(&path).map_err(failed)?;
             }
             if let Some((number, class)) = named(&path) {
                 files.insert(number, (class, Arc::new(File::open(&path).map_err(failed)?)));
@@ -151,6 +155,7 @@ impl Packs {
         let after = files.keys().max().copied().unwrap_or(0);
         Ok(Packs {
             dir: dir.to_owned(),
+            keeps: options.keeps,
             files: RwLock::new(files),
             numbers: Numbers::new(after, queue),
             full: options.pack_octets,
@@ -190,8 +195,15 @@ impl Packs {
         let number = self.numbers.take()?;
         let path = self.path(number, class);
         let make = || -> std::io::Result<File> {
-            let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+            // Locked before it has its name: it is never seen without.
+            let new = self.dir.join(format!("{number:08}.{SPOOL}"));
+            let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new)?;
+            file.lock_shared()?;
             file.write_all_at(MAGIC, 0)?;
+            if path.exists() {
+                return Err(std::io::ErrorKind::AlreadyExists.into());
+            }
+            std::fs::rename(&new, &path)?;
             File::open(&self.dir)?.sync_all()?;
             Ok(file)
         };
@@ -201,10 +213,29 @@ impl Packs {
         Ok((number, file))
     }
 
-    /// Packs that are neither written to nor read, and of whose blobs none waits for its job.
+    /// Learns of packs that others have made. Who does not keep the packs lets go of those of its own that it has done
+    /// with, and of those that are deleted.
+    pub(crate) fn learn(&self) -> Result<()> {
+        let failed = |e| Error::io(format_args!("looking at packs in {}", self.dir.display()), e);
+        if self.keeps {
+            for entry in std::fs::read_dir(&self.dir).map_err(failed)? {
+                if let Some((number, _)) = named(&entry.map_err(failed)?.path()) {
+                    // One that went meanwhile is none.
+                    _ = self.file(number);
+                }
+            }
+        } else {
+            let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+            files.retain(|_, (_, file)| Arc::strong_count(file) > 1);
+        }
+        Ok(())
+    }
+
+    /// Packs that are neither written to nor read, and of whose blobs none waits for its job; none for who does not keep
+    /// them.
     pub(crate) fn idle(&self, class: Class) -> Vec<u32> {
         let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
-        let idle = files.iter().filter(|(_, (c, file))| *c == class && Arc::strong_count(file) == 1);
+        let idle = files.iter().filter(|(_, (c, file))| *c == class && self.is_idle(file));
         idle.map(|(number, _)| *number).collect()
     }
 
@@ -212,11 +243,22 @@ impl Packs {
     pub(crate) fn settled(&self, class: Class) -> Result<Vec<(u32, u64)>> {
         let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
         let mut settled = Vec::new();
-        for (number, (_, file)) in files.iter().filter(|(_, (c, file))| *c == class && Arc::strong_count(file) == 1) {
+        for (number, (_, file)) in files.iter().filter(|(_, (c, file))| *c == class && self.is_idle(file)) {
             settled.push((*number, file.metadata().map_err(|e| Error::io("looking at a pack", e))?.len()));
         }
         settled.sort_unstable();
         Ok(settled)
+    }
+
+    /// Nobody here holds it, and nobody elsewhere has it locked.
+    fn is_idle(&self, file: &Pin) -> bool {
+        self.keeps && Arc::strong_count(file) == 1 && !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
+    /// The store is closed: as at the end of the process, whoever keeps the packs next may look at all of them.
+    pub(crate) fn let_go(&self) {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.values().for_each(|(_, file)| _ = file.unlock());
     }
 
     /// The ids that the blobs of a pack can have.
@@ -249,9 +291,19 @@ impl Packs {
 
     /// The file and the offset of a blob's record.
     pub(crate) fn find(&self, id: BlobId) -> Result<(Arc<File>, u64)> {
-        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
-        let found = place(id).and_then(|(number, at)| files.get(&number).map(|(_, f)| (f.clone(), at)));
+        let found = place(id).and_then(|(number, at)| Some((self.file(number)?, at)));
         found.ok_or_else(|| Error::Corrupt(format!("blob {id}: its pack is missing").into()))
+    }
+
+    /// The file of a pack; one that was made elsewhere is opened now.
+    fn file(&self, number: u32) -> Option<Pin> {
+        if let Some((_, file)) = self.files.read().unwrap_or_else(PoisonError::into_inner).get(&number) {
+            return Some(file.clone());
+        }
+        let open = |class| Some((class, Arc::new(File::open(self.path(number, class)).ok()?)));
+        let (class, file) = [Class::Lasting, Class::Transit].into_iter().find_map(open)?;
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        Some(files.entry(number).or_insert((class, file)).1.clone())
     }
 
     /// Reads every record of every pack; `each` gets the id and whether the bytes are what was written.

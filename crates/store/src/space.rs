@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::blob::SPOOL;
+use crate::blob::{SPOOL, remove};
 use crate::{Error, Options, Result};
 
 /// From one look to the next. The reserve has to last so long.
@@ -80,7 +80,7 @@ pub(crate) fn probe(dir: &Path) -> Result<()> {
     let tried = || -> std::io::Result<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         let written = file.write_all(&[0; 4096]).and_then(|()| file.sync_all());
-        std::fs::remove_file(&path)?;
+        remove(&path)?;
         written
     };
     tried().map_err(|e| Error::io(format_args!("{} cannot be written to", dir.display()), advice(&e)))

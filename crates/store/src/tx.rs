@@ -1,6 +1,12 @@
 //! A transaction as the floors above see it: an enum of the engines, and what it will announce once it is on disk.
 
+use base::Timestamp;
+
 use crate::{Error, Event, Result, Sql, postgresql};
+
+const SQLITE_TIME: Sql = Sql { name: "time", text: "SELECT CAST(unixepoch('subsec') * 1000 AS BIGINT)" };
+const POSTGRES_TIME: Sql =
+    Sql { name: "time", text: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)" };
 
 /// A parameter of a statement.
 #[derive(Clone, Copy, Debug)]
@@ -257,6 +263,21 @@ impl<'a> Tx<'a> {
     /// Announces `event` when, and only when, this transaction is on disk.
     pub fn publish(&mut self, event: Event) {
         self.events.push(event);
+    }
+
+    /// Whether other processes may work on these tables at the same time: on PostgreSQL.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.connection, Connection::Postgres(_))
+    }
+
+    /// What time it is for all that work on these tables, to the millisecond: PostgreSQL's, or the system's where nobody
+    /// else does.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn shared_time(&mut self) -> Result<Timestamp> {
+        let sql = if self.is_shared() { &POSTGRES_TIME } else { &SQLITE_TIME };
+        self.one(sql, &[], |r| r.int(0).map(Timestamp))
     }
 
     /// Prepares a statement without running it: for the test that every text is understood.

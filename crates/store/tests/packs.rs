@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use base::BlobId;
-use store::{Class, Lane, Migrations, Sql, Store, Tx, params};
-use testkit::{Bed, engines};
+use store::{Class, Lane, Migrations, Options, Sql, Store, Tx, params};
+use testkit::{Bed, Dir, engines};
 
 const TABLES: Migrations =
     Migrations { owner: "test", steps: &["CREATE TABLE kept (name {int} PRIMARY KEY, blob {int} NOT NULL) {table};"] };
@@ -86,4 +86,51 @@ fn a_number_that_a_file_has_is_not_used_again() {
     let new = keep(&store, Class::Lasting, 1, b'b', 100);
     assert_eq!(packs(&bed).len(), 2);
     assert!(store.blob(new).unwrap().verify().is_ok());
+}
+
+/// Two stores on one PostgreSQL and one directory of packs, of which the first keeps them.
+fn two() -> (Bed, [Dir; 2], [Store; 2]) {
+    let dirs = [Dir::new("shared"), Dir::new("other")];
+    let bed = Bed::postgres().with(|options| options.shared = Some(dirs[0].path().to_owned()));
+    let keeper = bed.open(&[TABLES]);
+    let options = Options { dir: dirs[1].path().to_owned(), keeps: false, ..bed.options().clone() };
+    let other = Store::open(&options, &[TABLES]).unwrap();
+    (bed, dirs, [keeper, other])
+}
+
+#[test]
+fn two_processes_read_what_the_other_has_written() {
+    let (bed, _dirs, [keeper, other]) = two();
+    for (n, (writer, reader)) in [(&keeper, &other), (&other, &keeper)].into_iter().enumerate() {
+        for (m, class) in [Class::Lasting, Class::Transit].into_iter().enumerate() {
+            let id = keep(writer, class, (10 * n + m) as i64, b'a', 300_000);
+            assert_eq!(reader.blob(id).unwrap().len(), 300_000);
+        }
+    }
+    // Nobody else can look after them, and nobody else's packs are these.
+    let third = Dir::new("third");
+    let third = Options { dir: third.path().to_owned(), ..bed.options().clone() };
+    assert!(matches!(Store::open(&third, &[TABLES]), Err(store::Error::Busy)));
+    let elsewhere = Options { shared: None, ..third };
+    assert!(matches!(Store::open(&elsewhere, &[TABLES]), Err(store::Error::Corrupt(_))));
+}
+
+/// A pack is as good as unreferenced until the commit that refers to it: who keeps the packs must not take it away then.
+#[test]
+fn trap_23_a_pack_that_another_process_writes_to_is_left_alone() {
+    let (_bed, _dirs, [keeper, other]) = two();
+    let sweep = |store: &Store| block_on(store.sweep_transit(|_, _, _| Ok(false))).unwrap();
+    let first = keep(&other, Class::Transit, 1, b'a', 1000);
+    assert_eq!(sweep(&keeper), 0, "it is written to");
+    // Full now: of the first pack nothing is at work any more, and of the second the next blob is.
+    keep(&other, Class::Transit, 2, b'b', 64 << 20);
+    let last = keep(&other, Class::Transit, 3, b'c', 1000);
+    assert_eq!(sweep(&keeper), 0, "the other has not let go of it");
+    assert_eq!(sweep(&other), 0, "it does not keep them");
+    assert_eq!(sweep(&keeper), 1);
+    assert!(other.blob(first).is_err() && keeper.blob(first).is_err());
+    assert!(other.blob(last).is_ok() && keeper.blob(last).is_ok());
+    // Its process is gone.
+    drop(other);
+    assert_eq!(sweep(&keeper), 1);
 }
