@@ -12,7 +12,7 @@ use directory::{Directory, Random};
 use net::{ClientTls, Dialer, Https, Identity, Resolver, Roots, TlsError};
 use queue::source::day_of;
 use queue::{Delivery, Event, Group, Message, Outcome, Queue, QueueId, Release, Remains, Said, Settled};
-use queue::{receipt, suppression};
+use queue::{log, receipt, suppression};
 use store::{Lane, Store, Tx};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -403,6 +403,7 @@ async fn forget(inner: &Inner) -> store::Result<()> {
         Ok(receipt::forget_receipts(tx, receipts, FORGOTTEN)?
             + receipt::forget_segments(tx, receipts, SEGMENTS)?
             + receipt::forget_dialogues(tx, dialogues, SEGMENTS)?
+            + log::forget(tx, dialogues, FORGOTTEN)?
             + suppression::forget(tx, now, FORGOTTEN)?)
     };
     while !inner.is_stopping() && inner.store.write_with(Lane::Bulk, Vec::new(), move |tx, _| gone(tx)).await? > 0 {}

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 
-use base::{Civil, Stream, Timestamp};
+use base::{Civil, OrganisationId, Stream, Timestamp};
 use clap::{Args, Subcommand};
 use queue::receipt::{self, Attempt, End, Event, Filter, Found, Head, Key, Pointer, Receipt};
 use queue::{QueueId, Standing};
@@ -182,6 +182,8 @@ fn deliveries(tx: &mut Tx<'_>, id: QueueId) -> store::Result<Vec<One>> {
             from: String::new(),
             message_id: String::new(),
             created: r.at,
+            stream: r.stream,
+            organisation: OrganisationId::HOUSE,
         });
         all.insert(r.number, One { head, trail: r.trail, state: State::Ended(r) });
     }
@@ -194,6 +196,8 @@ fn deliveries(tx: &mut Tx<'_>, id: QueueId) -> store::Result<Vec<One>> {
                 from: message.from.as_ref().map(ToString::to_string).unwrap_or_default(),
                 message_id: message.message_id.clone().unwrap_or_default(),
                 created: message.created,
+                stream: message.stream,
+                organisation: message.organisation,
             };
             let trail = d.delivery.trail;
             // What owes a report has its receipt already.
@@ -237,7 +241,7 @@ fn bracketed(class: &str) -> String {
 
 impl One {
     fn tell(&self, text: &mut String) {
-        let Head { message, number, to, from, created, message_id } = &self.head;
+        let Head { message, number, to, from, created, message_id, .. } = &self.head;
         let _ = writeln!(text, "{message}/{number}  to <{to}>, from <{from}>, accepted {}", created.rfc3339());
         if !message_id.is_empty() {
             let _ = writeln!(text, "  Message-ID <{message_id}>");
@@ -264,15 +268,14 @@ impl One {
     }
 
     fn facts(&self) -> Value {
-        let Head { message, number, to, from, created, message_id } = &self.head;
+        let Head { message, number, to, from, created, message_id, stream, .. } = &self.head;
         let mut facts = json!({ "id": message.to_string(), "number": number, "to": to, "from": from,
-            "message_id": message_id, "accepted": created.rfc3339() });
+            "message_id": message_id, "accepted": created.rfc3339(), "stream": stream.word() });
         match &self.state {
             State::Open(d) => {
                 facts["state"] = d.state.word().into();
                 facts["class"] = d.class.as_str().into();
                 facts["due"] = d.due.rfc3339().into();
-                facts["stream"] = Value::Null;
                 facts["tries"] = d.delivery.attempts.into();
                 facts["uncertain"] = d.delivery.uncertain.into();
             }
@@ -280,7 +283,6 @@ impl One {
                 facts["state"] = r.end.word().into();
                 facts["class"] = r.class.as_str().into();
                 facts["ended"] = r.at.rfc3339().into();
-                facts["stream"] = r.stream.word().into();
                 facts["tries"] = r.attempts.into();
                 facts["uncertain"] = r.uncertain.into();
             }

@@ -246,6 +246,26 @@ SELECT count(*) FROM queue_event WHERE message = ?1 AND number = ?2;
 -- name: events
 SELECT at, kind, class, detail FROM queue_event WHERE message = ?1 AND number = ?2 ORDER BY n;
 
+-- name: event
+SELECT at, kind, class, detail FROM queue_event WHERE message = ?1 AND number = ?2 AND n = ?3;
+
+-- name: next_position
+-- The row is locked until the commit: so the order of positions is the order of commits, and none is missing.
+UPDATE queue_log_number SET last = last + 1 RETURNING last;
+
+-- name: last_position
+SELECT last FROM queue_log_number;
+
+-- name: append
+INSERT INTO queue_log (position, at, segment, message, number, n, marks) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7);
+
+-- name: log
+SELECT position, at, segment, message, number, n, marks FROM queue_log WHERE position >= ?1 ORDER BY position LIMIT ?2;
+
+-- name: forget_log
+-- From the oldest on.
+DELETE FROM queue_log WHERE at < ?1 AND position IN (SELECT position FROM queue_log ORDER BY position LIMIT ?2);
+
 -- name: forget_dialogues
 DELETE FROM queue_dialogue WHERE segment IN (SELECT segment FROM queue_dialogue WHERE at < ?1 ORDER BY at LIMIT ?2);
 

@@ -10,6 +10,7 @@ use store::{Error, Result, Row, Tx, Value, params};
 
 use crate::entry::{read_delivery, read_message};
 use crate::group::next_due;
+use crate::log::{self, Marks};
 use crate::receipt::{self, End, MAX_RECORDS, Pointer, Segment, Talk};
 use crate::suppression::{self, Rule, Suppression};
 use crate::{Delivery, Event, Group, Message, Owed, Queue, QueueId, State, WARNING, schema};
@@ -251,7 +252,7 @@ pub fn record(
     segment: &Segment,
     now: Timestamp,
 ) -> Result<Vec<QueueId>> {
-    let (mut closed, mut owing) = (BTreeMap::new(), Vec::new());
+    let (mut closed, mut owing, mut marks) = (BTreeMap::new(), Vec::new(), Marks::default());
     if !settled.is_empty() {
         segment.insert(tx)?;
     }
@@ -264,12 +265,18 @@ pub fn record(
         } else {
             settle(tx, queue, s, owed, trail, now)?
         };
-        let Some(state) = state else { continue };
+        let Some(state) = state else {
+            marks.void(place);
+            continue;
+        };
         if let Some(end) = receipt::end_of(s.outcome, state) {
             receipt::write(tx, &s.message, &s.delivery, (end, &s.class), trail, now)?;
             learn(tx, s, end, now)?;
         }
         let cancelled = state == State::Cancelled;
+        if cancelled {
+            marks.cancelled(place);
+        }
         if finished || cancelled {
             *closed.entry(id).or_insert(0u32) += 1;
         } else if !owed.is_nothing() && !owing.contains(&id) {
@@ -278,6 +285,10 @@ pub fn record(
     }
     for (id, n) in closed {
         close(tx, id, n)?;
+    }
+    // At the end: who appends is waited for by all others who do.
+    if !marks.are_void(settled.len()) {
+        log::append(tx, log::Source::Segment(segment.id(), marks.stored()), now)?;
     }
     Ok(owing)
 }

@@ -18,7 +18,7 @@
 //!
 //! What comes back about a mail is understood by [`understand`] and told to its receipt by [`hear`].
 //!
-//! What became of each recipient stays in its [`receipt`]. Who is not sent to stands in [`suppression`]. What comes back about a mail from elsewhere is read by
+//! What became of each recipient stays in its [`receipt`]; all that happens to them is a [`log`]. Who is not sent to stands in [`suppression`]. What comes back about a mail from elsewhere is read by
 //! [`returned`].
 
 mod admin;
@@ -29,6 +29,7 @@ mod entry;
 mod group;
 mod heard;
 mod id;
+pub mod log;
 mod open;
 pub mod receipt;
 pub mod returned;

@@ -55,6 +55,10 @@ CREATE TABLE queue_dialogue (segment {int} PRIMARY KEY, at {int} NOT NULL, recor
 CREATE INDEX queue_dialogue_by_time ON queue_dialogue (at);
 CREATE TABLE queue_event (message {int} NOT NULL, number {int} NOT NULL, n {int} NOT NULL, at {int} NOT NULL,
     kind {int} NOT NULL, class {text} NOT NULL, detail {bytes} NOT NULL, PRIMARY KEY (message, number, n)) {clustered};
+CREATE TABLE queue_log_number (last {int} NOT NULL) {table};
+INSERT INTO queue_log_number (last) VALUES (0);
+CREATE TABLE queue_log (position {int} PRIMARY KEY, at {int} NOT NULL, segment {int} NOT NULL, message {int} NOT NULL,
+    number {int} NOT NULL, n {int} NOT NULL, marks {bytes}) {table};
 CREATE TABLE queue_cap (source {int} NOT NULL, share {text} NOT NULL, days {text} NOT NULL, began {int} NOT NULL,
     PRIMARY KEY (source, share)) {clustered};
 CREATE TABLE queue_delivered (source {int} NOT NULL, site {text} NOT NULL, day {int} NOT NULL, sent {int} NOT NULL,
@@ -124,6 +128,12 @@ store::statements! { include_str!("../sql/queue.sql");
     INSERT_EVENT = "insert_event",
     COUNT_EVENTS = "count_events",
     EVENTS = "events",
+    EVENT = "event",
+    NEXT_POSITION = "next_position",
+    LAST_POSITION = "last_position",
+    APPEND = "append",
+    LOG = "log",
+    FORGET_LOG = "forget_log",
     FORGET_DIALOGUES = "forget_dialogues",
     FORGET_EVENTS = "forget_events",
     FORGET_RECEIPTS = "forget_receipts",

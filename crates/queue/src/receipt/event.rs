@@ -1,11 +1,11 @@
 //! What is heard of a mail after its delivery.
 
 use base::Timestamp;
-use store::{Result, Tx, params};
+use store::{Result, Row, Tx, params};
 
 use super::{End, Receipt};
 use crate::entry::{corrupt, opt_text};
-use crate::{QueueId, schema};
+use crate::{QueueId, log, schema};
 
 /// Events of one receipt; what comes then is not attached.
 pub const MAX_EVENTS: i64 = 100;
@@ -73,6 +73,7 @@ pub fn attach(tx: &mut Tx<'_>, message: QueueId, number: u32, event: &Event) -> 
     let detail = &event.detail[..event.detail.floor_char_boundary(MAX_DETAIL)];
     let (kind, class) = (event.kind as i64, event.class.as_str());
     tx.execute(&schema::INSERT_EVENT, params![message, number, n, event.at, kind, class, detail.as_bytes()])?;
+    log::append(tx, log::Source::Heard(message, number, n), event.at)?;
     if event.kind == Kind::Bounced && receipt.end == End::Delivered {
         receipt.end = End::Bounced;
         receipt.class.clone_from(&event.class);
@@ -86,14 +87,21 @@ pub fn attach(tx: &mut Tx<'_>, message: QueueId, number: u32, event: &Event) -> 
 /// # Errors
 /// The store's.
 pub fn events(tx: &mut Tx<'_>, message: QueueId, number: u32) -> Result<Vec<Event>> {
-    tx.list(&schema::EVENTS, params![message, number], |r| {
-        let kind = r.int(1)?;
-        let known = usize::try_from(kind).ok().and_then(|n| KINDS.get(n)).copied();
-        Ok(Event {
-            at: Timestamp(r.int(0)?),
-            kind: known.ok_or_else(|| corrupt("kind of event", kind))?,
-            class: r.text(2)?.to_owned(),
-            detail: opt_text(Some(r.bytes(3)?))?.unwrap_or_default(),
-        })
+    tx.list(&schema::EVENTS, params![message, number], read)
+}
+
+/// One that is attached to a receipt.
+pub(crate) fn one(tx: &mut Tx<'_>, message: QueueId, number: u32, n: i64) -> Result<Option<Event>> {
+    tx.row(&schema::EVENT, params![message, number, n], read)
+}
+
+fn read(r: &Row<'_>) -> Result<Event> {
+    let kind = r.int(1)?;
+    let known = usize::try_from(kind).ok().and_then(|n| KINDS.get(n)).copied();
+    Ok(Event {
+        at: Timestamp(r.int(0)?),
+        kind: known.ok_or_else(|| corrupt("kind of event", kind))?,
+        class: r.text(2)?.to_owned(),
+        detail: opt_text(Some(r.bytes(3)?))?.unwrap_or_default(),
     })
 }

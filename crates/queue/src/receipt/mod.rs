@@ -11,18 +11,19 @@ mod segment;
 mod talk;
 mod wire;
 
+pub(crate) use event::one;
 pub use event::{Event, Kind, attach, events};
 pub use keep::{forget_dialogues, forget_receipts, forget_segments};
 pub use look::{Filter, Found, Key, attempts, head, look_up, of_message, page, receipt};
-pub(crate) use segment::Packer;
 pub use segment::{MAX_RECORDS, Segment};
+pub(crate) use segment::{Packer, Unpacked};
 pub use talk::{Peer, Step, Talk, command};
 
-use base::{AccountId, Reply, Stream, Timestamp};
+use base::{AccountId, OrganisationId, Reply, Stream, Timestamp};
 use store::{Error, Result, Row, Tx, params};
 
 use crate::entry::corrupt;
-use crate::{Delivery, Message, Outcome, QueueId, State, schema};
+use crate::{Delivery, Message, Outcome, QueueId, State, log, schema};
 
 /// Where the record of an attempt is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,6 +160,10 @@ pub struct Head {
     pub message_id: String,
     /// When the message was accepted.
     pub created: Timestamp,
+    /// What kind of sending it was.
+    pub stream: Stream,
+    /// Whose sending that was.
+    pub organisation: OrganisationId,
 }
 
 /// An attempt, as it was recorded.
@@ -169,6 +174,10 @@ pub struct Attempt {
     pub at: Timestamp,
     /// What it came to.
     pub tried: Tried,
+    /// Attempts with an outcome until then, this one too.
+    pub attempts: u32,
+    /// Attempts until then whose outcome nobody knows.
+    pub uncertain: u32,
     /// The class of the refusal; empty when there was none.
     pub class: String,
     /// The host that gave the answer; empty when it is ours.
@@ -221,23 +230,15 @@ pub(crate) fn cancelled(tx: &mut Tx<'_>, id: QueueId, numbers: &[u32], now: Time
         Ok(None) | Err(Error::Corrupt(_)) => return Ok(()),
         Err(e) => return Err(e),
     };
-    let head = |d: &Delivery| Head {
-        message: id,
-        number: d.number,
-        to: d.to.to_string(),
-        from: message.from.as_ref().map(ToString::to_string).unwrap_or_default(),
-        message_id: message.message_id.clone().unwrap_or_default(),
-        created: message.created,
-    };
     let all: Vec<Delivery> = all.into_iter().map(|d| d.delivery).filter(|d| numbers.contains(&d.number)).collect();
     for all in all.chunks(MAX_RECORDS) {
         let segment = tx.one(&schema::LEAST_SEGMENT, params![], |r| r.int(0))?;
-        let heads: Vec<_> = all.iter().map(|d| (head(d), d.trail)).collect();
-        let segment = Segment::of_heads(segment, &heads, Tried::Cancelled, now)?;
+        let segment = Segment::untried(segment, &message, all, Tried::Cancelled, now)?;
         segment.insert(tx)?;
         for (place, delivery) in all.iter().enumerate() {
             write(tx, &message, delivery, (End::Cancelled, ""), segment.pointer(place), now)?;
         }
+        log::append(tx, log::Source::Segment(segment.id(), None), now)?;
     }
     Ok(())
 }

@@ -6,14 +6,14 @@
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use base::{Address, Reply, Timestamp};
+use base::{Address, OrganisationId, Reply, Stream, Timestamp};
 use store::{Result, Tx, params};
 
 use super::talk::Talk;
 use super::wire::{Reader, Writer};
 use super::{Attempt, Head, Pointer, Tried};
 use crate::entry::corrupt;
-use crate::{Queue, QueueId, Settled, schema};
+use crate::{Delivery, Message, Queue, QueueId, Settled, schema};
 
 /// Records of one segment, at most.
 pub const MAX_RECORDS: usize = 1024;
@@ -82,31 +82,23 @@ impl Segment {
     pub fn of(queue: &Queue, settled: &[Settled], now: Timestamp) -> Result<Segment> {
         let mut builder = Builder::default();
         for s in settled.iter().take(MAX_RECORDS) {
-            let d = &s.delivery;
-            let head = Head {
-                message: s.message.id,
-                number: d.number,
-                to: d.to.to_string(),
-                from: s.message.from.as_ref().map(Address::to_string).unwrap_or_default(),
-                message_id: s.message.message_id.clone().unwrap_or_default(),
-                created: s.message.created,
-            };
-            builder.add(&head, |out| attempt(out, s, now));
+            builder.add(&Head::of(&s.message, &s.delivery), |out| attempt(out, s, now));
         }
         builder.finish(queue.packer(), queue.next_id().raw(), now)
     }
 
-    /// Of deliveries that end without an attempt.
-    pub(crate) fn of_heads(
+    /// Of deliveries of a message that end without an attempt.
+    pub(crate) fn untried(
         id: i64,
-        heads: &[(Head, Option<Pointer>)],
+        message: &Message,
+        deliveries: &[Delivery],
         tried: Tried,
         now: Timestamp,
     ) -> Result<Segment> {
         let mut builder = Builder::default();
-        for (head, before) in heads.iter().take(MAX_RECORDS) {
-            builder.add(head, |out| {
-                start(out, *before, now, tried, "", "");
+        for d in deliveries.iter().take(MAX_RECORDS) {
+            builder.add(&Head::of(message, d), |out| {
+                start(out, d, d.attempts, (tried, ""), "", now);
                 out.int(0);
                 out.reply(&Reply::plain(0, tried.word()));
                 out.int(0);
@@ -118,6 +110,10 @@ impl Segment {
     /// Where the record of this place will be.
     pub(crate) fn pointer(&self, place: usize) -> Option<Pointer> {
         (place < self.recipients.len() / 2).then_some(Pointer { segment: self.id, place: place as u32 })
+    }
+
+    pub(crate) fn id(&self) -> i64 {
+        self.id
     }
 
     /// Octets on disk, of both halves.
@@ -193,6 +189,10 @@ impl Unpacked {
         Ok(Unpacked { bytes, records })
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
     fn record(&self, place: u32) -> Option<Reader<'_>> {
         Some(Reader(&self.bytes[self.records.get(place as usize)?.clone()]))
     }
@@ -207,10 +207,25 @@ impl Unpacked {
 }
 
 impl Head {
+    pub(crate) fn of(message: &Message, delivery: &Delivery) -> Head {
+        Head {
+            message: message.id,
+            number: delivery.number,
+            to: delivery.to.to_string(),
+            from: message.from.as_ref().map(Address::to_string).unwrap_or_default(),
+            message_id: message.message_id.clone().unwrap_or_default(),
+            created: message.created,
+            stream: message.stream,
+            organisation: message.organisation,
+        }
+    }
+
     fn write(&self, out: &mut Writer) {
         out.int(self.message.raw() as u64);
         out.int(self.number.into());
         out.int(self.created.0 as u64);
+        out.int(self.stream.stored() as u64);
+        out.int(self.organisation.as_i64() as u64);
         [&self.to, &self.from, &self.message_id].into_iter().for_each(|text| out.text(text));
     }
 
@@ -219,6 +234,8 @@ impl Head {
             message: QueueId::stored(r.int()? as i64),
             number: r.number()?,
             created: Timestamp(r.int()? as i64),
+            stream: Stream::read(r.int()? as i64)?,
+            organisation: OrganisationId(r.int()? as i64),
             to: r.string()?,
             from: r.string()?,
             message_id: r.string()?,
@@ -227,19 +244,21 @@ impl Head {
 }
 
 /// What all records of dialogues begin with.
-fn start(out: &mut Writer, before: Option<Pointer>, now: Timestamp, tried: Tried, class: &str, host: &str) {
-    let (segment, place) = before.map_or((0, 0), |p| (p.segment, p.place));
+fn start(out: &mut Writer, d: &Delivery, attempts: u32, (tried, class): (Tried, &str), host: &str, now: Timestamp) {
+    let (segment, place) = d.trail.map_or((0, 0), |p| (p.segment, p.place));
     out.int(segment as u64);
     out.int(place.into());
     out.int(now.0 as u64);
     out.int(tried as u64);
+    out.int(attempts.into());
+    out.int(d.uncertain.into());
     out.text(class);
     out.text(host);
 }
 
 fn attempt(out: &mut Writer, s: &Settled, now: Timestamp) {
     let said = &s.said;
-    start(out, s.delivery.trail, now, Tried::of(s.outcome), &s.class, &said.host);
+    start(out, &s.delivery, s.delivery.attempts + 1, (Tried::of(s.outcome), &s.class), &said.host, now);
     // Mostly the last reply of the dialogue is what was said.
     let last = said.talk.as_ref().and_then(|talk| talk.of(said.place).next_back());
     let same = last.is_some_and(|step| step.reply == said.reply);
@@ -258,10 +277,11 @@ fn read_attempt(r: &mut Reader<'_>) -> Option<Attempt> {
     let (segment, place) = (r.int()? as i64, r.number()?);
     let before = (segment != 0).then_some(Pointer { segment, place });
     let (at, tried) = (Timestamp(r.int()? as i64), Tried::read(r.int()?)?);
+    let (attempts, uncertain) = (r.number()?, r.number()?);
     let (class, host) = (r.string()?, r.string()?);
     let reply = if r.int()? == 0 { Some(r.reply()?) } else { None };
     let talk = if r.int()? == 0 { None } else { Some(Talk::read(r)?) };
     let last = || talk.as_ref().and_then(|talk| talk.steps.last()).map(|step| step.reply.clone());
     let reply = reply.or_else(last)?;
-    Some(Attempt { before, at, tried, class, host, reply, talk })
+    Some(Attempt { before, at, tried, attempts, uncertain, class, host, reply, talk })
 }

@@ -1,0 +1,447 @@
+//! The log: all that happens to recipients, in the order in which it was committed.
+//!
+//! What happened stands in the receipts: attempts in segments, what is heard later in rows of their own. The log has one narrow
+//! row for each commit that wrote any, with a rising position; so it costs little where nobody reads it, and whoever does goes
+//! on behind a [`Cursor`]. The position comes from a row that stays locked until the commit: the order of positions is the
+//! order of commits, none is missing, and who has read one will not find an earlier one later.
+//!
+//! A position whose records were kept as long as they are to be is gone; a reader hears how many it has missed.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use base::{Reply, Timestamp};
+use store::{Error, Result, Row, Tx, params};
+
+use crate::receipt::{self, Attempt, Event, Head, Kind, Peer, Tried, Unpacked};
+use crate::{QueueId, schema};
+
+/// Positions that one page looks at, at most.
+const POSITIONS: u32 = 64;
+
+/// A place in the log: behind so many lines of a position, and all of the positions before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    /// From 1 on; 0 is before all of them, whatever is kept.
+    pub position: i64,
+    /// Lines of it that were read.
+    pub lines: u32,
+}
+
+impl Cursor {
+    /// Before all that is kept.
+    pub const START: Cursor = Cursor { position: 0, lines: 0 };
+
+    /// Before all of a position.
+    pub fn before(position: i64) -> Cursor {
+        Cursor { position, lines: 0 }
+    }
+}
+
+/// `12.3`
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.position, self.lines)
+    }
+}
+
+/// The text is no place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadCursor;
+
+impl fmt::Display for BadCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a cursor is a place in the log like 12.3")
+    }
+}
+
+impl std::error::Error for BadCursor {}
+
+impl FromStr for Cursor {
+    type Err = BadCursor;
+
+    fn from_str(text: &str) -> std::result::Result<Self, BadCursor> {
+        let (position, lines) = text.split_once('.').ok_or(BadCursor)?;
+        if ![position, lines].iter().all(|s| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit())) {
+            return Err(BadCursor);
+        }
+        let (position, lines) = (position.parse().map_err(|_| BadCursor)?, lines.parse().map_err(|_| BadCursor)?);
+        Ok(Cursor { position, lines })
+    }
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// The next hop has taken responsibility.
+    Delivered,
+    /// Not now.
+    Deferred,
+    /// Given up: what was said was final.
+    Bounced,
+    /// Given up: its time was over.
+    Expired,
+    /// Taken back.
+    Cancelled,
+    /// A report: it failed after all.
+    ReportBounced,
+    /// A report: it takes long there.
+    ReportDelayed,
+    /// A report: it reached the mailbox.
+    ReportConfirmed,
+    /// The reader called it spam.
+    Complained,
+    /// A machine answered.
+    Answered,
+    /// Somebody answered.
+    Replied,
+}
+
+impl What {
+    /// All of them.
+    pub const ALL: [What; 11] = [
+        What::Delivered,
+        What::Deferred,
+        What::Bounced,
+        What::Expired,
+        What::Cancelled,
+        What::ReportBounced,
+        What::ReportDelayed,
+        What::ReportConfirmed,
+        What::Complained,
+        What::Answered,
+        What::Replied,
+    ];
+
+    /// Its name among all that programs are told of; never changes.
+    pub fn name(self) -> &'static str {
+        match self {
+            What::Delivered => "delivery.delivered",
+            What::Deferred => "delivery.deferred",
+            What::Bounced => "delivery.bounced",
+            What::Expired => "delivery.expired",
+            What::Cancelled => "delivery.cancelled",
+            What::ReportBounced => "report.bounced",
+            What::ReportDelayed => "report.delayed",
+            What::ReportConfirmed => "report.confirmed",
+            What::Complained => "complaint.received",
+            What::Answered => "reply.automatic",
+            What::Replied => "reply.received",
+        }
+    }
+
+    /// Those that a name means: one, or all that begin so (`delivery`). Empty for a name of none.
+    pub fn named(name: &str) -> Vec<What> {
+        let means =
+            |what: &What| what.name() == name || what.name().split_once('.').is_some_and(|(kind, _)| kind == name);
+        What::ALL.into_iter().filter(means).collect()
+    }
+
+    fn tried(tried: Tried) -> What {
+        match tried {
+            Tried::Delivered => What::Delivered,
+            Tried::Deferred => What::Deferred,
+            Tried::Failed => What::Bounced,
+            Tried::Expired => What::Expired,
+            Tried::Cancelled => What::Cancelled,
+        }
+    }
+
+    fn heard(kind: Kind) -> What {
+        match kind {
+            Kind::Bounced => What::ReportBounced,
+            Kind::Delayed => What::ReportDelayed,
+            Kind::Confirmed => What::ReportConfirmed,
+            Kind::Complained => What::Complained,
+            Kind::Answered => What::Answered,
+            Kind::Replied => What::Replied,
+        }
+    }
+}
+
+/// A line of the log: something that happened to a recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The position that it stands at, and its place there, from 0.
+    pub at: (i64, u32),
+    /// What happened.
+    pub what: What,
+    /// When.
+    pub time: Timestamp,
+    /// Whose mail it is about.
+    pub head: Head,
+    /// Attempts with an outcome until then.
+    pub attempts: u32,
+    /// Attempts until then whose outcome nobody knows: so often it may have arrived unseen.
+    pub uncertain: u32,
+    /// The class of a refusal (`bounce::Class`); empty when there is none.
+    pub class: String,
+    /// The host that answered; empty when it was none, or is not known.
+    pub host: String,
+    /// What it said; none when there was no attempt.
+    pub reply: Option<Reply>,
+    /// How it was reached; none when there was no connection.
+    pub peer: Option<Arc<Peer>>,
+    /// What was heard later: untrusted. Empty when nothing was.
+    pub detail: String,
+}
+
+impl Line {
+    /// Behind it.
+    pub fn cursor(&self) -> Cursor {
+        Cursor { position: self.at.0, lines: self.at.1 + 1 }
+    }
+
+    /// A text that no other line has, in this store or in one that was restored from an older copy of it; the same whenever it
+    /// is read.
+    pub fn id(&self) -> String {
+        let Line { head, what, time, attempts, uncertain, detail, .. } = self;
+        let mut hash = blake3::Hasher::new();
+        for n in
+            [head.message.raw(), head.number.into(), head.created.0, time.0, (*attempts).into(), (*uncertain).into()]
+        {
+            hash.update(&n.to_be_bytes());
+        }
+        for text in [what.name(), &head.to, detail] {
+            hash.update(&(text.len() as u64).to_be_bytes());
+            hash.update(text.as_bytes());
+        }
+        format!("evt_{}", &hash.finalize().to_hex()[..32])
+    }
+
+    fn tried(at: (i64, u32), cancelled: bool, head: Head, attempt: Attempt) -> Line {
+        let Attempt { at: time, tried, attempts, uncertain, class, host, reply, talk, .. } = attempt;
+        Line {
+            at,
+            what: if cancelled { What::Cancelled } else { What::tried(tried) },
+            time,
+            head,
+            attempts,
+            uncertain,
+            class,
+            host,
+            reply: (reply.code > 0).then_some(reply),
+            peer: talk.map(|talk| talk.peer),
+            detail: String::new(),
+        }
+    }
+}
+
+/// Outcomes of a batch that came to something else than their records say; few have any.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    all: Vec<u8>,
+    void: usize,
+}
+
+/// The claim was not the caller's (any more): nothing came of it.
+const VOID: u8 = 1;
+/// It was taken back meanwhile.
+const CANCELLED: u8 = 2;
+
+impl Marks {
+    pub(crate) fn void(&mut self, place: usize) {
+        self.set(place, VOID);
+        self.void += 1;
+    }
+
+    pub(crate) fn cancelled(&mut self, place: usize) {
+        self.set(place, CANCELLED);
+    }
+
+    fn set(&mut self, place: usize, mark: u8) {
+        if self.all.len() <= place {
+            self.all.resize(place + 1, 0);
+        }
+        self.all[place] = mark;
+    }
+
+    /// Nothing came of any of so many.
+    pub(crate) fn are_void(&self, n: usize) -> bool {
+        self.void >= n
+    }
+
+    pub(crate) fn stored(&self) -> Option<&[u8]> {
+        (!self.all.is_empty()).then_some(&self.all)
+    }
+}
+
+/// Where it stands what happened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source<'a> {
+    /// A segment, with marks.
+    Segment(i64, Option<&'a [u8]>),
+    /// An event of a receipt.
+    Heard(QueueId, u32, i64),
+}
+
+/// Appends what a job wrote: to be done late in it, as all who append wait for its commit.
+pub(crate) fn append(tx: &mut Tx<'_>, source: Source<'_>, now: Timestamp) -> Result<()> {
+    let position = tx.one(&schema::NEXT_POSITION, params![], |r| r.int(0))?;
+    let (segment, message, number, n, marks) = match source {
+        Source::Segment(segment, marks) => (segment, 0, 0, 0, marks),
+        Source::Heard(message, number, n) => (0, message.raw(), number, n, None),
+    };
+    tx.execute(&schema::APPEND, params![position, now, segment, message, number, n, marks])?;
+    Ok(())
+}
+
+/// What stands at a position.
+struct Entry {
+    position: i64,
+    segment: i64,
+    heard: (QueueId, u32, i64),
+    marks: Vec<u8>,
+}
+
+fn entry(r: &Row<'_>) -> Result<Entry> {
+    Ok(Entry {
+        position: r.int(0)?,
+        segment: r.int(2)?,
+        heard: (QueueId::stored(r.int(3)?), r.int(4)? as u32, r.int(5)?),
+        marks: r.opt_bytes(6)?.unwrap_or_default().to_vec(),
+    })
+}
+
+impl Entry {
+    /// Its lines; none when they were kept as long as they are to be, or cannot be read.
+    fn lines(&self, tx: &mut Tx<'_>) -> Result<Option<Vec<Line>>> {
+        let lines = if self.segment == 0 { self.line_heard(tx) } else { self.lines_tried(tx) };
+        match lines {
+            Err(Error::Corrupt(_)) => Ok(None),
+            lines => lines,
+        }
+    }
+
+    fn line_heard(&self, tx: &mut Tx<'_>) -> Result<Option<Vec<Line>>> {
+        let (message, number, n) = self.heard;
+        let Some(told) = receipt::receipt(tx, message, number)? else { return Ok(None) };
+        let Some(Event { at, kind, class, detail }) = receipt::one(tx, message, number, n)? else { return Ok(None) };
+        let Some(head) = receipt::head(tx, &[told.trail])?.into_iter().flatten().next() else { return Ok(None) };
+        Ok(Some(vec![Line {
+            at: (self.position, 0),
+            what: What::heard(kind),
+            time: at,
+            head,
+            attempts: told.attempts,
+            uncertain: told.uncertain,
+            class,
+            host: String::new(),
+            reply: None,
+            peer: None,
+            detail,
+        }]))
+    }
+
+    fn lines_tried(&self, tx: &mut Tx<'_>) -> Result<Option<Vec<Line>>> {
+        let half = |r: &Row<'_>| Unpacked::of(self.segment, r.bytes(0)?);
+        let Some(heads) = tx.row(&schema::HEADS, params![self.segment], half)? else { return Ok(None) };
+        let Some(dialogues) = tx.row(&schema::DIALOGUES, params![self.segment], half)? else { return Ok(None) };
+        let (mut lines, mut place) = (Vec::with_capacity(heads.len()), 0);
+        for record in 0..heads.len() {
+            let mark = self.marks.get(record).copied().unwrap_or(0);
+            let Some((head, attempt)) = heads.head(record as u32).zip(dialogues.attempt(record as u32)) else {
+                return Ok(None);
+            };
+            if mark != VOID {
+                lines.push(Line::tried((self.position, place), mark == CANCELLED, head, attempt));
+                place += 1;
+            }
+        }
+        Ok(Some(lines))
+    }
+}
+
+/// What was found in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// In order.
+    pub lines: Vec<Line>,
+    /// Where to go on.
+    pub next: Cursor,
+    /// That was not all there is.
+    pub more: bool,
+    /// Positions that are not there any more: each was a batch of up to 256 outcomes, or something heard.
+    pub lost: u64,
+}
+
+/// Lines from a cursor on, in order: so many positions as have `most` lines together, but at least one.
+///
+/// # Errors
+/// The store's.
+pub fn read(tx: &mut Tx<'_>, from: Cursor, most: usize) -> Result<Page> {
+    let entries = tx.list(&schema::LOG, params![from.position, POSITIONS], entry)?;
+    let mut page = Page { lines: Vec::new(), next: from, more: false, lost: 0 };
+    let end = last(tx)? + 1;
+    let n = entries.len();
+    for (i, entry) in entries.into_iter().enumerate() {
+        if from.position > 0 || i > 0 {
+            page.lost += (entry.position - page.next.position).unsigned_abs();
+        }
+        let skipped = if entry.position == from.position { from.lines as usize } else { 0 };
+        match entry.lines(tx)? {
+            Some(lines) => page.lines.extend(lines.into_iter().skip(skipped)),
+            None => page.lost += 1,
+        }
+        page.next = Cursor::before(entry.position + 1);
+        if page.lines.len() >= most {
+            break;
+        }
+    }
+    // All from there on was forgotten.
+    if n == 0 && from.position > 0 && from.position < end {
+        page.lost += (end - from.position).unsigned_abs();
+    }
+    if n == 0 && from.position < end {
+        page.next = Cursor::before(end);
+    }
+    page.more = page.next.position < end;
+    Ok(page)
+}
+
+/// The line at a place; none when it is not there any more.
+///
+/// # Errors
+/// The store's.
+pub fn line(tx: &mut Tx<'_>, (position, place): (i64, u32)) -> Result<Option<Line>> {
+    let found = tx.row(&schema::LOG, params![position, 1], entry)?.filter(|entry| entry.position == position);
+    let lines = found.map(|entry| entry.lines(tx)).transpose()?.flatten();
+    Ok(lines.and_then(|lines| lines.into_iter().nth(place as usize)))
+}
+
+/// The last position that was given; 0 when there is none.
+///
+/// # Errors
+/// The store's.
+pub fn last(tx: &mut Tx<'_>) -> Result<i64> {
+    tx.one(&schema::LAST_POSITION, params![], |r| r.int(0))
+}
+
+/// Before the first position that was written then or later, as far as they are kept.
+///
+/// # Errors
+/// The store's.
+pub fn since(tx: &mut Tx<'_>, then: Timestamp) -> Result<Cursor> {
+    let (mut low, mut high) = (1, last(tx)? + 1);
+    // Times rise with positions, but for the clocks of several nodes.
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let found = tx.row(&schema::LOG, params![middle, 1], |r| Ok((r.int(0)?, r.int(1)?)))?;
+        match found {
+            Some((position, at)) if at < then.0 => low = position + 1,
+            _ => high = middle,
+        }
+    }
+    // What is gone was not asked for: from the first one that is kept.
+    let first = tx.row(&schema::LOG, params![low, 1], |r| r.int(0))?;
+    Ok(Cursor::before(first.unwrap_or(low)))
+}
+
+/// Forgets at most `n` positions that were written before; gives how many.
+///
+/// # Errors
+/// The store's.
+pub fn forget(tx: &mut Tx<'_>, before: Timestamp, n: u32) -> Result<u64> {
+    tx.execute(&schema::FORGET_LOG, params![before, n])
+}
