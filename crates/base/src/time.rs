@@ -115,6 +115,12 @@ impl Timestamp {
         let c = self.civil();
         format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", c.year, c.month, c.day, c.hour, c.minute, c.second)
     }
+
+    /// `1970-01-01T00:00:00.000Z`: the same, to the millisecond.
+    pub fn rfc3339_millis(self) -> String {
+        let seconds = self.rfc3339();
+        format!("{}.{:03}Z", seconds.trim_end_matches('Z'), self.0.rem_euclid(1000))
+    }
 }
 
 impl Timestamp {
@@ -172,6 +178,8 @@ mod tests {
         assert_eq!(t.rfc5322(), "Fri, 21 Nov 1997 15:55:06 +0000");
         assert_eq!(Timestamp::from_secs(951_868_800).rfc3339(), "2000-03-01T00:00:00Z");
         assert_eq!(Timestamp::from_secs(-1).rfc3339(), "1969-12-31T23:59:59Z");
+        assert_eq!(Timestamp(1007).rfc3339_millis(), "1970-01-01T00:00:01.007Z");
+        assert_eq!(Timestamp(-1).rfc3339_millis(), "1969-12-31T23:59:59.999Z");
     }
 
     #[test]

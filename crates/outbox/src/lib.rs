@@ -19,12 +19,14 @@
 //! - `dialogue`: what is noted of it for the receipts;
 //! - `journal`: what was begun, for a life after a crash;
 //! - `recorder`: outcomes, on disk before they count;
-//! - `reporter` and `report`: delivery status notifications.
+//! - `reporter` and `report`: delivery status notifications;
+//! - `events`: what happened, as programs read it.
 
 mod connection;
 mod dane;
 mod dialogue;
 mod dispatch;
+mod events;
 mod finder;
 mod guard;
 mod hops;
@@ -43,6 +45,7 @@ mod timetable;
 mod tls_reports;
 mod worker;
 
+pub use events::event_line;
 pub use hops::SiteState;
 pub use outbox::{Keep, Meter, Outbox, OutboxError, Parts, remains};
 pub use route::{BadHostPort, HostPort, Routes, Smarthost};

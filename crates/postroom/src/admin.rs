@@ -9,7 +9,9 @@ use store::Tx;
 
 use crate::house::House;
 use crate::people::{self, Person};
-use crate::{addresses, credential, mailq, policies, published, quiet, receipts, sources, stops, suppressions, why};
+use crate::{
+    addresses, credential, events, mailq, policies, published, quiet, receipts, sources, stops, suppressions, why,
+};
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -85,6 +87,8 @@ pub enum Request {
     Policy(policies::Ask),
     /// What became of mail that left.
     Receipt(receipts::Request),
+    /// What happened, from a place in the log on.
+    Events(events::Which),
     /// Addresses that nothing is sent to.
     Suppression(suppressions::Ask),
     /// Proves the store consistent.
@@ -202,6 +206,7 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
         Request::Quiet(ask) => quiet::execute(house, ask).await,
         Request::Policy(ask) => policies::execute(house, ask).await,
         Request::Receipt(request) => receipts::execute(house, request).await,
+        Request::Events(which) => events::execute(house, which).await,
         Request::Suppression(ask) => suppressions::execute(house, ask).await,
         Request::Verify => verify(house).await,
     }

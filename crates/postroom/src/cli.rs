@@ -12,7 +12,7 @@ use crate::admin::{self, Answer, Kind, Outcome, Request};
 use crate::cli_sending::{PolicyCommand, PoolCommand, SiteCommand, SourceCommand, Stopped};
 use crate::config::Config;
 use crate::house::House;
-use crate::{certificates, control, doctor, guide, privileges, quiet, receipts, serve, stops, suppressions};
+use crate::{certificates, control, doctor, events, guide, privileges, quiet, receipts, serve, stops, suppressions};
 
 /// Everything an organisation does with e-mail.
 ///
@@ -84,6 +84,8 @@ enum Command {
     /// What became of mail that left, for each recipient.
     #[command(subcommand)]
     Receipt(receipts::Command),
+    /// What happens to recipients, a line of JSON each, in the order in which it was written down.
+    Events(events::Which),
     /// Addresses that nothing is sent to.
     #[command(subcommand)]
     Suppression(suppressions::Command),
@@ -449,6 +451,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Suppression(suppressions::Command::Export { csv }) => {
             return export(&config, Export::Suppressions, csv);
         }
+        Command::Events(which) => return follow(&config, which),
         command => request(command)?,
     };
     let answer = ask(&config, request)?;
@@ -509,6 +512,33 @@ fn export(config: &Config, what: Export, csv: bool) -> Result<(), CliError> {
     }
 }
 
+/// From one question for more events to the next.
+const ASK: Duration = Duration::from_millis(500);
+
+/// Events, answer after answer; for ever, if that is wanted.
+fn follow(config: &Config, mut which: events::Which) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    loop {
+        let data = ask(config, Request::Events(which.clone()))?.data;
+        if let Some(lost @ 1..) = data["lost"].as_u64() {
+            eprintln!("postroom: {lost} places of the log were kept no longer: what happened there is missing");
+        }
+        let mut lines = data["lines"].as_array().into_iter().flatten().filter_map(|line| line.as_str());
+        let written = lines.try_for_each(|line| out.write_all(line.as_bytes()));
+        match written.and_then(|()| out.flush()) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            Err(e) => return Err(CliError::Failed(format!("writing the answer: {e}"))),
+        }
+        which = which.behind(data["next"].as_str().unwrap_or_default());
+        match data["more"].as_bool() {
+            Some(true) => {}
+            _ if which.follow => std::thread::sleep(ASK),
+            _ => return Ok(()),
+        }
+    }
+}
+
 /// What is given page by page.
 enum Export {
     Receipts(receipts::Which),
@@ -537,6 +567,7 @@ fn request(command: Command) -> Result<Request, CliError> {
         Command::Serve { .. }
         | Command::Init { .. }
         | Command::Doctor { .. }
+        | Command::Events(_)
         | Command::Receipt(receipts::Command::Export { .. }) => {
             return Err(CliError::Usage("that is no request".into()));
         }

@@ -47,6 +47,9 @@ pub struct Config {
     /// How long receipts are kept.
     #[serde(default)]
     pub receipts: ReceiptsConfig,
+    /// What programs are told.
+    #[serde(default)]
+    pub events: EventsConfig,
     /// What hosts are shown that ask for a certificate of ours when we send.
     pub client_certificate: Option<TlsFiles>,
     /// A host that takes all other mail for elsewhere.
@@ -308,6 +311,14 @@ impl ReceiptsConfig {
     }
 }
 
+/// What programs are told of mail that leaves.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EventsConfig {
+    /// A file that all events are appended to; relative to the configuration.
+    pub file: Option<PathBuf>,
+}
+
 /// One, or a list.
 #[derive(Debug, Deserialize)]
 #[serde(
@@ -370,6 +381,9 @@ impl Config {
             tls.key = base.join(&tls.key);
         }
         if let Some(file) = config.acme.as_mut().and_then(|acme| acme.ca_file.as_mut()) {
+            *file = base.join(&file);
+        }
+        if let Some(file) = config.events.file.as_mut() {
             *file = base.join(&file);
         }
         if let Some(file) = config.smarthost.as_mut().and_then(|s| s.password_file.as_mut()) {

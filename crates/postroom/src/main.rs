@@ -16,6 +16,7 @@ mod control;
 mod credential;
 mod descriptors;
 mod doctor;
+mod events;
 mod findings;
 mod guide;
 mod house;

@@ -118,7 +118,7 @@ impl Which {
 }
 
 /// A day, a second of it, or so long ago.
-fn time(text: &str, now: Timestamp) -> store::Result<Timestamp> {
+pub fn time(text: &str, now: Timestamp) -> store::Result<Timestamp> {
     let ago = || {
         let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
         let seconds = match unit {

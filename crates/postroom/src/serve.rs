@@ -18,6 +18,7 @@ use trust::Keys;
 use crate::certificates::Certificates;
 use crate::compact;
 use crate::config::Config;
+use crate::events::EventFile;
 use crate::house::House;
 use crate::mta_sts::Policies;
 use crate::watch::Watch;
@@ -48,6 +49,7 @@ pub async fn run(config: Config) -> Result<(), String> {
         tracing::warn!("running as root: name a user in the configuration, and the server becomes it");
     }
     let certificates = Certificates::open(&config)?;
+    let event_file = config.events.file.as_ref().map(|file| EventFile::open(file, &config.data)).transpose()?;
     let hangup = signal(SignalKind::hangup()).map_err(|e| format!("waiting for signals: {e}"))?;
     let house = House::open(&config).await.map_err(|e| opening(&config, &e))?;
     // What an earlier life left claimed is sorted out before anything new can come (trap 22).
@@ -113,6 +115,10 @@ pub async fn run(config: Config) -> Result<(), String> {
     tasks.spawn(outbox.run(stopped(stopping.clone())));
     let every = Duration::from_secs(config.store.compact_seconds);
     tasks.spawn(compact::run(house.store.clone(), every, stopping.clone()));
+    if let Some(file) = event_file {
+        let hangup = signal(SignalKind::hangup()).map_err(|e| format!("waiting for signals: {e}"))?;
+        tasks.spawn(file.run(house.store.clone(), hangup, stopping.clone()));
+    }
     tasks.spawn(published::watch(house, stopping.clone()));
     println!("postroom: ready");
     let _ = std::io::stdout().flush();

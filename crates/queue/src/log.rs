@@ -11,7 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use base::{Reply, Timestamp};
+use base::{OrganisationId, Reply, Stream, Timestamp};
 use store::{Error, Result, Row, Tx, params};
 
 use crate::receipt::{self, Attempt, Event, Head, Kind, Peer, Tried, Unpacked};
@@ -225,6 +225,26 @@ impl Line {
             peer: talk.map(|talk| talk.peer),
             detail: String::new(),
         }
+    }
+}
+
+/// Which lines somebody wants; all that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Whose sending.
+    pub organisation: Option<OrganisationId>,
+    /// What kind of sending.
+    pub stream: Option<Stream>,
+    /// What happened; empty for everything.
+    pub whats: Vec<What>,
+}
+
+impl Filter {
+    /// It is wanted.
+    pub fn fits(&self, line: &Line) -> bool {
+        self.organisation.is_none_or(|organisation| organisation == line.head.organisation)
+            && self.stream.is_none_or(|stream| stream == line.head.stream)
+            && (self.whats.is_empty() || self.whats.contains(&line.what))
     }
 }
 
