@@ -7,7 +7,7 @@ use net::{Deadline, Stream, Tls};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::time::{Instant, sleep};
 
-use crate::site::{Answer, Site, Step};
+use peers::{Answer, Site, Step};
 
 const HANDSHAKE: Duration = Duration::from_secs(60);
 
@@ -46,7 +46,7 @@ impl Session {
 
     /// Serves it to its end.
     pub(crate) async fn run(mut self) -> std::io::Result<()> {
-        let (open, greeting) = (Open(self.site.clone()), self.site.enter());
+        let (open, greeting) = (Open(self.site.clone()), self.site.enter(self.start.elapsed()));
         if !self.answer(greeting, "220 mx ESMTP") {
             return self.flush().await;
         }
@@ -95,7 +95,7 @@ impl Session {
             "MAIL" => {
                 self.mails += 1;
                 let (number, mails) = (number(line), self.mails);
-                let answer = self.site.step(Step::Mail, number, mails);
+                let answer = self.site.step(Step::Mail, number, mails, self.start.elapsed());
                 self.mail = (answer == Answer::Well).then_some(Mail { number, has_recipient: false });
                 Ok(self.answer(answer, "250 2.1.0 OK"))
             }
@@ -142,21 +142,21 @@ impl Session {
         }
         let answer = self.step(Step::Dot).unwrap_or(Answer::Cut);
         if answer == Answer::Well {
-            self.site.take(mail.number, self.start);
+            self.site.take(mail.number, self.start.elapsed());
         }
         self.mail = None;
         Ok(self.answer(answer, "250 2.6.0 Taken"))
     }
 
     fn step(&self, step: Step) -> Option<Answer> {
-        self.mail.map(|mail| self.site.step(step, mail.number, self.mails))
+        self.mail.map(|mail| self.site.step(step, mail.number, self.mails, self.start.elapsed()))
     }
 
     /// False when the connection ends.
     fn answer(&mut self, answer: Answer, well: &str) -> bool {
         match answer {
             Answer::Well => self.say(well),
-            Answer::Say(reply) => self.say(&reply),
+            Answer::Say(reply) => self.say(&reply.to_string()),
             Answer::Cut => false,
         }
     }

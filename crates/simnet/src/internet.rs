@@ -8,9 +8,8 @@ use std::time::Duration;
 use net::{CertFiles, Door, ListenOptions, Listener, Tls as Certificate, Zone};
 use tokio::time::Instant;
 
-use crate::chance::{drawn, one_of, share};
 use crate::host::Session;
-use crate::site::{Block, Character, Faults, Quota, Site, Tls, Wording};
+use peers::{Block, Character, Faults, Quota, Site, Tls, Wording, drawn, one_of, share};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);

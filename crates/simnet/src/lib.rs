@@ -4,7 +4,7 @@
 //! Used in `[dev-dependencies]` only; it stands outside the floors. It panics where a test cannot go on.
 //!
 //! - [`Internet`]: sites, their domains and hosts, and the load for them, from a seed;
-//! - [`Site`]: one of them: its [`Character`], what it has seen, and what a sender who knew it would need;
+//! - [`Site`]: one of them, of `peers`: its [`Character`], what it has seen, and what a sender who knew it would need;
 //! - `host`: the SMTP of a site;
 //! - [`run`] and [`Time`]: virtual time, which passes only when everybody waits for it.
 //!
@@ -13,12 +13,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod chance;
 mod host;
 mod internet;
-mod site;
 mod time;
 
 pub use internet::{Internet, Mail};
-pub use site::{Block, Character, Faults, Ledger, Quota, Refusal, Site, Tls, Wording};
+pub use peers::{Block, Character, Faults, Ledger, Quota, Refusal, Site, Tls, Wording};
 pub use time::{Time, run};

@@ -1,10 +1,11 @@
-//! One site: what it bears, what it has seen of us, and what it did about it.
+//! One site: what it bears, what it has seen of us, and what it did about it. It has no clock: `now` is the time since the
+//! beginning, and never runs backwards.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use base::Reply;
 
 use crate::chance::share;
 
@@ -181,21 +182,21 @@ pub struct Site {
 #[derive(Default)]
 struct State {
     ledger: Ledger,
-    began: Option<Instant>,
+    began: Option<Duration>,
     open: usize,
     /// When mails were counted, the oldest first.
-    counted: VecDeque<Instant>,
+    counted: VecDeque<Duration>,
     reputation: Reputation,
     /// When a mail came first.
-    seen: HashMap<u64, Instant>,
+    seen: HashMap<u64, Duration>,
     tries: HashMap<u64, u64>,
 }
 
 struct Reputation {
     /// From nothing to one.
     is: f64,
-    since: Option<Instant>,
-    blocked: Option<Instant>,
+    since: Option<Duration>,
+    blocked: Option<Duration>,
 }
 
 impl Default for Reputation {
@@ -206,28 +207,39 @@ impl Default for Reputation {
 
 /// What a site says to a step of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub enum Answer {
     /// As a good host does.
     Well,
     /// This.
-    Say(String),
+    Say(Reply),
     /// Nothing: the connection ends.
     Cut,
 }
 
 /// A step of a session at which a site may refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
+    /// MAIL.
     Mail,
+    /// RCPT.
     Rcpt,
+    /// DATA.
     Data,
+    /// The first octets of the body.
     Body,
+    /// The end of the body.
     Dot,
 }
 
 impl Site {
-    pub(crate) fn new(number: u64, domains: Vec<String>, hosts: Vec<String>, character: Character, seed: u64) -> Self {
+    /// A site of that number, which nobody has sent to yet; chance is drawn from `seed`.
+    pub fn new(number: u64, domains: Vec<String>, hosts: Vec<String>, character: Character, seed: u64) -> Self {
         Site { number, domains, hosts, character, seed, state: Mutex::default() }
+    }
+
+    /// What its chance is drawn from.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -268,75 +280,79 @@ impl Site {
     }
 
     /// A connection comes in: the greeting, or none.
-    pub(crate) fn enter(&self) -> Answer {
+    pub fn enter(&self, now: Duration) -> Answer {
         let (mut state, c) = (self.lock(), &self.character);
         state.open += 1;
         state.ledger.connected += 1;
         let n = state.ledger.connected;
         if state.open > c.connections {
-            state.offend(c, CONNECTION);
-            state.refuse(Refusal::Connections, None);
-            return Answer::Say("421 4.7.0 mx Error: too many connections from 192.0.2.1".into());
+            state.offend(c, CONNECTION, now);
+            state.refuse(Refusal::Connections, None, now);
+            return Answer::Say(Reply::new(421, 7, 0, "mx Error: too many connections from 192.0.2.1"));
         }
         if share(self.seed, &[1, n]) < c.faults.drops[0] {
-            state.refuse(Refusal::Dropped, None);
+            state.refuse(Refusal::Dropped, None, now);
             return Answer::Cut;
         }
         Answer::Well
     }
 
-    pub(crate) fn exit(&self) {
-        self.lock().open -= 1;
+    /// A connection has ended.
+    pub fn exit(&self) {
+        let open = &mut self.lock().open;
+        *open = open.saturating_sub(1);
     }
 
     /// The answer to a step of `mail`, the `nth` on its connection. A site speaks its mind at one step; that of its quota
     /// and its blocks is MAIL, but where the wording has another.
-    pub(crate) fn step(&self, step: Step, mail: u64, nth: u32) -> Answer {
+    pub fn step(&self, step: Step, mail: u64, nth: u32, now: Duration) -> Answer {
         let (mut state, c) = (self.lock(), &self.character);
         if step == Step::Mail {
-            state.began.get_or_insert_with(Instant::now);
+            state.began.get_or_insert(now);
             state.ledger.attempts += 1;
             *state.tries.entry(mail).or_default() += 1;
             if nth > c.messages {
-                state.refuse(Refusal::Session, None);
-                return Answer::Say("421 4.7.0 Too many messages in this session, connect again".into());
+                state.refuse(Refusal::Session, None, now);
+                return Answer::Say(Reply::new(421, 7, 0, "Too many messages in this session, connect again"));
             }
         }
-        if let Some(said) = state.traffic(c, step, mail) {
+        if let Some(said) = state.traffic(c, step, mail, now) {
             return Answer::Say(said);
         }
-        self.mishap(&mut state, step, mail)
+        self.mishap(&mut state, step, mail, now)
     }
 
-    fn mishap(&self, state: &mut State, step: Step, mail: u64) -> Answer {
-        let (f, tries, c) = (&self.character.faults, state.tries[&mail], &self.character);
+    fn mishap(&self, state: &mut State, step: Step, mail: u64, now: Duration) -> Answer {
+        let (f, tries, c) =
+            (&self.character.faults, state.tries.get(&mail).copied().unwrap_or_default(), &self.character);
         let dropped =
             f.drops.get(step as usize + 1).is_some_and(|p| share(self.seed, &[2, step as u64, mail, tries]) < *p);
         if dropped {
-            state.refuse(Refusal::Dropped, None);
+            state.refuse(Refusal::Dropped, None, now);
             return Answer::Cut;
         }
         if step != Step::Rcpt {
             return Answer::Well;
         }
-        if let Some(wait) = c.greylist {
-            let now = Instant::now();
-            if now - *state.seen.entry(mail).or_insert(now) < wait {
-                state.refuse(Refusal::Greylisted, None);
-                let seconds = wait.as_secs();
-                return Answer::Say(format!("450 4.7.1 Greylisted, try again in {seconds} seconds"));
-            }
+        if let Some(wait) = c.greylist
+            && now.saturating_sub(*state.seen.entry(mail).or_insert(now)) < wait
+        {
+            state.refuse(Refusal::Greylisted, None, now);
+            let seconds = wait.as_secs();
+            return Answer::Say(Reply::new(450, 7, 1, format!("Greylisted, try again in {seconds} seconds")));
         }
         let (kind, reply) = match () {
-            () if share(self.seed, &[3, mail]) < f.unknown => (Refusal::Unknown, "550 5.1.1 No such user here"),
-            () if share(self.seed, &[4, mail]) < f.full => (Refusal::Later, "452 4.2.2 Mailbox full"),
+            () if share(self.seed, &[3, mail]) < f.unknown => {
+                (Refusal::Unknown, Reply::new(550, 1, 1, "No such user here"))
+            }
+            () if share(self.seed, &[4, mail]) < f.full => (Refusal::Later, Reply::new(452, 2, 2, "Mailbox full")),
             () if share(self.seed, &[5, mail, tries]) < f.later => {
-                (Refusal::Later, "451 4.3.0 Local error in processing")
+                (Refusal::Later, Reply::new(451, 3, 0, "Local error in processing"))
             }
             () => return Answer::Well,
         };
-        state.refuse(kind, None);
-        Answer::Say(reply.into())
+        state.refuse(kind, None, now);
+        Answer::Say(reply)
     }
 
     /// Whether the site will ever take it.
@@ -345,67 +361,66 @@ impl Site {
         share(self.seed, &[3, mail]) >= f.unknown && share(self.seed, &[4, mail]) >= f.full
     }
 
-    pub(crate) fn defers_for_ever(&self, mail: u64) -> bool {
+    /// Whether it is neither ever taken nor refused for good.
+    pub fn defers_for_ever(&self, mail: u64) -> bool {
         let f = &self.character.faults;
         share(self.seed, &[3, mail]) >= f.unknown && share(self.seed, &[4, mail]) < f.full
     }
 
     /// The site has it.
-    pub(crate) fn take(&self, mail: u64, start: Instant) {
+    pub fn take(&self, mail: u64, now: Duration) {
         let mut state = self.lock();
         if !state.ledger.taken.insert(mail) {
             state.ledger.twice += 1;
         }
-        state.ledger.last = start.elapsed();
+        state.ledger.last = now;
         state.seen.remove(&mail);
     }
 }
 
 impl State {
-    fn refuse(&mut self, why: Refusal, mail: Option<u64>) {
+    fn refuse(&mut self, why: Refusal, mail: Option<u64>, now: Duration) {
         *self.ledger.refused.entry(why).or_default() += 1;
         self.ledger.blocked.extend(mail);
         if let Some(began) = self.began.filter(|_| mail.is_some() && self.ledger.blocks.len() < 1000) {
-            self.ledger.blocks.push(began.elapsed());
+            self.ledger.blocks.push(now.saturating_sub(began));
         }
     }
 
     /// What the site says about how we send.
-    fn traffic(&mut self, c: &Character, step: Step, mail: u64) -> Option<String> {
-        let now = Instant::now();
+    fn traffic(&mut self, c: &Character, step: Step, mail: u64, now: Duration) -> Option<Reply> {
         if step == Step::Mail && self.reputation.is_blocked(now) {
-            self.refuse(Refusal::Reputation, Some(mail));
+            self.refuse(Refusal::Reputation, Some(mail), now);
             return Some(match c.block {
-                Block::Refuses => "554 5.7.1 192.0.2.1 is on our block list for its poor reputation".into(),
-                Block::Defers => "421 4.7.0 Poor reputation of 192.0.2.1, try again later".into(),
+                Block::Refuses => Reply::new(554, 7, 1, "192.0.2.1 is on our block list for its poor reputation"),
+                Block::Defers => Reply::new(421, 7, 0, "Poor reputation of 192.0.2.1, try again later"),
             });
         }
         if step != c.wording.step() {
             return None;
+        }
+        let longest = c.quotas.iter().map(|q| q.span).max().unwrap_or_default();
+        while self.counted.front().is_some_and(|at| now.saturating_sub(*at) >= longest) {
+            self.counted.pop_front();
         }
         let wait = c.quotas.iter().filter_map(|q| self.wait(q, now)).max();
         let Some(wait) = wait else {
             self.counted.push_back(now);
             return None;
         };
-        self.offend(c, 1.0);
-        self.refuse(Refusal::Rate, Some(mail));
+        self.offend(c, 1.0, now);
+        self.refuse(Refusal::Rate, Some(mail), now);
         Some(c.wording.words(wait))
     }
 
     /// How long the quota is used up, if it is.
-    fn wait(&mut self, q: &Quota, now: Instant) -> Option<Duration> {
-        // The longest quota decides how much is remembered: an hour.
-        while self.counted.front().is_some_and(|at| now - *at >= Duration::from_secs(3600)) {
-            self.counted.pop_front();
-        }
+    fn wait(&self, q: &Quota, now: Duration) -> Option<Duration> {
         let nth = self.counted.len().checked_sub(q.count)?;
         let free = self.counted[nth] + q.span;
         (free > now).then(|| free - now)
     }
 
-    fn offend(&mut self, c: &Character, mails: f64) {
-        let now = Instant::now();
+    fn offend(&mut self, c: &Character, mails: f64, now: Duration) {
         self.reputation.pass(now);
         self.reputation.is -= mails / c.patience;
         if self.reputation.is <= 0.0 {
@@ -415,12 +430,12 @@ impl State {
 }
 
 impl Reputation {
-    fn pass(&mut self, now: Instant) {
-        let passed = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+    fn pass(&mut self, now: Duration) {
+        let passed = self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         (self.is, self.since) = ((self.is + passed.div_duration_f64(FORGETS)).min(1.0), Some(now));
     }
 
-    fn is_blocked(&self, now: Instant) -> bool {
+    fn is_blocked(&self, now: Duration) -> bool {
         self.blocked.is_some_and(|until| until > now)
     }
 }
@@ -438,16 +453,19 @@ impl Wording {
         }
     }
 
-    fn words(self, wait: Duration) -> String {
+    fn words(self, wait: Duration) -> Reply {
         match self {
-            Wording::Unusual => "421 4.7.28 We have detected an unusual rate of mail from your IP address".into(),
-            Wording::Volume => "421 4.7.0 [TSS04] Messages from 192.0.2.1 deferred due to unexpected volume".into(),
-            Wording::TooMuch => "450 4.7.1 Error: too much mail from 192.0.2.1".into(),
-            Wording::Named => {
-                format!("451 4.7.1 Rate limit exceeded, try again in {} seconds", wait.as_secs() + 1)
+            Wording::Unusual => Reply::new(421, 7, 28, "We have detected an unusual rate of mail from your IP address"),
+            Wording::Volume => {
+                Reply::new(421, 7, 0, "[TSS04] Messages from 192.0.2.1 deferred due to unexpected volume")
             }
-            Wording::Hourly => "452 4.7.1 Too many recipients received this hour".into(),
-            Wording::SlowDown => "451 4.7.1 You are sending too fast, slow down".into(),
+            Wording::TooMuch => Reply::new(450, 7, 1, "Error: too much mail from 192.0.2.1"),
+            Wording::Named => {
+                let seconds = wait.as_secs() + 1;
+                Reply::new(451, 7, 1, format!("Rate limit exceeded, try again in {seconds} seconds"))
+            }
+            Wording::Hourly => Reply::new(452, 7, 1, "Too many recipients received this hour"),
+            Wording::SlowDown => Reply::new(451, 7, 1, "You are sending too fast, slow down"),
         }
     }
 }
@@ -480,28 +498,25 @@ mod tests {
         }
     }
 
-    fn code(answer: &Answer) -> &str {
+    fn code(answer: &Answer) -> u16 {
         match answer {
-            Answer::Well => "well",
-            Answer::Say(text) => &text[..3],
-            Answer::Cut => "cut",
+            Answer::Well => 250,
+            Answer::Say(reply) => reply.code,
+            Answer::Cut => 0,
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_quota_slides_and_who_goes_on_beyond_it_is_blocked() {
+    #[test]
+    fn the_quota_slides_and_who_goes_on_beyond_it_is_blocked() {
         let site = site(character());
-        let mail = |n| code(&site.step(Step::Mail, n, 1)).to_owned();
-        assert_eq!([mail(1), mail(2), mail(3)], ["well"; 3]);
-        tokio::time::advance(MINUTE - Duration::from_secs(1)).await;
-        assert_eq!(mail(4), "451");
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(mail(4), "well");
+        let mail = |n, seconds| code(&site.step(Step::Mail, n, 1, Duration::from_secs(seconds)));
+        assert_eq!([mail(1, 0), mail(2, 0), mail(3, 0)], [250; 3]);
+        assert_eq!(mail(4, 59), 451);
+        assert_eq!(mail(4, 60), 250);
         // The patience is for two.
-        assert_eq!([mail(5), mail(6), mail(7)], ["well", "well", "451"]);
-        assert_eq!(mail(8), "554");
-        tokio::time::advance(10 * MINUTE).await;
-        assert_eq!(mail(8), "well");
+        assert_eq!([mail(5, 60), mail(6, 60), mail(7, 60)], [250, 250, 451]);
+        assert_eq!(mail(8, 60), 554);
+        assert_eq!(mail(8, 660), 250);
         let ledger = site.ledger();
         assert_eq!(
             (ledger.blocked.len(), ledger.refused[&Refusal::Rate], ledger.refused[&Refusal::Reputation]),
@@ -509,28 +524,37 @@ mod tests {
         );
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn connections_and_what_they_carry_are_counted() {
-        let site = site(character());
-        assert_eq!([site.enter(), site.enter()], [Answer::Well, Answer::Well]);
-        assert_eq!(code(&site.enter()), "421");
-        site.exit();
-        site.exit();
-        assert_eq!(site.enter(), Answer::Well);
-        assert_eq!([site.step(Step::Mail, 1, 3), site.step(Step::Rcpt, 1, 3)], [Answer::Well, Answer::Well]);
-        assert_eq!(code(&site.step(Step::Mail, 2, 4)), "421");
+    #[test]
+    fn a_quota_of_a_day_is_remembered_for_a_day() {
+        let day = Duration::from_secs(86_400);
+        let site = site(Character { quotas: vec![Quota { count: 1, span: day }], ..character() });
+        let mail = |n, now| code(&site.step(Step::Mail, n, 1, now));
+        assert_eq!(mail(1, Duration::ZERO), 250);
+        assert_eq!(mail(2, day - Duration::from_secs(1)), 451);
+        assert_eq!(mail(2, day), 250);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_stranger_is_to_come_again_and_then_is_known() {
+    #[test]
+    fn connections_and_what_they_carry_are_counted() {
+        let (site, now) = (site(character()), Duration::ZERO);
+        assert_eq!([site.enter(now), site.enter(now)], [Answer::Well, Answer::Well]);
+        assert_eq!(code(&site.enter(now)), 421);
+        site.exit();
+        site.exit();
+        assert_eq!(site.enter(now), Answer::Well);
+        assert_eq!([site.step(Step::Mail, 1, 3, now), site.step(Step::Rcpt, 1, 3, now)], [Answer::Well, Answer::Well]);
+        assert_eq!(code(&site.step(Step::Mail, 2, 4, now)), 421);
+    }
+
+    #[test]
+    fn a_stranger_is_to_come_again_and_then_is_known() {
         let site = site(Character { greylist: Some(5 * MINUTE), ..character() });
-        let rcpt = || {
-            site.step(Step::Mail, 1, 1);
-            code(&site.step(Step::Rcpt, 1, 1)).to_owned()
+        let rcpt = |now| {
+            site.step(Step::Mail, 1, 1, now);
+            code(&site.step(Step::Rcpt, 1, 1, now))
         };
-        assert_eq!(rcpt(), "450");
-        tokio::time::advance(5 * MINUTE).await;
-        assert_eq!(rcpt(), "well");
+        assert_eq!(rcpt(Duration::ZERO), 450);
+        assert_eq!(rcpt(5 * MINUTE), 250);
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! Chance that is the same in every run.
 
 /// A number for a seed and whom it concerns; every bit of it depends on every bit of them.
-pub(crate) fn drawn(seed: u64, about: &[u64]) -> u64 {
+pub fn drawn(seed: u64, about: &[u64]) -> u64 {
     about.iter().fold(mixed(seed), |state, n| mixed(state ^ mixed(*n)))
 }
 
 /// Below one.
-pub(crate) fn share(seed: u64, about: &[u64]) -> f64 {
+pub fn share(seed: u64, about: &[u64]) -> f64 {
     (drawn(seed, about) >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// One of these.
-pub(crate) fn one_of<T: Copy>(all: &[T], seed: u64, about: &[u64]) -> T {
+pub fn one_of<T: Copy>(all: &[T], seed: u64, about: &[u64]) -> T {
     all[(drawn(seed, about) % all.len() as u64) as usize]
 }
 
