@@ -19,6 +19,7 @@
 //! - `dialogue`: what is noted of it for the receipts;
 //! - `journal`: what was begun, for a life after a crash;
 //! - `recorder`: outcomes, on disk before they count;
+//! - `forecast`: what a load would take, by the same shaping and without sending;
 //! - `reporter` and `report`: delivery status notifications;
 //! - `events`: what happened, as programs read it.
 
@@ -28,6 +29,7 @@ mod dialogue;
 mod dispatch;
 mod events;
 mod finder;
+mod forecast;
 mod guard;
 mod hops;
 mod journal;
@@ -46,6 +48,7 @@ mod tls_reports;
 mod worker;
 
 pub use events::event_line;
+pub use forecast::{Forecast, Load, Mix, RECIPIENTS, Reason, SiteForecast, Terms, forecast};
 pub use hops::SiteState;
 pub use outbox::{Keep, Meter, Outbox, OutboxError, Parts, remains};
 pub use route::{BadHostPort, HostPort, Routes, Smarthost};

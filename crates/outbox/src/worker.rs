@@ -26,13 +26,13 @@ use crate::shape::{Course, TlsLevel, Words};
 use crate::tally;
 
 /// How long a worker waits until its site bears a connection more; else its line is put off.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// For connecting to all hosts of a hop, one after another, until one is ready for mail.
 const IN_ALL: Duration = Duration::from_secs(600);
 /// A refusal before any mail is of none: nothing is to be tried again at once for it.
-const OLD: u32 = u32::MAX;
+pub(crate) const OLD: u32 = u32::MAX;
 /// Mails that a worker sends while others wait for a connection.
-const TURN: u32 = 20;
+pub(crate) const TURN: u32 = 20;
 /// How long mail waits for a network that has all the connections it may have.
 const CROWDED: Duration = Duration::from_secs(30);
 /// And after a panic.

@@ -10,7 +10,8 @@ use store::Tx;
 use crate::house::House;
 use crate::people::{self, Person};
 use crate::{
-    addresses, credential, events, mailq, policies, published, quiet, receipts, sources, stops, suppressions, why,
+    addresses, credential, events, mailq, policies, published, quiet, receipts, simulate, sources, stops, suppressions,
+    why,
 };
 
 /// A request.
@@ -91,6 +92,8 @@ pub enum Request {
     Events(events::Which),
     /// Addresses that nothing is sent to.
     Suppression(suppressions::Ask),
+    /// What mail leaves by, for a forecast.
+    Facts,
     /// Proves the store consistent.
     Verify,
 }
@@ -208,6 +211,7 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
         Request::Receipt(request) => receipts::execute(house, request).await,
         Request::Events(which) => events::execute(house, which).await,
         Request::Suppression(ask) => suppressions::execute(house, ask).await,
+        Request::Facts => simulate::facts(house).await,
         Request::Verify => verify(house).await,
     }
 }

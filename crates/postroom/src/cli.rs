@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{BufRead, ErrorKind, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use base::Stream;
@@ -12,7 +12,12 @@ use crate::admin::{self, Answer, Kind, Outcome, Request};
 use crate::cli_sending::{PolicyCommand, PoolCommand, SiteCommand, SourceCommand, Stopped};
 use crate::config::Config;
 use crate::house::House;
-use crate::{certificates, control, doctor, events, guide, privileges, quiet, receipts, serve, stops, suppressions};
+use crate::{
+    certificates, control, doctor, events, guide, privileges, quiet, receipts, serve, simulate, stops, suppressions,
+};
+
+/// Where the configuration is looked for.
+const CONFIG: &str = "postroom.toml";
 
 /// Everything an organisation does with e-mail.
 ///
@@ -22,7 +27,7 @@ use crate::{certificates, control, doctor, events, guide, privileges, quiet, rec
 #[command(version, max_term_width = 100)]
 pub struct Cli {
     /// The configuration file.
-    #[arg(long, global = true, default_value = "postroom.toml")]
+    #[arg(long, global = true, default_value = CONFIG)]
     config: PathBuf,
     /// Answer in JSON.
     #[arg(long, global = true)]
@@ -89,6 +94,11 @@ enum Command {
     /// Addresses that nothing is sent to.
     #[command(subcommand)]
     Suppression(suppressions::Command),
+    /// What so many recipients will take with these sources and limits: a table, and a curve by the hour. Nothing is sent.
+    ///
+    /// Without --sources it is asked of what this server has set up: its sources, pools, plans and figures; without a
+    /// configuration, of one source. It is a forecast for other people's hosts: what they bear is an estimate.
+    Simulate(simulate::Question),
     /// The mailboxes of an account.
     #[command(subcommand)]
     Mailbox(MailboxCommand),
@@ -426,6 +436,9 @@ impl fmt::Display for CliError {
 /// # Errors
 /// In words for the administrator.
 pub fn run(cli: Cli) -> Result<(), CliError> {
+    if let Command::Simulate(question) = &cli.command {
+        return print(&simulate(question, &cli.config)?, cli.json);
+    }
     let config = Config::read(&cli.config).map_err(CliError::Usage)?;
     let request = match cli.command {
         Command::Init { domain, admin, password_stdin } => {
@@ -457,6 +470,18 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
     let answer = ask(&config, request)?;
     print(&answer, cli.json)?;
     if answer.good { Ok(()) } else { Err(CliError::Failed("problems were found".into())) }
+}
+
+/// Of what the server has set up, unless the question says otherwise. No data directory is made for it.
+fn simulate(question: &simulate::Question, config: &Path) -> Result<Answer, CliError> {
+    let mut known = None;
+    if question.is_of_server() && (config != Path::new(CONFIG) || config.exists()) {
+        let config = Config::read(config).map_err(CliError::Usage)?;
+        if config.data.exists() {
+            known = Some(ask(&config, Request::Facts)?.data);
+        }
+    }
+    question.answer(known).map_err(CliError::Failed)
 }
 
 /// Whoever closed the pipe (`| head`) wants no more: that is no failure.
@@ -568,6 +593,7 @@ fn request(command: Command) -> Result<Request, CliError> {
         | Command::Init { .. }
         | Command::Doctor { .. }
         | Command::Events(_)
+        | Command::Simulate(_)
         | Command::Receipt(receipts::Command::Export { .. }) => {
             return Err(CliError::Usage("that is no request".into()));
         }

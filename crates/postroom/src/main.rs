@@ -29,6 +29,7 @@ mod published;
 mod quiet;
 mod receipts;
 mod serve;
+mod simulate;
 mod sources;
 mod stops;
 mod suppressions;

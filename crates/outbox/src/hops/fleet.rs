@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use base::Stream;
-use queue::QueueId;
 use queue::source::{Delivered, Member, Setup, Source, SourceId};
 use tokio::time::Instant;
 
@@ -84,15 +83,15 @@ impl Fleet {
     }
 }
 
-/// Of those that are `usable` the one for this message: as often as its weight says, and for a message always the same (so
+/// Of those that are `usable` the one for this message, by the bits of its number: as often as its weight says, and for a message always the same (so
 /// that a host that asks it to come again sees the same source), whichever others come and go.
-fn choose(members: &[Member], id: QueueId, mut usable: impl FnMut(SourceId) -> bool) -> Option<SourceId> {
+pub(crate) fn choose(members: &[Member], id: u64, mut usable: impl FnMut(SourceId) -> bool) -> Option<SourceId> {
     if let [only] = members {
         return Some(only.source).filter(|source| usable(*source));
     }
     // Each draws a number that is smaller the greater its weight, and the smallest wins.
     let draw = |m: &Member| {
-        let part = (mixed(id.bits() ^ mixed(m.source.stored() as u64)) >> 11) as f64 / (1u64 << 53) as f64;
+        let part = (mixed(id ^ mixed(m.source.stored() as u64)) >> 11) as f64 / (1u64 << 53) as f64;
         -(part.max(f64::MIN_POSITIVE)).ln() / f64::from(m.weight)
     };
     let usable = members.iter().filter(|m| usable(m.source));
@@ -167,7 +166,7 @@ impl State {
             return Err(Denied::No(No::Stopped));
         }
         let (mut why, mut part) = (No::OutOfReach, 0);
-        let source = choose(members, work.message.id, |source| {
+        let source = choose(members, work.message.id.bits(), |source| {
             site.source = source;
             let room = self.can_send(&site, policies, today);
             part = room.map_or(part, |room| part.max(room));
@@ -216,8 +215,8 @@ mod tests {
         (1..).zip(weights).map(|(n, weight)| Member { source: SourceId::read(n), weight: *weight }).collect()
     }
 
-    fn id(n: u64) -> QueueId {
-        format!("1-{n:x}").parse().unwrap()
+    fn id(n: u64) -> u64 {
+        format!("1-{n:x}").parse::<queue::QueueId>().unwrap().bits()
     }
 
     #[test]

@@ -26,8 +26,8 @@ use tokio::time::Instant;
 
 use crate::route::Hop;
 use crate::shape::{Course, Hint, Hold, MayConnect, Policies, Policy, Words, on_one_line};
-pub(crate) use fleet::No;
 use fleet::{Denied, Fleet};
+pub(crate) use fleet::{No, choose};
 pub(crate) use ready::WEIGHTS;
 use ready::{InLine, Ready};
 use room::OWN;
@@ -36,7 +36,7 @@ pub use shown::SiteState;
 pub(crate) use sites::Ways;
 use sites::{SiteKey, Sites};
 use traffic::Traffic;
-pub(crate) use warmup::Permit;
+pub(crate) use warmup::{Permit, Warmups};
 
 /// Of all in hand one hop may have so many in line, of each stream, so that mail to a host that is slow does not keep back all
 /// other; and so many once its stream has taken all that is its own.
@@ -50,10 +50,10 @@ const LEAST: usize = 20;
 /// With so few left in line there is a place for those that had none: enough for the connections until more are claimed.
 const LOW: usize = OF_ONE_HOP_OF_MANY / 2;
 /// Connections in all; those that have only marketing to carry leave a tenth of them to the others.
-const CONNECTIONS: usize = 200;
-const CONNECTIONS_OF_MARKETING: usize = CONNECTIONS * 9 / 10;
+pub(crate) const CONNECTIONS: usize = 200;
+pub(crate) const CONNECTIONS_OF_MARKETING: usize = CONNECTIONS * 9 / 10;
 /// How long a connection waits for more, when half of all are in use.
-const IDLE: Duration = Duration::from_secs(5);
+pub(crate) const IDLE: Duration = Duration::from_secs(5);
 /// Connections to one network (a /24, or a /48 of IPv6), whatever the names of its hosts: who holds one does not hold all.
 const OF_ONE_NETWORK: usize = CONNECTIONS / 4;
 /// How long work waits for which its line has no place: as long as the line takes to empty, between these two.

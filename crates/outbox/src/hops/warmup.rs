@@ -9,7 +9,7 @@ use queue::source::{Cap, Count, Delivered, Setup, Share, SourceId};
 
 /// All sources with a plan.
 #[derive(Default)]
-pub(super) struct Warmups(HashMap<SourceId, Arc<Warmup>>);
+pub(crate) struct Warmups(HashMap<SourceId, Arc<Warmup>>);
 
 /// A source with a plan.
 #[derive(Debug)]
@@ -37,10 +37,10 @@ struct Tally {
 
 /// How much more a source may deliver to a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Room {
-    pub(super) left: u32,
+pub(crate) struct Room {
+    pub(crate) left: u32,
     /// More may be left yet today.
-    pub(super) pending: bool,
+    pub(crate) pending: bool,
 }
 
 /// The right to deliver so many to a site.
@@ -96,7 +96,7 @@ impl Warmup {
 
 impl Warmups {
     /// The plans as they are set up, with what was delivered before this server ran. What it counted itself goes on.
-    pub(super) fn new(setup: &Setup, delivered: &[(SourceId, Delivered)], today: i64, before: &Warmups) -> Self {
+    pub(crate) fn new(setup: &Setup, delivered: &[(SourceId, Delivered)], today: i64, before: &Warmups) -> Self {
         let of = |(source, delivered): &(SourceId, Delivered)| {
             let caps: Vec<Cap> = setup.caps.iter().filter(|cap| cap.source == *source).cloned().collect();
             let known = before.0.get(source).filter(|known| {
@@ -119,14 +119,14 @@ impl Warmups {
     }
 
     /// How much more a source may deliver to a site that `is` called so; none when it may deliver what it can.
-    pub(super) fn room(&self, source: SourceId, site: &str, today: i64, is: impl Fn(&str) -> bool) -> Option<Room> {
+    pub(crate) fn room(&self, source: SourceId, site: &str, today: i64, is: impl Fn(&str) -> bool) -> Option<Room> {
         let mut ledger = self.0.get(&source)?.lock();
         ledger.pass(today);
         Some(ledger.room(site, is))
     }
 
     /// The right to deliver `n`, of which there is room for all.
-    pub(super) fn permit(&self, source: SourceId, site: &str, n: u32) -> Option<Arc<Permit>> {
+    pub(crate) fn permit(&self, source: SourceId, site: &str, n: u32) -> Option<Arc<Permit>> {
         let warmup = self.0.get(&source)?;
         let site: Arc<str> = site.into();
         warmup.lock().both(&site).into_iter().for_each(|tally| tally.pending += n);

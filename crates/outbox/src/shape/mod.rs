@@ -16,7 +16,8 @@ mod site;
 mod warm;
 
 pub(crate) use hint::{Hint, on_one_line};
-pub(crate) use policy::{Family, Limits, Policies, Policy, TlsLevel};
+pub(crate) use policy::{Family, Limits, Policies, Policy, Text, TlsLevel};
+pub(crate) use rate::Rate;
 pub(crate) use rules::Rules;
 pub use rules::{check_figure, figures_of};
 pub(crate) use site::{Course, Hold, MayConnect, Site, Words};

@@ -328,6 +328,11 @@ impl Policies {
         self.by_id.get(id).unwrap_or(&self.default)
     }
 
+    /// The policy for a site of which nothing is known.
+    pub(crate) fn default(&self) -> &Arc<Policy> {
+        &self.default
+    }
+
     /// For a host that the administrator names.
     pub(crate) fn own(&self) -> &Arc<Policy> {
         &self.own

@@ -7,7 +7,9 @@ mod sender;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sender::{Outcome, Sender, send};
+use base::Stream;
+use outbox::{Forecast, Load, Terms};
+use sender::{Outcome, START, Sender, send};
 use simnet::{Internet, Refusal};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -56,6 +58,37 @@ fn report(who: &str, internet: &Internet, outcome: &Outcome) {
     }
 }
 
+/// What `postroom simulate` says of the same load to the same hosts.
+fn foretold(internet: &Internet, seed: u64) -> Forecast {
+    let host = |site: &Arc<simnet::Site>| (site.hosts[0].clone(), site.character.clone(), site.seed());
+    let hosts: Vec<_> = internet.sites.iter().map(host).collect();
+    let hosts: Vec<_> = hosts.iter().map(|(host, character, seed)| (host.as_str(), character.clone(), *seed)).collect();
+    let mails = internet.mails.iter().filter_map(|mail| Some((mail.number, mail.site? as u32))).collect();
+    let terms = Terms {
+        setup: queue::source::Setup::default(),
+        delivered: Vec::new(),
+        stream: Stream::Marketing,
+        start: START,
+        lifetime: queue::LIFETIME,
+        seed,
+    };
+    outbox::forecast(&Load::to(&hosts, mails).unwrap(), &terms).unwrap()
+}
+
+/// How far the forecast is off: the time by a factor, and what is blocked by points.
+fn compare(internet: &Internet, outcome: &Outcome, seed: u64) -> (f64, f64) {
+    let said = foretold(internet, seed);
+    let blocked_then = said.sum(|site| site.blocked) as f64 * 100.0 / internet.mails.len() as f64;
+    let (time, points) = (hours(said.last()) / hours(outcome.last()), blocked_then - blocked(internet, outcome));
+    println!(
+        "foretold: {} taken in {:.2} h ({time:.2} of ours), blocked: {blocked_then:.2} % ({points:+.2})",
+        said.sum(|site| site.delivered),
+        hours(said.last()),
+    );
+    assert_eq!(said.sum(|site| site.delivered), outcome.taken(), "seed {seed}: the forecast delivers others");
+    (time, points)
+}
+
 /// Ours delivers all there is to deliver, and is measured.
 fn ours(seed: u64, sites: u64, mails: u64) -> (f64, f64) {
     let internet = made(seed, sites, mails);
@@ -64,6 +97,11 @@ fn ours(seed: u64, sites: u64, mails: u64) -> (f64, f64) {
     report("ours", &internet, &outcome);
     assert_eq!(outcome.taken(), internet.takes().iter().sum::<usize>() as u64, "seed {seed}: a mail was not delivered");
     assert_eq!(outcome.sum(|l| l.twice), 0, "seed {seed}: a mail came twice");
+    let (time, points) = compare(&internet, &outcome, seed);
+    assert!(
+        (0.5..1.5).contains(&time) && points.abs() < 1.0,
+        "seed {seed}: the forecast is off: {time:.2}, {points:+.2}"
+    );
     (blocked(&internet, &outcome), slower(&internet, &outcome))
 }
 

@@ -15,7 +15,7 @@ use store::{Class, Lane, Options, Store, Tx};
 use tokio::sync::oneshot;
 
 const BODY: &[u8] = b"Subject: news\r\n\r\nNothing new.\r\n";
-const START: Timestamp = Timestamp::from_secs(1_700_000_000);
+pub const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 /// Mails that one job enqueues.
 const BATCH: usize = 500;
 
