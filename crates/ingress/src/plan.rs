@@ -219,7 +219,7 @@ impl Plan {
             id: mail.id,
             from: mail.from.as_ref(),
             prefix: &mail.prefix,
-            blob,
+            content: queue::Content::Stored(blob),
             octets: mail.octets,
             envelope_id: self.mail.envelope_id.as_deref(),
             ret: self.mail.ret,

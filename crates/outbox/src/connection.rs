@@ -120,12 +120,12 @@ pub(crate) struct Connection {
     budget: Deadline,
 }
 
-/// A mail to be sent: envelope and bytes.
+/// A mail to be sent: envelope and bytes, those in memory before those of the store.
 pub(crate) struct Letter<'a> {
     pub(crate) mail: Mail,
     pub(crate) rcpts: Vec<Rcpt>,
     pub(crate) prefix: &'a [u8],
-    pub(crate) blob: &'a BlobReader,
+    pub(crate) blob: Option<&'a BlobReader>,
 }
 
 /// What came of a transaction.
@@ -330,8 +330,17 @@ impl Connection {
 
     /// The body, a piece at a time: memory does not grow with it. When our store fails, the end is never said: half a mail
     /// is no mail.
-    async fn body(&mut self, prefix: &[u8], blob: &BlobReader) -> store::Result<()> {
-        self.client.body(prefix);
+    async fn body(&mut self, prefix: &[u8], blob: Option<&BlobReader>) -> store::Result<()> {
+        for piece in prefix.chunks(PIECE as usize) {
+            self.client.body(piece);
+            if !self.keeps_up().await {
+                return Ok(());
+            }
+        }
+        let Some(blob) = blob else {
+            self.client.body_end();
+            return Ok(());
+        };
         let (mut at, mut piece) = (0, Vec::new());
         while at < blob.len() {
             piece.clear();
@@ -341,12 +350,17 @@ impl Connection {
             }
             at += piece.len() as u64;
             self.client.body(&piece);
-            if self.client.output().len() as u64 >= PIECE && !self.flush_or_abandon().await {
+            if !self.keeps_up().await {
                 return Ok(());
             }
         }
         self.client.body_end();
         Ok(())
+    }
+
+    /// Sends what has come together, once it is a piece; false as [`Connection::flush_or_abandon`].
+    async fn keeps_up(&mut self) -> bool {
+        (self.client.output().len() as u64) < PIECE || self.flush_or_abandon().await
     }
 
     /// Waits, without mail, until the peer says something (it can only be goodbye) or closes.

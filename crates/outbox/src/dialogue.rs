@@ -135,7 +135,7 @@ pub(crate) fn class(
     let suppression = match outcome {
         Outcome::Failed => classifier.class(&class).and_then(|class| class.suppression.as_ref()),
         Outcome::Expired => classifier.known(Known::Expired).class.suppression.as_ref(),
-        Outcome::Delivered { .. } | Outcome::Deferred(_) => None,
+        Outcome::Delivered { .. } | Outcome::Deferred(_) | Outcome::Cancelled => None,
     };
     (class, suppression.map(|suppression| Rule::of(suppression, message.stream)))
 }

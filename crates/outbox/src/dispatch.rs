@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base::{Reply, Stream, Timestamp};
 use queue::source::{self, Setup, What, day_of};
-use queue::{Claimed, Delivery, Due, Group, Held, Outcome, Release, Want};
+use queue::{Claimed, Content, Delivery, Due, Group, Held, Outcome, Release, Want};
 use store::Tx;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -200,7 +200,9 @@ fn until(next: Timestamp, now: Timestamp) -> Duration {
 }
 
 fn hand_out(inner: &Arc<Inner>, claimed: Claimed) {
-    if claimed.message.release.is_some() { local::hand_out(inner, claimed) } else { go_out(inner, claimed) }
+    let m = &claimed.message;
+    let may_be_ours = m.release.is_some() || matches!(m.content, Content::Made(_));
+    if may_be_ours { local::hand_out(inner, claimed) } else { go_out(inner, claimed) }
 }
 
 /// A message's deliveries: to a hop of the administrator's all that are his, else to each domain its own.

@@ -311,7 +311,7 @@ mod tests {
             id: format!("1-{}", IDS.fetch_add(1, Ordering::Relaxed)).parse().unwrap(),
             from: None,
             prefix: Arc::from(&b""[..]),
-            blob: BlobId(1),
+            content: queue::Content::Stored(BlobId(1)),
             octets: 0,
             envelope_id: None,
             ret: None,

@@ -14,7 +14,7 @@
 //!   are told of how that went;
 //! - `hops`: what is ready, in a line for each next hop;
 //! - `shape`: how much of it a site bears, and what its replies change about that;
-//! - `worker` and `connection`: one connection and what is said on it;
+//! - `worker` and `connection`: one connection and what is said on it; `bodies`: the bytes for it;
 //! - `local`: mail that was held for mailboxes of ours;
 //! - `dialogue`: what is noted of it for the receipts;
 //! - `journal`: what was begun, for a life after a crash;
@@ -23,6 +23,7 @@
 //! - `reporter` and `report`: delivery status notifications;
 //! - `events`: what happened, as programs read it.
 
+mod bodies;
 mod connection;
 mod dane;
 mod dialogue;

@@ -1,4 +1,4 @@
-//! Mail that was held here for recipients of ours too (RFC 4865): it goes into their mailboxes when its time has come. All
+//! Mail for mailboxes of ours that comes out of the queue: held until its time (RFC 4865), or made for each recipient. All
 //! other mail for them was delivered when it came, and is never seen here.
 
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use mailbox::Flags;
 use mailbox::verbs::{self, INBOX, NewEmail};
 use queue::receipt::Segment;
 use queue::{Claimed, Delivery, Event, Message, Outcome, Said, Settled};
-use store::{BlobReader, Class, Lane, Staged, Tx};
+use store::{Class, Lane, Staged, Tx};
 
+use crate::bodies::{self, Bytes, Missing};
 use crate::dialogue::ours;
 use crate::dispatch;
 use crate::outbox::Inner;
 use crate::shape::Course;
-use crate::worker::bytes;
 
 /// Octets that are indexed at a time.
 const PIECE: u64 = 64 * 1024;
@@ -59,12 +59,11 @@ fn fail(inner: &Inner, message: &Arc<Message>, delivery: Delivery, reply: Reply)
 
 /// The copy, and the note that it is delivered, in one commit.
 async fn keep(inner: &Arc<Inner>, message: &Arc<Message>, delivery: Delivery, found: &Recipients) {
-    let (index, staged) = match bytes(inner, message).await.and_then(|blob| copy(inner, &blob)) {
+    let got = bodies::get(inner, message, &delivery).await;
+    let copied = got.and_then(|bytes| copy(inner, &bytes).map_err(Missing::Unreadable));
+    let (index, staged, octets) = match copied {
         Ok(copied) => copied,
-        Err(error) => {
-            tracing::error!(queue = %message.id, %error, "a message in the queue cannot be read");
-            return fail(inner, message, delivery, Reply::new(451, 3, 0, "Our store did not give the message"));
-        }
+        Err(missing) => return bodies::settle(inner, message, vec![delivery], missing),
     };
     let accounts: Vec<_> = found.local.iter().map(|target| target.account).collect();
     if accounts.is_empty() {
@@ -84,10 +83,10 @@ async fn keep(inner: &Arc<Inner>, message: &Arc<Message>, delivery: Delivery, fo
         class: String::new(),
         rule: None,
     };
-    let (queue, octets, m) = (inner.queue.clone(), message.octets as usize + prefix.len(), message.clone());
+    let (queue, octets) = (inner.queue.clone(), (octets + prefix.len() as u64) as u32);
     let job = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
         let blob = *blobs.first().ok_or(store::Error::Closed)?;
-        let (octets, flags) = ((octets - m.prefix.len()) as u32, Flags::default());
+        let flags = Flags::default();
         for account in &accounts {
             let new = NewEmail { blob, octets, received: now, prefix: &prefix, index: &index, flags, keywords: &[] };
             verbs::deliver(tx, *account, INBOX, &new, now)?;
@@ -100,30 +99,38 @@ async fn keep(inner: &Arc<Inner>, message: &Arc<Message>, delivery: Delivery, fo
     };
     match inner.store.write_with(Lane::Interactive, vec![staged], job).await {
         Ok(()) => {
-            tracing::info!(queue = %message.id, to = %delivery.to, "a mail that was held is delivered here");
+            tracing::info!(queue = %message.id, to = %delivery.to, "a mail from the queue is delivered here");
             inner.hops.settled(message.stream, message.organisation);
             inner.room.notify_one();
             inner.count(outcome);
         }
         Err(error) => {
-            tracing::warn!(queue = %message.id, to = %delivery.to, %error, "a mail that was held is not delivered");
+            tracing::warn!(queue = %message.id, to = %delivery.to, %error, "a mail from the queue is not delivered");
             fail(inner, message, delivery, base::Error::from(error).into_reply());
         }
     }
 }
 
-/// The index of a mail, and a copy that lasts: in the queue's packs it may be among what goes when it has left.
-fn copy(inner: &Inner, blob: &BlobReader) -> store::Result<(Vec<u8>, Staged)> {
-    let (mut indexer, mut at, mut piece) = (mime::Indexer::new(mime::Limits::default()), 0, Vec::new());
-    let mut stager = inner.store.stager(Class::Lasting);
-    while at < blob.len() {
-        piece.clear();
-        blob.read(at, at + PIECE, &mut piece)?;
-        at += piece.len() as u64;
-        indexer.push(&piece);
-        stager.push(&piece)?;
+/// The index of a mail, its octets, and a copy that lasts: in the queue's packs it may be among what goes when it has left.
+fn copy(inner: &Inner, bytes: &Bytes) -> store::Result<(Vec<u8>, Staged, u64)> {
+    let (mut indexer, mut stager) = (mime::Indexer::new(mime::Limits::default()), inner.store.stager(Class::Lasting));
+    let mut push = |piece: &[u8]| {
+        indexer.push(piece);
+        stager.push(piece)
+    };
+    match bytes {
+        Bytes::Stored(blob) => {
+            let (mut at, mut piece) = (0, Vec::new());
+            while at < blob.len() {
+                piece.clear();
+                blob.read(at, at + PIECE, &mut piece)?;
+                at += piece.len() as u64;
+                push(&piece)?;
+            }
+        }
+        Bytes::Made(made) => push(&made.bytes)?,
     }
-    let mut index = Vec::new();
+    let (mut index, octets) = (Vec::new(), stager.len());
     indexer.finish().encode(&mut index);
-    Ok((index, stager.finish()))
+    Ok((index, stager.finish(), octets))
 }

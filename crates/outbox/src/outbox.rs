@@ -11,13 +11,14 @@ use bounce::Classifier;
 use directory::{Directory, Random};
 use net::{ClientTls, Dialer, Https, Identity, Resolver, Roots, TlsError};
 use queue::source::day_of;
-use queue::{Delivery, Event, Group, Message, Outcome, Queue, QueueId, Release, Remains, Said, Settled};
+use queue::{Bodies, Delivery, Event, Group, Message, Outcome, Queue, QueueId, Release, Remains, Said, Settled};
 use queue::{log, receipt, suppression};
 use store::{Lane, Store, Tx};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use trust::Keys;
 
+use crate::bodies::Makers;
 use crate::dane::Proof;
 use crate::finder::Finder;
 use crate::hops::{Hops, Permit, SiteState, Work};
@@ -66,6 +67,8 @@ pub struct Parts {
     pub hostname: String,
     /// What the administrator says about the way out.
     pub routes: Routes,
+    /// Who makes the mails that are not stored; without one they wait.
+    pub bodies: Option<Arc<dyn Bodies>>,
     /// How long receipts are kept.
     pub keep: Keep,
     /// A file in which attempts are noted ([`remains`]); without one, whatever is claimed when the process dies is uncertain.
@@ -145,6 +148,7 @@ pub(crate) struct Inner {
     pub(crate) guards: Guards,
     pub(crate) proof: Proof,
     pub(crate) tally: Tally,
+    pub(crate) makers: Makers,
     /// For mail of our own that is to be signed.
     pub(crate) keys: Keys,
     pub(crate) timetable: Timetable,
@@ -220,6 +224,7 @@ impl Outbox {
             guards,
             proof: Proof::default(),
             tally: Tally::default(),
+            makers: Makers::new(parts.bodies),
             keys: Keys::new(parts.store.clone()),
             timetable: Timetable::default(),
             journal,
@@ -371,6 +376,8 @@ impl Inner {
             Outcome::Deferred(_) => 1,
             Outcome::Failed => 2,
             Outcome::Expired => 3,
+            // Nothing was attempted.
+            Outcome::Cancelled => return,
         };
         self.outcomes[i].fetch_add(1, Ordering::Relaxed);
     }

@@ -136,6 +136,7 @@ fn log(s: &Settled, now: Timestamp) {
         Outcome::Delivered { .. } => tracing::info!(%queue, %to, host, %reply, seconds, "sent"),
         Outcome::Failed => tracing::info!(%queue, %to, host, %reply, seconds, "failed"),
         Outcome::Expired => tracing::info!(%queue, %to, host, %reply, seconds, "given up"),
+        Outcome::Cancelled => tracing::info!(%queue, %to, %reply, seconds, "cancelled"),
         Outcome::Deferred(until) => {
             tracing::info!(%queue, %to, host, %reply, seconds, until = until.rfc3339(), "deferred");
         }

@@ -345,7 +345,7 @@ mod tests {
             id: "1-1".parse().unwrap(),
             from: Some(Address::parse("me@example.test").unwrap()),
             prefix: Arc::from(&b""[..]),
-            blob: BlobId(1),
+            content: queue::Content::Stored(BlobId(1)),
             octets: 0,
             envelope_id: envelope_id.map(str::to_owned),
             ret: None,

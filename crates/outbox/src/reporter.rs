@@ -113,7 +113,7 @@ async fn report(inner: &Inner, id: QueueId, urgent: bool) -> base::Result<Paid> 
         // A forwarded mail has a return address of ours.
         let to = message.from.as_ref().map(|from| trust::reported_to(tx, from, now)).transpose()?;
         // Opened in the read that read its row: later it may have moved.
-        let blob = blobs.blob(message.blob);
+        let blob = message.content.blob().map(|blob| blobs.blob(blob));
         Ok(Some((message, to, deliveries, blob)))
     };
     let found = inner.store.read(work).await.map_err(|e| match e {
@@ -133,8 +133,8 @@ async fn report(inner: &Inner, id: QueueId, urgent: bool) -> base::Result<Paid> 
         return Ok(Paid::Yes);
     }
     let failed = about.iter().any(|d| d.state == State::Failed);
-    let original = match blob.and_then(|blob| original(&message, &blob, failed)) {
-        Ok(original) => original,
+    let original = match blob.map(|blob| blob.and_then(|blob| original(&message, &blob, failed))).transpose() {
+        Ok(original) => original.unwrap_or(Bytes::Nothing),
         Err(_) if !urgent => return Ok(Paid::NotYet),
         Err(error) => {
             tracing::error!(queue = %id, %error, "the report goes without the mail, which cannot be read");

@@ -12,8 +12,8 @@ use queue::source::Source;
 use queue::{Cause, Delivery, Message, Outcome, Said};
 use smtp::client::Stage;
 use smtp::{Mail, Rcpt, Recipient};
-use store::BlobReader;
 
+use crate::bodies::{self, Bytes};
 use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls, TlsFault};
 use crate::dialogue::{self, ours};
 use crate::dispatch::{call, later, line_up, put_off, too_many};
@@ -439,18 +439,6 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
     }
 }
 
-/// The bytes of a message. It was claimed a while ago, and they may have been moved since.
-pub(crate) async fn bytes(inner: &Inner, m: &Message) -> store::Result<BlobReader> {
-    let (id, store) = (m.id, inner.store.clone());
-    match inner.store.blob(m.blob) {
-        Ok(blob) => Ok(blob),
-        Err(e) => match inner.store.read(move |tx| queue::blob(tx, id)?.map(|b| store.blob(b)).transpose()).await? {
-            Some(blob) => Ok(blob),
-            None => Err(e),
-        },
-    }
-}
-
 /// Tries a mail. With `next`, gives what another host may be tried with at once, and what this one said to each.
 async fn attempt(
     inner: &Arc<Inner>,
@@ -480,20 +468,23 @@ async fn send(
         work.deliveries.into_iter().for_each(|d| inner.settle(&work.message, d, Outcome::Expired, said.clone()));
         return None;
     }
-    let blob = match bytes(inner, m).await {
-        Ok(blob) => blob,
-        Err(error) => {
-            tracing::error!(queue = %m.id, %error, "a message in the queue cannot be read");
+    let bytes = match bodies::get(inner, m, work.deliveries.first()?).await {
+        Ok(bytes) => bytes,
+        Err(missing) => {
             inner.hops.unsent(hop);
-            inner.settle_all(work, &ours(Reply::new(451, 3, 0, "Our store did not give the message")));
+            bodies::settle(inner, &work.message, work.deliveries, missing);
             return None;
         }
     };
+    let (prefix, blob, octets, (body, smtputf8)) = match &bytes {
+        Bytes::Stored(blob) => (&*m.prefix, Some(blob), m.octets, (m.body, m.smtputf8)),
+        Bytes::Made(made) => (&*made.bytes, None, made.bytes.len() as u64, made.demands()),
+    };
     let mail = Mail {
         from: m.from.clone(),
-        size: Some(m.octets),
-        body: m.body,
-        smtputf8: m.smtputf8,
+        size: Some(octets),
+        body,
+        smtputf8,
         require_tls: m.require_tls,
         ret: m.ret,
         envelope_id: m.envelope_id.clone(),
@@ -510,7 +501,7 @@ async fn send(
         |d: &Delivery| Rcpt { to: Recipient::Mailbox(d.to.clone()), notify: d.notify, original: d.original.clone() };
     let rcpts = work.deliveries.iter().map(rcpt).collect();
     inner.journal.begun(m.id, work.deliveries.iter().map(|d| d.number));
-    match connection.send(Letter { mail, rcpts, prefix: &m.prefix, blob: &blob }).await {
+    match connection.send(Letter { mail, rcpts, prefix, blob }).await {
         // Trap 30: what the host lacks is not left out of the mail.
         Err(unable) => {
             inner.hops.unsent(hop);

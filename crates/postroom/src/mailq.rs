@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use base::Stream;
-use queue::{Message, QueueId, Standing, State};
+use queue::{Content, Message, QueueId, Standing, State};
 use serde_json::{Value, json};
 use store::Tx;
 
@@ -112,7 +112,11 @@ pub fn is_held_back(m: &Message, d: &Standing) -> bool {
 fn describe(text: &mut String, m: &Message, all: &[Standing]) {
     let from = m.from.as_ref().map(ToString::to_string).unwrap_or_default();
     let stream = if m.stream == Stream::Mail { String::new() } else { format!(", {}", m.stream) };
-    let _ = writeln!(text, "{}  from <{from}>, {} octets, since {}{stream}", m.id, m.octets, m.created.rfc3339());
+    let size = match m.content {
+        Content::Stored(_) => format!("{} octets", m.octets),
+        Content::Made(_) => "made when it leaves".into(),
+    };
+    let _ = writeln!(text, "{}  from <{from}>, {size}, since {}{stream}", m.id, m.created.rfc3339());
     for d in all {
         let _ = write!(text, "    to <{}>: {}", d.delivery.to, d.state.word());
         match d.state {

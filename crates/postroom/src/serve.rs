@@ -153,6 +153,7 @@ fn outbox(config: &Config, house: &House, queue: &Queue, identity: Option<Identi
         random: directory::system_random,
         hostname: config.hostname.clone(),
         routes: Routes { fixed: config.fixed_routes()?, smarthost: config.smarthost()? },
+        bodies: None,
         keep: config.receipts.keep(),
         journal: Some(journal(config)),
     };

@@ -36,8 +36,8 @@ SELECT DISTINCT message FROM queue_delivery WHERE owed <> 0 ORDER BY message;
 
 -- name: insert_message
 INSERT INTO queue_message (id, blob, prefix, octets, sender, envelope_id, ret, flags, account, organisation, stream, created,
-    total, open, priority, release, deliver_by, message_id)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18);
+    total, open, priority, release, deliver_by, message_id, kind, reference)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20);
 
 -- name: insert_delivery
 INSERT INTO queue_delivery (message, number, recipient, notify, original, state, epoch, due, expires, attempts, uncertain,
@@ -48,7 +48,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, 0, 0, 0, ?9, ?10, ?11, ?12, '', 0, 0,
 -- By the index of what waits in a group; together with its message, so that a claim costs one read and a write for each.
 SELECT d.number, d.recipient, d.notify, d.original, d.expires, d.attempts, d.warned, d.uncertain, d.segment, d.place,
     m.id, m.blob, m.prefix, m.octets, m.sender, m.envelope_id, m.ret, m.flags, m.account, m.created, m.total, m.stream,
-    m.organisation, m.priority, m.release, m.deliver_by, m.message_id
+    m.organisation, m.priority, m.release, m.deliver_by, m.message_id, m.kind, m.reference
 FROM queue_delivery d JOIN queue_message m ON m.id = d.message
 WHERE d.state = 0 AND d.stream = ?1 AND d.organisation = ?2 AND d.domain = ?3 AND d.priority = ?4 AND d.due <= ?5
 ORDER BY d.due LIMIT ?6;
@@ -119,7 +119,7 @@ UPDATE queue_delivery SET owed = 0 WHERE message = ?1 AND number = ?2 AND owed =
 
 -- name: message
 SELECT id, blob, prefix, octets, sender, envelope_id, ret, flags, account, created, total, stream, organisation,
-    priority, release, deliver_by, message_id
+    priority, release, deliver_by, message_id, kind, reference
 FROM queue_message WHERE id = ?1;
 
 -- name: deliveries
@@ -170,7 +170,8 @@ SELECT blob FROM queue_message WHERE id = ?1;
 -- name: verify_messages
 SELECT id, blob, CAST(length(prefix) AS BIGINT), octets, total, open,
     (SELECT count(*) FROM queue_delivery d WHERE d.message = m.id),
-    (SELECT count(*) FROM queue_delivery d WHERE d.message = m.id AND (d.state IN (0, 1, 5, 6) OR d.owed <> 0))
+    (SELECT count(*) FROM queue_delivery d WHERE d.message = m.id AND (d.state IN (0, 1, 5, 6) OR d.owed <> 0)),
+    CAST(length(reference) AS BIGINT)
 FROM queue_message m ORDER BY id;
 
 -- name: verify_senders

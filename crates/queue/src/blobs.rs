@@ -24,10 +24,10 @@ pub fn refers_between(tx: &mut Tx<'_>, from: BlobId, to: BlobId) -> Result<bool>
     Ok(tx.row(&schema::BLOBS_BETWEEN, params![from, to], |_| Ok(()))?.is_some())
 }
 
-/// Where a message's bytes are now: while it is in hand they may be moved. None when it is finished.
+/// Where a message's bytes are now: while it is in hand they may be moved. None when it is finished, or has none.
 ///
 /// # Errors
 /// The store's.
 pub fn blob(tx: &mut Tx<'_>, id: QueueId) -> Result<Option<BlobId>> {
-    tx.row(&schema::MESSAGE_BLOB, params![id], |r| Ok(BlobId(r.int(0)?)))
+    Ok(tx.row(&schema::MESSAGE_BLOB, params![id], |r| r.opt_int(0))?.flatten().map(BlobId))
 }

@@ -198,6 +198,8 @@ pub enum Outcome {
     Expired,
     /// Not now; the next attempt is due then.
     Deferred(Timestamp),
+    /// Nothing was tried: it is not wanted any more.
+    Cancelled,
 }
 
 /// A delivery and what came of its attempt.
@@ -221,6 +223,7 @@ impl Settled {
     fn owes(&self, now: Timestamp) -> Owed {
         let wanted = match self.outcome {
             Outcome::Delivered { reports } => Owed { success: !reports, ..Owed::NOTHING },
+            Outcome::Cancelled => Owed::NOTHING,
             Outcome::Failed | Outcome::Expired => Owed { failure: true, ..Owed::NOTHING },
             Outcome::Deferred(_) => {
                 let begun = self.message.release.unwrap_or(self.message.created);
@@ -233,9 +236,9 @@ impl Settled {
         // RFC 2852 §4.1.4: who asks for a trace is told that it was passed on, whoever reports its arrival.
         let traced = matches!(self.outcome, Outcome::Delivered { .. })
             && self.message.deliver_by.is_some_and(|by| by.trace)
-            && self.message.from.is_some()
+            && self.message.reports_to().is_some()
             && self.delivery.notify != Some(Notify::Never);
-        let owed = Owed::of(self.message.from.as_ref(), self.delivery.notify, wanted);
+        let owed = Owed::of(self.message.reports_to(), self.delivery.notify, wanted);
         Owed { success: owed.success || traced, ..owed }
     }
 }
@@ -261,7 +264,8 @@ pub fn record(
         let finished = owed.is_nothing() && !matches!(s.outcome, Outcome::Deferred(_));
         let state = if finished && s.message.total == 1 {
             let removed = tx.execute(&schema::REMOVE_CLAIMED, params![id, s.delivery.number, queue.epoch()])?;
-            (removed == 1).then_some(State::Delivered)
+            let state = if s.outcome == Outcome::Cancelled { State::Cancelled } else { State::Delivered };
+            (removed == 1).then_some(state)
         } else {
             settle(tx, queue, s, owed, trail, now)?
         };
@@ -331,6 +335,7 @@ fn settle(
         Outcome::Delivered { .. } => (State::Delivered, now),
         Outcome::Failed | Outcome::Expired => (State::Failed, now),
         Outcome::Deferred(until) => (State::Waiting, until),
+        Outcome::Cancelled => (State::Cancelled, now),
     };
     let status = match s.outcome {
         Outcome::Expired if s.message.is_late(now) => TOO_LATE,

@@ -8,19 +8,19 @@ use smtp::{BodyType, Notify, OriginalRecipient, Ret};
 use store::{Result, Tx, Value, params};
 
 use crate::entry::{stored_flags, stored_notify, stored_original, stored_ret};
-use crate::{DeliverBy, Event, Group, LIFETIME, Owed, QueueId, State, schema};
+use crate::{Content, DeliverBy, Event, Group, LIFETIME, MAX_REFERENCE, Owed, QueueId, Recipe, State, schema};
 
 /// Octets of a Message-ID that is kept; those that programs make have half as many.
 const MAX_MESSAGE_ID: usize = 250;
 
 /// A message to be enqueued; the fields are those of [`crate::Message`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub struct NewMessage<'a> {
     pub id: QueueId,
     pub from: Option<&'a Address>,
     pub prefix: &'a [u8],
-    pub blob: BlobId,
+    pub content: Content,
     pub octets: u64,
     pub envelope_id: Option<&'a str>,
     pub ret: Option<Ret>,
@@ -47,7 +47,7 @@ impl NewMessage<'_> {
             id,
             from: None,
             prefix: b"",
-            blob,
+            content: Content::Stored(blob),
             octets,
             envelope_id: None,
             ret: None,
@@ -65,6 +65,11 @@ impl NewMessage<'_> {
             expires: None,
             message_id: None,
         }
+    }
+
+    /// The same, but made by [`crate::Bodies`].
+    pub fn made(id: QueueId, recipe: Recipe, created: Timestamp) -> Self {
+        NewMessage { content: Content::Made(recipe), ..NewMessage::new(id, BlobId(0), 0, created) }
     }
 
     /// When it is given up.
@@ -110,15 +115,16 @@ pub enum Fate {
 /// Enqueues a message. Deliveries of which nothing is left to do, as nobody wants their report, are left out.
 ///
 /// # Errors
-/// The store's.
+/// The store's; refused, when a [`Recipe`] is too long.
 pub fn enqueue(tx: &mut Tx<'_>, new: &NewMessage<'_>, deliveries: &[NewDelivery]) -> Result<()> {
+    let reports_to = new.from.filter(|_| matches!(new.content, Content::Stored(_)));
     let owes = |d: &NewDelivery| {
         let wanted = match &d.fate {
             Fate::Open => Owed::NOTHING,
             Fate::Delivered => Owed { success: true, ..Owed::NOTHING },
             Fate::Failed(_) => Owed { failure: true, ..Owed::NOTHING },
         };
-        Owed::of(new.from, d.notify, wanted)
+        Owed::of(reports_to, d.notify, wanted)
     };
     let rows: Vec<_> =
         deliveries.iter().map(|d| (d, owes(d))).filter(|(d, o)| d.fate == Fate::Open || !o.is_nothing()).collect();
@@ -147,11 +153,16 @@ fn insert_message(tx: &mut Tx<'_>, new: &NewMessage<'_>, n: usize) -> Result<()>
     let flags = stored_flags(new.body, new.smtputf8, tls, by);
     let n = n as i64;
     let message_id = new.message_id.filter(|id| id.len() <= MAX_MESSAGE_ID);
+    let recipe = match &new.content {
+        Content::Stored(_) => None,
+        Content::Made(recipe) if recipe.reference.len() <= MAX_REFERENCE => Some(recipe),
+        Content::Made(_) => return Err(base::Error::internal("the reference of a body is too long").into()),
+    };
     tx.execute(
         &schema::INSERT_MESSAGE,
         params![
             new.id,
-            new.blob,
+            new.content.blob(),
             new.prefix,
             new.octets as i64,
             from.as_deref().map(str::as_bytes),
@@ -167,7 +178,9 @@ fn insert_message(tx: &mut Tx<'_>, new: &NewMessage<'_>, n: usize) -> Result<()>
             i64::from(new.priority),
             new.release,
             new.deliver_by.map(|by| by.until),
-            message_id.map(str::as_bytes)
+            message_id.map(str::as_bytes),
+            recipe.map(|recipe| i64::from(recipe.kind)),
+            recipe.map(|recipe| &*recipe.reference)
         ],
     )?;
     Ok(())

@@ -7,7 +7,7 @@ use smtp::{BodyType, Notify, OriginalRecipient, Ret};
 use store::{Error, Result, Row};
 
 use crate::receipt::Pointer;
-use crate::{Group, QueueId};
+use crate::{Content, Group, QueueId, Recipe};
 
 /// A message: its envelope without the recipients, and where its bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,9 +18,9 @@ pub struct Message {
     pub from: Option<Address>,
     /// Header fields of ours that stand before the blob: signature, Received.
     pub prefix: Arc<[u8]>,
-    /// The message as it came.
-    pub blob: BlobId,
-    /// Both together.
+    /// The mail itself.
+    pub content: Content,
+    /// Both together; 0 for what is not made yet.
     pub octets: u64,
     /// ENVID (RFC 3461 §4.4).
     pub envelope_id: Option<String>,
@@ -156,6 +156,16 @@ impl Message {
         self.deliver_by.is_some_and(|by| by.returned && by.until.0 - now.0 < 1000)
     }
 
+    /// Whom its reports are for: nobody where each recipient has a mail of its own, as the receipt tells all there is to tell.
+    pub fn reports_to(&self) -> Option<&Address> {
+        self.from.as_ref().filter(|_| matches!(self.content, Content::Stored(_)))
+    }
+
+    /// Its recipients cannot share a transaction.
+    pub fn is_one_by_one(&self) -> bool {
+        matches!(self.content, Content::Made(_))
+    }
+
     /// The group in which a delivery of it waits.
     pub fn group(&self, delivery: &Delivery) -> Group {
         Group::of(self.stream, self.organisation, delivery.to.domain(), self.priority)
@@ -274,12 +284,24 @@ fn read_body(flags: i64) -> BodyType {
 
 // ---- rows ----
 
+/// By the columns of the blob, the kind and the reference.
+fn read_content(r: &Row<'_>, [blob, kind, reference]: [usize; 3]) -> Result<Content> {
+    Ok(match (r.opt_int(blob)?, r.opt_int(kind)?, r.opt_bytes(reference)?) {
+        (Some(blob), None, None) => Content::Stored(BlobId(blob)),
+        (None, Some(kind), Some(reference)) => {
+            let kind = u16::try_from(kind).map_err(|_| corrupt("kind of a body", kind))?;
+            Content::Made(Recipe { kind, reference: reference.into() })
+        }
+        _ => return Err(corrupt("content", "neither stored nor made")),
+    })
+}
+
 /// A message from the columns that begin at `at`.
 pub(crate) fn read_message(r: &Row<'_>, at: usize) -> Result<Message> {
     let flags = r.int(at + 7)?;
     Ok(Message {
         id: QueueId::stored(r.int(at)?),
-        blob: BlobId(r.int(at + 1)?),
+        content: read_content(r, [at + 1, at + 17, at + 18])?,
         prefix: r.bytes(at + 2)?.into(),
         octets: r.int(at + 3)? as u64,
         from: r.opt_bytes(at + 4)?.map(address).transpose()?,

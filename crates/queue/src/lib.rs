@@ -1,7 +1,8 @@
 //! The queue: mail that was accepted and is not finished.
 //!
 //! Floor 3. A [`Message`] is the envelope and where the bytes are; each of its recipients is a [`Delivery`]. The verbs work
-//! on a `&mut Tx`, so that `ingress` enqueues in the same commit in which it delivers to our own mailboxes. Who sends
+//! on a `&mut Tx`, so that `ingress` enqueues in the same commit in which it delivers to our own mailboxes. The bytes are a
+//! blob, or are made for each recipient when it is about to leave, by [`Bodies`]. Who sends
 //! (`outbox`, and one day the bulk engine in its place) is woken by an [`Event`], takes what is due by [`claim_due`], group by group ([`Group`]: a stream's deliveries to a domain),
 //! and writes what came of it by [`record`]; nothing here opens a connection or knows when to try again.
 //!
@@ -23,6 +24,7 @@
 
 mod admin;
 mod blobs;
+mod body;
 mod claim;
 mod enqueue;
 mod entry;
@@ -40,6 +42,7 @@ mod verify;
 
 pub use admin::{Cancelled, Report, Standing, by_recipient, cancel, exists, owing, page, reported, retry, show};
 pub use blobs::{REFERENCES, blob, refers_between};
+pub use body::{Bodies, Content, MAX_MADE, MAX_REFERENCE, NotMade, Recipe};
 pub use claim::{
     Cause, Claimed, Due, Held, Outcome, Release, Said, Settled, Want, claim_due, record, release, take_back, waiting,
 };

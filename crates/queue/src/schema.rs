@@ -8,10 +8,10 @@ pub const MIGRATIONS: Migrations = Migrations { owner: "queue", steps: &[FIRST] 
 // `due` never lies behind `expires`: what waits is looked at when its time is over (trap 20).
 const FIRST: &str = "
 CREATE TABLE queue_epoch (epoch {int} PRIMARY KEY, node {int} NOT NULL, began {int} NOT NULL) {table};
-CREATE TABLE queue_message (id {int} PRIMARY KEY, blob {int} NOT NULL, prefix {bytes} NOT NULL, octets {int} NOT NULL,
+CREATE TABLE queue_message (id {int} PRIMARY KEY, blob {int}, prefix {bytes} NOT NULL, octets {int} NOT NULL,
     sender {bytes}, envelope_id {bytes}, ret {int}, flags {int} NOT NULL, account {int}, organisation {int} NOT NULL, stream {int} NOT NULL,
     created {int} NOT NULL, priority {int} NOT NULL, release {int}, deliver_by {int}, total {int} NOT NULL, open {int} NOT NULL,
-    message_id {bytes}) {table};
+    message_id {bytes}, kind {int}, reference {bytes}) {table};
 CREATE INDEX queue_message_by_blob ON queue_message (blob);
 CREATE TABLE queue_delivery (message {int} NOT NULL, number {int} NOT NULL, recipient {bytes} NOT NULL, notify {int},
     original {bytes}, state {int} NOT NULL, epoch {int} NOT NULL, due {int} NOT NULL, expires {int} NOT NULL,

@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use base::{Address, BlobId, OrganisationId, Reply, Stream, Timestamp};
-use queue::receipt::Segment;
+use queue::receipt::{End, Segment};
 use queue::{
-    Claimed, Delivered, Fate, MIGRATIONS, NewDelivery, NewMessage, Outcome, Owed, Queue, QueueId, Release, Remains,
-    Report, Said, Settled, State, Want, claim_due, record, reported, show,
+    Claimed, Content, Delivered, Fate, MAX_REFERENCE, MIGRATIONS, NewDelivery, NewMessage, Outcome, Owed, Queue,
+    QueueId, Recipe, Release, Remains, Report, Said, Settled, State, Want, claim_due, record, reported, show,
 };
 use smtp::{BodyType, Notify, OriginalRecipient, Ret};
 use store::{Class, Lane, Sql, Store, Value, params};
@@ -60,7 +60,7 @@ impl World {
                 id,
                 from: from.as_ref(),
                 prefix: PREFIX,
-                blob: blobs[0],
+                content: queue::Content::Stored(blobs[0]),
                 octets,
                 envelope_id: Some("id+1"),
                 ret: Some(Ret::Headers),
@@ -219,6 +219,36 @@ fn what_was_enqueued_is_claimed_once_with_all_it_carries() {
         assert_eq!(d[1].expires, later(5 * DAY));
         assert!(w.claim(10, NOW).is_empty(), "claimed already");
         w.check();
+    }
+}
+
+#[test]
+fn what_is_made_when_it_leaves_is_claimed_with_what_it_is_made_of_and_owes_nothing() {
+    for w in worlds() {
+        let (id, from) = (w.queue.next_id(), at("shop@x.test"));
+        let enqueue = |octets: usize, fates: &[Fate]| {
+            let to = |fate: &Fate| delivery("jane@b.test", on(true, true, true), fate.clone());
+            let (to, from) = (fates.iter().map(to).collect::<Vec<_>>(), from.clone());
+            w.store.write_blocking(move |tx| {
+                let recipe = Recipe { kind: 3, reference: vec![0xff; octets].into() };
+                let made = NewMessage { from: Some(&from), ..NewMessage::made(id, recipe, NOW) };
+                queue::enqueue(tx, &made, &to)
+            })
+        };
+        assert!(enqueue(MAX_REFERENCE + 1, &[Fate::Open]).is_err() && w.is_empty());
+        enqueue(MAX_REFERENCE, &[Fate::Open, Fate::Delivered, Fate::Open]).unwrap();
+        w.check();
+        let claimed = w.claim(9, NOW);
+        let expected = Content::Made(Recipe { kind: 3, reference: [0xff; MAX_REFERENCE].into() });
+        assert_eq!((&claimed[0].message.content, claimed[0].deliveries.len()), (&expected, 2));
+        assert_eq!(w.store.read_blocking(move |tx| queue::blob(tx, id)).unwrap(), None);
+        let mut all = settled(&claimed, Outcome::Failed, no());
+        all[1].outcome = Outcome::Cancelled;
+        assert_eq!(w.record(all, later(HOUR)), []);
+        assert!(w.is_empty(), "{}", w.name);
+        let ends = w.store.read_blocking(move |tx| queue::receipt::of_message(tx, id)).unwrap();
+        let ends: Vec<_> = ends.into_iter().map(|r| (r.end, r.attempts)).collect();
+        assert_eq!(ends, [(End::Bounced, 1), (End::Cancelled, 0)], "{}", w.name);
     }
 }
 

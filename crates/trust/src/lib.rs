@@ -21,6 +21,7 @@ pub mod tls_report;
 
 use store::{Migrations, Sql};
 
+pub use canon::whole_lines;
 pub use digest::Digest;
 pub use dns::{DnsRecord, day, dns_records};
 pub use keys::{

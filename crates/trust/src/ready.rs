@@ -51,22 +51,41 @@ impl Keys {
     /// # Errors
     /// 451 when the keys cannot be had.
     pub async fn sign(&self, domain: &str, mail: Digest, now: Timestamp) -> Result<String> {
-        let keys = self.of(domain).await?;
-        let mail = mail.finish().filter(|_| !keys.is_empty());
-        let Some(mail) = mail.as_ref().and_then(Signable::of) else { return Ok(String::new()) };
-        keys.iter().map(|key| key.sign(&mail, now)).collect()
+        let keys = match self.known(domain) {
+            Ok(keys) => keys,
+            Err(changes) => {
+                let name = domain.to_owned();
+                let read = self.store.read(move |tx| signing_keys(tx, &name)).await?;
+                self.learn(domain, read.into(), changes)
+            }
+        };
+        signatures(&keys, mail, now)
     }
 
-    async fn of(&self, domain: &str) -> Result<Ready> {
-        let changes = {
-            let cache = lock(&self.cache);
-            if let Some(keys) = cache.ready.get(domain) {
-                return Ok(keys.clone());
+    /// [`Keys::sign`] for threads outside the runtime.
+    ///
+    /// # Errors
+    /// As [`Keys::sign`].
+    pub fn sign_blocking(&self, domain: &str, mail: Digest, now: Timestamp) -> Result<String> {
+        let keys = match self.known(domain) {
+            Ok(keys) => keys,
+            Err(changes) => {
+                let name = domain.to_owned();
+                let read = self.store.read_blocking(move |tx| signing_keys(tx, &name))?;
+                self.learn(domain, read.into(), changes)
             }
-            cache.changes
         };
-        let name = domain.to_owned();
-        let keys: Ready = self.store.read(move |tx| signing_keys(tx, &name)).await?.into();
+        signatures(&keys, mail, now)
+    }
+
+    /// What is known of a domain; else how many changes there have been.
+    fn known(&self, domain: &str) -> std::result::Result<Ready, u64> {
+        let cache = lock(&self.cache);
+        cache.ready.get(domain).cloned().ok_or(cache.changes)
+    }
+
+    /// What was read since `changes`; it is kept unless there was another.
+    fn learn(&self, domain: &str, keys: Ready, changes: u64) -> Ready {
         let mut cache = lock(&self.cache);
         if changes == cache.changes {
             if cache.ready.len() >= KEPT {
@@ -74,8 +93,14 @@ impl Keys {
             }
             cache.ready.insert(domain.to_owned(), keys.clone());
         }
-        Ok(keys)
+        keys
     }
+}
+
+fn signatures(keys: &[SigningKey], mail: Digest, now: Timestamp) -> Result<String> {
+    let mail = mail.finish().filter(|_| !keys.is_empty());
+    let Some(mail) = mail.as_ref().and_then(Signable::of) else { return Ok(String::new()) };
+    keys.iter().map(|key| key.sign(&mail, now)).collect()
 }
 
 fn lock(cache: &Mutex<Cache>) -> MutexGuard<'_, Cache> {

@@ -44,7 +44,7 @@ async fn what_only_passes_through_lies_where_it_is_soon_gone() {
     let packs = w.store.scan_packs(|_, _, _| {}).unwrap();
     let count = |class| packs.iter().filter(|p| p.class == class).map(|p| p.records).sum::<u64>();
     assert_eq!((count(Class::Transit), count(Class::Lasting)), (1, 1));
-    let shared = w.queue().await[1].0.blob;
+    let shared = w.queue().await[1].0.content.blob().unwrap();
     assert_eq!(w.store.blob(shared).unwrap().len(), BODY.len() as u64);
     w.check().await;
 }

@@ -59,7 +59,7 @@ async fn verified(shown: &[u8], records: &Records) -> usize {
 /// The last mail of the queue, as a peer without or with CHUNKING reads it; it is given to the wire in pieces of `cut`.
 async fn sent(w: &World, chunked: bool, cut: usize) -> Vec<u8> {
     let (message, _) = w.queue().await.pop().unwrap();
-    let blob = w.store.blob(message.blob).unwrap();
+    let blob = w.store.blob(message.content.blob().unwrap()).unwrap();
     let mut mail = message.prefix.to_vec();
     blob.read(0, blob.len(), &mut mail).unwrap();
     let mut client = Client::new(Config { chunking: chunked, ..Config::new("mx.example.test") });

@@ -657,6 +657,7 @@ impl State {
     fn take(&mut self, hop: &Hop, recipients: usize) -> Option<Work> {
         let line = self.lines.get_mut(hop)?;
         let mut work = line.ready.pop_front()?;
+        let recipients = if work.message.is_one_by_one() { 1 } else { recipients };
         if work.deliveries.len() > recipients {
             let rest = work.deliveries.split_off(recipients);
             line.ready.push_front(Work { deliveries: rest, ..work.clone() });

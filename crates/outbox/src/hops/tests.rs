@@ -37,7 +37,7 @@ pub(crate) fn work(n: u32) -> Work {
         id: "1-1".parse().unwrap(),
         from: None,
         prefix: Arc::from(&b""[..]),
-        blob: BlobId(1),
+        content: queue::Content::Stored(BlobId(1)),
         octets: 0,
         envelope_id: None,
         ret: None,

@@ -9,7 +9,7 @@ use crate::tls::{certificate, offering};
 use crate::world::{Net, World, rules};
 
 impl World {
-    async fn receipts(&self, id: QueueId) -> Vec<(Receipt, Vec<Attempt>)> {
+    pub async fn receipts(&self, id: QueueId) -> Vec<(Receipt, Vec<Attempt>)> {
         let work = move |tx: &mut store::Tx<'_>| {
             let all = of_message(tx, id)?;
             all.into_iter().map(|r| Ok((r.clone(), attempts(tx, r.trail)?))).collect::<store::Result<Vec<_>>>()

@@ -14,7 +14,7 @@ use mailbox::verbs::{self, INBOX};
 use net::{Dialer, Door, ListenAddr, ListenOptions, Listener, Resolver, Roots, Tls, Zone};
 use outbox::{Meter, Outbox, Parts, Routes};
 use queue::source::{self, NewSource, SourceId, What};
-use queue::{DeliverBy, Fate, NewDelivery, NewMessage, Queue, QueueId, Standing, State};
+use queue::{Bodies, DeliverBy, Fate, NewDelivery, NewMessage, Queue, QueueId, Recipe, Standing, State};
 use smtp::{BodyType, Hold, Mail, Notify};
 use store::{Class, Lane, Options, Store, Tx};
 use testkit::Dir;
@@ -48,6 +48,7 @@ pub struct Net {
     routes: Routes,
     roots: Vec<std::path::PathBuf>,
     files: Vec<Arc<Dir>>,
+    bodies: Option<Arc<dyn Bodies>>,
     /// The loopback interface, and not memory.
     tcp: bool,
 }
@@ -118,6 +119,12 @@ impl Net {
         self
     }
 
+    /// Who makes mails.
+    pub fn making(mut self, bodies: Arc<dyn Bodies>) -> Self {
+        self.bodies = Some(bodies);
+        self
+    }
+
     /// Where the certificates are, until they are read.
     pub fn keeping(mut self, files: &Arc<Dir>) -> Self {
         self.files.push(files.clone());
@@ -139,6 +146,7 @@ pub struct World {
     directory: Directory,
     net: (Resolver, Resolver, Dialer, Routes, Roots),
     zone: Arc<Mutex<Zone>>,
+    bodies: Option<Arc<dyn Bodies>>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     // Dropped after all else: the paused clock stands still as long as a blocking thread is busy, and the directory goes
     // last.
@@ -163,9 +171,10 @@ impl World {
         let dialer = if net.tcp { Dialer::tcp() } else { Dialer::memory(net.doors) };
         let plain = Resolver::memory(net.zone.clone().without_dnssec());
         let (resolver, zone) = Resolver::changing(net.zone);
-        let net = (plain, resolver, dialer, net.routes, roots);
+        let (bodies, net) = (net.bodies, (plain, resolver, dialer, net.routes, roots));
+        let (running, meter) = (None, None);
         let mut world =
-            World { store, queue, me, clock, directory, net, zone, running: None, meter: None, _busy: busy, _dir: dir };
+            World { store, queue, me, clock, directory, net, zone, bodies, running, meter, _busy: busy, _dir: dir };
         world.start();
         world
     }
@@ -185,6 +194,7 @@ impl World {
             random: counted,
             hostname: "mx.example.test".into(),
             routes,
+            bodies: self.bodies.clone(),
             keep: outbox::Keep::default(),
             journal: None,
         };
@@ -309,7 +319,7 @@ impl World {
                 id,
                 from: mail.from.as_ref(),
                 prefix: PREFIX.as_bytes(),
-                blob: blobs[0],
+                content: queue::Content::Stored(blobs[0]),
                 octets,
                 envelope_id: None,
                 ret: mail.ret,
@@ -330,6 +340,21 @@ impl World {
             queue::enqueue(tx, &new, &deliveries)
         };
         self.store.write_with(Lane::Interactive, vec![stager.finish()], work).await.unwrap();
+        id
+    }
+
+    /// A mail of marketing that is made for each recipient.
+    pub async fn make_for(&self, to: &[&str], reference: &str) -> QueueId {
+        let (id, created, from) = (self.queue.next_id(), self.clock.now(), at("me@example.test"));
+        let recipe = Recipe { kind: 7, reference: reference.as_bytes().into() };
+        let delivery = |to: &&str| NewDelivery { to: at(to), notify: None, original: None, fate: Fate::Open };
+        let deliveries: Vec<_> = to.iter().map(delivery).collect();
+        let work = move |tx: &mut Tx<'_>| {
+            let made = NewMessage::made(id, recipe.clone(), created);
+            let new = NewMessage { from: Some(&from), stream: Stream::Marketing, message_id: Some("7@x.test"), ..made };
+            queue::enqueue(tx, &new, &deliveries)
+        };
+        self.store.write(work).await.unwrap();
         id
     }
 

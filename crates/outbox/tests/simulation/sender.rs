@@ -99,6 +99,7 @@ pub fn send(internet: &Arc<Internet>, sender: Sender, time: Duration) -> Outcome
             random: counted,
             hostname: "mx.example.test".into(),
             routes: Routes::default(),
+            bodies: None,
             keep: outbox::Keep::default(),
             journal: None,
         };

@@ -101,6 +101,7 @@ impl Tried {
             Outcome::Deferred(_) => Tried::Deferred,
             Outcome::Failed => Tried::Failed,
             Outcome::Expired => Tried::Expired,
+            Outcome::Cancelled => Tried::Cancelled,
         }
     }
 
@@ -246,7 +247,7 @@ pub(crate) fn cancelled(tx: &mut Tx<'_>, id: QueueId, numbers: &[u32], now: Time
 /// How an outcome ends a delivery; none when it goes on.
 pub(crate) fn end_of(outcome: Outcome, state: State) -> Option<End> {
     match (outcome, state) {
-        (_, State::Cancelled) => Some(End::Cancelled),
+        (_, State::Cancelled) | (Outcome::Cancelled, _) => Some(End::Cancelled),
         (Outcome::Delivered { .. }, _) => Some(End::Delivered),
         (Outcome::Failed, _) => Some(End::Bounced),
         (Outcome::Expired, _) => Some(End::Expired),
