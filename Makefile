@@ -43,6 +43,8 @@ unit:
 
 binary:
 	cargo build --locked --package postroom --profile $(PROFILE)
+	# By itself: its clock for tests is not to be in the server's tokio.
+	cargo build --locked --package postroom-simnet --profile $(PROFILE)
 
 ## e2e: real clients against a real server; ARGS go to pytest
 e2e: binary

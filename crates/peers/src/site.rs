@@ -63,14 +63,16 @@ pub enum Tls {
 /// Shares of mails that meet a mishap, each anew at every attempt.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
-    /// The connection ends at the greeting, in answer to MAIL, to RCPT, to DATA, within the body.
-    pub drops: [f64; 5],
+    /// The connection ends at the greeting, in answer to MAIL, to RCPT, to DATA, within the body, in answer to its end.
+    pub drops: [f64; 6],
     /// `451 4.3.0`
     pub later: f64,
     /// `550 5.1.1`, at every attempt the same.
     pub unknown: f64,
     /// `452 4.2.2`, at every attempt the same.
     pub full: f64,
+    /// `554 5.6.0` after the body, at every attempt the same.
+    pub refused: f64,
 }
 
 /// What a site is like.
@@ -119,15 +121,17 @@ pub enum Refusal {
     Greylisted,
     /// A mail: something else that passes.
     Later,
-    /// A mail: for good, for its own fault.
+    /// A mail: for good, its recipient is not there.
     Unknown,
+    /// A mail: for good, for what is in it.
+    Unwanted,
     /// The connection was cut.
     Dropped,
 }
 
 impl Refusal {
     /// All there are.
-    pub const ALL: [Refusal; 8] = [
+    pub const ALL: [Refusal; 9] = [
         Refusal::Rate,
         Refusal::Reputation,
         Refusal::Connections,
@@ -135,6 +139,7 @@ impl Refusal {
         Refusal::Greylisted,
         Refusal::Later,
         Refusal::Unknown,
+        Refusal::Unwanted,
         Refusal::Dropped,
     ];
 
@@ -331,6 +336,10 @@ impl Site {
             state.refuse(Refusal::Dropped, None, now);
             return Answer::Cut;
         }
+        if step == Step::Dot && share(self.seed, &[6, mail]) < f.refused {
+            state.refuse(Refusal::Unwanted, None, now);
+            return Answer::Say(Reply::new(554, 6, 0, "This content is not wanted here"));
+        }
         if step != Step::Rcpt {
             return Answer::Well;
         }
@@ -358,7 +367,9 @@ impl Site {
     /// Whether the site will ever take it.
     pub fn would_take(&self, mail: u64) -> bool {
         let f = &self.character.faults;
-        share(self.seed, &[3, mail]) >= f.unknown && share(self.seed, &[4, mail]) >= f.full
+        share(self.seed, &[3, mail]) >= f.unknown
+            && share(self.seed, &[4, mail]) >= f.full
+            && share(self.seed, &[6, mail]) >= f.refused
     }
 
     /// Whether it is neither ever taken nor refused for good.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub struct Config {
     /// Who is trusted.
     #[serde(default)]
     pub network: Network,
+    /// In place of the internet.
+    pub laboratory: Option<Laboratory>,
     /// How users sign in.
     #[serde(default)]
     pub sign_in: SignIn,
@@ -129,6 +132,18 @@ pub struct Network {
     pub cleartext_login_on_loopback: bool,
     /// Whose connections begin with a PROXY header.
     pub proxy_protocol_from: Vec<Parsed<Cidr>>,
+}
+
+/// An internet on this machine, for tests of the whole server: nothing leaves it. All three are needed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Laboratory {
+    /// Its DNS.
+    pub dns: SocketAddr,
+    /// A file with the DNSKEY of its root.
+    pub anchor: PathBuf,
+    /// A file with certificates of its authorities (PEM).
+    pub roots: PathBuf,
 }
 
 /// How users sign in.
@@ -382,6 +397,9 @@ impl Config {
         }
         if let Some(file) = config.acme.as_mut().and_then(|acme| acme.ca_file.as_mut()) {
             *file = base.join(&file);
+        }
+        if let Some(Laboratory { anchor, roots, .. }) = &mut config.laboratory {
+            (*anchor, *roots) = (base.join(&anchor), base.join(&roots));
         }
         if let Some(file) = config.events.file.as_mut() {
             *file = base.join(&file);
@@ -652,6 +670,7 @@ mod tests {
     fn a_mistake_names_its_line() {
         for (text, words) in [
             ("hostname = \"mx\"\ndata = \"d\"\n[listen]\nsmpt = \"0.0.0.0:25\"\n", &["line 4", "smpt"][..]),
+            ("hostname = \"mx\"\ndata = \"d\"\n[laboratory]\ndns = \"127.0.0.1:53\"\n", &["line 3", "anchor"]),
             ("hostname = \"mx\"\ndata = \"d\"\n[network]\ntrusted = [\"10.0.0.0/64\"]\n", &["line 4", "10.0.0.0/64"]),
             ("hostname = \"mx\"\n", &["data"]),
             ("hostname = \"mx\"\ndata = \"d\"\n[listen]\nsmtp = \"25\"\n", &["line 4", "address"]),

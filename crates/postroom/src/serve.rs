@@ -17,7 +17,7 @@ use trust::Keys;
 
 use crate::certificates::Certificates;
 use crate::compact;
-use crate::config::Config;
+use crate::config::{Config, Laboratory};
 use crate::events::EventFile;
 use crate::house::House;
 use crate::mta_sts::Policies;
@@ -138,17 +138,42 @@ fn journal(config: &Config) -> std::path::PathBuf {
     config.data.join("attempts")
 }
 
+/// The world outside, as mail that leaves needs it.
+struct Outside {
+    resolver: Resolver,
+    validating: Resolver,
+    dialer: Dialer,
+    roots: Roots,
+}
+
+/// The internet, or the laboratory that is configured in its place.
+fn outside(config: &Config) -> Result<Outside, String> {
+    let (words, told) = (|e: net::DnsError| e.to_string(), |e: net::TlsError| e.to_string());
+    let Some(Laboratory { dns, anchor, roots }) = &config.laboratory else {
+        let (resolver, validating) = (Resolver::system(false).map_err(words)?, Resolver::system(true).map_err(words)?);
+        return Ok(Outside { resolver, validating, dialer: Dialer::tcp(), roots: Roots::new(&[]).map_err(told)? });
+    };
+    tracing::warn!(%dns, "in a laboratory: mail for other hosts does not leave this machine");
+    Ok(Outside {
+        resolver: Resolver::servers(&[*dns], false).map_err(words)?,
+        validating: Resolver::anchored(&[*dns], anchor).map_err(words)?,
+        dialer: Dialer::mirrored(),
+        roots: Roots::new(std::slice::from_ref(roots)).map_err(told)?,
+    })
+}
+
 /// The way out.
 fn outbox(config: &Config, house: &House, queue: &Queue, identity: Option<Identity>) -> Result<Outbox, String> {
+    let Outside { resolver, validating, dialer, roots } = outside(config)?;
     let parts = Parts {
         store: house.store.clone(),
         queue: queue.clone(),
         directory: house.directory.clone(),
         clock: house.clock.clone(),
-        resolver: Resolver::system(false).map_err(|e| e.to_string())?,
-        validating: Resolver::system(true).map_err(|e| e.to_string())?,
-        dialer: Dialer::tcp(),
-        roots: Roots::new(&[]).map_err(|e| e.to_string())?,
+        resolver,
+        validating,
+        dialer,
+        roots,
         identity,
         random: directory::system_random,
         hostname: config.hostname.clone(),

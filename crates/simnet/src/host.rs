@@ -3,13 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use net::{Deadline, Stream, Tls};
+use net::{Deadline, Listener, Stream, Tls};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::time::{Instant, sleep};
 
-use peers::{Answer, Site, Step};
+use peers::{Answer, Site, Step, drawn};
 
 const HANDSHAKE: Duration = Duration::from_secs(60);
+
+/// Speaks SMTP for a site with whoever comes, for ever. `tls` is its certificate, if it offers TLS; its times are counted from
+/// `start`.
+pub async fn serve(site: Arc<Site>, tls: Option<Tls>, start: Instant, listener: Listener) {
+    // Errors are the other side's leaving.
+    let session = move |stream| {
+        let session = Session::new(site.clone(), tls.clone(), start, stream);
+        async { drop(session.run().await) }
+    };
+    listener.serve(std::future::pending(), session).await;
+}
 
 /// A session: one connection to a host.
 pub(crate) struct Session {
@@ -186,8 +197,8 @@ impl Session {
     }
 }
 
-/// The mail that a sender's address names: `b+17@…`.
+/// The mail that a sender's address names: `b+17@…`. Where it names none, all of one sender's are one.
 fn number(line: &str) -> u64 {
     let of = |line: &str| line.split_once('+')?.1.split_once('@')?.0.parse().ok();
-    of(line).expect("a sender that names its mail")
+    of(line).unwrap_or_else(|| line.bytes().fold(0, |n, octet| drawn(n, &[u64::from(octet)])))
 }

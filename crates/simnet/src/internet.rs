@@ -8,7 +8,7 @@ use std::time::Duration;
 use net::{CertFiles, Door, ListenOptions, Listener, Tls as Certificate, Zone};
 use tokio::time::Instant;
 
-use crate::host::Session;
+use crate::host::serve;
 use peers::{Block, Character, Faults, Quota, Site, Tls, Wording, drawn, one_of, share};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -108,13 +108,7 @@ impl Internet {
             for n in 0..site.hosts.len() {
                 let (listener, door) = Listener::memory(ListenOptions::default());
                 doors.insert(SocketAddr::new(address(site.number, n), 25), door);
-                let (site, tls) = (site.clone(), tls.clone());
-                // Errors are the other side's leaving.
-                let serve = move |stream| {
-                    let session = Session::new(site.clone(), tls.clone(), start, stream);
-                    async { drop(session.run().await) }
-                };
-                tokio::spawn(listener.serve(std::future::pending(), serve));
+                tokio::spawn(serve(site.clone(), tls.clone(), start, listener));
             }
         }
         doors
@@ -177,10 +171,11 @@ fn character(seed: u64, n: u64, size: Size, mails: usize) -> Character {
     let chance = |what| share(seed, &about(what));
     let millis = |from: u64, to: u64, what| Duration::from_millis(from + drawn(seed, &about(what)) % (to - from));
     let faults = Faults {
-        drops: if chance(20) < 0.2 { [0.002; 5] } else { [0.0; 5] },
+        drops: if chance(20) < 0.2 { [0.002, 0.002, 0.002, 0.002, 0.002, 0.0] } else { [0.0; 6] },
         later: if chance(21) < 0.3 { 0.01 } else { 0.001 },
         unknown: 0.01,
         full: 0.002,
+        refused: 0.0,
     };
     let lenient = Character {
         connections: one_of(&[5, 10, 20, 50], seed, &about(22)),

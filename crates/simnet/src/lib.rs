@@ -17,6 +17,7 @@ mod host;
 mod internet;
 mod time;
 
+pub use host::serve;
 pub use internet::{Internet, Mail};
 pub use peers::{Block, Character, Faults, Ledger, Quota, Refusal, Site, Tls, Wording};
 pub use time::{Time, run};

@@ -180,7 +180,7 @@ fn group(entry: Entry, policies: &Policies) -> Result<Group, String> {
         reads_for: Duration::from_millis(entry.reads_ms),
         greylist: entry.greylist.map(|minutes| Duration::from_secs(minutes * 60)),
         tls: Tls::None,
-        faults: Faults { drops: [0.0; 5], later: entry.later, unknown: entry.unknown, full: entry.full },
+        faults: Faults { later: entry.later, unknown: entry.unknown, full: entry.full, ..Faults::default() },
     };
     Ok(Group { name: entry.name.into(), share: entry.share, sites: entry.sites, policy, character })
 }
