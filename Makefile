@@ -64,7 +64,9 @@ soak: binary
 	  $(CACHE)/python/bin/pytest tests/test_crash.py tests/test_delivery_crash.py tests/test_powercut.py --timeout=7200 $(ARGS)
 	cargo test --locked --package postroom-outbox --test simulation -- --ignored --nocapture
 
-## bench: ours beside Postfix + Dovecot; writes the table in docs/performance.md
+## bench: ours beside Postfix + Dovecot, with the table in docs/performance.md; then a million of bulk mail
 bench:
 	scripts/install bench
 	bench/run
+	bench/run send
+	bench/run first
