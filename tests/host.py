@@ -66,7 +66,7 @@ class Conversation(socketserver.StreamRequestHandler):
             verb, address = line.split(" ")[0].upper(), (re.search("<(.*?)>", line) or [None, ""])[1]
             if verb == "EHLO":
                 *some, last = ["mx.peer.test", *self.server.offers]
-                self.say(verb, "".join(f"250-{each}\r\n" for each in some) + f"250 {last}")
+                self.say(verb, "".join(f"250-{each}\r\n" for each in some) + f"250 {last}", line)
             elif verb == "MAIL":
                 sender, recipients = (address if self.say(verb, "250 2.1.0 OK") else None), []
             elif verb == "RCPT" and sender is None:

@@ -16,6 +16,7 @@ use store::BlobReader;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::dialogue::{self, Dialogue, ours};
+use crate::lease::Lease;
 use crate::route::{self, Target};
 
 /// RFC 5321 gives no time for TCP; nobody answers later than this.
@@ -126,6 +127,7 @@ pub(crate) struct Letter<'a> {
     pub(crate) rcpts: Vec<Rcpt>,
     pub(crate) prefix: &'a [u8],
     pub(crate) blob: Option<&'a BlobReader>,
+    pub(crate) lease: &'a Lease,
 }
 
 /// What came of a transaction.
@@ -314,7 +316,7 @@ impl Connection {
         let mut unreadable = None;
         loop {
             match self.event().await {
-                Event::SendBody => unreadable = self.body(letter.prefix, letter.blob).await.err(),
+                Event::SendBody => unreadable = self.body(letter.prefix, letter.blob, letter.lease).await.err(),
                 Event::Done(verdicts) => {
                     // A host may close a connection that waited, and the mail has done nothing wrong.
                     let untouched = reused
@@ -330,17 +332,28 @@ impl Connection {
 
     /// The body, a piece at a time: memory does not grow with it. When our store fails, the end is never said: half a mail
     /// is no mail.
-    async fn body(&mut self, prefix: &[u8], blob: Option<&BlobReader>) -> store::Result<()> {
+    async fn body(&mut self, prefix: &[u8], blob: Option<&BlobReader>, lease: &Lease) -> store::Result<()> {
         for piece in prefix.chunks(PIECE as usize) {
             self.client.body(piece);
             if !self.keeps_up().await {
                 return Ok(());
             }
         }
-        let Some(blob) = blob else {
-            self.client.body_end();
+        if let Some(blob) = blob
+            && !self.blob(blob).await?
+        {
             return Ok(());
-        };
+        }
+        // Trap 23: another node may be at it by now.
+        match lease.holds() {
+            true => self.client.body_end(),
+            false => self.client.abandon(Reply::new(451, 3, 0, "This node was silent for too long")),
+        }
+        Ok(())
+    }
+
+    /// Whether all of it is on its way.
+    async fn blob(&mut self, blob: &BlobReader) -> store::Result<bool> {
         let (mut at, mut piece) = (0, Vec::new());
         while at < blob.len() {
             piece.clear();
@@ -351,11 +364,10 @@ impl Connection {
             at += piece.len() as u64;
             self.client.body(&piece);
             if !self.keeps_up().await {
-                return Ok(());
+                return Ok(false);
             }
         }
-        self.client.body_end();
-        Ok(())
+        Ok(true)
     }
 
     /// Sends what has come together, once it is a piece; false as [`Connection::flush_or_abandon`].

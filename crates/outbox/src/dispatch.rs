@@ -16,7 +16,7 @@ use crate::hops::{Added, Later, No, Work};
 use crate::outbox::{Inner, PAUSE};
 use crate::route::Hop;
 use crate::timetable::{Stopped, Why};
-use crate::{finder, local, schedule, worker};
+use crate::{finder, lease, local, schedule, worker};
 
 /// Deliveries that one job claims: a few milliseconds of work.
 const BATCH: usize = 256;
@@ -70,23 +70,28 @@ async fn set_up(inner: &Arc<Inner>) -> bool {
         Ok((setup, delivered))
     };
     match inner.store.read(both).await {
-        Ok((setup, delivered)) => {
+        Ok((mut setup, delivered)) => {
+            if let Err(error) = lease::share(inner, &mut setup).await {
+                return not_set_up(inner, &error).await;
+            }
             if let Some(moved) = inner.hops.set_up(&setup, &delivered) {
                 inner.timetable.stop(stopped(&setup));
                 moved.into_iter().for_each(|(hop, work)| line_up(inner, &hop, work));
             }
             true
         }
-        Err(error) => {
-            tracing::error!(%error, "what mail leaves by cannot be read; trying again");
-            inner.changed.store(true, Ordering::Relaxed);
-            tokio::select! {
-                () = inner.stopped() => {}
-                () = sleep(PAUSE) => {}
-            }
-            false
-        }
+        Err(error) => not_set_up(inner, &error).await,
     }
+}
+
+async fn not_set_up(inner: &Inner, error: &store::Error) -> bool {
+    tracing::error!(%error, "what mail leaves by cannot be read; trying again");
+    inner.changed.store(true, Ordering::Relaxed);
+    tokio::select! {
+        () = inner.stopped() => {}
+        () = sleep(PAUSE) => {}
+    }
+    false
 }
 
 /// Of what nothing is claimed: by streams, that are stopped themselves or by all their sources, and domains.

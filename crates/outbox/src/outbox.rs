@@ -23,6 +23,7 @@ use crate::dane::Proof;
 use crate::finder::Finder;
 use crate::hops::{Hops, Permit, SiteState, Work};
 use crate::journal::Journal;
+use crate::lease::{self, Lease, Peers};
 use crate::recorder::{self, Done};
 use crate::route::Routes;
 use crate::shape::{Course, Policies};
@@ -73,6 +74,8 @@ pub struct Parts {
     pub keep: Keep,
     /// A file in which attempts are noted ([`remains`]); without one, whatever is claimed when the process dies is uncertain.
     pub journal: Option<PathBuf>,
+    /// Other processes that send what is in the queue.
+    pub peers: Option<Peers>,
 }
 
 /// How long receipts are kept, each kind of record by itself.
@@ -153,6 +156,8 @@ pub(crate) struct Inner {
     pub(crate) keys: Keys,
     pub(crate) timetable: Timetable,
     pub(crate) journal: Journal,
+    pub(crate) peers: Option<Peers>,
+    pub(crate) lease: Lease,
     /// What mail leaves by was set up otherwise.
     pub(crate) changed: AtomicBool,
     /// A worker ended, or who asks for a way.
@@ -228,6 +233,8 @@ impl Outbox {
             keys: Keys::new(parts.store.clone()),
             timetable: Timetable::default(),
             journal,
+            lease: Lease::new(parts.peers.is_some()),
+            peers: parts.peers,
             changed: AtomicBool::new(true),
             left: Notify::new(),
             local: AtomicUsize::new(0),
@@ -242,25 +249,8 @@ impl Outbox {
         let (inner, store) = (Arc::new(inner), parts.store);
         let lines = Arc::downgrade(&inner);
         store.subscribe(Box::new(move |event| match event.downcast_ref() {
-            Some(Event::Due(groups, at)) => drop(lines.upgrade().map(|inner| {
-                inner.timetable.ring_all(groups, *at);
-            })),
-            Some(Event::Retried(groups, at)) => drop(lines.upgrade().map(|inner| {
-                inner.timetable.let_go(groups);
-                inner.timetable.ring_all(groups, *at);
-            })),
             Some(Event::Owing(id)) => drop(debts.send(*id)),
-            Some(Event::Changed) => drop(lines.upgrade().map(|inner| {
-                inner.changed.store(true, Ordering::Relaxed);
-                inner.timetable.bell.notify_one();
-            })),
-            Some(Event::Cancelling(id)) => drop(lines.upgrade().map(|inner| {
-                take_out(&inner, |work| work.message.id == *id);
-            })),
-            Some(Event::Suppressed(to)) => drop(lines.upgrade().map(|inner| {
-                inner.suppressed.fetch_add(1, Ordering::Relaxed);
-                take_out(&inner, |work| work.deliveries.iter().any(|d| d.to == *to));
-            })),
+            Some(event) => drop(lines.upgrade().map(|inner| heard(&inner, event))),
             None => {}
         }));
         Ok(Outbox { inner, done: recorder, owing, stop, https })
@@ -280,32 +270,38 @@ impl Outbox {
             tracing::warn!(deliveries, "the server ended while it sent these: they are sent again, perhaps twice");
         }
         let recorder = tokio::spawn(recorder::run(inner.clone(), done, debts));
-        let reporter = tokio::spawn(reporter::run(inner.clone(), owing));
+        let keeps = inner.peers.as_ref().is_none_or(|peers| peers.keeps);
+        let reporter = tokio::spawn(only_if(keeps, reporter::run(inner.clone(), owing)));
         let sweeper = tokio::spawn(sweep(inner.clone()));
         let guard = tokio::spawn(sts::run(inner.clone()));
-        let reports = tokio::spawn(tls_reports::run(inner.clone(), https));
+        let reports = tokio::spawn(only_if(keeps, tls_reports::run(inner.clone(), https)));
         let proof = tokio::spawn(dane::run(inner.clone()));
         let counts = tokio::spawn(tally::run(inner.clone()));
+        let lease = tokio::spawn(lease::run(inner.clone()));
         let told = async {
             stop.await;
             let _ = stopped.send(true);
         };
         tokio::join!(dispatch::run(&inner), told);
+        let _ = lease.await;
         give_back(&inner);
-        let left = async {
-            while inner.hops.workers() + inner.finder.asking() + inner.local.load(Ordering::Relaxed) > 0 {
-                inner.left.notified().await;
+        let ended = async {
+            let left = async {
+                while inner.hops.workers() + inner.finder.asking() + inner.local.load(Ordering::Relaxed) > 0 {
+                    inner.left.notified().await;
+                }
+            };
+            if timeout(DRAIN, left).await.is_err() {
+                tracing::warn!(connections = inner.hops.workers(), "some connections did not end in time");
             }
+            // Work that a connection gave back meanwhile.
+            give_back(&inner);
+            let _ = inner.done.send(Done::Stop);
+            let _ = tokio::join!(recorder, reporter, sweeper, guard, proof, reports, counts);
+            // Of the connections that have ended, too.
+            tally::write(&inner).await;
         };
-        if timeout(DRAIN, left).await.is_err() {
-            tracing::warn!(connections = inner.hops.workers(), "some connections did not end in time");
-        }
-        // Work that a connection gave back meanwhile.
-        give_back(&inner);
-        let _ = inner.done.send(Done::Stop);
-        let _ = tokio::join!(recorder, reporter, sweeper, guard, proof, reports, counts);
-        // Of the connections that have ended, too.
-        tally::write(&inner).await;
+        lease::leave(&inner, ended).await;
     }
 }
 
@@ -361,10 +357,42 @@ impl Meter {
         self.0.hops.paused()
     }
 
+    /// Done when another node has taken over what this one had claimed: it must not go on.
+    pub async fn over(&self) {
+        self.0.lease.over().await;
+    }
+
     /// How many attempts ended so, since the server began.
     pub fn outcomes(&self) -> [(&'static str, u64); 4] {
         let n = |i: usize| self.0.outcomes[i].load(Ordering::Relaxed);
         [("delivered", n(0)), ("deferred", n(1)), ("bounced", n(2)), ("expired", n(3))]
+    }
+}
+
+async fn only_if(yes: bool, work: impl Future<Output = ()>) {
+    if yes {
+        work.await;
+    }
+}
+
+/// Something changed, here or by another node.
+pub(crate) fn heard(inner: &Inner, event: &Event) {
+    match event {
+        Event::Due(groups, at) => inner.timetable.ring_all(groups, *at),
+        Event::Retried(groups, at) => {
+            inner.timetable.let_go(groups);
+            inner.timetable.ring_all(groups, *at);
+        }
+        Event::Changed => {
+            inner.changed.store(true, Ordering::Relaxed);
+            inner.timetable.bell.notify_one();
+        }
+        Event::Cancelling(id) => take_out(inner, |work| work.message.id == *id),
+        Event::Suppressed(to) => {
+            inner.suppressed.fetch_add(1, Ordering::Relaxed);
+            take_out(inner, |work| work.deliveries.iter().any(|d| d.to == *to));
+        }
+        Event::Owing(_) => {}
     }
 }
 
@@ -458,13 +486,17 @@ impl Inner {
         let _ = self.stopping.clone().wait_for(|stop| *stop).await;
     }
 
-    /// Waits while outcomes cannot be written, or until the server stops.
+    /// Waits while outcomes cannot be written or what is claimed is perhaps another node's, or until the server stops.
     pub(crate) async fn until_not_held(&self) {
-        if *self.held.borrow() {
+        while *self.held.borrow() || !self.lease.holds() {
             let mut held = self.held.subscribe();
+            let both = async {
+                let _ = held.wait_for(|held| !*held).await;
+                self.lease.held().await;
+            };
             tokio::select! {
-                _ = held.wait_for(|held| !*held) => {}
-                () = self.stopped() => {}
+                () = both => {}
+                () = self.stopped() => return,
             }
         }
     }

@@ -26,6 +26,8 @@ const HEADER: u64 = 64 * 1024;
 /// So long a report waits for other deliveries of the message, so that one report tells of all (RFC 3464 §2), and for
 /// bytes that cannot be read now.
 const GATHER: Duration = Duration::from_secs(60);
+/// How often it is looked for debts that other nodes have made.
+const OTHERS: Duration = Duration::from_secs(5);
 /// The longest time between two attempts at a report.
 const LONGEST: Duration = Duration::from_secs(600);
 
@@ -74,10 +76,16 @@ pub(crate) async fn run(inner: Arc<Inner>, mut owing: mpsc::UnboundedReceiver<Qu
             () = inner.stopped() => return,
         }
     }
+    // Debts that other nodes have made.
+    let mut others = tokio::time::interval(OTHERS);
     loop {
         tokio::select! {
             biased;
             () = inner.stopped() => return,
+            _ = others.tick(), if inner.peers.is_some() => match inner.store.read(queue::owing).await {
+                Ok(all) => all.into_iter().for_each(|id| debts.add(id)),
+                Err(error) => tracing::debug!(%error, "the reports that are owed cannot be read"),
+            },
             id = owing.recv() => match id {
                 Some(id) => debts.add(id),
                 None => return,

@@ -10,8 +10,8 @@ use store::Tx;
 use crate::house::House;
 use crate::people::{self, Person};
 use crate::{
-    addresses, credential, events, mailq, policies, published, quiet, receipts, simulate, sources, stops, suppressions,
-    why,
+    addresses, credential, events, mailq, node, policies, published, quiet, receipts, simulate, sources, stops,
+    suppressions, why,
 };
 
 /// A request.
@@ -66,6 +66,8 @@ pub enum Request {
     CredentialList { account: String },
     /// Takes a credential away.
     CredentialRemove { account: String, id: i64 },
+    /// The servers that share the queue.
+    Nodes,
     /// The mailboxes of an account.
     MailboxList { account: String },
     /// What is on its way to other hosts.
@@ -192,6 +194,7 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
             write(house, move |tx| addresses::set(tx, &address, kind, &targets, new, now)).await
         }
         Request::AddressRemove { address } => write(house, move |tx| addresses::remove(tx, &address)).await,
+        Request::Nodes => read(house, node::list).await,
         Request::AddressList => read(house, addresses::list).await,
         Request::CredentialAdd { account, name, stream } => {
             credential::add(house, account, name, named_stream(stream)?).await

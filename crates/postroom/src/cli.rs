@@ -249,6 +249,8 @@ enum QueueCommand {
     },
     /// All that is held or drained.
     Holds,
+    /// The servers that share this queue, and which of them are silent.
+    Nodes,
     /// The hours of every day in which a stream's mail waits; without a stream, all of them.
     Quiet {
         /// mail, transactional or marketing.
@@ -610,6 +612,7 @@ fn request(command: Command) -> Result<Request, CliError> {
         Command::Queue(QueueCommand::Hold { what }) => what.stop(false),
         Command::Queue(QueueCommand::Drain { what }) => what.stop(true),
         Command::Queue(QueueCommand::Resume { what }) => what.resume(),
+        Command::Queue(QueueCommand::Nodes) => Request::Nodes,
         Command::Queue(QueueCommand::Holds) => Request::Stop(stops::Ask::List),
         Command::Queue(QueueCommand::Quiet { stream, from, to, zone, none }) => {
             let stream = stream.map(|stream| stream.word().to_owned());

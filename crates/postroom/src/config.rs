@@ -44,6 +44,9 @@ pub struct Config {
     /// Which engine keeps the tables.
     #[serde(default)]
     pub store: StoreConfig,
+    /// Which of several servers on one PostgreSQL this is.
+    #[serde(default)]
+    pub node: NodeConfig,
     /// Domains whose mail goes to a fixed next hop: `"example.org" = "192.0.2.1:25"`.
     #[serde(default)]
     pub routes: BTreeMap<String, Parsed<HostPort>>,
@@ -288,6 +291,8 @@ fn is_host_name(name: &str) -> bool {
 pub struct StoreConfig {
     /// `sqlite`, or `postgres://user@host/database`.
     pub url: String,
+    /// The directory of the packs, when several servers share them and a PostgreSQL; none is the data directory.
+    pub shared: Option<PathBuf>,
     /// A pack of mailboxes' mail is full at this many octets.
     pub pack_octets: u64,
     /// With fewer octets free on the disk no new mail is taken; 0: never mind.
@@ -298,7 +303,41 @@ pub struct StoreConfig {
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        StoreConfig { url: "sqlite".into(), pack_octets: 1 << 30, reserve_octets: 256 << 20, compact_seconds: 3600 }
+        StoreConfig {
+            url: "sqlite".into(),
+            shared: None,
+            pack_octets: 1 << 30,
+            reserve_octets: 256 << 20,
+            compact_seconds: 3600,
+        }
+    }
+}
+
+/// One of several servers that share a PostgreSQL and a directory of packs.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// What people call it; none is our host name.
+    pub name: Option<String>,
+    /// What it does.
+    pub role: NodeRole,
+}
+
+/// What a node does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeRole {
+    /// Everything; one at a time.
+    #[default]
+    All,
+    /// It sends what is in the queue, beside the one that does everything.
+    Send,
+}
+
+impl NodeConfig {
+    /// Whether it is the one that does everything, and so looks after what all share.
+    pub fn keeps(&self) -> bool {
+        self.role == NodeRole::All
     }
 }
 
@@ -391,6 +430,7 @@ impl Config {
         let mut config = Config { file: (path.into(), text), ..config };
         let base = path.parent().unwrap_or(Path::new("."));
         config.data = base.join(&config.data);
+        config.store.shared = config.store.shared.take().map(|shared| base.join(shared));
         for tls in config.tls.0.iter_mut().chain(&mut config.client_certificate) {
             tls.certificate = base.join(&tls.certificate);
             tls.key = base.join(&tls.key);
@@ -463,6 +503,7 @@ impl Config {
         self.check_listen()?;
         self.check_acme()?;
         self.check_store()?;
+        self.check_node()?;
         self.fixed_routes()?;
         self.smarthost()?;
         Ok(())
@@ -514,6 +555,29 @@ impl Config {
                 Err(self.at(&["listen", "acme_http"], "[listen] acme_http: there is no [acme] that needs it"))
             }
             (None, None) => Ok(()),
+        }
+    }
+
+    fn check_node(&self) -> Result<(), String> {
+        if self.store.shared.is_some() && self.store.url == "sqlite" {
+            let why = "[store] shared: only with PostgreSQL, as SQLite's tables are one process's";
+            return Err(self.at(&["store", "shared"], why));
+        }
+        if self.node.keeps() {
+            return Ok(());
+        }
+        if self.store.shared.is_none() {
+            let why = "[node] role = \"send\": it needs [store] shared, the directory that it shares with the server beside \
+                       which it sends";
+            return Err(self.at(&["node", "role"], why));
+        }
+        match self.listen.all().find(|(key, ..)| *key != "http") {
+            Some((key, ..)) => {
+                let why =
+                    format!("[listen] {key}: a server of [node] role = \"send\" takes no mail; http is for its health");
+                Err(self.at(&["listen", key], why))
+            }
+            None => Ok(()),
         }
     }
 
@@ -632,6 +696,13 @@ mod tests {
             ),
             ("[store]\n# the engine\nurl = \"mysql://x\"\n", 5, "sqlite"),
             ("[store]\nurl = \"postgresx://x\"\n", 4, "sqlite"),
+            ("[store]\nshared = \"/srv\"\n", 4, "PostgreSQL"),
+            ("[node]\nrole = \"send\"\n", 4, "[store] shared"),
+            (
+                "[store]\nurl = \"postgres://x\"\nshared = \"s\"\n[node]\nrole = \"send\"\n[listen]\nimap = \"127.0.0.1:143\"\n",
+                9,
+                "takes no mail",
+            ),
             ("[store]\nurl = \"sqlite\"\npack_octets = 1\n", 5, "65536"),
             ("store = { url = \"sqlite\", compact_seconds = 0 }\n", 3, "compact_seconds"),
             ("[routes]\n\"a.test\" = \"192.0.2.1:25\"\n\"b..test\" = \"192.0.2.1:25\"\n", 5, "b..test"),

@@ -43,8 +43,13 @@ impl House {
             "sqlite" => Options::sqlite(&config.data),
             url => Options::postgres(&config.data, url),
         };
-        let options =
-            Options { pack_octets: config.store.pack_octets, reserve: config.store.reserve_octets, ..options };
+        let options = Options {
+            shared: config.store.shared.clone(),
+            keeps: config.node.keeps(),
+            pack_octets: config.store.pack_octets,
+            reserve: config.store.reserve_octets,
+            ..options
+        };
         let open = move || Store::open(&options, &TABLES);
         // Opening waits for the disk or for PostgreSQL.
         let store = tokio::task::spawn_blocking(open).await.map_err(|_| store::Error::Closed)??;

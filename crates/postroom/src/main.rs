@@ -22,6 +22,7 @@ mod guide;
 mod house;
 mod mailq;
 mod mta_sts;
+mod node;
 mod people;
 mod policies;
 mod privileges;

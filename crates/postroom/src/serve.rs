@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +23,8 @@ use crate::events::EventFile;
 use crate::house::House;
 use crate::mta_sts::Policies;
 use crate::watch::Watch;
-use crate::{control, descriptors, privileges, published};
+use crate::{control, descriptors, node, privileges, published};
 
-/// Our number among the servers of one store: so far there is one.
-const NODE: u32 = 1;
 /// Connections from one peer that is neither of this machine nor trusted.
 const PER_PEER: usize = 100;
 /// How long sessions get to end by themselves.
@@ -53,11 +52,12 @@ pub async fn run(config: Config) -> Result<(), String> {
     let hangup = signal(SignalKind::hangup()).map_err(|e| format!("waiting for signals: {e}"))?;
     let house = House::open(&config).await.map_err(|e| opening(&config, &e))?;
     // What an earlier life left claimed is sorted out before anything new can come (trap 22).
-    let remains = outbox::remains(&journal(&config));
-    let queue = Queue::recover(&house.store, NODE, house.clock.now(), remains).await;
+    let this = node::this(&config)?;
+    let journal = node::journal(&config, &this);
+    let queue = Queue::recover(&house.store, &this, house.clock.now(), outbox::remains(&journal)).await;
     let queue = queue.map_err(|e| opening(&config, &e))?;
     let ending = Ending::heard().map_err(|e| format!("waiting for signals: {e}"))?;
-    let outbox = outbox(&config, &house, &queue, certificates.identity())?;
+    let outbox = outbox(&config, &house, &queue, journal, certificates.identity())?;
     let keys = Keys::new(house.store.clone());
     let ingress = Ingress::new(house.directory.clone(), house.mailboxes.clone(), queue, keys, &config.hostname);
     let (stop, stopping) = watch::channel(false);
@@ -106,12 +106,13 @@ pub async fn run(config: Config) -> Result<(), String> {
         tasks.spawn(listener.serve(stop, move |stream| control::serve(house.clone(), stream)));
     }
     tasks.spawn(certificates.keep(hangup, stopped(stopping.clone())));
-    let mailboxes = house.mailboxes.clone();
+    let (mailboxes, keeps) = (house.mailboxes.clone(), config.node.keeps());
     tokio::spawn(async move {
-        if let Err(error) = mailboxes.tidy_up().await {
+        if keeps && let Err(error) = mailboxes.tidy_up().await {
             tracing::warn!(%error, "what deleted mailboxes and expunged mails left could not be taken away");
         }
     });
+    let meter = outbox.meter();
     tasks.spawn(outbox.run(stopped(stopping.clone())));
     let every = Duration::from_secs(config.store.compact_seconds);
     tasks.spawn(compact::run(house.store.clone(), every, stopping.clone()));
@@ -119,10 +120,15 @@ pub async fn run(config: Config) -> Result<(), String> {
         let hangup = signal(SignalKind::hangup()).map_err(|e| format!("waiting for signals: {e}"))?;
         tasks.spawn(file.run(house.store.clone(), hangup, stopping.clone()));
     }
-    tasks.spawn(published::watch(house, stopping.clone()));
+    if keeps {
+        tasks.spawn(published::watch(house, stopping.clone()));
+    }
     println!("postroom: ready");
     let _ = std::io::stdout().flush();
-    ending.come().await;
+    let outcome = tokio::select! {
+        () = ending.come() => Ok(()),
+        () = meter.over() => Err("another node took over what this one had claimed, as it was silent for too long".to_owned()),
+    };
     tracing::info!("stopping");
     let _ = stop.send(true);
     let drained = async { while tasks.join_next().await.is_some() {} };
@@ -130,12 +136,7 @@ pub async fn run(config: Config) -> Result<(), String> {
         tracing::warn!("some sessions did not end in time");
     }
     let _ = std::fs::remove_file(control::path(&config.data));
-    Ok(())
-}
-
-/// Where attempts are noted, for the life after a crash.
-fn journal(config: &Config) -> std::path::PathBuf {
-    config.data.join("attempts")
+    outcome
 }
 
 /// The world outside, as mail that leaves needs it.
@@ -163,7 +164,13 @@ fn outside(config: &Config) -> Result<Outside, String> {
 }
 
 /// The way out.
-fn outbox(config: &Config, house: &House, queue: &Queue, identity: Option<Identity>) -> Result<Outbox, String> {
+fn outbox(
+    config: &Config,
+    house: &House,
+    queue: &Queue,
+    journal: PathBuf,
+    identity: Option<Identity>,
+) -> Result<Outbox, String> {
     let Outside { resolver, validating, dialer, roots } = outside(config)?;
     let parts = Parts {
         store: house.store.clone(),
@@ -180,7 +187,8 @@ fn outbox(config: &Config, house: &House, queue: &Queue, identity: Option<Identi
         routes: Routes { fixed: config.fixed_routes()?, smarthost: config.smarthost()? },
         bodies: None,
         keep: config.receipts.keep(),
-        journal: Some(journal(config)),
+        journal: Some(journal),
+        peers: node::peers(config),
     };
     Outbox::new(parts).map_err(|e| e.to_string())
 }
@@ -286,7 +294,12 @@ impl Ending {
 
 fn opening(config: &Config, e: &store::Error) -> String {
     match e {
-        store::Error::Busy => format!("{} is in use: another server runs on it", config.data.display()),
+        store::Error::Busy => {
+            let shared = config.store.shared.iter().filter(|_| config.node.keeps());
+            let shared: String =
+                shared.map(|d| format!(", or {} is (only one of role = \"all\")", d.display())).collect();
+            format!("{} is in use{shared}: another server runs on it", config.data.display())
+        }
         e => e.to_string(),
     }
 }

@@ -120,7 +120,8 @@ fn addresses_of(all: &[IpAddr], anyway: bool) -> Result<Addresses, String> {
     Ok((v4, v6))
 }
 
-fn is_here(ip: IpAddr) -> bool {
+/// Whether this machine has the address.
+pub fn is_here(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 

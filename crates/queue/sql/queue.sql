@@ -3,21 +3,78 @@
 -- 5 held (the row cannot be read), 6 claimed and to be cancelled.
 
 -- name: next_epoch
--- One life of one node. The greatest number stays in the table, so none is given twice.
-INSERT INTO queue_epoch (epoch, node, began) SELECT COALESCE(max(epoch), 0) + 1, CAST(?1 AS BIGINT), CAST(?2 AS BIGINT)
-FROM queue_epoch RETURNING epoch;
+-- One life of one node; none is given twice.
+UPDATE queue_epoch_number SET last = last + 1 RETURNING last;
 
--- name: forget_epochs
-DELETE FROM queue_epoch WHERE node = ?1 AND epoch < ?2;
+-- name: begin_epoch
+INSERT INTO queue_epoch (epoch, node, name, began, until) VALUES (?1, ?2, ?3, ?4, ?5);
+
+-- name: epochs_before
+SELECT epoch FROM queue_epoch WHERE node = ?1 AND epoch < ?2 ORDER BY epoch;
+
+-- name: end_epoch
+DELETE FROM queue_epoch WHERE epoch = ?1;
+
+-- name: lives
+SELECT epoch, node, name, began, until FROM queue_epoch ORDER BY epoch;
+
+-- name: renew
+UPDATE queue_epoch SET until = ?2 WHERE epoch = ?1;
+
+-- name: stands
+-- Changes nothing, but waits for who is taking over just now.
+UPDATE queue_epoch SET node = node WHERE epoch = ?1;
+
+-- name: lock_lapsed
+UPDATE queue_epoch SET until = until WHERE epoch = ?1 AND until < ?2;
+
+-- name: hold_source
+INSERT INTO queue_source_held (source, epoch) VALUES (?2, ?1) ON CONFLICT (source) DO NOTHING;
+
+-- name: held_sources
+SELECT source FROM queue_source_held WHERE epoch = ?1 ORDER BY source;
+
+-- name: let_source_go
+DELETE FROM queue_source_held WHERE epoch = ?1 AND source = ?2;
+
+-- name: let_sources_go
+DELETE FROM queue_source_held WHERE epoch = ?1;
+
+-- name: next_told
+-- The row is locked until the commit: the order of numbers is that of commits.
+UPDATE queue_told_number SET last = last + 1 RETURNING last;
+
+-- name: last_told
+SELECT last FROM queue_told_number;
+
+-- name: tell
+INSERT INTO queue_told (n, kind, id, address) VALUES (?1, ?2, ?3, ?4);
+
+-- name: told
+SELECT n, kind, id, address FROM queue_told WHERE n > ?1 ORDER BY n LIMIT ?2;
+
+-- name: forget_told
+DELETE FROM queue_told WHERE n = ?1;
+
+-- name: last_message
+SELECT max(id) FROM queue_message WHERE id >= ?1 AND id < ?2;
+
+-- name: message_after
+-- The last of the next few.
+SELECT max(id) FROM (SELECT id FROM queue_message WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?3) AS next;
+
+-- name: groups_between
+SELECT DISTINCT stream, organisation, domain, priority FROM queue_delivery
+WHERE message > ?1 AND message <= ?2 AND state = 0 ORDER BY stream, organisation, domain, priority;
 
 -- name: recover
--- What an earlier life of this node had claimed: whether the next hop has it, nobody knows. Other nodes' claims stay.
+-- What a life that is over had claimed: whether the next hop has it, nobody knows.
 UPDATE queue_delivery SET state = 0, epoch = 0, attempts = attempts + 1, uncertain = uncertain + 1,
-    due = CASE WHEN ?3 < expires THEN ?3 ELSE expires END
-WHERE state = 1 AND epoch IN (SELECT epoch FROM queue_epoch WHERE node = ?1 AND epoch < ?2);
+    due = CASE WHEN ?2 < expires THEN ?2 ELSE expires END
+WHERE state = 1 AND epoch = ?1;
 
 -- name: recover_begun
--- Of an earlier life it is known what it had begun: only this is uncertain.
+-- It is known what it had begun: only this is uncertain.
 UPDATE queue_delivery SET state = 0, epoch = 0, attempts = attempts + 1, uncertain = uncertain + 1,
     due = CASE WHEN ?4 < expires THEN ?4 ELSE expires END
 WHERE message = ?1 AND number = ?2 AND epoch = ?3 AND state = 1;
@@ -28,8 +85,7 @@ UPDATE queue_delivery SET state = 0, epoch = 0, due = CASE WHEN ?2 < expires THE
 WHERE state = 1 AND epoch = ?1;
 
 -- name: recover_cancelled
-UPDATE queue_delivery SET state = 4, epoch = 0
-WHERE state = 6 AND epoch IN (SELECT epoch FROM queue_epoch WHERE node = ?1 AND epoch < ?2) RETURNING message, number;
+UPDATE queue_delivery SET state = 4, epoch = 0 WHERE state = 6 AND epoch = ?1 RETURNING message, number;
 
 -- name: owing
 SELECT DISTINCT message FROM queue_delivery WHERE owed <> 0 ORDER BY message;

@@ -1,12 +1,11 @@
 //! Looking at the queue, changing its course, and paying its debts.
 
-use std::sync::Arc;
-
 use base::{Address, Timestamp};
 use store::{Result, Tx, params};
 
 use crate::entry::{read_delivery, read_message};
-use crate::{Delivery, Event, Group, Message, Owed, QueueId, State, claim, receipt, schema};
+use crate::node::{Told, tell};
+use crate::{Delivery, Message, Owed, QueueId, State, claim, receipt, schema};
 
 /// A delivery as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +81,7 @@ pub fn show(tx: &mut Tx<'_>, id: QueueId) -> Result<Option<(Message, Vec<Standin
 pub fn retry(tx: &mut Tx<'_>, id: QueueId, now: Timestamp) -> Result<u64> {
     let n = tx.execute(&schema::RETRY, params![id, now])?;
     if n > 0 {
-        let groups = tx.list(&schema::GROUPS_OF_MESSAGE, params![id], |r| Group::read(r, 0))?;
-        tx.publish(Arc::new(Event::Retried(groups, now)));
+        tell(tx, &Told::Retried(id, now))?;
     }
     Ok(n)
 }
@@ -110,7 +108,7 @@ pub fn cancel(tx: &mut Tx<'_>, id: QueueId, now: Timestamp) -> Result<Cancelled>
     let under_way = tx.execute(&schema::CANCEL_CLAIMED, params![id])?;
     let reports = tx.execute(&schema::CANCEL_REPORTS, params![id])?;
     if under_way > 0 {
-        tx.publish(Arc::new(Event::Cancelling(id)));
+        tell(tx, &Told::Cancelling(id))?;
     }
     if cancelled + reports > 0 {
         claim::close(tx, id, (cancelled + reports) as u32)?;

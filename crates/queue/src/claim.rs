@@ -79,6 +79,10 @@ pub fn claim_due(tx: &mut Tx<'_>, queue: &Queue, wants: &[Want], now: Timestamp)
         Ok::<_, Error>((message, read_delivery(r, 0)?))
     };
     let (mut claimed, mut due) = (BTreeMap::<QueueId, Claimed>::new(), Due::default());
+    // Trap 23: who was taken over claims nothing that nobody would give back.
+    if !queue.stands(tx)? {
+        return Err(Error::Refused(Arc::new(base::Error::new(Reply::new(451, 3, 0, "Another node has taken over")))));
+    }
     let (any, mut suppressed) = (suppression::any(tx)?, Vec::new());
     for Want { group, most } in wants {
         let [stream, organisation, domain, priority] = group.stored();

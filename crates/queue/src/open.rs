@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use base::{Address, Timestamp};
 use store::{Error, Result, Row, Store, Tx, params};
 
+use crate::node::until;
 use crate::receipt::{Packer, Segment};
-use crate::{Group, Outcome, QueueId, Said, Settled, claim, schema};
+use crate::{Group, Node, Outcome, QueueId, Said, Settled, claim, schema};
 
 /// Told once it is on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,45 +92,46 @@ impl Remains {
 #[derive(Clone, Debug)]
 pub struct Queue {
     epoch: i64,
+    /// Others may take over what it has claimed.
+    leased: bool,
     uncertain: u64,
     next: Arc<AtomicU64>,
     packer: Arc<Packer>,
 }
 
 impl Queue {
-    /// Begins a life of `node`: takes the number of its epoch, and gives back to the queue what its earlier lives left
+    /// Begins a life of a node: takes the number of its epoch, and gives back to the queue what its earlier lives left
     /// claimed, marked as uncertain. Nobody can enqueue or claim before (trap 22).
     ///
     /// # Errors
     /// The store's.
-    pub async fn open(store: &Store, node: u32, now: Timestamp) -> Result<Self> {
-        Queue::recover(store, node, now, None).await
+    pub async fn open(store: &Store, node: i64, now: Timestamp) -> Result<Self> {
+        Queue::recover(store, &Node { number: node, ..Node::alone() }, now, None).await
     }
 
-    /// As [`Queue::open`], but with what is known of the life before: what it had begun, and what it had delivered and not
-    /// written down. Nothing else of its is uncertain.
+    /// As [`Queue::open`], for a node among others, and with what is known of its life before: what it had begun, and what it
+    /// had delivered and not written down. Nothing else of its is uncertain.
     ///
     /// # Errors
     /// The store's.
-    pub async fn recover(store: &Store, node: u32, now: Timestamp, remains: Option<Remains>) -> Result<Self> {
-        let next = Arc::new(AtomicU64::new(1));
-        let first = next.clone();
+    pub async fn recover(store: &Store, node: &Node, now: Timestamp, remains: Option<Remains>) -> Result<Self> {
+        let (node, packer, next) = (node.clone(), Arc::<Packer>::default(), Arc::new(AtomicU64::new(1)));
         let begin = move |tx: &mut Tx<'_>| {
-            let epoch = tx.one(&schema::NEXT_EPOCH, params![node, now], |r| r.int(0))?;
-            let born = Queue { epoch, uncertain: 0, next: next.clone(), packer: Arc::default() };
-            let mut uncertain = remains.as_ref().map_or(Ok(0), |remains| remains.sort_out(tx, &born, now))?;
-            uncertain += tx.execute(&schema::RECOVER, params![node, epoch, now])?;
-            let cancelled = |r: &Row<'_>| Ok((QueueId::stored(r.int(0)?), r.int(1)? as u32));
-            let mut ended = BTreeMap::<QueueId, Vec<u32>>::new();
-            for (id, number) in tx.list(&schema::RECOVER_CANCELLED, params![node, epoch], cancelled)? {
-                ended.entry(id).or_default().push(number);
+            let epoch = tx.one(&schema::NEXT_EPOCH, params![], |r| r.int(0))?;
+            let (packer, next) = (packer.clone(), next.clone());
+            let mut born = Queue { epoch, leased: node.lease.is_some(), uncertain: 0, next, packer };
+            let until = match node.lease {
+                Some(lease) => until(tx.shared_time()?, lease),
+                None => Timestamp(i64::MAX),
+            };
+            for before in tx.list(&schema::EPOCHS_BEFORE, params![node.number, epoch], |r| r.int(0))? {
+                let remains = remains.as_ref().filter(|remains| remains.epoch == before);
+                born.uncertain += end_life(tx, &born, before, remains, now)?;
             }
-            claim::end_cancelled(tx, ended, now)?;
-            tx.execute(&schema::FORGET_EPOCHS, params![node, epoch])?;
-            Ok((epoch, uncertain))
+            tx.execute(&schema::BEGIN_EPOCH, params![epoch, node.number, node.name.as_str(), now, until])?;
+            Ok(born)
         };
-        let (epoch, uncertain) = store.write(begin).await?;
-        Ok(Queue { epoch, uncertain, next: first, packer: Arc::default() })
+        store.write(begin).await
     }
 
     /// A number for a message; drawn before the job that enqueues it.
@@ -151,4 +153,31 @@ impl Queue {
     pub fn epoch(&self) -> i64 {
         self.epoch
     }
+
+    /// Whether what it claims is its own, until the end of the transaction: another node may have taken it over.
+    pub(crate) fn stands(&self, tx: &mut Tx<'_>) -> Result<bool> {
+        Ok(!self.leased || tx.execute(&schema::STANDS, params![self.epoch])? == 1)
+    }
+}
+
+/// Ends a life that is over: what it had claimed goes back to the queue, by what is known of it; gives how many deliveries
+/// are uncertain.
+pub(crate) fn end_life(
+    tx: &mut Tx<'_>,
+    by: &Queue,
+    epoch: i64,
+    remains: Option<&Remains>,
+    now: Timestamp,
+) -> Result<u64> {
+    let mut uncertain = remains.map_or(Ok(0), |remains| remains.sort_out(tx, by, now))?;
+    uncertain += tx.execute(&schema::RECOVER, params![epoch, now])?;
+    let cancelled = |r: &Row<'_>| Ok((QueueId::stored(r.int(0)?), r.int(1)? as u32));
+    let mut ended = BTreeMap::<QueueId, Vec<u32>>::new();
+    for (id, number) in tx.list(&schema::RECOVER_CANCELLED, params![epoch], cancelled)? {
+        ended.entry(id).or_default().push(number);
+    }
+    claim::end_cancelled(tx, ended, now)?;
+    tx.execute(&schema::LET_SOURCES_GO, params![epoch])?;
+    tx.execute(&schema::END_EPOCH, params![epoch])?;
+    Ok(uncertain)
 }

@@ -7,7 +7,15 @@ pub const MIGRATIONS: Migrations = Migrations { owner: "queue", steps: &[FIRST] 
 
 // `due` never lies behind `expires`: what waits is looked at when its time is over (trap 20).
 const FIRST: &str = "
-CREATE TABLE queue_epoch (epoch {int} PRIMARY KEY, node {int} NOT NULL, began {int} NOT NULL) {table};
+CREATE TABLE queue_epoch_number (last {int} NOT NULL) {table};
+INSERT INTO queue_epoch_number (last) VALUES (0);
+CREATE TABLE queue_epoch (epoch {int} PRIMARY KEY, node {int} NOT NULL, name {text} NOT NULL, began {int} NOT NULL,
+    until {int} NOT NULL) {table};
+CREATE TABLE queue_source_held (source {int} PRIMARY KEY, epoch {int} NOT NULL) {table};
+CREATE TABLE queue_told_number (last {int} NOT NULL) {table};
+INSERT INTO queue_told_number (last) VALUES (0);
+CREATE TABLE queue_told (n {int} PRIMARY KEY, kind {int} NOT NULL, id {int} NOT NULL,
+    address {bytes} NOT NULL) {table};
 CREATE TABLE queue_message (id {int} PRIMARY KEY, blob {int}, prefix {bytes} NOT NULL, octets {int} NOT NULL,
     sender {bytes}, envelope_id {bytes}, ret {int}, flags {int} NOT NULL, account {int}, organisation {int} NOT NULL, stream {int} NOT NULL,
     created {int} NOT NULL, priority {int} NOT NULL, release {int}, deliver_by {int}, total {int} NOT NULL, open {int} NOT NULL,
@@ -67,7 +75,25 @@ CREATE TABLE queue_delivered (source {int} NOT NULL, site {text} NOT NULL, day {
 
 store::statements! { include_str!("../sql/queue.sql");
     NEXT_EPOCH = "next_epoch",
-    FORGET_EPOCHS = "forget_epochs",
+    BEGIN_EPOCH = "begin_epoch",
+    EPOCHS_BEFORE = "epochs_before",
+    END_EPOCH = "end_epoch",
+    LIVES = "lives",
+    RENEW = "renew",
+    STANDS = "stands",
+    LOCK_LAPSED = "lock_lapsed",
+    HOLD_SOURCE = "hold_source",
+    HELD_SOURCES = "held_sources",
+    LET_SOURCE_GO = "let_source_go",
+    LET_SOURCES_GO = "let_sources_go",
+    NEXT_TOLD = "next_told",
+    LAST_TOLD = "last_told",
+    TELL = "tell",
+    TOLD = "told",
+    FORGET_TOLD = "forget_told",
+    LAST_MESSAGE = "last_message",
+    MESSAGE_AFTER = "message_after",
+    GROUPS_BETWEEN = "groups_between",
     RECOVER = "recover",
     RECOVER_BEGUN = "recover_begun",
     RECOVER_UNBEGUN = "recover_unbegun",

@@ -4,13 +4,12 @@
 //! campaign, an application, a person's mail and a forward are all claimed. One that is added while deliveries stand in
 //! line takes them out again ([`Event::Suppressed`]).
 
-use std::sync::Arc;
-
 use base::{Address, OrganisationId, Stream, Timestamp};
 use store::{Result, Row, Tx, params};
 
 use crate::entry::{corrupt, opt_text};
-use crate::{Event, QueueId, schema};
+use crate::node::{Told, tell};
+use crate::{QueueId, schema};
 
 /// Octets of what is noted beside a suppression.
 const MAX_NOTE: usize = 500;
@@ -114,8 +113,7 @@ pub fn add(tx: &mut Tx<'_>, address: &Address, new: &Suppression) -> Result<()> 
             new.expires
         ],
     )?;
-    tx.publish(Arc::new(Event::Suppressed(address.clone())));
-    Ok(())
+    tell(tx, &Told::Suppressed(address.clone()))
 }
 
 /// Lets an address be sent to again, by `stream`, or where there is none by whatever it was suppressed for; gives how many

@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
 use base::{Address, BlobId, OrganisationId, Reply, Stream, Timestamp};
 use queue::receipt::{End, Segment};
 use queue::{
-    Claimed, Content, Delivered, Fate, MAX_REFERENCE, MIGRATIONS, NewDelivery, NewMessage, Outcome, Owed, Queue,
-    QueueId, Recipe, Release, Remains, Report, Said, Settled, State, Want, claim_due, record, reported, show,
+    Claimed, Content, Delivered, Event, Fate, MAX_REFERENCE, MIGRATIONS, Mark, NewDelivery, NewMessage, Node, Outcome,
+    Owed, Queue, QueueId, Recipe, Release, Remains, Report, Said, Settled, State, Want, claim_due, record, reported,
+    show,
 };
 use smtp::{BodyType, Notify, OriginalRecipient, Ret};
 use store::{Class, Lane, Sql, Store, Value, params};
@@ -446,7 +449,7 @@ fn with_a_journal_only_what_was_begun_is_uncertain() {
         let old = Delivered { message: "99-1".parse().unwrap(), number: 0, reports: true, said: taken_by() };
         let remains =
             Remains { epoch: w.queue.epoch(), begun: vec![(begun, 0), (begun, 7)], delivered: vec![delivered, old] };
-        let queue = block_on(Queue::recover(&w.store, 1, NOW, Some(remains))).unwrap();
+        let queue = block_on(Queue::recover(&w.store, &Node::alone(), NOW, Some(remains))).unwrap();
         assert_eq!(queue.uncertain(), 1);
         assert!(w.show(taken).is_empty());
         assert_eq!(w.show(begun), [("b@b.test".into(), State::Waiting, 1)]);
@@ -472,6 +475,129 @@ fn trap_23_another_nodes_claims_are_its_own() {
         assert!(w.claim(1, later(DAY)).is_empty());
         w.check();
     }
+}
+
+/// A world on PostgreSQL whose node has to say that it lives, and another node beside it.
+fn two_nodes(lease: Duration) -> (World, Queue) {
+    let mut w = World::on(Bed::postgres());
+    let begin = |number, name: &str| {
+        let node = Node { number, name: name.into(), lease: Some(lease) };
+        block_on(Queue::recover(&w.store, &node, NOW, None)).unwrap()
+    };
+    let (one, two) = (begin(11, "one"), begin(12, "two"));
+    w.queue = one;
+    (w, two)
+}
+
+#[test]
+fn trap_23_who_is_silent_is_taken_over_and_has_nothing_more_to_say() {
+    let lease = Duration::from_millis(600);
+    let (w, other) = two_nodes(lease);
+    let renew = |queue: &Queue| {
+        let queue = queue.clone();
+        w.store.write_blocking(move |tx| queue::renew(tx, &queue, lease)).unwrap()
+    };
+    let take_over = |by: &Queue, of: i64| block_on(by.take_over(&w.store, of, None, NOW)).unwrap();
+    let ids = ["a", "b", "c"].map(|n| w.enqueue("me@a.test", &[&format!("{n}@b.test")]));
+    let mine = w.claim(2, NOW);
+    let cancelled = mine[1].message.id;
+    w.store.write_blocking(move |tx| queue::cancel(tx, cancelled, NOW)).unwrap();
+    // As long as it speaks, nothing is taken from it, and its claims are its own.
+    for _ in 0..4 {
+        std::thread::sleep(lease / 2);
+        let lives = renew(&w.queue).unwrap();
+        assert!(lives.iter().any(|life| life.epoch == w.queue.epoch() && life.name == "one" && life.lapsed.is_none()));
+        assert_eq!(take_over(&other, w.queue.epoch()), None);
+        assert_eq!(w.show(mine[0].message.id)[0].1, State::Claimed);
+    }
+    assert!(renew(&other).is_some(), "it was late, and nobody had noticed");
+    std::thread::sleep(lease * 2);
+    assert!(renew(&other).unwrap().iter().any(|life| life.epoch == w.queue.epoch() && life.lapsed.is_some()));
+    assert_eq!(take_over(&other, w.queue.epoch()), Some(1));
+    assert_eq!(take_over(&other, w.queue.epoch()), None, "once");
+    assert_eq!(w.show(mine[0].message.id), [("a@b.test".into(), State::Waiting, 1)]);
+    assert!(w.show(cancelled).is_empty());
+    // It wakes up: it hears that it is over, can claim nothing, and what came of its attempts does not count.
+    assert_eq!(renew(&w.queue), None);
+    let (old, third) = (w.queue.clone(), ids[2]);
+    assert!(w.store.write_blocking(move |tx| claim_any(tx, &old, 9, NOW)).is_err());
+    assert_eq!(w.show(third)[0].1, State::Waiting);
+    w.record(settled(&mine[..1], DELIVERED, yes()), NOW);
+    assert_eq!(w.show(mine[0].message.id)[0].1, State::Waiting);
+    // Nobody has had its number, or will.
+    let next = block_on(Queue::open(&w.store, 13, NOW)).unwrap();
+    assert!(next.epoch() > other.epoch() && other.epoch() > w.queue.epoch());
+    w.check();
+}
+
+#[test]
+fn who_leaves_can_be_taken_over_at_once() {
+    let (w, other) = two_nodes(Duration::from_secs(600));
+    w.enqueue("me@a.test", &["x@b.test"]);
+    assert_eq!(w.claim(1, NOW).len(), 1);
+    assert_eq!(block_on(other.take_over(&w.store, w.queue.epoch(), None, NOW)).unwrap(), None);
+    block_on(w.queue.leave(&w.store)).unwrap();
+    assert_eq!(block_on(other.take_over(&w.store, w.queue.epoch(), None, NOW)).unwrap(), Some(1));
+    w.check();
+}
+
+#[test]
+fn a_source_is_one_nodes_at_a_time() {
+    let (w, other) = two_nodes(Duration::from_secs(600));
+    let ids = [1, 2, 3].map(queue::source::SourceId::read);
+    let hold = |queue: &Queue, can: &[queue::source::SourceId]| {
+        let (queue, can) = (queue.clone(), can.to_vec());
+        w.store.write_blocking(move |tx| queue::hold_sources(tx, &queue, &can)).unwrap()
+    };
+    assert_eq!(hold(&w.queue, &ids[..2]), ids[..2]);
+    assert_eq!(hold(&other, &ids[1..]), ids[2..]);
+    // One that is no longer its own to have is free.
+    assert_eq!(hold(&w.queue, &ids[..1]), ids[..1]);
+    assert_eq!(hold(&other, &ids[1..]), ids[1..]);
+    block_on(w.queue.leave(&w.store)).unwrap();
+    assert_eq!(hold(&other, &ids), ids);
+}
+
+#[test]
+fn nodes_hear_of_one_anothers_mail_and_changes() {
+    let (w, other) = two_nodes(Duration::from_secs(600));
+    let early = w.enqueue("me@a.test", &["x@early.test"]);
+    let news = |mark: &Mark| {
+        let (queue, mark) = (other.clone(), mark.clone());
+        w.store.read_blocking(move |tx| queue::news(tx, &queue, &mark, NOW)).unwrap()
+    };
+    let (heard, mark) = news(&Mark::default());
+    assert_eq!(heard, [], "what is there already is looked for otherwise");
+    let group = |domain| queue::Group::of(Stream::Mail, OrganisationId(1), domain, 0);
+    w.enqueue("me@a.test", &["x@b.test", "y@c.test"]);
+    w.enqueue("me@a.test", &["x@b.test"]);
+    let mut groups = vec![group("b.test"), group("c.test")];
+    groups.sort();
+    let (heard, mark) = news(&mark);
+    assert_eq!(heard, [Event::Due(groups, NOW)]);
+    assert_eq!(news(&mark).0, []);
+    let (address, id) = (at("x@b.test"), early);
+    assert_eq!(w.claim(9, NOW).len(), 3);
+    let suppressed = address.clone();
+    let new = queue::suppression::Suppression {
+        organisation: OrganisationId(1),
+        address: String::new(),
+        stream: None,
+        reason: "asked".into(),
+        note: String::new(),
+        evidence: None,
+        since: NOW,
+        expires: None,
+    };
+    let change = move |tx: &mut store::Tx<'_>| {
+        queue::source::add_pool(tx, "bulk", &[("default".into(), 1)], &[])?;
+        queue::suppression::add(tx, &suppressed, &new)?;
+        queue::cancel(tx, id, NOW).map(drop)
+    };
+    w.store.write_blocking(change).unwrap();
+    let (heard, mark) = news(&mark);
+    assert_eq!(heard, [Event::Changed, Event::Suppressed(address), Event::Cancelling(id)]);
+    assert_eq!(news(&mark).0, []);
 }
 
 #[test]

@@ -197,6 +197,7 @@ impl World {
             bodies: self.bodies.clone(),
             keep: outbox::Keep::default(),
             journal: None,
+            peers: None,
         };
         let (stop, stopped) = oneshot::channel();
         let outbox = Outbox::new(parts).unwrap();

@@ -102,6 +102,7 @@ pub fn send(internet: &Arc<Internet>, sender: Sender, time: Duration) -> Outcome
             bodies: None,
             keep: outbox::Keep::default(),
             journal: None,
+            peers: None,
         };
         let outbox = match sender {
             Sender::Adaptive => Outbox::new(parts),

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use store::{Result, Row, Tx, params};
 
-use crate::Event;
 use crate::entry::corrupt;
+use crate::node::{Told, tell};
 pub use pool::{Member, Pool, add_pool, change_pool, remove_pool};
 pub use quiet::{Quiet, set_quiet, unset_quiet};
 pub use rule::{Rule, set_rules, unset_rules};
@@ -126,6 +126,12 @@ impl Setup {
         pool.map_or_else(|| vec![Member { source: SourceId::DEFAULT, weight: 1 }], |pool| pool.members.clone())
     }
 
+    /// Leaves in pools only these sources, and [`DEFAULT`], which each node has for itself.
+    pub fn restrict(&mut self, held: &[SourceId]) {
+        let is_ours = |m: &Member| m.source == SourceId::DEFAULT || held.contains(&m.source);
+        self.pools.iter_mut().for_each(|pool| pool.members.retain(is_ours));
+    }
+
     /// The source of a name.
     pub fn named(&self, name: &str) -> Option<Source> {
         if name == DEFAULT {
@@ -187,7 +193,7 @@ pub fn add(tx: &mut Tx<'_>, name: &str, new: &NewSource) -> Result<SourceId> {
     let (v4, v6, ehlo) = stored(new)?;
     let (v4, v6) = (v4.as_ref().map(|b| &b[..]), v6.as_ref().map(|b| &b[..]));
     tx.execute(&schema::ADD_SOURCE, params![id, name, v4, v6, ehlo.as_deref()])?;
-    changed(tx);
+    changed(tx)?;
     Ok(SourceId(id))
 }
 
@@ -202,8 +208,7 @@ pub fn change(tx: &mut Tx<'_>, name: &str, new: &NewSource) -> Result<()> {
     let (v4, v6, ehlo) = stored(new)?;
     let (v4, v6) = (v4.as_ref().map(|b| &b[..]), v6.as_ref().map(|b| &b[..]));
     tx.execute(&schema::CHANGE_SOURCE, params![source.stored(), v4, v6, ehlo.as_deref()])?;
-    changed(tx);
-    Ok(())
+    changed(tx)
 }
 
 /// Takes a source away that is in no pool.
@@ -220,8 +225,7 @@ pub fn remove(tx: &mut Tx<'_>, name: &str) -> Result<()> {
     tx.execute(&schema::FORGET_RULES, params![source.stored()])?;
     stop::forget(tx, source)?;
     end_plan(tx, source)?;
-    changed(tx);
-    Ok(())
+    changed(tx)
 }
 
 /// A source that can be changed.
@@ -274,8 +278,8 @@ fn is_name(what: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn changed(tx: &mut Tx<'_>) {
-    tx.publish(Arc::new(Event::Changed));
+fn changed(tx: &mut Tx<'_>) -> Result<()> {
+    tell(tx, &Told::Changed)
 }
 
 /// A refusal in words for the administrator.

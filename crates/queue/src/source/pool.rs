@@ -67,8 +67,7 @@ pub fn add_pool(tx: &mut Tx<'_>, name: &str, members: &[(String, u32)], streams:
     tx.execute(&schema::ADD_POOL, params![name])?;
     set_members(tx, name, members)?;
     set_streams(tx, name, streams)?;
-    changed(tx);
-    Ok(())
+    changed(tx)
 }
 
 /// Gives a pool other sources, or other streams.
@@ -88,8 +87,7 @@ pub fn change_pool(
     if let Some(streams) = streams {
         set_streams(tx, name, streams)?;
     }
-    changed(tx);
-    Ok(())
+    changed(tx)
 }
 
 /// Takes a pool away: what it served leaves by the default source again.
@@ -101,8 +99,7 @@ pub fn remove_pool(tx: &mut Tx<'_>, name: &str) -> Result<()> {
     tx.execute(&schema::REMOVE_MEMBERS, params![name])?;
     tx.execute(&schema::SERVE_NO_MORE, params![name])?;
     tx.execute(&schema::REMOVE_POOL, params![name])?;
-    changed(tx);
-    Ok(())
+    changed(tx)
 }
 
 fn known(tx: &mut Tx<'_>, name: &str) -> Result<()> {

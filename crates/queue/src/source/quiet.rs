@@ -83,8 +83,7 @@ pub fn set_quiet(tx: &mut Tx<'_>, quiet: &Quiet) -> Result<()> {
     }
     locked(tx)?;
     tx.execute(&schema::SET_QUIET, params![stream.stored(), organisation, from, to, zone])?;
-    changed(tx);
-    Ok(())
+    changed(tx)
 }
 
 /// Takes them away; false when there were none.
@@ -94,7 +93,7 @@ pub fn set_quiet(tx: &mut Tx<'_>, quiet: &Quiet) -> Result<()> {
 pub fn unset_quiet(tx: &mut Tx<'_>, stream: Stream, organisation: OrganisationId) -> Result<bool> {
     let gone = tx.execute(&schema::UNSET_QUIET, params![stream.stored(), organisation])? > 0;
     if gone {
-        changed(tx);
+        changed(tx)?;
     }
     Ok(gone)
 }

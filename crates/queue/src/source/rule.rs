@@ -49,8 +49,7 @@ pub fn set_rules(tx: &mut Tx<'_>, rules: &[Rule]) -> Result<()> {
         let (source, site) = stored(rule.source, rule.site.as_deref());
         tx.execute(&schema::SET_RULE, params![source, site, &*rule.key, &*rule.value])?;
     }
-    changed(tx);
-    Ok(())
+    changed(tx)
 }
 
 /// Takes figures back: those of these keys, or all when there are none. Gives how many there were.
@@ -65,7 +64,7 @@ pub fn unset_rules(tx: &mut Tx<'_>, source: Option<SourceId>, site: Option<&str>
         removed += tx.execute(&schema::UNSET_RULE, params![source_id, site_name, &*rule.key])?;
     }
     if removed > 0 {
-        changed(tx);
+        changed(tx)?;
     }
     Ok(removed)
 }

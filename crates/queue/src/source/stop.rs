@@ -105,8 +105,7 @@ pub fn stop(tx: &mut Tx<'_>, what: &What, drains: bool, now: Timestamp) -> Resul
     }
     let (kind, name) = what.stored();
     tx.execute(&schema::STOP, params![kind, name.as_str(), drains, now])?;
-    changed(tx);
-    Ok(())
+    changed(tx)
 }
 
 /// The source is gone.
@@ -128,6 +127,6 @@ pub fn resume(tx: &mut Tx<'_>, what: &What, now: Timestamp) -> Result<bool> {
     if ended.saturating_sub(forgotten) < MOST {
         tx.execute(&schema::NOTE_STOPPED, params![kind, name.as_str(), since, now])?;
     }
-    changed(tx);
+    changed(tx)?;
     Ok(true)
 }

@@ -110,8 +110,7 @@ pub fn set_caps(tx: &mut Tx<'_>, source: SourceId, caps: &[(Share, Vec<u32>)], n
         let days = days.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
         tx.execute(&schema::SET_CAP, params![source.stored(), share.stored(), days.as_str(), began])?;
     }
-    changed(tx);
-    Ok(())
+    changed(tx)
 }
 
 /// Ends the plan of a source, and forgets what it delivered.
@@ -122,7 +121,7 @@ pub fn end_plan(tx: &mut Tx<'_>, source: SourceId) -> Result<bool> {
     tx.execute(&schema::FORGET_DELIVERED, params![source.stored()])?;
     let ended = tx.execute(&schema::END_PLAN, params![source.stored()])? > 0;
     if ended {
-        changed(tx);
+        changed(tx)?;
     }
     Ok(ended)
 }
