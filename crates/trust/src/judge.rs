@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn records_of_spf() {
+    fn trap_13_records_of_spf() {
         for (records, mx, expected) in [
             (&["other"][..], true, 'm'),
             (&["v=spf10 mx"], true, 'm'),

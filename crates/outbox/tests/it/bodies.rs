@@ -171,7 +171,7 @@ async fn a_stop_waits_for_nobody_who_makes_a_mail() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_crash_it_is_made_again() {
+async fn trap_33_after_a_crash_it_is_made_again() {
     let (mut w, peer, maker) = world(rules(&[(".", Act::Stall)])).await;
     let id = w.make_for(&["a@b.test"], "").await;
     w.until("the host has it", async || peer.taken().len() == 1 || peer.all_said().contains(&".".to_owned())).await;
