@@ -1,4 +1,5 @@
-"""Other organisations' mail servers, real ones: Postfix and Exim of Debian, each with one domain and one route, to ours."""
+"""Other organisations' mail servers, real ones: Postfix, Exim and OpenSMTPD of Debian, each with one domain and one route, to
+ours."""
 
 import os
 import re
@@ -152,3 +153,37 @@ class Exim(Other):
     def stop(self) -> None:
         os.kill(self.process.pid, signal.SIGTERM)
         self.process.wait(30)
+
+
+class OpenSMTPD(Other):
+    domain = "opensmtpd.test"
+    # Compiled in, so there is one at a time.
+    SPOOL, SOCKET, EMPTY = Path("/var/spool/smtpd"), Path("/run/smtpd.sock"), Path("/var/lib/opensmtpd/empty")
+
+    def start(self) -> None:
+        if self.SPOOL.exists():
+            raise Failed(f"{self.SPOOL} is in use: an OpenSMTPD of the system's, or one that a test left behind")
+        self.EMPTY.mkdir(parents=True, exist_ok=True)
+        self.SPOOL.mkdir(mode=0o711)
+        people = ", ".join(f'"{name}@{self.domain}" = "nobody"' for name in ["ann", "bob"])
+        lines = [
+            f"listen on {self.address} port {PORT} hostname mx.{self.domain}",
+            f"table people {{ {people} }}",
+            f'action "file" maildir "{self.mail}/%{{rcpt.user}}" virtual <people>',
+            f'match from any for domain "{self.domain}" action "file"',
+        ]
+        if self.next_hop:
+            hop = f"smtp://{self.next_hop.address}:{self.next_hop.ports['smtp']}"
+            lines += [f'action "ours" relay host "{hop}" helo mx.{self.domain}']
+            lines += [f'match from any for domain "{DOMAIN}" action "ours"']
+        conf = self.home / "smtpd.conf"
+        conf.write_text("\n".join(lines) + "\n")
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen([CACHE / "opensmtpd/usr/sbin/smtpd", "-d", "-f", conf], stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log)  # fmt: skip
+
+    def stop(self) -> None:
+        os.kill(self.process.pid, signal.SIGTERM)
+        self.process.wait(30)
+        shutil.rmtree(self.SPOOL)
+        self.SOCKET.unlink(missing_ok=True)

@@ -1,13 +1,13 @@
-"""Mail between us and other organisations, whose servers are real: Debian's Postfix and Exim."""
+"""Mail between us and other organisations, whose servers are real: Debian's Postfix, Exim and OpenSMTPD."""
 
 import pytest
-from others import Exim, Other, Postfix
+from others import Exim, OpenSMTPD, Other, Postfix
 
 from mail import message, pop3_all
 from postroom import DOMAIN, eventually
 
 SERVER = {"accounts": 20}
-EACH = pytest.mark.parametrize("kind", [Postfix, Exim])
+EACH = pytest.mark.parametrize("kind", [Postfix, Exim, OpenSMTPD])
 
 
 def mailbox(server, user: str, count: int = 1) -> list[bytes]:
