@@ -513,7 +513,8 @@ async fn send(
         // A host that closes the connection for the mails that it had before is to be heard.
         Ok(sent) if sent.untouched && !work.again && !is_about_rate(inner, hop, &sent) => {
             inner.journal.over(work.deliveries.iter().map(|d| (work.message.id, d.number)));
-            inner.hops.give_back(hop, work).into_iter().for_each(|work| line_up(inner, hop, work));
+            let was_answered = sent.verdicts.iter().any(|verdict| verdict.by_peer);
+            inner.hops.give_back(hop, work, was_answered).into_iter().for_each(|work| line_up(inner, hop, work));
             None
         }
         Ok(sent) => settle(inner, hop, connection, work, sent, next),
@@ -534,6 +535,9 @@ fn settle(
 ) -> Option<(Work, Vec<Said>)> {
     if let Some(error) = &sent.unreadable {
         tracing::error!(queue = %work.message.id, %error, "a message in the queue cannot be read");
+    }
+    if !sent.verdicts.iter().any(|verdict| verdict.by_peer) {
+        inner.hops.unanswered(hop);
     }
     let (mut delivered, mut refused) = (0, 0);
     let (mut again, mut heard) = ((Vec::new(), Vec::new()), Heard::default());

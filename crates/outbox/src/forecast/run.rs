@@ -327,7 +327,7 @@ impl<'a> Run<'a> {
         let (n, clock, now) = (self.workers[worker].way, self.clock(), self.now);
         let way = &mut self.ways[n];
         if let Err(wait) = way.shape.connect(clock) {
-            way.feels(if way.shape.pause(clock).is_some() { Reason::Asked } else { Reason::OurRate }, now);
+            way.feels(why(&way.shape, clock), now);
             if wait > PATIENCE {
                 self.sleep(n, wait);
                 self.leave(worker);
@@ -415,12 +415,7 @@ impl<'a> Run<'a> {
                 self.begin(worker, mail);
             }
             Err(Hold::Site(wait)) => {
-                let why = match () {
-                    () if way.shape.pause(clock).is_some() => Reason::Asked,
-                    () if way.shape.counts_ours() => Reason::ItsQuota,
-                    () => Reason::OurRate,
-                };
-                way.feels(why, now);
+                way.feels(why(&way.shape, clock), now);
                 if wait > self.idle(n) {
                     self.sleep(n, wait);
                     self.rest(worker);
@@ -528,12 +523,14 @@ impl<'a> Run<'a> {
                 true
             }
             // A connection that carried others was closed before this one began: it goes on another, once.
-            Answer::Cut if mails > 1 && !self.mails[mail as usize].again => {
-                self.give_back(n, mail);
-                false
-            }
             Answer::Cut => {
-                self.put_off(mail, None);
+                self.ways[n].shape.unanswered(clock);
+                // A connection that carried others was closed before this one began: it goes on another, once.
+                if mails > 1 && !self.mails[mail as usize].again {
+                    self.give_back(n, mail);
+                } else {
+                    self.put_off(mail, None);
+                }
                 false
             }
             Answer::Say(reply) => self.refused(n, mail, mails, &reply, clock),
@@ -543,7 +540,6 @@ impl<'a> Run<'a> {
 
     fn give_back(&mut self, n: usize, mail: u32) {
         self.mails[mail as usize].again = true;
-        self.ways[n].shape.unsent();
         self.ways[n].ready.push_front(mail);
     }
 
@@ -554,6 +550,7 @@ impl<'a> Run<'a> {
         let policy = self.ways[n].shape.policy();
         let about_rate = policy.hint(reply, &text).is_some_and(|at| policy.hints[at].is_about_rate());
         if closed && mails > 1 && !self.mails[mail as usize].again && !about_rate {
+            self.ways[n].shape.unsent();
             self.give_back(n, mail);
             return false;
         }
@@ -670,6 +667,15 @@ impl<'a> Run<'a> {
             self.found.sites[target.group].blocked += blocked.len() as u64;
         }
         self.found
+    }
+}
+
+/// Why a site is sent nothing now.
+fn why(shape: &Site, clock: Instant) -> Reason {
+    match () {
+        () if shape.pause(clock).is_some() => Reason::Asked,
+        () if shape.counts_ours() => Reason::ItsQuota,
+        () => Reason::OurRate,
     }
 }
 

@@ -350,6 +350,14 @@ impl Hops {
         site.into_iter().for_each(|site| site.shape.unsent());
     }
 
+    /// The connection ended before a mail was answered.
+    pub(crate) fn unanswered(&self, hop: &Hop) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let site = state.lines.get(hop).and_then(|line| state.sites.get_mut(&line.site));
+        site.into_iter().for_each(|site| site.shape.unanswered(Instant::now()));
+    }
+
     /// A group waits until the line of a hop is shorter, and is called then; false when it is already.
     pub(crate) fn refused(&self, hop: &Hop, group: Group) -> bool {
         let mut state = self.lock();
@@ -365,14 +373,18 @@ impl Hops {
         std::mem::take(&mut self.lock().called).into_iter().collect()
     }
 
-    /// Work that was not begun, and is the next in line; what may not stay there is given back.
-    pub(crate) fn give_back(&self, hop: &Hop, work: Work) -> Option<Work> {
+    /// Work that was not begun, and is the next in line; what may not stay there is given back. If the host said nothing, it
+    /// may have heard of it, and have counted it.
+    pub(crate) fn give_back(&self, hop: &Hop, work: Work, was_answered: bool) -> Option<Work> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let line = state.line(hop, &self.policies);
         let (name, work) = (line.site.clone(), Work { again: true, ..work });
         let site = state.sites.of(&name, &self.policies);
-        site.shape.unsent();
+        match was_answered {
+            true => site.shape.unsent(),
+            false => site.shape.unanswered(Instant::now()),
+        }
         if state.fleet.stops.holds(&name, site.shape.policy(), &work) {
             return Some(work);
         }

@@ -196,7 +196,7 @@ async fn what_has_no_place_waits_as_long_as_the_line_takes() {
     for (taken, expected) in [(10, 600), (500, 10)] {
         for _ in 0..taken {
             let work = next(&hops, &a).unwrap();
-            hops.give_back(&a, work);
+            hops.give_back(&a, work, true);
         }
         tokio::time::advance(PACE).await;
         assert_eq!(wait() / 10 * 10, expected / 10 * 10 * if taken == 10 { 1 } else { 2 });

@@ -17,6 +17,8 @@ const PARTS: u32 = 60;
 const FEWEST: usize = 3;
 /// So many mails later a little more is tried, and each time that this fails twice as many.
 const AFTER: usize = 500;
+/// The same for a site that wants to be left alone each time: there a try costs more than a mail.
+const AFTER_A_WAIT: usize = 2000;
 const AFTER_AT_MOST: usize = 50_000;
 /// Of a site that said nothing yet so many mails may be unanswered, and one more for every so many that passed: when it says
 /// that it was enough, it is not to say so to many.
@@ -173,6 +175,14 @@ impl Learned {
         self.flying.pop_back();
     }
 
+    /// The connection ended before a mail was answered: the site may have counted it. It is on its way no longer; else the
+    /// answers to others, of which nobody knows whose they are, would keep a place for it for ever.
+    pub(super) fn unanswered(&mut self, now: Instant) {
+        self.pass(now);
+        self.flying.pop_front();
+        self.tallies.iter_mut().for_each(|tally| tally.add(now));
+    }
+
     /// What is known, in words.
     pub(super) fn words(&self) -> Option<String> {
         let Limit { count, span, proven, .. } = self.limit.as_ref()?;
@@ -217,8 +227,9 @@ impl Learned {
                 ((limit.span + usize::from(refuted)).min(SPANS.len() - 1), Some(*limit))
             }
             None => {
-                let fits = |span: &Duration| wait.is_none_or(|wait| wait <= *span);
-                (SPANS.iter().position(fits).unwrap_or(SPANS.len() - 1), None)
+                // A wait beyond all spans is a punishment: it says nothing of how long the site counts.
+                let fits = |span: &Duration| wait.is_some_and(|wait| wait <= *span);
+                (SPANS.iter().position(fits).unwrap_or(0), None)
             }
         };
         let found = (first..SPANS.len()).find(|span| self.tallies[*span].may_be());
@@ -232,7 +243,8 @@ impl Learned {
         };
         let count = self.tallies[span].count;
         let again = before.filter(|b| b.span == span && b.proven && count * 10 >= b.count * 7);
-        let after = again.map_or(AFTER, |b| (b.after * 2).min(AFTER_AT_MOST));
+        let begins = if wait.is_some() { AFTER_A_WAIT } else { AFTER };
+        let after = again.map_or(begins, |b| (b.after * 2).min(AFTER_AT_MOST));
         let (heard, proven) = (count, again.is_some());
         self.limit = Some(Limit { span, count, heard, said: now, proven, next: now, passed: 0, after, step: STEP });
     }
@@ -386,6 +398,42 @@ mod tests {
         // Whoever never answers does not hold up the rest for ever.
         advance(UNANSWERED).await;
         assert!(learned.wait(Instant::now()).is_zero());
+    }
+
+    /// Yahoo's words for too many mails keep it alone for two hours: it was then sent in an hour what it takes in a minute.
+    #[tokio::test(start_paused = true)]
+    async fn a_punishment_says_nothing_of_the_span() {
+        let mut rig = Rig::of(6, MINUTE);
+        for _ in 0..6 {
+            rig.learned.sent(Instant::now());
+            rig.offer();
+        }
+        rig.learned.sent(Instant::now());
+        rig.learned.refused(Some(2 * HOUR), Instant::now());
+        assert_eq!(rig.learned.limit.unwrap().span, 0);
+        // A wait that fits a span is believed.
+        let mut rig = Rig::of(6, HOUR);
+        rig.names = true;
+        rig.send(MINUTE / 2).await;
+        assert_eq!(rig.learned.limit.unwrap().span, 2);
+    }
+
+    /// Each mail that was lost took a place of the few for ever: it took twice the time.
+    #[tokio::test(start_paused = true)]
+    async fn connections_that_break_do_not_take_the_places_of_those_that_do_not() {
+        let mut rig = Rig::of(6, MINUTE);
+        rig.send(HOUR).await;
+        let mut taken = 0;
+        for _ in 0..12 {
+            while !rig.learned.wait(Instant::now()).is_zero() {
+                advance(Duration::from_secs(1)).await;
+            }
+            rig.learned.sent(Instant::now());
+            rig.taken.push_back(Instant::now());
+            rig.learned.unanswered(Instant::now());
+            taken += rig.send(HOUR / 4).await;
+        }
+        assert!(taken as f64 >= 0.85 * 6.0 * 180.0, "{taken} of {}", 6 * 180);
     }
 
     #[tokio::test(start_paused = true)]

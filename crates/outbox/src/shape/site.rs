@@ -327,6 +327,11 @@ impl Site {
         self.bears.unsent();
     }
 
+    /// The connection ended before a mail was answered.
+    pub(crate) fn unanswered(&mut self, now: Instant) {
+        self.bears.unanswered(now);
+    }
+
     /// A mail was answered by its own merits.
     pub(crate) fn answered(&mut self, now: Instant) {
         self.bears.passed(now);

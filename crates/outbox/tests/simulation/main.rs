@@ -121,8 +121,29 @@ fn our_sender_is_hardly_blocked_where_one_that_hears_nothing_is() {
     // Runs of one seed differ a little by the order in which the store's threads answer. Wanted are 0.5 % and 1.2 times the
     // least: docs/simulation.md says where that is missed. These bounds catch a sender that offends, or stalls.
     assert!(blocked < 1.0, "{blocked:.2} % of our mail was blocked");
-    assert!(slower < 3.0, "it took {slower:.2} of the time that is needed");
+    assert!(slower < 1.5, "it took {slower:.2} of the time that is needed");
     assert!(flat > 10.0, "only {flat:.2} % of the other's mail was blocked");
+}
+
+/// Of more seeds than can be sent for in a test, by the forecast, which is right about the pace: one site that is treated
+/// wrongly shows in the time.
+#[test]
+fn no_seed_has_a_site_that_takes_much_longer_than_it_must() {
+    let (mut blocked, mut slower, mut seeds) = (0.0, 0.0, 0.0);
+    for seed in 1..=12 {
+        let internet = made(seed, 200, 20_000);
+        let said = foretold(&internet, seed);
+        let needs = internet.sites.iter().zip(internet.takes()).map(|(site, n)| site.needs(n)).max();
+        let (share, time) = (
+            said.sum(|site| site.blocked) as f64 * 100.0 / internet.mails.len() as f64,
+            hours(said.last()) / hours(needs.unwrap_or_default()),
+        );
+        println!("seed {seed}: blocked {share:.2} %, {time:.2} of the least");
+        assert!(share < 0.7 && time < 1.5, "seed {seed}: blocked {share:.2} %, {time:.2} of the least");
+        (blocked, slower, seeds) = (blocked + share, slower + time, seeds + 1.0);
+    }
+    let (blocked, slower) = (blocked / seeds, slower / seeds);
+    assert!(blocked < 0.5 && slower < 1.2, "on average {blocked:.2} %, {slower:.2} of the least");
 }
 
 #[test]
@@ -130,9 +151,9 @@ fn our_sender_is_hardly_blocked_where_one_that_hears_nothing_is() {
 fn a_day_of_sending_to_200_sites() {
     let (first, sites, mails) = (number("SIMNET_SEED", 1), number("SIMNET_SITES", 200), number("SIMNET_MAILS", 20_000));
     for seed in first..first + 3 {
-        // The time is printed only: docs/simulation.md says where it is missed.
-        let ((blocked, _), flat) = (ours(seed, sites, mails), flat(seed, sites, mails, HOUR));
+        let ((blocked, slower), flat) = (ours(seed, sites, mails), flat(seed, sites, mails, HOUR));
         assert!(blocked < 1.0, "seed {seed}: {blocked:.2} % of our mail was blocked");
+        assert!(slower < 1.5, "seed {seed}: it took {slower:.2} of the time that is needed");
         assert!(flat > 10.0, "seed {seed}: only {flat:.2} % of the other's mail was blocked");
     }
 }
