@@ -108,6 +108,7 @@ async fn start(dir: &Path, port: u16) -> Running {
         bodies: Some(Arc::new(Maker(Keys::new(store.clone())))),
         keep: Keep::default(),
         journal: Some(dir.join("attempts")),
+        peers: None,
     };
     let outbox = Outbox::new(parts).unwrap();
     let (meter, (stop, stopped)) = (outbox.meter(), oneshot::channel());
