@@ -1,9 +1,9 @@
 """Bulk mail to 50 sites on loopback: `bench/run send` and `bench/run first`.
 
 The engine, its sites and what they are compared with are one program, `crates/outbox/examples/send`; each step is a
-process of its own, so that memory and CPU are the step's. Both references are taken in the same go: what one core signs,
-and our client with ready-made mails. N (1000000) deliveries; BENCH_DATA is where the store lives; PROFILE (release) may be
-dev, to see that it works.
+process of its own, so that memory and CPU are the step's. Both references are taken in the same go: what one core
+signs, and our client with ready-made mails. N (1000000) deliveries; BENCH_DATA is where the store lives; PROFILE
+(release) may be dev, to see that it works.
 """
 
 import os
