@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import smtplib
 
 import pytest
 
@@ -172,3 +173,31 @@ def test_a_report_that_comes_back_finds_its_receipt(make_server):
     (event,) = shown["events"]
     assert event["kind"] == "bounced" and "User unknown" in event["detail"]
     assert [one["stream"] for one in suppressed] == ["transactional", "marketing"]
+
+
+def test_a_report_to_the_return_address_of_a_delivery_finds_its_receipt(make_server):
+    with Host() as host:
+        server = start(make_server, host, "out.test")
+        user = server.user()
+        server.cli("account", "change", user, "--stream", "marketing")
+        server.cli("queue", "verp", "marketing")
+        submit(server, user, ["ann@out.test", "bob@out.test"], message("news"))
+        addresses = {to[0]: sender for sender, to, _ in host.has(2)}
+        for recipient in addresses:
+            find(server, recipient)
+        # It names no mail that we sent, nor whom we sent it to: the address says all.
+        server.deliver(addresses["ann@out.test"], bounce(b"X: y", user, "ann@behind.test"), sender="")
+        server.deliver(addresses["bob@out.test"].upper(), message("What is this?"), sender="bob@behind.test")
+        (ann,), (bob,) = find(server, "ann@out.test"), find(server, "bob@out.test")
+        told = [receipts(server, "show", f"{one['id']}")[one["number"]]["events"] for one in (ann, bob)]
+        with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
+            local, _, domain = addresses["ann@out.test"].partition("@")
+            server.deliver(f"{local[:-1]}{'a' if local[-1] != 'a' else 'i'}@{domain}", message("forged"), sender="")
+        assert server.cli("queue", "list").strip() == "The queue is empty"
+        client = server.pop3(user)
+        assert client.stat()[0] == 0
+        client.quit()
+    assert all(address.startswith("bounce+") and address.endswith(f"@{DOMAIN}") for address in addresses.values())
+    assert (ann["state"], ann["class"], bob["state"]) == ("bounced", "no-such-user", "delivered")
+    assert [[event["kind"] for event in events] for events in told] == [["bounced"], ["replied"]]
+    assert [code for code, _ in refused.value.recipients.values()] == [550]

@@ -1,9 +1,11 @@
-//! Mail that is forwarded: it leaves with a return address of ours (SRS), and what comes back there goes to the sender.
+//! What comes back to return addresses of ours. Mail that is forwarded leaves with one (SRS) that leads to the sender; bulk mail
+//! with one for each delivery (VERP), and what comes there is told to the receipt and goes nowhere.
 
 use std::sync::Arc;
 
 use base::{Address, Error, Reply, Result};
 use directory::{Recipients, Resolution};
+use queue::QueueId;
 
 use crate::Ingress;
 
@@ -29,6 +31,18 @@ impl Ingress {
         Ok(rewritten.unwrap_or_else(|| from.clone()))
     }
 
+    /// The delivery that a return address of ours was made for; None for an address that is none.
+    ///
+    /// # Errors
+    /// 550 5.1.1 we did not make it; 451 when the directory or the store does not answer.
+    pub(crate) async fn about(&self, to: &Address) -> Result<Option<(QueueId, u32)>> {
+        if !trust::is_verp(to) || !self.directory.is_ours(to.domain()).await? {
+            return Ok(None);
+        }
+        let (message, number) = self.verp.behind(to, self.now()).await?.ok_or_else(invalid)?;
+        Ok(Some((QueueId::of_bits(message), number)))
+    }
+
     /// Where a return address of ours leads; None for an address that is none. Reports come from `<>` (RFC 5321 §6.1),
     /// and so do the answers of machines (RFC 3834 §3.3): who writes from an address of his own has found this one in a
     /// forwarded mail, and is not to reach the sender through us.
@@ -43,13 +57,16 @@ impl Ingress {
         if from.is_some() {
             return Err(Error::new(Reply::new(550, 7, 1, "This address takes reports about forwarded mail only")));
         }
-        let nobody = || Error::new(Reply::new(550, 1, 1, "This return address is not valid, or not any more"));
-        let sender = self.srs.behind(to, self.now()).await?.ok_or_else(nobody)?;
+        let sender = self.srs.behind(to, self.now()).await?.ok_or_else(invalid)?;
         match self.directory.resolve(&sender).await? {
             Resolution::NotOurs => Ok(Some(Arc::new(Recipients { local: Vec::new(), remote: vec![sender] }))),
             // Its domain has become ours since.
             Resolution::Deliver(found) => Ok(Some(found)),
-            Resolution::Unknown => Err(nobody()),
+            Resolution::Unknown => Err(invalid()),
         }
     }
+}
+
+fn invalid() -> Error {
+    Error::new(Reply::new(550, 1, 1, "This return address is not valid, or not any more"))
 }

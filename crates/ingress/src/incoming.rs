@@ -39,6 +39,7 @@ impl Ingress {
             origin,
             mail,
             recipients: Vec::new(),
+            about: Vec::new(),
             reach: 0,
             allowance: None,
             body: State::Awaited,
@@ -74,6 +75,8 @@ pub struct Incoming {
     origin: Arc<Origin>,
     mail: Mail,
     recipients: Vec<Recipient>,
+    /// The deliveries whose return addresses are among them.
+    about: Vec<(QueueId, u32)>,
     /// How many accounts and addresses elsewhere they lead to.
     reach: usize,
     /// How many more on other hosts the account may write to today, once that was asked.
@@ -136,6 +139,15 @@ impl Incoming {
     pub async fn recipient(&mut self, rcpt: &Rcpt) -> Result<()> {
         if let Some(ip) = self.origin.stranger() {
             self.ingress.pace.one_more(ip, self.ingress.now())?;
+        }
+        if let smtp::Recipient::Mailbox(address) = &rcpt.to
+            && let Some(delivery) = self.ingress.about(address).await?
+        {
+            // Nobody gets it, and no account needs room for it.
+            self.about.push(delivery);
+            let (address, found) = (address.clone(), Arc::default());
+            self.recipients.push(Recipient { address, notify: None, original: None, found, ours: true });
+            return Ok(());
         }
         let (address, found, ours) = self.find(&rcpt.to).await?;
         self.check_room(&found).await?;
@@ -235,7 +247,7 @@ impl Incoming {
         Body {
             gate: Gate::new(self.origin.is_submission()),
             stager: self.ingress.mailboxes.store().stager(class),
-            indexer: here.then(|| mime::Indexer::new(mime::Limits::default())),
+            indexer: (here || !self.about.is_empty()).then(|| mime::Indexer::new(mime::Limits::default())),
             digest: (elsewhere && self.vouched_for()).then(Digest::new),
             author: Author::default(),
             leaves: elsewhere,
@@ -325,16 +337,17 @@ impl Incoming {
     async fn heard(&self, index: mime::Index, staged: &Staged, now: Timestamp) -> Vec<(Heard, OrganisationId)> {
         let reports = index.parts().first().is_some_and(|top| top.content.is("multipart", "report"));
         let (null_sender, Some(bytes)) = (self.mail.from.is_none(), staged.bytes()) else { return Vec::new() };
-        if self.origin.may_relay() || !null_sender && !reports {
+        if self.origin.may_relay() || !null_sender && !reports && self.about.is_empty() {
             return Vec::new();
         }
-        let (ingress, bytes) = (&self.ingress, bytes.to_vec());
+        let (ingress, bytes, about) = (&self.ingress, bytes.to_vec(), self.about.clone());
         let to: Vec<Address> = self.recipients.iter().map(|r| r.address.clone()).collect();
         let (classifier, first) = (ingress.classifier.clone(), to.first().map(|to| to.domain().to_owned()));
         // On a thread that may wait: it reads the store, and its patterns are made for the first report.
         let understood = move |tx: &mut Tx<'_>| {
             let Some(classifier) = classifier.get_or_init(|| Classifier::new().ok()) else { return Ok(Vec::new()) };
-            queue::understand(tx, classifier, Came { index: &index, bytes: &bytes, null_sender, to: &to }, now)
+            let came = Came { index: &index, bytes: &bytes, null_sender, to: &to, about: &about };
+            queue::understand(tx, classifier, came, now)
         };
         let heard = match ingress.mailboxes.store().read(understood).await {
             Ok(heard) => heard,

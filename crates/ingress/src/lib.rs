@@ -22,7 +22,7 @@ use bounce::Classifier;
 use directory::Directory;
 use mailbox::Mailboxes;
 use queue::Queue;
-use trust::{Keys, Srs};
+use trust::{Keys, Srs, Verp};
 
 pub use append::{Appended, Appending};
 pub use incoming::Incoming;
@@ -37,6 +37,7 @@ pub struct Ingress {
     queue: Queue,
     keys: Keys,
     srs: Srs,
+    verp: Verp,
     hostname: Arc<str>,
     pace: Arc<Pace>,
     /// What refusals mean; made for the first report.
@@ -46,13 +47,14 @@ pub struct Ingress {
 impl Ingress {
     /// `hostname` is our name in `Received` and in the Message-IDs we make.
     pub fn new(directory: Directory, mailboxes: Mailboxes, queue: Queue, keys: Keys, hostname: &str) -> Self {
-        let srs = Srs::new(mailboxes.store().clone());
+        let (srs, verp) = (Srs::new(mailboxes.store().clone()), Verp::new(mailboxes.store().clone()));
         Ingress {
             directory,
             mailboxes,
             queue,
             keys,
             srs,
+            verp,
             hostname: hostname.into(),
             pace: Arc::default(),
             classifier: Arc::default(),

@@ -16,7 +16,7 @@ use queue::{log, receipt, suppression};
 use store::{Lane, Store, Tx};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
-use trust::Keys;
+use trust::{Keys, Verp};
 
 use crate::bodies::Makers;
 use crate::dane::Proof;
@@ -154,6 +154,8 @@ pub(crate) struct Inner {
     pub(crate) makers: Makers,
     /// For mail of our own that is to be signed.
     pub(crate) keys: Keys,
+    /// Return addresses for single deliveries.
+    pub(crate) verp: Verp,
     pub(crate) timetable: Timetable,
     pub(crate) journal: Journal,
     pub(crate) peers: Option<Peers>,
@@ -231,6 +233,7 @@ impl Outbox {
             tally: Tally::default(),
             makers: Makers::new(parts.bodies),
             keys: Keys::new(parts.store.clone()),
+            verp: Verp::new(parts.store.clone()),
             timetable: Timetable::default(),
             journal,
             lease: Lease::new(parts.peers.is_some()),

@@ -481,7 +481,7 @@ async fn send(
         Bytes::Made(made) => (&*made.bytes, None, made.bytes.len() as u64, made.demands()),
     };
     let mail = Mail {
-        from: m.from.clone(),
+        from: sender(inner, &work).await,
         size: Some(octets),
         body,
         smtputf8,
@@ -519,6 +519,26 @@ async fn send(
         }
         Ok(sent) => settle(inner, hop, connection, work, sent, next),
     }
+}
+
+/// Who gets what comes back: the sender, or an address that stands for this delivery alone.
+async fn sender(inner: &Inner, work: &Work) -> Option<Address> {
+    let (m, from) = (&work.message, work.message.from.as_ref()?);
+    let [delivery] = &work.deliveries[..] else { return Some(from.clone()) };
+    if !inner.hops.wants_verp(m) {
+        return Some(from.clone());
+    }
+    let own = async {
+        if !inner.directory.is_ours(from.domain()).await? {
+            return Ok(None);
+        }
+        inner.verp.address(m.id.bits(), delivery.number, from.domain(), inner.clock.now()).await
+    };
+    let own = own.await.unwrap_or_else(|error: base::Error| {
+        tracing::warn!(queue = %m.id, %error, "a mail leaves without a return address of its own");
+        None
+    });
+    Some(own.unwrap_or_else(|| from.clone()))
 }
 
 fn is_about_rate(inner: &Inner, hop: &Hop, sent: &Sent) -> bool {

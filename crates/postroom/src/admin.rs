@@ -11,7 +11,7 @@ use crate::house::House;
 use crate::people::{self, Person};
 use crate::{
     addresses, credential, events, mailq, node, policies, published, quiet, receipts, simulate, sources, stops,
-    suppressions, why,
+    suppressions, verp, why,
 };
 
 /// A request.
@@ -84,6 +84,8 @@ pub enum Request {
     Source(sources::Ask),
     /// What is held back.
     Stop(stops::Ask),
+    /// Return addresses of single deliveries; without a stream, where there are any.
+    Verp { stream: Option<String>, on: bool },
     /// When streams are quiet.
     Quiet(quiet::Ask),
     /// How sites are treated.
@@ -209,6 +211,7 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
         Request::QueueCancel { id } => mailq::cancel(house, id).await,
         Request::Source(ask) => sources::execute(house, ask).await,
         Request::Stop(ask) => stops::execute(house, ask).await,
+        Request::Verp { stream, on } => verp::execute(house, stream, on).await,
         Request::Quiet(ask) => quiet::execute(house, ask).await,
         Request::Policy(ask) => policies::execute(house, ask).await,
         Request::Receipt(request) => receipts::execute(house, request).await,

@@ -268,6 +268,14 @@ enum QueueCommand {
         #[arg(long, requires = "stream", conflicts_with = "from")]
         none: bool,
     },
+    /// Return addresses of its own for each recipient of a bulk stream; without a stream, which streams have them.
+    Verp {
+        /// transactional or marketing.
+        stream: Option<Stream>,
+        /// No more.
+        #[arg(long, requires = "stream")]
+        off: bool,
+    },
     /// Send a message no further; its sender is told nothing. What is just being sent goes on.
     Cancel {
         /// A number like 3-1f, as `list` shows it.
@@ -622,6 +630,9 @@ fn request(command: Command) -> Result<Request, CliError> {
                 (Some(_), None) => return Err(CliError::Usage("say --from and --to, or --none".into())),
                 (None, _) => quiet::Ask::List,
             })
+        }
+        Command::Queue(QueueCommand::Verp { stream, off }) => {
+            Request::Verp { stream: stream.map(|stream| stream.word().to_owned()), on: !off }
         }
         Command::Queue(QueueCommand::List) => Request::QueueList,
         Command::Queue(QueueCommand::Show { id }) => Request::QueueShow { id },

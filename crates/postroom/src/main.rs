@@ -34,6 +34,7 @@ mod simulate;
 mod sources;
 mod stops;
 mod suppressions;
+mod verp;
 mod watch;
 mod why;
 

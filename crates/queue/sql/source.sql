@@ -90,6 +90,15 @@ ON CONFLICT (stream, organisation) DO UPDATE SET begins = excluded.begins, ends 
 -- name: unset_quiet
 DELETE FROM queue_quiet WHERE stream = ?1 AND organisation = ?2;
 
+-- name: verp
+SELECT stream FROM queue_verp ORDER BY stream;
+
+-- name: set_verp
+INSERT INTO queue_verp (stream) VALUES (?1) ON CONFLICT DO NOTHING;
+
+-- name: unset_verp
+DELETE FROM queue_verp WHERE stream = ?1;
+
 -- name: caps
 SELECT source, share, days, began FROM queue_cap ORDER BY source, share;
 

@@ -161,11 +161,6 @@ impl Message {
         self.from.as_ref().filter(|_| matches!(self.content, Content::Stored(_)))
     }
 
-    /// Its recipients cannot share a transaction.
-    pub fn is_one_by_one(&self) -> bool {
-        matches!(self.content, Content::Made(_))
-    }
-
     /// The group in which a delivery of it waits.
     pub fn group(&self, delivery: &Delivery) -> Group {
         Group::of(self.stream, self.organisation, delivery.to.domain(), self.priority)

@@ -1,8 +1,8 @@
 //! What came back about a mail finds its delivery: the receipt is told, and where that follows, the suppressions.
 //!
-//! A report may be forged by whoever has seen the mail that it is about. So it counts only where it names the mail's
-//! Message-ID, its recipient, and came to the address that the mail was sent from: a recipient can speak of no other mail
-//! than of one that it got.
+//! A report may be forged by whoever has seen the mail that it is about. So it counts only where it came to the return address
+//! that was made for the delivery alone (`trust::Verp`), or where it names the mail's Message-ID, its recipient, and came to the
+//! address that the mail was sent from: a recipient can speak of no other mail than of one that it got.
 
 use std::ops::Range;
 
@@ -46,6 +46,8 @@ pub struct Came<'a> {
     pub null_sender: bool,
     /// The addresses of ours that it came to.
     pub to: &'a [Address],
+    /// The deliveries for which return addresses of their own, to which it came, were made: it is about these.
+    pub about: &'a [(QueueId, u32)],
 }
 
 /// Reads a mail that came, and finds what it is about. To be done before the job that stores it: it may read much.
@@ -58,25 +60,19 @@ pub fn understand(tx: &mut Tx<'_>, classifier: &Classifier, came: Came<'_>, now:
         out.extend_from_slice(came.bytes.get(span.start as usize..end).unwrap_or_default());
         Ok(())
     };
-    let Some(returned) = returned::read(classifier, came.index, came.null_sender, fetch)? else {
-        return Ok(Vec::new());
+    let returned = returned::read(classifier, came.index, came.null_sender, fetch)?;
+    let addressed = addressed(tx, came.about)?;
+    let Some(returned) = returned else {
+        let kind = if came.null_sender { Kind::Answered } else { Kind::Replied };
+        return Ok(addressed.iter().filter_map(|head| heard(head, now, kind, None, "")).collect());
     };
     let (Returned::Report(returned::Report { about, .. })
     | Returned::Complaint(returned::Complaint { about, .. })
     | Returned::Answer(returned::Answer { about, .. })) = &returned;
-    let heads = sent(tx, about, came.to)?;
-    let heard = |head: &Head, kind, verdict: Option<&Verdict<'_>>, detail: &str| {
-        let class = verdict.map_or("", |verdict| &*verdict.class.name).to_owned();
-        Some(Heard {
-            message: head.message,
-            number: head.number,
-            to: Address::parse(&head.to).ok()?,
-            event: Event { at: now, kind, class, detail: detail.to_owned() },
-            suppression: verdict
-                .filter(|verdict| verdict.is_final)
-                .and_then(|verdict| verdict.class.suppression.clone()),
-        })
-    };
+    let by_address = !addressed.is_empty();
+    let heads = if by_address { addressed } else { sent(tx, about, came.to)? };
+    let heard =
+        |head: &Head, kind, verdict: Option<&Verdict<'_>>, detail: &str| heard(head, now, kind, verdict, detail);
     let named = |address: Option<&Address>| address.map(|address| address.to_string().to_lowercase());
     // The one it can only be about, where nobody is named.
     let only = || if let [only] = &heads[..] { Some(only) } else { None };
@@ -87,7 +83,9 @@ pub fn understand(tx: &mut Tx<'_>, classifier: &Classifier, came: Came<'_>, now:
                 let head = match names {
                     [None, None] => only(),
                     names => {
-                        heads.iter().find(|head| names.iter().flatten().any(|name| *name == head.to.to_lowercase()))
+                        let named = |head: &&Head| names.iter().flatten().any(|name| *name == head.to.to_lowercase());
+                        // Mail that was forwarded there is reported by another name.
+                        heads.iter().find(named).or_else(|| if by_address { only() } else { None })
                     }
                 };
                 match r.action {
@@ -104,8 +102,11 @@ pub fn understand(tx: &mut Tx<'_>, classifier: &Classifier, came: Came<'_>, now:
             let unwanted = matches!(complaint.feedback, Feedback::Abuse | Feedback::Fraud | Feedback::Other);
             let names: Vec<String> = complaint.recipients.iter().filter_map(|a| named(Some(a))).collect();
             let which = |head: &&Head| names.contains(&head.to.to_lowercase());
-            let heads: Vec<&Head> =
-                if names.is_empty() { only().into_iter().collect() } else { heads.iter().filter(which).collect() };
+            let heads: Vec<&Head> = if names.is_empty() || by_address {
+                only().into_iter().collect()
+            } else {
+                heads.iter().filter(which).collect()
+            };
             let class = classifier.class("complaint").map(|class| Verdict {
                 class,
                 rule: bounce::Rule::Nothing,
@@ -123,6 +124,29 @@ pub fn understand(tx: &mut Tx<'_>, classifier: &Classifier, came: Came<'_>, now:
             only().and_then(|head| heard(head, kind, class.as_ref(), "")).into_iter().collect()
         }
     })
+}
+
+/// What is said of a delivery.
+fn heard(head: &Head, at: Timestamp, kind: Kind, verdict: Option<&Verdict<'_>>, detail: &str) -> Option<Heard> {
+    let class = verdict.map_or("", |verdict| &*verdict.class.name).to_owned();
+    Some(Heard {
+        message: head.message,
+        number: head.number,
+        to: Address::parse(&head.to).ok()?,
+        event: Event { at, kind, class, detail: detail.to_owned() },
+        suppression: verdict.filter(|verdict| verdict.is_final).and_then(|verdict| verdict.class.suppression.clone()),
+    })
+}
+
+/// Whose deliveries these are, as far as they have receipts.
+fn addressed(tx: &mut Tx<'_>, about: &[(QueueId, u32)]) -> Result<Vec<Head>> {
+    let mut heads = Vec::new();
+    for (message, number) in about {
+        if let Some(receipt) = receipt::receipt(tx, *message, *number)? {
+            heads.extend(receipt::head(tx, &[receipt.trail])?.into_iter().flatten());
+        }
+    }
+    Ok(heads)
 }
 
 /// What was sent from one of these addresses with the Message-ID.

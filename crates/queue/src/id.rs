@@ -24,6 +24,11 @@ impl QueueId {
         QueueId(value)
     }
 
+    /// The one of [`QueueId::bits`].
+    pub fn of_bits(bits: u64) -> Self {
+        QueueId(bits as i64)
+    }
+
     /// All of it, as a number that no other message has.
     pub fn bits(self) -> u64 {
         self.0 as u64

@@ -40,6 +40,7 @@ CREATE TABLE queue_rule (source {int} NOT NULL, site {text} NOT NULL, name {text
     PRIMARY KEY (source, site, name)) {clustered};
 CREATE TABLE queue_quiet (stream {int} NOT NULL, organisation {int} NOT NULL, begins {int} NOT NULL, ends {int} NOT NULL,
     zone {int} NOT NULL, PRIMARY KEY (stream, organisation)) {table};
+CREATE TABLE queue_verp (stream {int} PRIMARY KEY) {table};
 CREATE TABLE queue_stop (kind {int} NOT NULL, name {text} NOT NULL, drains {int} NOT NULL, since {int} NOT NULL,
     PRIMARY KEY (kind, name)) {clustered};
 CREATE TABLE queue_stopped (kind {int} NOT NULL, name {text} NOT NULL, since {int} NOT NULL, ended {int} NOT NULL,

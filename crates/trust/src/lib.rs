@@ -1,5 +1,6 @@
 //! Who vouches for a mail. So far: DKIM signatures (RFC 6376, RFC 8463) on what our users send, the keys for them, the DNS
-//! records by which others can check, return addresses of ours for what we forward ([`Srs`]), what the policies of
+//! records by which others can check, return addresses of ours for what we forward ([`Srs`]) and
+//! for each recipient ([`Verp`]), what the policies of
 //! others demand ([`mta_sts`]), and what they are told of how that went ([`tls_report`]).
 //!
 //! Floor 3. `ingress` gives every octet of a mail that goes out to a [`Digest`] as it streams by; what remains of it is a
@@ -18,6 +19,7 @@ mod ready;
 mod sign;
 mod srs;
 pub mod tls_report;
+mod verp;
 
 use store::{Migrations, Sql};
 
@@ -31,6 +33,7 @@ pub use keys::{
 pub use ready::Keys;
 pub use sign::{Algorithm, SigningKey};
 pub use srs::{Srs, is_rewritten, reported_to};
+pub use verp::{Verp, is_verp};
 
 /// The tables of this crate.
 pub const MIGRATIONS: Migrations = Migrations {

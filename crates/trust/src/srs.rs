@@ -163,17 +163,22 @@ impl Srs {
     }
 
     async fn signer(&self, now: Timestamp) -> Result<&Signer> {
-        let open = async || {
-            let mut new = [0; 32];
-            rand::fill(&mut new).map_err(|_| Error::internal("no randomness"))?;
-            let secret = self.store.write(move |tx| secret(tx, &new, now)).await?;
-            Ok(Signer::new(&secret))
-        };
+        let open = async || Ok(Signer::new(&open(&self.store, now).await?));
         self.signer.get_or_try_init(open).await
     }
 }
 
 /// The secret; a new one where there is none.
+///
+/// # Errors
+/// 451 when it cannot be had.
+pub(crate) async fn open(store: &Store, now: Timestamp) -> Result<Vec<u8>> {
+    let mut new = [0; 32];
+    rand::fill(&mut new).map_err(|_| Error::internal("no randomness"))?;
+    Ok(store.write(move |tx| secret(tx, &new, now)).await?)
+}
+
+/// The same, in a job.
 fn secret(tx: &mut Tx<'_>, new: &[u8], now: Timestamp) -> store::Result<Vec<u8>> {
     if let Some(there) = tx.row(&SECRET, params![], |r| Ok(r.bytes(0)?.to_vec()))? {
         return Ok(there);

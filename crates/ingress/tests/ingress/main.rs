@@ -5,4 +5,5 @@
 mod forwards;
 mod outgoing;
 mod signed;
+mod verp;
 mod world;

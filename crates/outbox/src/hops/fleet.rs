@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use base::Stream;
 use queue::source::{Delivered, Member, Setup, Source, SourceId};
+use queue::{Content, Message};
 use tokio::time::Instant;
 
 use super::sites::{self, SiteKey};
@@ -78,6 +79,11 @@ impl Fleet {
         self.get(source).map_or_else(|| "gone".into(), |s| s.name.clone())
     }
 
+    /// Each recipient of a stream has a return address of its own.
+    pub(super) fn verp(&self, stream: Stream) -> bool {
+        self.setup.verp.contains(&stream)
+    }
+
     fn get(&self, source: SourceId) -> Option<&Arc<Source>> {
         self.sources.get(&source)
     }
@@ -128,6 +134,13 @@ impl Hops {
         }
         state.remove_empty();
         Some(moved)
+    }
+
+    /// A message's recipients have return addresses of their own: where the administrator wants it, and where they share no
+    /// transaction anyway. People's mail keeps its sender.
+    pub(crate) fn wants_verp(&self, message: &Message) -> bool {
+        let made = matches!(message.content, Content::Made(_));
+        message.stream != Stream::Mail && (made || self.lock().fleet.verp(message.stream))
     }
 
     /// What a hop is sent to from; the source that is always there, when it is gone.

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base::{Address, OrganisationId, Reply, Stream};
-use queue::{Delivery, Group, Message};
+use queue::{Content, Delivery, Group, Message};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -669,7 +669,8 @@ impl State {
     fn take(&mut self, hop: &Hop, recipients: usize) -> Option<Work> {
         let line = self.lines.get_mut(hop)?;
         let mut work = line.ready.pop_front()?;
-        let recipients = if work.message.is_one_by_one() { 1 } else { recipients };
+        let own = self.fleet.verp(work.message.stream) || matches!(work.message.content, Content::Made(_));
+        let recipients = if own { 1 } else { recipients };
         if work.deliveries.len() > recipients {
             let rest = work.deliveries.split_off(recipients);
             line.ready.push_front(Work { deliveries: rest, ..work.clone() });

@@ -19,6 +19,7 @@ mod sts;
 mod timing;
 mod tls;
 mod tls_reports;
+mod verp;
 mod warmup;
 mod web;
 mod world;

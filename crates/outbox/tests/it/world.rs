@@ -297,7 +297,14 @@ impl World {
         self.enqueue_in(stream, mail("me@example.test"), to, None, BODY).await
     }
 
-    async fn enqueue_in(&self, stream: Stream, mail: Mail, to: &[&str], notify: Option<Notify>, body: &str) -> QueueId {
+    pub async fn enqueue_in(
+        &self,
+        stream: Stream,
+        mail: Mail,
+        to: &[&str],
+        notify: Option<Notify>,
+        body: &str,
+    ) -> QueueId {
         let (id, created) = (self.queue.next_id(), self.clock.now());
         let delivery = |to: &&str| NewDelivery { to: at(to), notify, original: None, fate: Fate::Open };
         let deliveries: Vec<_> = to.iter().map(delivery).collect();

@@ -13,6 +13,7 @@ mod warmup;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use base::Stream;
 use store::{Result, Row, Tx, params};
 
 use crate::entry::corrupt;
@@ -115,13 +116,15 @@ pub struct Setup {
     pub ended: Vec<Ended>,
     /// When streams are quiet.
     pub quiet: Vec<Quiet>,
+    /// Streams of which each recipient has a return address of its own.
+    pub verp: Vec<Stream>,
     /// What new sources may deliver a day.
     pub caps: Vec<Cap>,
 }
 
 impl Setup {
     /// What the mail of a stream leaves by.
-    pub fn members(&self, stream: base::Stream) -> Vec<Member> {
+    pub fn members(&self, stream: Stream) -> Vec<Member> {
         let pool = self.pools.iter().find(|pool| pool.streams.contains(&stream));
         pool.map_or_else(|| vec![Member { source: SourceId::DEFAULT, weight: 1 }], |pool| pool.members.clone())
     }
@@ -159,8 +162,26 @@ pub fn setup(tx: &mut Tx<'_>) -> Result<Setup> {
         stops: stop::all(tx)?,
         ended: stop::ended(tx)?,
         quiet: quiet::all(tx)?,
+        verp: verp(tx)?,
         caps: warmup::all(tx)?,
     })
+}
+
+fn verp(tx: &mut Tx<'_>) -> Result<Vec<Stream>> {
+    tx.list(&schema::VERP, params![], |r| Stream::read(r.int(0)?).ok_or_else(|| corrupt("stream", "an unknown one")))
+}
+
+/// Whether each recipient of a stream has a return address of its own (`trust::Verp`), and so a transaction of its own.
+///
+/// # Errors
+/// A refusal in words: people's mail shares its transactions. The store's.
+pub fn set_verp(tx: &mut Tx<'_>, stream: Stream, on: bool) -> Result<()> {
+    if stream == Stream::Mail {
+        return Err(refused("people's mail keeps its sender: return addresses of their own are for bulk mail".into()));
+    }
+    locked(tx)?;
+    tx.execute(if on { &schema::SET_VERP } else { &schema::UNSET_VERP }, params![stream.stored()])?;
+    changed(tx)
 }
 
 fn read(r: &Row<'_>) -> Result<Source> {
