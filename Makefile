@@ -11,7 +11,7 @@ export PATH
 SHELL := /bin/bash
 
 # What is asked of the server on PostgreSQL too.
-POSTGRESQL := $(foreach what,cli smtp pop3 imap imap_model outbound receipts events delivery_crash,tests/test_$(what).py)
+POSTGRESQL := $(foreach what,cli smtp pop3 imap imap_model outbound receipts events webhooks delivery_crash,tests/test_$(what).py)
 
 .PHONY: run test bench fuzz soak check unit e2e binary
 

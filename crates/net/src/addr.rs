@@ -106,6 +106,8 @@ impl fmt::Debug for Cidr {
 /// True for an address that is no public host's: loopback, private, link-local, unspecified, shared (RFC 6598),
 /// multicast, broadcast, reserved. An MX that points there is a mistake or an attack on the inner network.
 ///
+/// An IPv4 address behind NAT64 (RFC 6052 §2.1) is what it is in itself.
+///
 /// The documentation networks (RFC 5737, RFC 3849) count as public: nothing answers there anyway.
 pub fn is_special(ip: IpAddr) -> bool {
     match ip.to_canonical() {
@@ -121,6 +123,10 @@ pub fn is_special(ip: IpAddr) -> bool {
                 || ip.is_multicast()
         }
         IpAddr::V6(ip) => {
+            let bits = ip.to_bits();
+            if bits >> 32 == 0x0064_ff9b << 64 {
+                return is_special(Ipv4Addr::from_bits(bits as u32).into());
+            }
             ip.is_loopback()
                 || ip.is_unspecified()
                 || ip.is_unique_local()
@@ -191,10 +197,11 @@ mod tests {
             "224.0.0.1",
             "ff02::1",
             "255.255.255.255",
+            "64:ff9b::127.0.0.1",
         ] {
             assert!(is_special(ip(s)), "{s}");
         }
-        for s in ["8.8.8.8", "172.32.0.1", "100.128.0.1", "2001:db8::1", "::ffff:8.8.8.8"] {
+        for s in ["8.8.8.8", "172.32.0.1", "100.128.0.1", "2001:db8::1", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"] {
             assert!(!is_special(ip(s)), "{s}");
         }
     }

@@ -1,20 +1,22 @@
 //! HTTPS out, for the little that a mail server asks of web servers: one request a connection, a small answer. No
-//! redirects are followed, no cookies kept.
+//! redirects are followed, no cookies kept. What an address may be is looked at where it is dialled, after the DNS was asked:
+//! no name that leads elsewhere the second time gets round it.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 
 use crate::tls_server::TlsError;
-use crate::{ClientTls, Deadline, Dialer, Resolver, Roots, Stream, is_special, with_deadline};
+use crate::{Cidr, ClientTls, Deadline, Dialer, Resolver, Roots, Stream, is_special, with_deadline};
 
 /// Octets of an answer's body, at most.
 const MOST: usize = 1 << 20;
@@ -29,7 +31,30 @@ pub struct Https {
     dialer: Dialer,
     resolver: Resolver,
     tls: ClientTls,
-    public: bool,
+    reach: Reach,
+}
+
+/// Which addresses are connected to.
+#[derive(Clone, Debug)]
+enum Reach {
+    /// All of them.
+    Anywhere,
+    /// Public ones, and these networks.
+    Public(Arc<[Cidr]>),
+}
+
+impl Reach {
+    /// Whether these networks are reached, which are ours.
+    fn within(&self, ip: IpAddr) -> bool {
+        matches!(self, Reach::Public(ours) if ours.iter().any(|network| network.contains(ip)))
+    }
+
+    fn allows(&self, ip: IpAddr, tls: bool) -> bool {
+        match self {
+            Reach::Anywhere => tls,
+            Reach::Public(_) => self.within(ip) || (tls && !is_special(ip)),
+        }
+    }
 }
 
 /// An answer, as far as mail needs to know it.
@@ -43,19 +68,43 @@ pub struct Page {
     pub body: Vec<u8>,
 }
 
+/// What was answered by who was told something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// 200 to 299 are good.
+    pub status: u16,
+    /// When to come again, as it was said: seconds, or a date (RFC 9110 §10.2.3).
+    pub retry_after: Option<String>,
+}
+
 impl Https {
     /// A server's certificate must name it and lead to one of `roots`.
     ///
     /// # Errors
     /// [`TlsError::Crypto`].
     pub fn new(dialer: Dialer, resolver: Resolver, roots: &Roots) -> Result<Self, TlsError> {
-        Ok(Https { dialer, resolver, tls: ClientTls::verified(roots)?, public: false })
+        Ok(Https { dialer, resolver, tls: ClientTls::verified(roots)?, reach: Reach::Anywhere })
     }
 
     /// The same, but it connects to public addresses only: for hosts that strangers name (trap 18).
     #[must_use]
     pub fn public(self) -> Self {
-        Https { public: true, ..self }
+        self.public_and([])
+    }
+
+    /// The same, but it connects to addresses in `ours` too, and to those without TLS where the URL says `http`.
+    #[must_use]
+    pub fn public_and(self, ours: impl IntoIterator<Item = Cidr>) -> Self {
+        Https { reach: Reach::Public(ours.into_iter().collect()), ..self }
+    }
+
+    /// Whether a URL is one that can be asked, wherever it leads.
+    ///
+    /// # Errors
+    /// `InvalidInput`, in words for who wrote it.
+    pub fn accepts(&self, url: &str) -> io::Result<()> {
+        let bad = |e: hyper::http::uri::InvalidUri| io::Error::new(io::ErrorKind::InvalidInput, format!("{url}: {e}"));
+        self.target(&url.parse().map_err(bad)?).map(drop)
     }
 
     /// Reads what is at a URL.
@@ -91,22 +140,70 @@ impl Https {
     /// certificate that is not trusted, and for an answer that is no HTTP or larger than 1 MiB; others from the network.
     /// The text names the host.
     pub async fn ask(&self, request: Request<Full<Bytes>>, deadline: Deadline) -> io::Result<Response<Bytes>> {
-        let (host, port) = target(request.uri())?;
-        let named = |e: io::Error| io::Error::new(e.kind(), format!("{host}:{port}: {e}"));
-        let stream = self.connect(&host, port, deadline).await.map_err(named)?;
-        with_deadline(deadline, exchange(stream, request)).await.map_err(named)
+        self.exchange(request, Some(MOST), deadline).await
     }
 
-    async fn connect(&self, host: &str, port: u16, deadline: Deadline) -> io::Result<Stream> {
+    /// Tells who is at a URL something, of a media type and with further fields, and reads no more of the answer than its head,
+    /// whatever its status.
+    ///
+    /// # Errors
+    /// Those of [`Https::ask`].
+    pub async fn tell(
+        &self,
+        url: &str,
+        fields: &[(&'static str, &str)],
+        body: Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<Told> {
+        let request = fields.iter().fold(Request::post(url), |request, (name, value)| request.header(*name, *value));
+        let request = request.body(Full::new(body.into()));
+        let request = request.map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        let answer = self.exchange(request, None, deadline).await?;
+        let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        Ok(Told { status: answer.status().as_u16(), retry_after: after.map(str::to_owned) })
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        most: Option<usize>,
+        deadline: Deadline,
+    ) -> io::Result<Response<Bytes>> {
+        let to = self.target(request.uri())?;
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("{}:{}: {e}", to.host, to.port));
+        let stream = self.connect(&to, deadline).await.map_err(named)?;
+        with_deadline(deadline, exchange(stream, request, most)).await.map_err(named)
+    }
+
+    /// What a URI leads to: `https`, or `http` where networks of ours are reached.
+    fn target(&self, uri: &Uri) -> io::Result<Target> {
+        let plain = matches!(&self.reach, Reach::Public(ours) if !ours.is_empty());
+        let bad = || io::Error::new(io::ErrorKind::InvalidInput, format!("{uri} is not https://host/…"));
+        let (tls, port) = match uri.scheme_str() {
+            Some("https") => (true, 443),
+            Some("http") if plain => (false, 80),
+            _ => return Err(bad()),
+        };
+        // A password would stand in Host.
+        if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
+            return Err(bad());
+        }
+        // An IPv6 address stands in brackets.
+        let host = uri.host().ok_or_else(bad)?.trim_start_matches('[').trim_end_matches(']');
+        Ok(Target { tls, host: host.to_owned(), port: uri.port_u16().unwrap_or(port) })
+    }
+
+    async fn connect(&self, Target { tls, host, port }: &Target, deadline: Deadline) -> io::Result<Stream> {
         let addresses = match host.parse::<IpAddr>() {
             Ok(ip) => vec![ip],
             Err(_) => self.resolver.addresses(host, deadline).await.map_err(io::Error::other)?.records,
         };
-        let mut failed = io::Error::from(io::ErrorKind::HostUnreachable);
-        for ip in addresses.into_iter().filter(|ip| !self.public || !is_special(*ip)) {
+        let mut failed = io::Error::new(io::ErrorKind::HostUnreachable, "it has no address that may be connected to");
+        for ip in addresses.into_iter().filter(|ip| self.reach.allows(*ip, *tls)) {
             let patience = deadline.min(Deadline::after(DIAL));
-            match self.dialer.dial(SocketAddr::new(ip, port), None, patience).await {
-                Ok(stream) => return stream.upgrade_client(&self.tls, host, b"", deadline).await,
+            match self.dialer.dial(SocketAddr::new(ip, *port), None, patience).await {
+                Ok(stream) if *tls => return stream.upgrade_client(&self.tls, host, b"", deadline).await,
+                Ok(stream) => return Ok(stream),
                 Err(e) => failed = e,
             }
         }
@@ -114,19 +211,19 @@ impl Https {
     }
 }
 
-/// Host and port of an `https` URI.
-fn target(uri: &Uri) -> io::Result<(String, u16)> {
-    let bad = || io::Error::new(io::ErrorKind::InvalidInput, format!("{uri} is not https://host/…"));
-    if uri.scheme_str() != Some("https") {
-        return Err(bad());
-    }
-    // An IPv6 address stands in brackets.
-    let host = uri.host().ok_or_else(bad)?.trim_start_matches('[').trim_end_matches(']');
-    Ok((host.to_owned(), uri.port_u16().unwrap_or(443)))
+/// Where a URI leads.
+struct Target {
+    tls: bool,
+    host: String,
+    port: u16,
 }
 
-/// One request and its answer.
-async fn exchange(stream: Stream, mut request: Request<Full<Bytes>>) -> io::Result<Response<Bytes>> {
+/// One request and its answer, with at most so much of its body; without a figure none of it.
+async fn exchange(
+    stream: Stream,
+    mut request: Request<Full<Bytes>>,
+    most: Option<usize>,
+) -> io::Result<Response<Bytes>> {
     let bad = |e: hyper::Error| io::Error::new(io::ErrorKind::InvalidData, e);
     // RFC 9112 §3.2: the path goes into the request line, the authority into Host.
     let (authority, path) = (request.uri().authority().cloned(), request.uri().path_and_query().cloned());
@@ -139,8 +236,13 @@ async fn exchange(stream: Stream, mut request: Request<Full<Bytes>>) -> io::Resu
     let (mut sender, connection) = handshake.await.map_err(bad)?;
     let answer = async move {
         let (head, body) = sender.send_request(request).await.map_err(bad)?.into_parts();
-        let body = Limited::new(body, MOST).collect().await;
-        let body = body.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?.to_bytes();
+        let body = match most {
+            Some(most) => {
+                let body = Limited::new(body, most).collect().await;
+                body.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?.to_bytes()
+            }
+            None => Bytes::new(),
+        };
         Ok(Response::from_parts(head, body))
     };
     let mut answer = pin!(answer);

@@ -35,7 +35,7 @@ pub use cert_facts::CertFacts;
 pub use dane::{Dane, Tlsa};
 pub use deadline::{Deadline, with_deadline};
 pub use dial::Dialer;
-pub use https::{Https, Page};
+pub use https::{Https, Page, Told};
 pub use listen::{BadListenAddr, Door, ListenAddr, ListenOptions, Listener};
 pub use resolve::{Answer, DnsError, MailHost, MailHosts, Resolver};
 pub use stream::{Stream, TlsFacts};

@@ -109,3 +109,71 @@ async fn trap_20_a_web_server_that_says_nothing_is_given_up() {
         assert!(began.elapsed() <= Duration::from_secs(31), "{test}: {:?}", began.elapsed());
     }
 }
+
+#[tokio::test]
+async fn addresses_are_looked_at_where_they_are_dialled() {
+    // The same server under a public address, one of the inner network, and without TLS.
+    for (ip, scheme, ours, reached) in [
+        ("192.0.2.1", "https", None, true),
+        ("10.0.0.1", "https", None, false),
+        ("127.0.0.1", "https", None, false),
+        ("169.254.169.254", "https", None, false),
+        ("10.0.0.1", "https", Some("10.0.0.0/8"), true),
+        ("127.0.0.1", "https", Some("10.0.0.0/8"), false),
+        ("10.0.0.1", "http", Some("10.0.0.0/8"), true),
+        ("192.0.2.1", "http", Some("10.0.0.0/8"), false),
+    ] {
+        let (listener, door) = Listener::memory(ListenOptions::default());
+        let served = tokio::spawn(listener.serve(std::future::pending(), |mut stream| async move {
+            let mut said = Vec::new();
+            while !said.ends_with(b"hello") && stream.read_buf(&mut said).await.unwrap_or(0) > 0 {}
+            // A body without end is not waited for.
+            let _ = stream.write_all(b"HTTP/1.1 204 No\r\nRetry-After: 7\r\nContent-Length: 99999999\r\n\r\n").await;
+            let _ = stream.flush().await;
+            let _ = stream.read_buf(&mut Vec::new()).await;
+        }));
+        let address: SocketAddr = format!("{ip}:8080").parse().unwrap();
+        let zone = Zone::default().ip("hook.example.test", address.ip());
+        let dialer = Dialer::memory(HashMap::from([(address, door)]));
+        let https = Https::new(dialer, Resolver::memory(zone), &Roots::new(&[]).unwrap()).unwrap();
+        let https = https.public_and(ours.map(|ours: &str| ours.parse::<net::Cidr>().unwrap()));
+        // By its name, and by its number.
+        for host in ["hook.example.test", ip] {
+            let url = format!("{scheme}://{host}:8080/");
+            let answer =
+                https.tell(&url, &[("x-a", "b")], b"hello".to_vec(), Deadline::after(Duration::from_secs(9))).await;
+            match (reached, scheme, answer) {
+                (true, "http", Ok(answer)) => {
+                    assert_eq!(answer, net::Told { status: 204, retry_after: Some("7".into()) });
+                }
+                // What it says is no TLS: so it was reached.
+                (true, "https", Err(e)) => assert_ne!(e.kind(), ErrorKind::HostUnreachable, "{ip}: {e}"),
+                (false, _, Err(e)) => assert_eq!(e.kind(), ErrorKind::HostUnreachable, "{ip}: {e}"),
+                (_, _, answer) => panic!("{scheme}://{host}: {answer:?}"),
+            }
+        }
+        served.abort();
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_url_to_tell_is_refused() {
+    let web = web("urls", Vec::new());
+    let ours = web.https.clone().public_and(["10.0.0.0/8".parse().unwrap()]);
+    for url in ["https://hook.test/a?b=c", "https://[2001:db8::1]:8443/", "https://192.0.2.1"] {
+        assert!(web.https.accepts(url).is_ok() && ours.accepts(url).is_ok(), "{url}");
+    }
+    assert!(web.https.accepts("http://hook.test/").is_err() && ours.accepts("http://hook.test/").is_ok());
+    for url in [
+        "",
+        "/",
+        "ftp://hook.test/",
+        "https://",
+        "https:///x",
+        "https://joe:secret@hook.test/",
+        "hook.test",
+        "https://a b/",
+    ] {
+        assert!(ours.accepts(url).is_err(), "{url:?}");
+    }
+}

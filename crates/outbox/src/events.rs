@@ -40,6 +40,22 @@ struct Facts<'a> {
     detail: Option<&'a str>,
 }
 
+/// A webhook's body.
+#[derive(Serialize)]
+struct Payload<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    timestamp: String,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    id: String,
+    #[serde(flatten)]
+    facts: Facts<'a>,
+}
+
 fn facts(line: &Line) -> Facts<'_> {
     let some = |text: &'_ str| !text.is_empty();
     let (head, reply, peer) = (&line.head, line.reply.as_ref(), line.peer.as_deref());
@@ -73,6 +89,12 @@ pub fn event_line(line: &Line) -> String {
     let mut text = text(&Event { id, cursor, kind: line.what.name(), time, facts: facts(line) });
     text.push('\n');
     text
+}
+
+/// What a webhook is told, as Standard Webhooks has it: type, timestamp, data.
+pub(crate) fn payload(line: &Line) -> String {
+    let data = Data { id: line.id(), facts: facts(line) };
+    text(&Payload { kind: line.what.name(), timestamp: line.time.rfc3339_millis(), data })
 }
 
 /// Texts and numbers: there is nothing that cannot be written.

@@ -22,7 +22,7 @@
 //! - `recorder`: outcomes, on disk before they count;
 //! - `forecast`: what a load would take, by the same shaping and without sending;
 //! - `reporter` and `report`: delivery status notifications;
-//! - `events`: what happened, as programs read it.
+//! - `events` and [`webhooks`]: what happened, as programs read it, and who is told.
 
 mod bodies;
 mod connection;
@@ -48,6 +48,7 @@ mod sts;
 mod tally;
 mod timetable;
 mod tls_reports;
+pub mod webhooks;
 mod worker;
 
 pub use events::event_line;

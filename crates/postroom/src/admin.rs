@@ -11,7 +11,7 @@ use crate::house::House;
 use crate::people::{self, Person};
 use crate::{
     addresses, credential, events, mailq, node, policies, published, quiet, receipts, simulate, sources, stops,
-    suppressions, verp, why,
+    suppressions, verp, webhooks, why,
 };
 
 /// A request.
@@ -94,6 +94,8 @@ pub enum Request {
     Receipt(receipts::Request),
     /// What happened, from a place in the log on.
     Events(events::Which),
+    /// Who is told of it.
+    Webhook(webhooks::Ask),
     /// Addresses that nothing is sent to.
     Suppression(suppressions::Ask),
     /// What mail leaves by, for a forecast.
@@ -215,6 +217,7 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
         Request::Quiet(ask) => quiet::execute(house, ask).await,
         Request::Policy(ask) => policies::execute(house, ask).await,
         Request::Receipt(request) => receipts::execute(house, request).await,
+        Request::Webhook(ask) => webhooks::execute(house, ask).await,
         Request::Events(which) => events::execute(house, which).await,
         Request::Suppression(ask) => suppressions::execute(house, ask).await,
         Request::Facts => simulate::facts(house).await,

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::house::House;
 use crate::{
     certificates, control, doctor, events, guide, privileges, quiet, receipts, serve, simulate, stops, suppressions,
+    webhooks,
 };
 
 /// Where the configuration is looked for.
@@ -91,6 +92,9 @@ enum Command {
     Receipt(receipts::Command),
     /// What happens to recipients, a line of JSON each, in the order in which it was written down.
     Events(events::Which),
+    /// Who is told of it, by signed requests.
+    #[command(subcommand)]
+    Webhook(webhooks::Command),
     /// Addresses that nothing is sent to.
     #[command(subcommand)]
     Suppression(suppressions::Command),
@@ -461,6 +465,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         }
         Command::Serve { check: true } => {
             privileges::user(&config).and_then(|_| certificates::check(&config)).map_err(CliError::Usage)?;
+            config.webhooks.place().way().map_err(CliError::Usage)?;
             println!("{}: no mistakes found", cli.config.display());
             return Ok(());
         }
@@ -683,6 +688,7 @@ fn request(command: Command) -> Result<Request, CliError> {
             Some(ask) => Request::Suppression(ask),
             None => return Err(CliError::Usage("that is no request".into())),
         },
+        Command::Webhook(command) => Request::Webhook(command.into()),
         Command::Mailbox(MailboxCommand::List { account }) => Request::MailboxList { account },
         Command::Source(command) => command.into(),
         Command::Pool(command) => command.into(),

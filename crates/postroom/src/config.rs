@@ -15,6 +15,8 @@ use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::de::{DeArray, DeTable};
 
+use crate::webhooks::Where;
+
 /// The file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,6 +58,9 @@ pub struct Config {
     /// What programs are told.
     #[serde(default)]
     pub events: EventsConfig,
+    /// Where those may be who are told by requests.
+    #[serde(default)]
+    pub webhooks: WebhooksConfig,
     /// What hosts are shown that ask for a certificate of ours when we send.
     pub client_certificate: Option<TlsFiles>,
     /// A host that takes all other mail for elsewhere.
@@ -373,6 +378,23 @@ pub struct EventsConfig {
     pub file: Option<PathBuf>,
 }
 
+/// Where webhooks may be: public addresses, by https, and what is named here.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebhooksConfig {
+    /// Networks of ours; there they may have no TLS.
+    pub networks: Vec<Parsed<Cidr>>,
+    /// Roots beside Mozilla's by which they are verified, PEM; relative to the configuration.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl WebhooksConfig {
+    /// For who tells them.
+    pub fn place(&self) -> Where {
+        Where { networks: self.networks.iter().map(|network| network.0).collect(), ca_file: self.ca_file.clone() }
+    }
+}
+
 /// One, or a list.
 #[derive(Debug, Deserialize)]
 #[serde(
@@ -440,6 +462,9 @@ impl Config {
         }
         if let Some(Laboratory { anchor, roots, .. }) = &mut config.laboratory {
             (*anchor, *roots) = (base.join(&anchor), base.join(&roots));
+        }
+        if let Some(file) = config.webhooks.ca_file.as_mut() {
+            *file = base.join(&file);
         }
         if let Some(file) = config.events.file.as_mut() {
             *file = base.join(&file);

@@ -9,6 +9,7 @@ use outbox::Meter;
 use store::{Migrations, Options, References, Store};
 
 use crate::config::Config;
+use crate::webhooks::Where;
 
 /// Everybody's tables.
 const TABLES: [Migrations; 4] = [directory::MIGRATIONS, mailbox::MIGRATIONS, queue::MIGRATIONS, trust::MIGRATIONS];
@@ -29,6 +30,8 @@ pub struct House {
     /// A web server of ours has the policies of our domains.
     pub publishes: bool,
     pub clock: Arc<dyn Clock>,
+    /// Where webhooks may be.
+    pub webhooks: Where,
     /// What sends, in a server.
     pub outbox: Option<Meter>,
 }
@@ -59,6 +62,16 @@ impl House {
         let (hostname, smarthost) = (config.hostname.clone(), config.smarthost.as_ref());
         let publishes = config.listen.https.iter().next().is_some();
         let smarthost = smarthost.map(|smarthost| smarthost.address.0.host.clone());
-        Ok(House { store, directory, mailboxes, hostname, smarthost, publishes, clock, outbox: None })
+        Ok(House {
+            store,
+            directory,
+            mailboxes,
+            hostname,
+            smarthost,
+            publishes,
+            webhooks: config.webhooks.place(),
+            clock,
+            outbox: None,
+        })
     }
 }

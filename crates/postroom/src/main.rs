@@ -36,6 +36,7 @@ mod stops;
 mod suppressions;
 mod verp;
 mod watch;
+mod webhooks;
 mod why;
 
 use std::process::ExitCode;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ingress::Ingress;
 use net::{Caps, Cidr, Dialer, Identity, ListenAddr, ListenOptions, Listener, Resolver, Roots};
+use outbox::webhooks::Webhooks;
 use outbox::{Outbox, Parts, Routes};
 use queue::Queue;
 use server::{Counters, Role, Service, Services};
@@ -57,6 +58,7 @@ pub async fn run(config: Config) -> Result<(), String> {
     let queue = Queue::recover(&house.store, &this, house.clock.now(), outbox::remains(&journal)).await;
     let queue = queue.map_err(|e| opening(&config, &e))?;
     let ending = Ending::heard().map_err(|e| format!("waiting for signals: {e}"))?;
+    let epoch = queue.epoch();
     let outbox = outbox(&config, &house, &queue, journal, certificates.identity())?;
     let keys = Keys::new(house.store.clone());
     let ingress = Ingress::new(house.directory.clone(), house.mailboxes.clone(), queue, keys, &config.hostname);
@@ -116,6 +118,14 @@ pub async fn run(config: Config) -> Result<(), String> {
     tasks.spawn(outbox.run(stopped(stopping.clone())));
     let every = Duration::from_secs(config.store.compact_seconds);
     tasks.spawn(compact::run(house.store.clone(), every, stopping.clone()));
+    let webhooks = Webhooks {
+        store: house.store.clone(),
+        epoch,
+        clock: house.clock.clone(),
+        https: house.webhooks.way()?,
+        random: directory::system_random,
+    };
+    tasks.spawn(webhooks.run(stopped(stopping.clone())));
     if let Some(file) = event_file {
         let hangup = signal(SignalKind::hangup()).map_err(|e| format!("waiting for signals: {e}"))?;
         tasks.spawn(file.run(house.store.clone(), hangup, stopping.clone()));

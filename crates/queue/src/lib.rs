@@ -19,7 +19,7 @@
 //!
 //! What comes back about a mail is understood by [`understand`] and told to its receipt by [`hear`].
 //!
-//! What became of each recipient stays in its [`receipt`]; all that happens to them is a [`log`]. Who is not sent to stands in [`suppression`]. What comes back about a mail from elsewhere is read by
+//! What became of each recipient stays in its [`receipt`]; all that happens to them is a [`log`], of which a [`webhook`] is told. Who is not sent to stands in [`suppression`]. What comes back about a mail from elsewhere is read by
 //! [`returned`].
 
 mod admin;
@@ -40,6 +40,7 @@ mod schema;
 pub mod source;
 pub mod suppression;
 mod verify;
+pub mod webhook;
 
 pub use admin::{Cancelled, Report, Standing, by_recipient, cancel, exists, owing, page, reported, retry, show};
 pub use blobs::{REFERENCES, blob, refers_between};

@@ -68,6 +68,12 @@ CREATE TABLE queue_log_number (last {int} NOT NULL) {table};
 INSERT INTO queue_log_number (last) VALUES (0);
 CREATE TABLE queue_log (position {int} PRIMARY KEY, at {int} NOT NULL, segment {int} NOT NULL, message {int} NOT NULL,
     number {int} NOT NULL, n {int} NOT NULL, marks {bytes}) {table};
+CREATE TABLE queue_webhook (id {int} PRIMARY KEY, url {text} NOT NULL, organisation {int}, stream {int}, types {text} NOT NULL,
+    secret {bytes} NOT NULL, former {bytes}, former_until {int}, state {int} NOT NULL, made {int} NOT NULL,
+    generation {int} NOT NULL, holder {int} NOT NULL, position {int} NOT NULL, taken {int} NOT NULL, given_up {int} NOT NULL,
+    lost {int} NOT NULL, last_taken {int}, failing {int}, why {bytes} NOT NULL) {table};
+CREATE TABLE queue_webhook_waiting (webhook {int} NOT NULL, position {int} NOT NULL, place {int} NOT NULL, tries {int} NOT NULL,
+    due {int} NOT NULL, since {int} NOT NULL, PRIMARY KEY (webhook, position, place)) {clustered};
 CREATE TABLE queue_cap (source {int} NOT NULL, share {text} NOT NULL, days {text} NOT NULL, began {int} NOT NULL,
     PRIMARY KEY (source, share)) {clustered};
 CREATE TABLE queue_delivered (source {int} NOT NULL, site {text} NOT NULL, day {int} NOT NULL, sent {int} NOT NULL,
