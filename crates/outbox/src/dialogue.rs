@@ -13,6 +13,7 @@ use smtp::client::{Client, Stage};
 use tokio::time::Instant;
 
 use crate::connection::Terms;
+use crate::guard::Guard;
 use crate::route::Target;
 
 /// Octets of a reply that are noted. A line has 512 (RFC 5321 §4.5.3.1.5), an answer to EHLO a few dozen short ones.
@@ -22,6 +23,8 @@ const NOTED: usize = 1024;
 pub(crate) struct Dialogue {
     clock: Arc<dyn Clock>,
     peer: Arc<Peer>,
+    /// Who vouches for the host.
+    vouched: &'static str,
     began: Timestamp,
     since: Instant,
     carried: u32,
@@ -39,14 +42,19 @@ impl Dialogue {
             site: terms.site.unwrap_or_default().to_owned(),
         };
         let (clock, began) = (terms.clock.clone(), terms.clock.now());
-        Dialogue { clock, peer: Arc::new(peer), began, since: Instant::now(), carried: 0, steps: Vec::new() }
+        let vouched = match target.guard {
+            Guard::Dane(_) => " (DANE)",
+            Guard::Sts(_) => " (MTA-STS)",
+            Guard::Open | Guard::Encrypted => "",
+        };
+        Dialogue { clock, peer: Arc::new(peer), vouched, began, since: Instant::now(), carried: 0, steps: Vec::new() }
     }
 
     /// TLS is on.
     pub(crate) fn tls(&mut self, stream: &Stream) {
         let Some(facts) = stream.tls() else { return };
         let trust = match facts.trust {
-            Some(Trust::Verified) => ", certificate verified".to_owned(),
+            Some(Trust::Verified) => format!(", certificate verified{}", self.vouched),
             Some(Trust::Untrusted(why)) => format!(", certificate not verified: {why}"),
             None => String::new(),
         };
