@@ -79,7 +79,7 @@ def test_who_counts_limits_it_and_more_sources_finish_sooner(tmp_path):
 
 def test_a_plan_for_new_sources_stretches_a_load_over_days(tmp_path):
     plan = ["--recipients", "1000", "--sources", "2", "--warmup", "50,100,200,400"]
-    found = forecast(tmp_path, *plan)
+    found = forecast(tmp_path, *plan, "--give-up-after", "5")
     hourly = found["hours"]
     days = [sum(hourly[at:at + 24]) for at in range(0, len(hourly), 24)]
     assert days[:3] == [100, 200, 400] and len(days) == 4

@@ -43,10 +43,9 @@ pub struct Question {
     /// What kind of mail it is: it decides the pool.
     #[arg(long, default_value = "marketing")]
     stream: Stream,
-    /// How long each is tried.
-    #[arg(long, value_name = "DAYS", default_value_t = (queue::LIFETIME.as_secs() / 86_400) as u16,
-        value_parser = clap::value_parser!(u16).range(1..=365))]
-    give_up_after: u16,
+    /// How long each is tried; else as long as mail of its stream.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..=365))]
+    give_up_after: Option<u16>,
     /// For what is left to chance: the same number gives the same answer.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -200,6 +199,12 @@ impl Question {
         self.sources.is_none()
     }
 
+    /// How long each is tried.
+    fn lifetime(&self) -> Duration {
+        let given = self.give_up_after.map(|days| Duration::from_secs(u64::from(days) * 86_400));
+        given.unwrap_or_else(|| queue::lifetime(self.stream))
+    }
+
     /// The answer; `known` is what [`facts`] gave, if there is a server's data.
     ///
     /// # Errors
@@ -226,7 +231,7 @@ impl Question {
             value: value.as_str().into(),
         };
         setup.rules.extend(self.figure.iter().map(rule));
-        let lifetime = Duration::from_secs(u64::from(self.give_up_after) * 86_400);
+        let lifetime = self.lifetime();
         let (stream, seed) = (self.stream, self.seed);
         let by: Vec<String> = setup.members(stream).iter().map(|m| name_of(&setup, m.source)).collect();
         let terms = Terms { setup, delivered, stream, start, lifetime, seed };
@@ -325,7 +330,7 @@ impl Question {
         }
         let expired = found.sum(|s| s.expired);
         if expired > 0 {
-            let days = self.give_up_after;
+            let days = self.lifetime().as_secs() / 86_400;
             let _ = write!(text, "\n{} recipients were given up after {days} days.", grouped(expired));
         }
         text

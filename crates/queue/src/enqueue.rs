@@ -8,7 +8,7 @@ use smtp::{BodyType, Notify, OriginalRecipient, Ret};
 use store::{Result, Tx, Value, params};
 
 use crate::entry::{stored_flags, stored_notify, stored_original, stored_ret};
-use crate::{Content, DeliverBy, Event, Group, LIFETIME, MAX_REFERENCE, Owed, QueueId, Recipe, State, schema};
+use crate::{Content, DeliverBy, Event, Group, MAX_REFERENCE, Owed, QueueId, Recipe, State, lifetime, schema};
 
 /// Octets of a Message-ID that is kept; those that programs make have half as many.
 const MAX_MESSAGE_ID: usize = 250;
@@ -35,7 +35,7 @@ pub struct NewMessage<'a> {
     pub priority: i8,
     pub release: Option<Timestamp>,
     pub deliver_by: Option<DeliverBy>,
-    /// When it is given up; [`LIFETIME`] after it may leave when there is none.
+    /// When it is given up; [`lifetime`] after it may leave when there is none.
     pub expires: Option<Timestamp>,
     pub message_id: Option<&'a str>,
 }
@@ -75,7 +75,7 @@ impl NewMessage<'_> {
     /// When it is given up.
     fn expires(&self) -> Timestamp {
         let begun = self.release.unwrap_or(self.created);
-        let expires = self.expires.unwrap_or(Timestamp(begun.0 + LIFETIME.as_millis() as i64));
+        let expires = self.expires.unwrap_or(Timestamp(begun.0 + lifetime(self.stream).as_millis() as i64));
         match self.deliver_by {
             Some(by) if by.returned => expires.min(by.until),
             _ => expires,

@@ -60,8 +60,20 @@ pub use verify::verify;
 
 use std::time::Duration;
 
-/// After this long a delivery is given up (RFC 5321 §4.5.4.1: at least four to five days).
+use base::Stream;
+
+/// After this long a delivery of people's mail is given up (RFC 5321 §4.5.4.1: at least four to five days).
 pub const LIFETIME: Duration = Duration::from_secs(5 * 24 * 3600);
+
+/// After this long a delivery of a stream is given up: nobody waits five days for a link to sign in by, or for last week's news.
+/// The figures are those of the policies (`live_hours`).
+pub fn lifetime(stream: Stream) -> Duration {
+    match stream {
+        Stream::Mail => LIFETIME,
+        Stream::Transactional => Duration::from_secs(48 * 3600),
+        Stream::Marketing => Duration::from_secs(72 * 3600),
+    }
+}
 
 /// After this long the sender is told, once, that it takes long.
 pub const WARNING: Duration = Duration::from_secs(4 * 3600);

@@ -256,6 +256,23 @@ fn what_is_made_when_it_leaves_is_claimed_with_what_it_is_made_of_and_owes_nothi
 }
 
 #[test]
+fn each_stream_is_given_up_in_its_own_time() {
+    for w in worlds() {
+        for (stream, hours) in [(Stream::Mail, 120), (Stream::Transactional, 48), (Stream::Marketing, 72)] {
+            let (id, release) = (w.queue.next_id(), later(HOUR));
+            let enqueue = move |tx: &mut store::Tx<'_>| {
+                let made = NewMessage::made(id, Recipe { kind: 0, reference: [].into() }, NOW);
+                let new = NewMessage { stream, release: Some(release), ..made };
+                queue::enqueue(tx, &new, &[delivery("a@b.test", None, Fate::Open)])
+            };
+            w.store.write_blocking(enqueue).unwrap();
+            let (_, all) = w.store.read_blocking(move |tx| show(tx, id)).unwrap().unwrap();
+            assert_eq!(all[0].delivery.expires, Timestamp(release.0 + hours * HOUR), "{stream} on {}", w.name);
+        }
+    }
+}
+
+#[test]
 fn a_claim_takes_what_is_due_longest_and_no_more_than_asked_for() {
     for w in worlds() {
         let ids: Vec<QueueId> = (0..5).map(|n| w.enqueue("me@a.test", &[&format!("u{n}@b.test")])).collect();

@@ -364,6 +364,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_up_when_is_as_the_data_has_it() {
+        let table: toml::Table = DATA.parse().unwrap();
+        let hours = &table["default"]["retry"]["live_hours"];
+        for stream in base::Stream::ALL {
+            let hours = hours[stream.word()].as_integer().unwrap() as u64;
+            assert_eq!(queue::lifetime(stream).as_secs(), hours * 3600, "{stream}");
+        }
+    }
+
+    #[test]
     fn a_site_is_found_by_its_mail_hosts_the_longest_name_first() {
         let policies = Policies::shipped().unwrap();
         let id = |host| policies.of_host(host).id.as_deref();
