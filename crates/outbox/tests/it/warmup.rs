@@ -135,8 +135,8 @@ async fn what_is_refused_makes_room_for_another() {
         w.pass(660).await;
         a_moment().await;
     }
+    w.until("one was refused, two are there", async || waiting(&w, &ids).await == 1).await;
     assert_eq!(peer.taken().len(), 2);
-    assert_eq!(waiting(&w, &ids).await, 1, "one was refused, two are there");
     w.check().await;
 }
 
