@@ -124,6 +124,8 @@ def test_both_send_and_none_twice(tmp_path):
         before = time.monotonic()
         both[1].cli("queue", "resume", "--domain", "out.test")
         eventually("all is sent", lambda: is_empty(both[1]), 60, 0.2)
+        with pytest.raises(Failed, match="only sends"):
+            both[1].cli("domain", "add", "other.test")
         listed = [json.loads(one.cli("queue", "nodes", "--json")) for one in both]
         ended(both)
     names = [[node["name"] for node in nodes] for nodes in listed]
@@ -195,6 +197,25 @@ def test_trap_23_a_node_that_slept_has_nothing_more_to_say(tmp_path):
     unsaid = {to: times for to, times in twice.items() if times - 1 > said[to]}
     print(f"{len(acknowledged)} acknowledged, {len(said)} uncertain, {len(twice)} twice")
     assert not lost and not unsaid, f"lost {lost}, twice and not said to be uncertain {unsaid}"
+
+
+def test_when_the_database_was_away_everybody_lives(tmp_path):
+    """All leases are over then, and the first one back would have taken over from all others."""
+    acknowledged: list[str] = []
+    with Sink() as sink:
+        both = pair(tmp_path, sink)
+        cluster = postgresql.cluster()
+        cluster.process.send_signal(signal.SIGINT)
+        cluster.process.wait(60)
+        time.sleep(17)
+        cluster._start()
+        eventually("mail is taken", lambda: feed(both[0], random.Random(SEED), "d", 50, acknowledged) or acknowledged, 60, 1)
+        eventually("all is sent", lambda: is_empty(both[1]), 60, 0.5)
+        time.sleep(10)
+        alive = [one.process.poll() for one in both]
+        ended(both)
+    assert alive == [None, None]
+    assert set(acknowledged) <= set(sink.accepted) and set(sink.accepted.values()) == {1}
 
 
 def test_only_one_does_everything(tmp_path):

@@ -14,6 +14,7 @@ use smtp::client::{Client, Config, End, Event, Stage, Unable, Verdict};
 use smtp::{Mail, Rcpt};
 use store::BlobReader;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 use crate::dialogue::{self, Dialogue, ours};
 use crate::lease::Lease;
@@ -344,12 +345,24 @@ impl Connection {
         {
             return Ok(());
         }
-        // Trap 23: another node may be at it by now.
-        match lease.holds() {
-            true => self.client.body_end(),
-            false => self.client.abandon(Reply::new(451, 3, 0, "This node was silent for too long")),
+        match lease.end() {
+            None => self.client.body_end(),
+            Some(end) => self.end_before(end).await,
         }
         Ok(())
+    }
+
+    /// Trap 23: from then on another node may be at it.
+    async fn end_before(&mut self, end: Instant) {
+        // Nothing of the end waits behind a peer that takes its time.
+        if !self.flush_or_abandon().await {
+            return;
+        }
+        if Instant::now() >= end {
+            return self.client.abandon(Reply::new(451, 3, 0, "This node was silent for too long"));
+        }
+        self.client.body_end();
+        self.flush_by(self.deadline().min(Deadline::at(end))).await;
     }
 
     /// Whether all of it is on its way.
@@ -458,11 +471,14 @@ impl Connection {
 
     /// False when the peer takes no more: the machine has been told, or has what the peer said before it left.
     async fn flush_or_abandon(&mut self) -> bool {
+        self.flush_by(self.deadline()).await
+    }
+
+    async fn flush_by(&mut self, deadline: Deadline) -> bool {
         let n = self.client.output().len();
         if n == 0 {
             return true;
         }
-        let deadline = self.deadline();
         let write = async {
             self.stream.write_all(self.client.output()).await?;
             self.stream.flush().await

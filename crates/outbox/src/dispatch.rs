@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base::{Reply, Stream, Timestamp};
-use queue::source::{self, Setup, What, day_of};
+use queue::source::{self, Delivered, Setup, SourceId, What, day_of};
 use queue::{Claimed, Content, Delivery, Due, Group, Held, Outcome, Release, Want};
 use store::Tx;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -64,16 +64,8 @@ pub(crate) async fn run(inner: &Arc<Inner>) {
 /// Learns what mail leaves by. Nothing is sent before that is known.
 async fn set_up(inner: &Arc<Inner>) -> bool {
     let today = day_of(inner.clock.now());
-    let both = move |tx: &mut Tx<'_>| {
-        let setup = source::setup(tx)?;
-        let delivered = source::delivered(tx, &setup, today)?;
-        Ok((setup, delivered))
-    };
-    match inner.store.read(both).await {
-        Ok((mut setup, delivered)) => {
-            if let Err(error) = lease::share(inner, &mut setup).await {
-                return not_set_up(inner, &error).await;
-            }
+    match way_out(inner, today).await {
+        Ok((setup, delivered)) => {
             if let Some(moved) = inner.hops.set_up(&setup, &delivered) {
                 inner.timetable.stop(stopped(&setup));
                 moved.into_iter().for_each(|(hop, work)| line_up(inner, &hop, work));
@@ -82,6 +74,18 @@ async fn set_up(inner: &Arc<Inner>) -> bool {
         }
         Err(error) => not_set_up(inner, &error).await,
     }
+}
+
+/// What mail leaves by here, and what new sources have delivered: that of one which was another node's, too.
+async fn way_out(inner: &Inner, today: i64) -> store::Result<(Setup, Vec<(SourceId, Delivered)>)> {
+    let mut setup = inner.store.read(source::setup).await?;
+    let held = lease::share(inner, &mut setup).await?;
+    let of = setup.clone();
+    let mut delivered = inner.store.read(move |tx| source::delivered(tx, &of, today)).await?;
+    if let Some(held) = held {
+        delivered.retain(|(source, _)| *source == SourceId::DEFAULT || held.contains(source));
+    }
+    Ok((setup, delivered))
 }
 
 async fn not_set_up(inner: &Inner, error: &store::Error) -> bool {

@@ -1,15 +1,17 @@
 //! Where several nodes share a queue: says every so often that this one lives, hears what the others did, and takes over what
 //! one had claimed that is silent. Who was taken over itself begins nothing and ends nothing any more.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::Timestamp;
 use queue::source::{Setup, Source, SourceId};
 use queue::{Life, Mark};
 use store::Tx;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::journal::Journal;
 use crate::outbox::{Inner, heard};
@@ -64,10 +66,15 @@ impl Lease {
 
     /// Asked before an attempt is begun, and before a mail's last octet (trap 23).
     pub(crate) fn holds(&self) -> bool {
+        self.end().is_none_or(|end| Instant::now() < end)
+    }
+
+    /// When it ends; never, where there is nobody else.
+    pub(crate) fn end(&self) -> Option<Instant> {
         match *self.0.borrow() {
-            State::Endless => true,
-            State::Until(end) => Instant::now() < end,
-            State::Over => false,
+            State::Endless => None,
+            State::Until(end) => Some(end),
+            State::Over => Some(Instant::now()),
         }
     }
 
@@ -91,24 +98,99 @@ impl Lease {
     }
 }
 
-/// Keeps the lease, until the server stops.
+/// Keeps the lease, until the server stops. What it takes to look after the others keeps nobody from saying that this one
+/// lives.
 pub(crate) async fn run(inner: Arc<Inner>) {
     let Some(peers) = &inner.peers else { return };
-    let (mut renew, mut news) = (interval(RENEW), interval(NEWS));
+    // From here on what others change is heard; what they did before is read.
+    let Some(mark) = first_mark(&inner).await else { return };
+    let heard = watch::Sender::new(Heard::default());
+    tokio::select! {
+        () = inner.stopped() => {}
+        () = say(&inner, &heard) => {}
+        () = look_after(&inner, peers, heard.subscribe()) => {}
+        () = hear(&inner, mark, heard.subscribe()) => {}
+    }
+}
+
+/// What was last heard of all that live or are not known to be dead.
+#[derive(Default)]
+struct Heard {
+    lives: Vec<Life>,
+    /// Since when each has said nothing new, as far as this node could see: it has to have asked all the time.
+    silent: HashMap<i64, (Timestamp, Instant)>,
+    asked: Option<Instant>,
+}
+
+impl Heard {
+    fn learn(&mut self, lives: Vec<Life>) {
+        let now = Instant::now();
+        if self.asked.replace(now).is_none_or(|asked| now - asked > 2 * RENEW) {
+            self.silent.clear();
+        }
+        let silent = lives.iter().map(|life| {
+            let since = self.silent.get(&life.epoch).filter(|(until, _)| *until == life.until);
+            (life.epoch, since.copied().unwrap_or((life.until, now)))
+        });
+        (self.silent, self.lives) = (silent.collect(), lives);
+    }
+
+    /// Those whose lease is over, and who said nothing in a time in which they would have: when the database was away, all
+    /// leases are over, and everybody lives.
+    fn dead(&self) -> Vec<Life> {
+        let is_silent = |life: &&Life| {
+            let since = self.silent.get(&life.epoch).map(|(_, since)| *since);
+            life.lapsed.is_some_and(|late| late > MARGIN) && since.is_some_and(|since| since.elapsed() > RENEW + MARGIN)
+        };
+        self.lives.iter().filter(is_silent).cloned().collect()
+    }
+}
+
+/// Ends when this node is over.
+async fn say(inner: &Inner, heard: &watch::Sender<Heard>) {
+    let mut renew = interval(RENEW);
     renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    news.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut mark, mut alone) = (Mark::default(), true);
     loop {
+        renew.tick().await;
+        match speak(inner).await {
+            Spoken::Over => return,
+            Spoken::Unheard => {}
+            Spoken::Heard(lives) => heard.send_modify(|heard| heard.learn(lives)),
+        }
+    }
+}
+
+async fn look_after(inner: &Arc<Inner>, peers: &Peers, mut heard: watch::Receiver<Heard>) {
+    while heard.changed().await.is_ok() {
+        let dead = heard.borrow_and_update().dead();
+        for life in &dead {
+            take_over(inner, peers, life).await;
+        }
+    }
+}
+
+async fn hear(inner: &Arc<Inner>, mut mark: Mark, heard: watch::Receiver<Heard>) {
+    let mut news = interval(NEWS);
+    news.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        news.tick().await;
+        if heard.borrow().lives.len() > 1 {
+            mark = listen(inner, mark).await;
+        }
+    }
+}
+
+/// None when the server stops.
+async fn first_mark(inner: &Inner) -> Option<Mark> {
+    loop {
+        let (queue, now) = (inner.queue.clone(), inner.clock.now());
+        match inner.store.read(move |tx| queue::news(tx, &queue, &Mark::default(), now)).await {
+            Ok((_, mark)) => return Some(mark),
+            Err(error) => tracing::error!(%error, "it cannot be read what other nodes do; trying again"),
+        }
         tokio::select! {
-            () = inner.stopped() => return,
-            _ = renew.tick() => {
-                let Some(lives) = speak(&inner).await else { return };
-                alone = lives.len() < 2;
-                for life in lives.iter().filter(|life| life.lapsed.is_some_and(|late| late > MARGIN)) {
-                    take_over(&inner, peers, life).await;
-                }
-            }
-            _ = news.tick(), if !alone => mark = listen(&inner, mark).await,
+            () = inner.stopped() => return None,
+            () = sleep(RENEW) => {}
         }
     }
 }
@@ -116,7 +198,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
 /// Keeps the lease while what was begun comes to its end; then others need not wait for it.
 pub(crate) async fn leave(inner: &Inner, ended: impl Future<Output = ()>) {
     let spoken = async {
-        while inner.peers.is_some() && speak(inner).await.is_some() {
+        while inner.peers.is_some() && !matches!(speak(inner).await, Spoken::Over) {
             sleep(RENEW).await;
         }
         std::future::pending::<()>().await;
@@ -126,34 +208,43 @@ pub(crate) async fn leave(inner: &Inner, ended: impl Future<Output = ()>) {
         () = spoken => {}
     }
     if inner.peers.is_some()
-        && let Err(error) = inner.queue.leave(&inner.store).await
+        && let Err(error) = inner.queue.leave(&inner.store, inner.clock.now()).await
     {
         tracing::warn!(%error, "the other nodes could not be told that this one stops");
     }
 }
 
-/// Says that this node lives. Gives all that live or are not known to be dead; none when this one is over.
-async fn speak(inner: &Inner) -> Option<Vec<Life>> {
+enum Spoken {
+    /// All that live or are not known to be dead.
+    Heard(Vec<Life>),
+    /// The database did not answer.
+    Unheard,
+    /// Another node has taken over.
+    Over,
+}
+
+/// Says that this node lives.
+async fn speak(inner: &Inner) -> Spoken {
     let (queue, asked) = (inner.queue.clone(), Instant::now());
     let job = move |tx: &mut Tx<'_>| queue::renew(tx, &queue, LEASE);
-    match tokio::time::timeout(ANSWER, inner.store.write(job)).await {
+    match timeout(ANSWER, inner.store.write(job)).await {
         Ok(Ok(Some(lives))) => {
             // From before it was asked: the database may have counted from then.
             inner.lease.set(State::Until(asked + LEASE - MARGIN));
-            Some(lives)
+            Spoken::Heard(lives)
         }
         Ok(Ok(None)) => {
             tracing::error!("another node took over what this one had claimed: it was silent for too long");
             inner.lease.set(State::Over);
-            None
+            Spoken::Over
         }
         Ok(Err(error)) => {
             tracing::error!(%error, "the other nodes cannot be told that this one lives; sending is held when they take over");
-            Some(Vec::new())
+            Spoken::Unheard
         }
         Err(_) => {
             tracing::error!("the database does not answer; sending is held before other nodes take over");
-            Some(Vec::new())
+            Spoken::Unheard
         }
     }
 }
@@ -183,24 +274,65 @@ async fn take_over(inner: &Arc<Inner>, peers: &Peers, life: &Life) {
 /// What others did is as good as done here.
 async fn listen(inner: &Arc<Inner>, mark: Mark) -> Mark {
     let (queue, now, known) = (inner.queue.clone(), inner.clock.now(), mark.clone());
-    match inner.store.read(move |tx| queue::news(tx, &queue, &known, now)).await {
-        Ok((events, mark)) => {
+    match timeout(ANSWER, inner.store.read(move |tx| queue::news(tx, &queue, &known, now))).await {
+        Ok(Ok((events, mark))) => {
             events.iter().for_each(|event| heard(inner, event));
             mark
         }
-        Err(error) => {
+        Ok(Err(error)) => {
             tracing::debug!(%error, "it cannot be read what other nodes did");
             mark
         }
+        Err(_) => mark,
     }
 }
 
-/// Leaves of what is set up what this node sends by: sources of its own, which no other has at the same time.
-pub(crate) async fn share(inner: &Inner, setup: &mut Setup) -> store::Result<()> {
-    let Some(peers) = &inner.peers else { return Ok(()) };
+/// Leaves of what is set up what this node sends by: sources of its own, which no other has at the same time. Gives them, where
+/// there are several nodes.
+pub(crate) async fn share(inner: &Inner, setup: &mut Setup) -> store::Result<Option<Vec<SourceId>>> {
+    let Some(peers) = &inner.peers else { return Ok(None) };
     let can: Vec<SourceId> = setup.sources.iter().filter(|s| (peers.can_use)(s)).map(|s| s.id).collect();
     let queue = inner.queue.clone();
     let held = inner.store.write(move |tx| queue::hold_sources(tx, &queue, &can)).await?;
     setup.restrict(&held);
-    Ok(())
+    Ok(Some(held))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn life(epoch: i64, until: i64, lapsed: Option<u64>) -> Life {
+        let lapsed = lapsed.map(Duration::from_secs);
+        Life { epoch, node: epoch, name: String::new(), began: Timestamp(0), until: Timestamp(until), lapsed }
+    }
+
+    fn dead(heard: &Heard) -> Vec<i64> {
+        heard.dead().iter().map(|life| life.epoch).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_while_this_node_asks_is_dead() {
+        let mut heard = Heard::default();
+        for n in 0..10 {
+            // The second has stopped.
+            let late = (n > 4).then(|| 3 * (n - 4));
+            heard.learn(vec![life(1, n as i64, None), life(2, 0, late)]);
+            assert_eq!(dead(&heard), if n > 4 { vec![2] } else { vec![] }, "{n}");
+            tokio::time::advance(RENEW).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_an_outage_of_the_database_everybody_gets_time_to_speak() {
+        let mut heard = Heard::default();
+        heard.learn(vec![life(1, 0, None), life(2, 0, None)]);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        for n in 1..4 {
+            // All leases are over; the first speaks again soon, the second never.
+            heard.learn(vec![life(1, n, (n == 1).then_some(48)), life(2, 0, Some(48))]);
+            assert_eq!(dead(&heard), if n == 3 { vec![2] } else { vec![] }, "{n}");
+            tokio::time::advance(RENEW).await;
+        }
+    }
 }

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use base::{BlobId, Reply};
+use base::{BlobId, Reply, Timestamp};
 use directory::{Recipients, Resolution};
 use mailbox::Flags;
 use mailbox::verbs::{self, INBOX, NewEmail};
@@ -14,10 +15,12 @@ use store::{Class, Lane, Staged, Tx};
 
 use crate::bodies::{self, Bytes, Missing};
 use crate::dialogue::ours;
-use crate::dispatch;
 use crate::outbox::Inner;
 use crate::shape::Course;
+use crate::{dispatch, schedule};
 
+/// A node that only sends leaves it to the one that has the mailboxes; for so long it looks away.
+const NOT_HERE: Duration = Duration::from_secs(30);
 /// Octets that are indexed at a time.
 const PIECE: u64 = 64 * 1024;
 
@@ -41,6 +44,11 @@ pub(crate) fn hand_out(inner: &Arc<Inner>, claimed: Claimed) {
         for delivery in deliveries {
             match inner.directory.resolve(&delivery.to).await {
                 Ok(Resolution::NotOurs) => elsewhere.push(delivery),
+                // Who is connected to the mailbox hears of mail in its own process.
+                Ok(_) if !inner.keeps() => {
+                    let now = inner.clock.now();
+                    inner.release(&message, &delivery, Timestamp(now.0 + schedule::millis(NOT_HERE)));
+                }
                 Ok(Resolution::Deliver(found)) => keep(inner, &message, delivery, &found).await,
                 Ok(Resolution::Unknown) => fail(inner, &message, delivery, Reply::new(550, 1, 1, "No such user here")),
                 Err(error) => fail(inner, &message, delivery, error.into_reply()),
@@ -86,6 +94,10 @@ async fn keep(inner: &Arc<Inner>, message: &Arc<Message>, delivery: Delivery, fo
     let (queue, octets) = (inner.queue.clone(), (octets + prefix.len() as u64) as u32);
     let job = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
         let blob = *blobs.first().ok_or(store::Error::Closed)?;
+        // Trap 23: a copy that another node has made, too, would be one too many.
+        if !queue::is_claimed(tx, &queue, settled.message.id, settled.delivery.number)? {
+            return Err(base::Error::new(Reply::new(451, 3, 0, "Another node has taken over")).into());
+        }
         let flags = Flags::default();
         for account in &accounts {
             let new = NewEmail { blob, octets, received: now, prefix: &prefix, index: &index, flags, keywords: &[] };

@@ -273,7 +273,7 @@ impl Outbox {
             tracing::warn!(deliveries, "the server ended while it sent these: they are sent again, perhaps twice");
         }
         let recorder = tokio::spawn(recorder::run(inner.clone(), done, debts));
-        let keeps = inner.peers.as_ref().is_none_or(|peers| peers.keeps);
+        let keeps = inner.keeps();
         let reporter = tokio::spawn(only_if(keeps, reporter::run(inner.clone(), owing)));
         let sweeper = tokio::spawn(sweep(inner.clone()));
         let guard = tokio::spawn(sts::run(inner.clone()));
@@ -456,7 +456,9 @@ async fn sweep(inner: Arc<Inner>) {
             Err(error) => tracing::warn!(%error, "what finished mails left could not be removed"),
         }
         inner.hops.forget();
-        if let Err(error) = forget(&inner).await {
+        if inner.keeps()
+            && let Err(error) = forget(&inner).await
+        {
             tracing::warn!(%error, "old receipts could not be removed");
         }
         tokio::select! {
@@ -487,6 +489,11 @@ impl Inner {
 
     pub(crate) async fn stopped(&self) {
         let _ = self.stopping.clone().wait_for(|stop| *stop).await;
+    }
+
+    /// Whether it looks after what all nodes share.
+    pub(crate) fn keeps(&self) -> bool {
+        self.peers.as_ref().is_none_or(|peers| peers.keeps)
     }
 
     /// Waits while outcomes cannot be written or what is claimed is perhaps another node's, or until the server stops.

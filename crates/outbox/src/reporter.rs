@@ -37,6 +37,8 @@ struct Debts {
     looks: BTreeSet<(Instant, QueueId)>,
     /// Since when it is known.
     since: HashMap<QueueId, Instant>,
+    /// Those that can never be paid.
+    bad: BTreeSet<QueueId>,
 }
 
 impl Debts {
@@ -83,7 +85,10 @@ pub(crate) async fn run(inner: Arc<Inner>, mut owing: mpsc::UnboundedReceiver<Qu
             biased;
             () = inner.stopped() => return,
             _ = others.tick(), if inner.peers.is_some() => match inner.store.read(queue::owing).await {
-                Ok(all) => all.into_iter().for_each(|id| debts.add(id)),
+                Ok(all) => {
+                    debts.bad.retain(|id| all.contains(id));
+                    all.into_iter().filter(|id| !debts.bad.contains(id)).collect::<Vec<_>>().into_iter().for_each(|id| debts.add(id));
+                }
                 Err(error) => tracing::debug!(%error, "the reports that are owed cannot be read"),
             },
             id = owing.recv() => match id {
@@ -97,7 +102,10 @@ pub(crate) async fn run(inner: Arc<Inner>, mut owing: mpsc::UnboundedReceiver<Qu
                     tracing::warn!(queue = %id, %error, "a report cannot be sent yet");
                     debts.put_back(id, since);
                 }
-                Err(error) => tracing::error!(queue = %id, %error, "a report cannot be sent: queue cancel strikes it"),
+                Err(error) => {
+                    debts.bad.insert(id);
+                    tracing::error!(queue = %id, %error, "a report cannot be sent: queue cancel strikes it");
+                }
             },
         }
     }

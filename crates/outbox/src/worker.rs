@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use base::{Address, Reply, Timestamp};
@@ -468,7 +469,14 @@ async fn send(
         work.deliveries.into_iter().for_each(|d| inner.settle(&work.message, d, Outcome::Expired, said.clone()));
         return None;
     }
+    let suppressed = inner.suppressed.load(Ordering::Relaxed);
     let bytes = match bodies::get(inner, m, work.deliveries.first()?).await {
+        // Trap 35: somebody was suppressed while it was made; who that was is asked again.
+        Ok(Bytes::Made(_)) if inner.suppressed.load(Ordering::Relaxed) != suppressed => {
+            inner.hops.unsent(hop);
+            work.deliveries.iter().for_each(|d| inner.release(m, d, now));
+            return None;
+        }
         Ok(bytes) => bytes,
         Err(missing) => {
             inner.hops.unsent(hop);

@@ -139,8 +139,35 @@ impl Answer {
     }
 }
 
+impl Request {
+    /// It changes what sessions and signers remember, each in its own process.
+    fn is_for_who_serves(&self) -> bool {
+        use Request as R;
+        matches!(
+            self,
+            R::Init { .. }
+                | R::DomainAdd { .. }
+                | R::DomainRemove { .. }
+                | R::DomainChange { .. }
+                | R::KeyRotate { .. }
+                | R::KeyCheck { .. }
+                | R::AccountAdd { .. }
+                | R::AccountRemove { .. }
+                | R::AccountChange { .. }
+                | R::AccountPassword { .. }
+                | R::AddressSet { .. }
+                | R::AddressRemove { .. }
+                | R::CredentialAdd { .. }
+                | R::CredentialRemove { .. }
+        )
+    }
+}
+
 /// Carries a request out.
 pub async fn execute(house: &House, request: Request) -> Outcome {
+    if !house.keeps && request.is_for_who_serves() {
+        return Err("this server only sends ([node] role = \"send\"): say that to the one that does everything".into());
+    }
     let now = house.clock.now();
     match request {
         Request::Init { domain, admin, password } => init(house, domain, admin, password, now).await,

@@ -29,6 +29,8 @@ pub struct House {
     pub smarthost: Option<String>,
     /// A web server of ours has the policies of our domains.
     pub publishes: bool,
+    /// It is the one that does everything, or the only one.
+    pub keeps: bool,
     pub clock: Arc<dyn Clock>,
     /// Where webhooks may be.
     pub webhooks: Where,
@@ -69,6 +71,7 @@ impl House {
             hostname,
             smarthost,
             publishes,
+            keeps: config.node.keeps(),
             webhooks: config.webhooks.place(),
             clock,
             outbox: None,

@@ -10,7 +10,10 @@ UPDATE queue_epoch_number SET last = last + 1 RETURNING last;
 INSERT INTO queue_epoch (epoch, node, name, began, until) VALUES (?1, ?2, ?3, ?4, ?5);
 
 -- name: epochs_before
-SELECT epoch FROM queue_epoch WHERE node = ?1 AND epoch < ?2 ORDER BY epoch;
+-- What is over when this life begins: a node's own, and those of servers that were alone, which share with nobody. Who is alone
+-- ends all.
+SELECT epoch FROM queue_epoch WHERE epoch < ?2 AND (node = ?1 OR until = 9223372036854775807 OR CAST(?3 AS BIGINT) = 1)
+ORDER BY epoch;
 
 -- name: end_epoch
 DELETE FROM queue_epoch WHERE epoch = ?1;
@@ -29,7 +32,9 @@ UPDATE queue_epoch SET node = node WHERE epoch = ?1;
 UPDATE queue_epoch SET until = until WHERE epoch = ?1 AND until < ?2;
 
 -- name: hold_source
-INSERT INTO queue_source_held (source, epoch) VALUES (?2, ?1) ON CONFLICT (source) DO NOTHING;
+INSERT INTO queue_source_held (source, epoch) VALUES (?2, ?1)
+ON CONFLICT (source) DO UPDATE SET epoch = excluded.epoch
+WHERE queue_source_held.epoch NOT IN (SELECT epoch FROM queue_epoch);
 
 -- name: held_sources
 SELECT source FROM queue_source_held WHERE epoch = ?1 ORDER BY source;
@@ -71,7 +76,7 @@ WHERE message > ?1 AND message <= ?2 AND state = 0 ORDER BY stream, organisation
 -- What a life that is over had claimed: whether the next hop has it, nobody knows.
 UPDATE queue_delivery SET state = 0, epoch = 0, attempts = attempts + 1, uncertain = uncertain + 1,
     due = CASE WHEN ?2 < expires THEN ?2 ELSE expires END
-WHERE state = 1 AND epoch = ?1;
+WHERE state = 1 AND epoch = ?1 AND epoch <> 0;
 
 -- name: recover_begun
 -- It is known what it had begun: only this is uncertain.
@@ -82,10 +87,10 @@ WHERE message = ?1 AND number = ?2 AND epoch = ?3 AND state = 1;
 -- name: recover_unbegun
 -- The rest stood in line.
 UPDATE queue_delivery SET state = 0, epoch = 0, due = CASE WHEN ?2 < expires THEN ?2 ELSE expires END
-WHERE state = 1 AND epoch = ?1;
+WHERE state = 1 AND epoch = ?1 AND epoch <> 0;
 
 -- name: recover_cancelled
-UPDATE queue_delivery SET state = 4, epoch = 0 WHERE state = 6 AND epoch = ?1 RETURNING message, number;
+UPDATE queue_delivery SET state = 4, epoch = 0 WHERE state = 6 AND epoch = ?1 AND epoch <> 0 RETURNING message, number;
 
 -- name: owing
 SELECT DISTINCT message FROM queue_delivery WHERE owed <> 0 ORDER BY message;
@@ -159,6 +164,9 @@ WHERE message = ?1 AND number = ?2 AND state IN (1, 6) AND epoch = ?3 AND expire
 -- name: touch
 -- Changes nothing, but waits for who is changing the row just now.
 UPDATE queue_delivery SET epoch = epoch WHERE message = ?1 AND number = ?2;
+
+-- name: is_claimed
+UPDATE queue_delivery SET epoch = epoch WHERE message = ?1 AND number = ?2 AND state IN (1, 6) AND epoch = ?3;
 
 -- name: close
 -- So many deliveries fewer are open; answers how many still are.

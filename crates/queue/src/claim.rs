@@ -418,6 +418,15 @@ pub(crate) fn end_cancelled(tx: &mut Tx<'_>, all: BTreeMap<QueueId, Vec<u32>>, n
     Ok(())
 }
 
+/// Whether a delivery is the caller's, and stays so until the end of the transaction: for who does more with it than to
+/// write its outcome (trap 23).
+///
+/// # Errors
+/// The store's.
+pub fn is_claimed(tx: &mut Tx<'_>, queue: &Queue, message: QueueId, number: u32) -> Result<bool> {
+    Ok(tx.execute(&schema::IS_CLAIMED, params![message, number, queue.epoch()])? == 1)
+}
+
 /// Takes back claims that were perhaps made: the answer to their commit never came. To be done before anything else is
 /// claimed; a claim that was not made is left as it is.
 ///

@@ -46,7 +46,8 @@ pub use admin::{Cancelled, Report, Standing, by_recipient, cancel, exists, owing
 pub use blobs::{REFERENCES, blob, refers_between};
 pub use body::{Bodies, Content, MAX_MADE, MAX_REFERENCE, NotMade, Recipe};
 pub use claim::{
-    Cause, Claimed, Due, Held, Outcome, Release, Said, Settled, Want, claim_due, record, release, take_back, waiting,
+    Cause, Claimed, Due, Held, Outcome, Release, Said, Settled, Want, claim_due, is_claimed, record, release,
+    take_back, waiting,
 };
 pub use enqueue::{Fate, NewDelivery, NewMessage, enqueue};
 pub use entry::{DeliverBy, Delivery, Message, Owed, State};

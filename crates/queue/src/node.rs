@@ -48,6 +48,8 @@ pub struct Life {
     pub name: String,
     /// Since when, by its own clock.
     pub began: Timestamp,
+    /// The end of its lease, by the database's clock.
+    pub until: Timestamp,
     /// How long it has been silent beyond its lease, by the database's clock; none while it lives.
     pub lapsed: Option<Duration>,
 }
@@ -72,12 +74,14 @@ pub fn renew(tx: &mut Tx<'_>, queue: &Queue, lease: Duration) -> Result<Option<V
 pub fn lives(tx: &mut Tx<'_>) -> Result<Vec<Life>> {
     let now = tx.shared_time()?;
     tx.list(&schema::LIVES, params![], |r| {
-        let late = now.0.saturating_sub(r.int(4)?);
+        let until = Timestamp(r.int(4)?);
+        let late = now.0.saturating_sub(until.0);
         Ok(Life {
             epoch: r.int(0)?,
             node: r.int(1)?,
             name: r.text(2)?.to_owned(),
             began: Timestamp(r.int(3)?),
+            until,
             lapsed: (late > 0).then(|| Duration::from_millis(late as u64)),
         })
     })
@@ -114,17 +118,14 @@ impl Queue {
         store.write(job).await
     }
 
-    /// This node stops, and has given back what it had claimed: others need not wait for its lease to end.
+    /// This node stops, and has given back what it had claimed: its life is over, and others need not wait for its lease to
+    /// end. What it could not give back is uncertain.
     ///
     /// # Errors
     /// The store's.
-    pub async fn leave(&self, store: &Store) -> Result<()> {
-        let epoch = self.epoch();
-        let job = move |tx: &mut Tx<'_>| {
-            tx.execute(&schema::RENEW, params![epoch, 0])?;
-            tx.execute(&schema::LET_SOURCES_GO, params![epoch]).map(drop)
-        };
-        store.write(job).await
+    pub async fn leave(&self, store: &Store, now: Timestamp) -> Result<()> {
+        let queue = self.clone();
+        store.write(move |tx| end_life(tx, &queue, queue.epoch(), None, now).map(drop)).await
     }
 }
 
@@ -136,6 +137,9 @@ impl Queue {
 pub fn hold_sources(tx: &mut Tx<'_>, queue: &Queue, can: &[SourceId]) -> Result<Vec<SourceId>> {
     let held =
         |tx: &mut Tx<'_>| tx.list(&schema::HELD_SOURCES, params![queue.epoch()], |r| Ok(SourceId::read(r.int(0)?)));
+    if !queue.stands(tx)? {
+        return Ok(Vec::new());
+    }
     let before = held(tx)?;
     for gone in before.iter().filter(|source| !can.contains(source)) {
         tx.execute(&schema::LET_SOURCE_GO, params![queue.epoch(), gone.stored()])?;

@@ -124,7 +124,9 @@ impl Queue {
                 Some(lease) => until(tx.shared_time()?, lease),
                 None => Timestamp(i64::MAX),
             };
-            for before in tx.list(&schema::EPOCHS_BEFORE, params![node.number, epoch], |r| r.int(0))? {
+            for before in
+                tx.list(&schema::EPOCHS_BEFORE, params![node.number, epoch, node.lease.is_none()], |r| r.int(0))?
+            {
                 let remains = remains.as_ref().filter(|remains| remains.epoch == before);
                 born.uncertain += end_life(tx, &born, before, remains, now)?;
             }

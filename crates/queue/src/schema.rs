@@ -28,6 +28,7 @@ CREATE TABLE queue_delivery (message {int} NOT NULL, number {int} NOT NULL, reci
     stream {int} NOT NULL, organisation {int} NOT NULL, domain {int} NOT NULL, priority {int} NOT NULL,
     PRIMARY KEY (message, number)) {clustered};
 CREATE INDEX queue_delivery_due ON queue_delivery (stream, organisation, domain, priority, due) WHERE state = 0;
+CREATE INDEX queue_delivery_claimed ON queue_delivery (epoch) WHERE epoch <> 0;
 CREATE INDEX queue_delivery_owed ON queue_delivery (message) WHERE owed <> 0;
 CREATE TABLE queue_source (id {int} PRIMARY KEY, name {text} NOT NULL UNIQUE, v4 {bytes}, v6 {bytes}, ehlo {text}) {table};
 CREATE TABLE queue_source_number (last {int} NOT NULL) {table};
@@ -120,6 +121,7 @@ store::statements! { include_str!("../sql/queue.sql");
     RELEASE = "release",
     PROLONG = "prolong",
     TOUCH = "touch",
+    IS_CLAIMED = "is_claimed",
     CLOSE = "close",
     REMOVE_MESSAGE = "remove_message",
     REMOVE_DELIVERIES = "remove_deliveries",

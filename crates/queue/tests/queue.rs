@@ -482,12 +482,17 @@ fn with_a_journal_only_what_was_begun_is_uncertain() {
 #[test]
 fn trap_23_another_nodes_claims_are_its_own() {
     for mut w in worlds() {
-        let other = block_on(Queue::open(&w.store, 2, NOW)).unwrap();
+        let begin = |number| {
+            let node = Node { number, name: String::new(), lease: Some(Duration::from_secs(600)) };
+            block_on(Queue::recover(&w.store, &node, NOW, None)).unwrap()
+        };
+        let (one, other) = (begin(11), begin(12));
+        w.queue = other;
         let id = w.enqueue("me@a.test", &["x@b.test"]);
-        let mine = std::mem::replace(&mut w.queue, other);
         assert_eq!(w.claim(1, NOW).len(), 1);
-        w.queue = mine;
-        let w = w.killed();
+        let again = begin(11);
+        assert!(again.epoch() > one.epoch());
+        w.queue = again;
         assert_eq!((w.queue.uncertain(), w.show(id)[0].1), (0, State::Claimed));
         assert!(w.claim(1, later(DAY)).is_empty());
         w.check();
@@ -536,7 +541,10 @@ fn trap_23_who_is_silent_is_taken_over_and_has_nothing_more_to_say() {
     assert!(w.show(cancelled).is_empty());
     // It wakes up: it hears that it is over, can claim nothing, and what came of its attempts does not count.
     assert_eq!(renew(&w.queue), None);
-    let (old, third) = (w.queue.clone(), ids[2]);
+    let (old, third, first) = (w.queue.clone(), ids[2], ids[0]);
+    let claimed = move |tx: &mut store::Tx<'_>| queue::is_claimed(tx, &old, first, 0);
+    assert!(!w.store.write_blocking(claimed).unwrap());
+    let old = w.queue.clone();
     assert!(w.store.write_blocking(move |tx| claim_any(tx, &old, 9, NOW)).is_err());
     assert_eq!(w.show(third)[0].1, State::Waiting);
     w.record(settled(&mine[..1], DELIVERED, yes()), NOW);
@@ -548,14 +556,32 @@ fn trap_23_who_is_silent_is_taken_over_and_has_nothing_more_to_say() {
 }
 
 #[test]
-fn who_leaves_can_be_taken_over_at_once() {
+fn who_leaves_leaves_nothing() {
     let (w, other) = two_nodes(Duration::from_secs(600));
-    w.enqueue("me@a.test", &["x@b.test"]);
+    let id = w.enqueue("me@a.test", &["x@b.test"]);
     assert_eq!(w.claim(1, NOW).len(), 1);
     assert_eq!(block_on(other.take_over(&w.store, w.queue.epoch(), None, NOW)).unwrap(), None);
-    block_on(w.queue.leave(&w.store)).unwrap();
-    assert_eq!(block_on(other.take_over(&w.store, w.queue.epoch(), None, NOW)).unwrap(), Some(1));
+    block_on(w.queue.leave(&w.store, NOW)).unwrap();
+    assert_eq!(w.show(id), [("x@b.test".into(), State::Waiting, 1)]);
+    let lives = w.store.read_blocking(queue::lives).unwrap();
+    assert_eq!(lives.iter().map(|life| life.name.as_str()).collect::<Vec<_>>(), ["two"]);
     w.check();
+}
+
+/// A server that was alone becomes one of several, and is alone again.
+#[test]
+fn what_was_claimed_alone_is_given_back_by_several_and_the_other_way_round() {
+    for mut w in worlds() {
+        let id = w.enqueue("me@a.test", &["x@b.test"]);
+        assert_eq!(w.claim(1, NOW).len(), 1);
+        let node = Node { number: 77, name: "one".into(), lease: Some(Duration::from_secs(600)) };
+        w.queue = block_on(Queue::recover(&w.store, &node, NOW, None)).unwrap();
+        assert_eq!((w.queue.uncertain(), w.show(id)[0].1), (1, State::Waiting));
+        assert_eq!(w.claim(1, NOW).len(), 1);
+        let w = w.killed();
+        assert_eq!((w.queue.uncertain(), w.show(id)[0].1), (1, State::Waiting));
+        w.check();
+    }
 }
 
 #[test]
@@ -571,8 +597,9 @@ fn a_source_is_one_nodes_at_a_time() {
     // One that is no longer its own to have is free.
     assert_eq!(hold(&w.queue, &ids[..1]), ids[..1]);
     assert_eq!(hold(&other, &ids[1..]), ids[1..]);
-    block_on(w.queue.leave(&w.store)).unwrap();
+    block_on(w.queue.leave(&w.store, NOW)).unwrap();
     assert_eq!(hold(&other, &ids), ids);
+    assert_eq!(hold(&w.queue, &ids), [], "it is over");
 }
 
 #[test]

@@ -346,9 +346,9 @@ impl Store {
         &self,
         refers: impl Fn(&mut Tx<'_>, BlobId, BlobId) -> Result<bool> + Send + 'static,
     ) -> Result<usize> {
-        self.inner.packs.learn()?;
         // In this order: what was idle before the snapshot has all its references in it.
-        let idle = self.inner.packs.idle(Class::Transit);
+        let packs = self.inner.packs.clone();
+        let idle = self.read(move |_| packs.learn().map(|()| packs.idle(Class::Transit))).await?;
         if idle.is_empty() {
             return Ok(0);
         }

@@ -6,7 +6,7 @@
 //! are written anew elsewhere: its pages may be lost though a second fsync says yes.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{IoSlice, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -148,7 +148,7 @@ impl Packs {
                 remove(&path).map_err(failed)?;
             }
             if let Some((number, class)) = named(&path) {
-                files.insert(number, (class, Arc::new(File::open(&path).map_err(failed)?)));
+                files.insert(number, (class, Arc::new(open(&path, options.keeps).map_err(failed)?)));
             }
         }
         space::probe(dir)?;
@@ -252,7 +252,7 @@ impl Packs {
 
     /// Nobody here holds it, and nobody elsewhere has it locked.
     fn is_idle(&self, file: &Pin) -> bool {
-        self.keeps && Arc::strong_count(file) == 1 && !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+        self.keeps && Arc::strong_count(file) == 1 && file.try_lock().is_ok()
     }
 
     /// The store is closed: as at the end of the process, whoever keeps the packs next may look at all of them.
@@ -300,7 +300,7 @@ impl Packs {
         if let Some((_, file)) = self.files.read().unwrap_or_else(PoisonError::into_inner).get(&number) {
             return Some(file.clone());
         }
-        let open = |class| Some((class, Arc::new(File::open(self.path(number, class)).ok()?)));
+        let open = |class| Some((class, Arc::new(open(&self.path(number, class), self.keeps).ok()?)));
         let (class, file) = [Class::Lasting, Class::Transit].into_iter().find_map(open)?;
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         Some(files.entry(number).or_insert((class, file)).1.clone())
@@ -333,6 +333,11 @@ impl Packs {
         }
         Ok(reports)
     }
+}
+
+/// Opens a pack that is there. Who keeps the packs may write: over a network only that lets a file be locked.
+fn open(path: &Path, keeps: bool) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(keeps).open(path)
 }
 
 /// What a scan found in one pack.
