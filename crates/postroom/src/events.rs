@@ -250,9 +250,37 @@ fn mend(file: &mut File) -> io::Result<()> {
     let mut tail = Vec::new();
     file.take(LONGEST).read_to_end(&mut tail)?;
     let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at as u64 + 1);
-    // Something that has no lines at all is no file of ours.
-    if from + whole < length && (whole > 0 || from == 0) {
-        file.set_len(from + whole)?;
+    match &tail[whole as usize..] {
+        [] => Ok(()),
+        [b'{', ..] => file.set_len(from + whole),
+        // Whatever it is, it is not to be lost.
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it ends with something that is no event: is it another file?",
+        )),
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_line_is_cut_off_and_what_is_no_event_is_left_alone() {
+        let dir = testkit::Dir::new("events");
+        let path = dir.path().join("events.jsonl");
+        let opened = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let opened = EventFile::open(&path, dir.path()).map(drop);
+            (opened, std::fs::read_to_string(&path).unwrap())
+        };
+        for (before, after) in [("", ""), ("{\"id\":1}\n", "{\"id\":1}\n"), ("{}\n{\"id\":", "{}\n"), ("{\"i", "")] {
+            assert_eq!(opened(before), (Ok(()), after.to_owned()));
+        }
+        for other in ["a letter, and no end of line", "first\nlast"] {
+            let (opened, left) = opened(other);
+            assert!(opened.unwrap_err().contains("another file"));
+            assert_eq!(left, other);
+        }
+    }
 }

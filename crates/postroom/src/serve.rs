@@ -28,6 +28,9 @@ use crate::{control, descriptors, node, privileges, published};
 
 /// Connections from one peer that is neither of this machine nor trusted.
 const PER_PEER: usize = 100;
+/// How long a command may have the store that looks into it while no server runs: so often, and so long each.
+const COMMAND_LOOKS: u32 = 5;
+const LOOK: Duration = Duration::from_millis(200);
 /// How long sessions get to end by themselves.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -49,9 +52,10 @@ pub async fn run(config: Config) -> Result<(), String> {
         tracing::warn!("running as root: name a user in the configuration, and the server becomes it");
     }
     let certificates = Certificates::open(&config)?;
-    let event_file = config.events.file.as_ref().map(|file| EventFile::open(file, &config.data)).transpose()?;
     let hangup = signal(SignalKind::hangup()).map_err(|e| format!("waiting for signals: {e}"))?;
-    let house = House::open(&config).await.map_err(|e| opening(&config, &e))?;
+    let house = opened(&config).await.map_err(|e| opening(&config, &e))?;
+    // Not before the directory is ours: another server may be writing to it.
+    let event_file = config.events.file.as_ref().map(|file| EventFile::open(file, &config.data)).transpose()?;
     // What an earlier life left claimed is sorted out before anything new can come (trap 22).
     let this = node::this(&config)?;
     let journal = node::journal(&config, &this);
@@ -147,6 +151,17 @@ pub async fn run(config: Config) -> Result<(), String> {
     }
     let _ = std::fs::remove_file(control::path(&config.data));
     outcome
+}
+
+/// The store; a command that has just looked into it is waited for.
+async fn opened(config: &Config) -> Result<House, store::Error> {
+    for _ in 0..COMMAND_LOOKS {
+        match House::open(config).await {
+            Err(store::Error::Busy) => tokio::time::sleep(LOOK).await,
+            done => return done,
+        }
+    }
+    House::open(config).await
 }
 
 /// The world outside, as mail that leaves needs it.

@@ -416,6 +416,10 @@ pub fn read(tx: &mut Tx<'_>, from: Cursor, most: usize) -> Result<Page> {
     if n == 0 && from.position < end {
         page.next = Cursor::before(end);
     }
+    // The log is of an earlier time: what came between is not in it, and what comes now begins here.
+    if from.position > end {
+        (page.lost, page.next) = (1, Cursor::before(end));
+    }
     page.more = page.next.position < end;
     Ok(page)
 }

@@ -272,6 +272,11 @@ fn who_comes_too_late_hears_how_much_is_gone() {
         assert_eq!(forget(9000, 9), 3);
         assert_eq!(w.read(Cursor::before(4), 9), Page { lines: vec![], next: Cursor::before(6), more: false, lost: 2 });
         assert_eq!(w.read(Cursor::before(6), 9).lost, 0);
+        // Of a log that was longer, and is of an earlier time now.
+        assert_eq!(
+            w.read(Cursor::before(99), 9),
+            Page { lines: vec![], next: Cursor::before(6), more: false, lost: 1 }
+        );
     }
 }
 
