@@ -72,6 +72,18 @@ class Named(Conversation):
                 self.server.open[threading.current_thread().name] -= 1
 
 
+made: list[Server] = []
+
+
+@pytest.fixture(autouse=True)
+def none_is_left():
+    yield
+    while made:
+        one = made.pop()
+        if one.running:
+            one.kill()
+
+
 def pair(tmp_path, sink: Sink) -> list[Server]:
     """The server that does everything, and one that sends beside it."""
     shared = f'[store]\nurl = "{postgresql.database()}"\nshared = "{tmp_path / "shared"}"\n'
@@ -88,6 +100,7 @@ def pair(tmp_path, sink: Sink) -> list[Server]:
             text = "\n".join(kept) + '\n[node]\nrole = "send"\n'
         one.config.write_text(text)
         both.append(one)
+    made.extend(both)
     both[0].create()
     for one in both:
         one.start()

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::time::Duration;
+
 use base::{OrganisationId, Stream, Timestamp};
 use queue::log::{Filter, What};
 use queue::webhook::{self, AllWaiting, Record, State, Waiting, Webhook};
-use queue::{MIGRATIONS, Queue};
+use queue::{MIGRATIONS, Node, Queue};
 use store::Store;
 use testkit::{Bed, engines};
 
@@ -15,8 +17,14 @@ fn later(ms: i64) -> Timestamp {
     Timestamp(NOW.0 + ms)
 }
 
-fn open(store: &Store, node: i64) -> Queue {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(Queue::open(store, node, NOW)).unwrap()
+/// A life of one of several nodes.
+fn open(store: &Store, number: i64) -> Queue {
+    let node = Node { number, name: String::new(), lease: Some(Duration::from_secs(600)) };
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(Queue::recover(store, &node, NOW, None))
+        .unwrap()
 }
 
 fn worlds() -> impl Iterator<Item = (Store, Bed)> {
