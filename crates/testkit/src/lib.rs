@@ -113,9 +113,16 @@ impl Dir {
 
     /// A new one below `place`.
     pub fn within(place: &Path, name: &str) -> Self {
-        let dir = place.join(format!("postroom-{name}-{}-{}", std::process::id(), next()));
-        std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("making {}: {e}", dir.display()));
-        Dir(dir)
+        std::fs::create_dir_all(place).unwrap_or_else(|e| panic!("making {}: {e}", place.display()));
+        loop {
+            let dir = place.join(format!("postroom-{name}-{}-{}", std::process::id(), next()));
+            match std::fs::create_dir(&dir) {
+                Ok(()) => return Dir(dir),
+                // A process of the same id was killed and left it.
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(e) => panic!("making {}: {e}", dir.display()),
+            }
+        }
     }
 
     /// Where it is.
