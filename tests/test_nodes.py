@@ -212,6 +212,14 @@ def test_trap_23_a_node_that_slept_has_nothing_more_to_say(tmp_path):
     assert not lost and not unsaid, f"lost {lost}, twice and not said to be uncertain {unsaid}"
 
 
+def takes_mail(server: Server, acknowledged: list[str]) -> bool:
+    try:
+        feed(server, random.Random(SEED), "d", 50, acknowledged)
+    except AssertionError:
+        pass  # not yet: 451
+    return bool(acknowledged)
+
+
 def test_when_the_database_was_away_everybody_lives(tmp_path):
     """All leases are over then, and the first one back would have taken over from all others."""
     acknowledged: list[str] = []
@@ -222,7 +230,7 @@ def test_when_the_database_was_away_everybody_lives(tmp_path):
         cluster.process.wait(60)
         time.sleep(17)
         cluster._start()
-        eventually("mail is taken", lambda: feed(both[0], random.Random(SEED), "d", 50, acknowledged) or acknowledged, 60, 1)
+        eventually("mail is taken", lambda: takes_mail(both[0], acknowledged), 60, 1)
         eventually("all is sent", lambda: is_empty(both[1]), 60, 0.5)
         time.sleep(10)
         alive = [one.process.poll() for one in both]

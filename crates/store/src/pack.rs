@@ -23,6 +23,9 @@ use crate::{Error, Options, Result, Tx};
 const MAGIC: &[u8; 16] = b"postroom pack 1\n";
 const RECORD: &[u8; 4] = b"rec1";
 
+/// How a pack is called that is not made yet.
+const NEW: &str = "new-";
+
 /// A pack of the short-lived is full at this many octets. They are small, as one goes only when all that is in it has.
 const TRANSIT_FULL: u64 = 64 << 20;
 
@@ -144,7 +147,8 @@ impl Packs {
         for entry in std::fs::read_dir(dir).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             // A crash came between its making and the taking of its name.
-            if options.keeps && path.extension().is_some_and(|e| e == SPOOL) {
+            let is_new = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(NEW.as_bytes()));
+            if options.keeps && (is_new || path.extension().is_some_and(|e| e == SPOOL)) {
                 remove(&path).map_err(failed)?;
             }
             if let Some((number, class)) = named(&path) {
@@ -196,7 +200,7 @@ impl Packs {
         let path = self.path(number, class);
         let make = || -> std::io::Result<File> {
             // Locked before it has its name: it is never seen without.
-            let new = self.dir.join(format!("{number:08}.{SPOOL}"));
+            let new = self.dir.join(format!("{NEW}{number:08}.{}", suffix(class)));
             let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new)?;
             file.lock_shared()?;
             file.write_all_at(MAGIC, 0)?;

@@ -478,6 +478,7 @@ fn a_blob_given_up_leaves_no_file() {
     assert_eq!(std::fs::read_dir(bed.dir().join("packs")).unwrap().count(), 0);
     drop((stager, store));
     std::fs::write(bed.dir().join("packs/1-1.spool"), b"half a mail").unwrap();
+    std::fs::write(bed.dir().join("packs/new-00000007.lasting"), b"a pack that was just being made").unwrap();
     let _store = bed.open(&[TABLES]);
     assert_eq!(std::fs::read_dir(bed.dir().join("packs")).unwrap().count(), 0);
 }
