@@ -88,8 +88,10 @@ def send() -> None:
         fill(binary)
         with Sites(binary, deferred, bounced) as sites:
             found = figures(run(binary, "drain", DATA, PORT, N))
-        assert sum(sites.counts.values()) == N, sites.counts
-        assert found["delivered"] == sites.counts["taken"], (found, sites.counts)
+        # What was put off may come again before the last has had its first attempt; of those a few are under way at the end.
+        again = sum(sites.counts.values()) - N
+        under_way = sites.counts["taken"] - found["delivered"]
+        assert 0 <= under_way <= again if deferred else again == under_way == 0, (found, sites.counts)
         rate = N / found["seconds"]
         print(f"| send {N:,}, {name} | {rate:,.0f} | {rate / lower:.2f} × | {wanted} × | "
               f"{found['cpu_seconds'] / N * 1000:.2f} ms | {found['waiting_kb'] / 1024:.0f} MB | "
