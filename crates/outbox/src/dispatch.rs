@@ -79,12 +79,9 @@ async fn set_up(inner: &Arc<Inner>) -> bool {
 /// What mail leaves by here, and what new sources have delivered: that of one which was another node's, too.
 async fn way_out(inner: &Inner, today: i64) -> store::Result<(Setup, Vec<(SourceId, Delivered)>)> {
     let mut setup = inner.store.read(source::setup).await?;
-    let held = lease::share(inner, &mut setup).await?;
+    lease::share(inner, &mut setup).await?;
     let of = setup.clone();
-    let mut delivered = inner.store.read(move |tx| source::delivered(tx, &of, today)).await?;
-    if let Some(held) = held {
-        delivered.retain(|(source, _)| *source == SourceId::DEFAULT || held.contains(source));
-    }
+    let delivered = inner.store.read(move |tx| source::delivered(tx, &of, today)).await?;
     Ok((setup, delivered))
 }
 

@@ -287,15 +287,14 @@ async fn listen(inner: &Arc<Inner>, mark: Mark) -> Mark {
     }
 }
 
-/// Leaves of what is set up what this node sends by: sources of its own, which no other has at the same time. Gives them, where
-/// there are several nodes.
-pub(crate) async fn share(inner: &Inner, setup: &mut Setup) -> store::Result<Option<Vec<SourceId>>> {
-    let Some(peers) = &inner.peers else { return Ok(None) };
+/// Leaves of what is set up what this node sends by: sources of its own, which no other has at the same time.
+pub(crate) async fn share(inner: &Inner, setup: &mut Setup) -> store::Result<()> {
+    let Some(peers) = &inner.peers else { return Ok(()) };
     let can: Vec<SourceId> = setup.sources.iter().filter(|s| (peers.can_use)(s)).map(|s| s.id).collect();
     let queue = inner.queue.clone();
     let held = inner.store.write(move |tx| queue::hold_sources(tx, &queue, &can)).await?;
     setup.restrict(&held);
-    Ok(Some(held))
+    Ok(())
 }
 
 #[cfg(test)]

@@ -87,7 +87,11 @@ pub(crate) async fn run(inner: Arc<Inner>, mut owing: mpsc::UnboundedReceiver<Qu
             _ = others.tick(), if inner.peers.is_some() => match inner.store.read(queue::owing).await {
                 Ok(all) => {
                     debts.bad.retain(|id| all.contains(id));
-                    all.into_iter().filter(|id| !debts.bad.contains(id)).collect::<Vec<_>>().into_iter().for_each(|id| debts.add(id));
+                    for id in all {
+                        if !debts.bad.contains(&id) {
+                            debts.add(id);
+                        }
+                    }
                 }
                 Err(error) => tracing::debug!(%error, "the reports that are owed cannot be read"),
             },

@@ -129,10 +129,11 @@ impl Setup {
         pool.map_or_else(|| vec![Member { source: SourceId::DEFAULT, weight: 1 }], |pool| pool.members.clone())
     }
 
-    /// Leaves in pools only these sources, and [`DEFAULT`], which each node has for itself.
+    /// Leaves in pools, and plans for, only these sources and [`DEFAULT`], which each node has for itself.
     pub fn restrict(&mut self, held: &[SourceId]) {
-        let is_ours = |m: &Member| m.source == SourceId::DEFAULT || held.contains(&m.source);
-        self.pools.iter_mut().for_each(|pool| pool.members.retain(is_ours));
+        let is_ours = |source: SourceId| source == SourceId::DEFAULT || held.contains(&source);
+        self.pools.iter_mut().for_each(|pool| pool.members.retain(|member| is_ours(member.source)));
+        self.caps.retain(|cap| is_ours(cap.source));
     }
 
     /// The source of a name.
