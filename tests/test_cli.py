@@ -169,7 +169,7 @@ def test_what_becomes_of_mail_to_unknown_addresses(server):
     refused(server, f"whoever@{DOMAIN}", "5.1.1")
     server.cli("domain", "change", DOMAIN, "--catch-all", owner)
     assert json.loads(server.cli("domain", "list", "--json")) == [
-        {"name": DOMAIN, "catch_all": owner, "separator": "+", "mta_sts": "testing"}
+        {"name": DOMAIN, "organisation": "main", "catch_all": owner, "separator": "+", "mta_sts": "testing"}
     ]
     server.deliver(f"whoever@{DOMAIN}", message())
     server.cli("domain", "change", DOMAIN, "--catch-all", "")
@@ -279,3 +279,62 @@ def test_root_becomes_the_configured_user():
         if server.running:
             server.stop()
         shutil.rmtree(home)
+
+
+def test_organisations_have_what_is_theirs(make_server):
+    server = make_server()
+    server.start()
+
+    def fails(*arguments: str) -> str:
+        with pytest.raises(Failed) as failure:
+            server.cli(*arguments, stdin=PASSWORD)
+        return str(failure.value)
+
+    def listed(*arguments: str) -> list[dict]:
+        return json.loads(server.cli(*arguments, "--json"))
+
+    # The one there is needs no name.
+    server.cli("suppression", "add", "x@out.test")
+    assert "of main" not in server.cli("domain", "list") + server.cli("account", "list")
+    assert listed("organisation", "list") == [{"number": 1, "name": "main", "domains": 1}]
+    server.cli("organisation", "add", "Shop & Co")
+    assert "exists already" in fails("organisation", "add", "Shop & Co")
+    server.cli("organisation", "change", "main", "--name", "office")
+    # Of several one is to be named, where an address does not tell.
+    said = fails("domain", "add", "shop.test")
+    assert "there are several organisations" in said and "one of office, Shop & Co" in said
+    assert "there is no organisation shop; there are: office, Shop & Co" in fails(
+        "domain", "add", "shop.test", "--organisation", "shop")  # fmt: skip
+    server.cli("domain", "add", "shop.test", "--organisation", "Shop & Co")
+    server.cli("account", "add", "ann@shop.test", "--password-stdin", stdin=PASSWORD)
+    assert {each["name"]: each["organisation"] for each in listed("domain", "list")} == {
+        DOMAIN: "office", "shop.test": "Shop & Co"}  # fmt: skip
+    owners = {each["address"]: each["organisation"] for each in listed("account", "list")}
+    assert owners["ann@shop.test"] == "Shop & Co" and owners[user(0)] == "office"
+    assert "the domain nowhere.test is not ours" in fails("account", "add", "joe@nowhere.test", "--password-stdin")
+    for arguments in [("suppression", "list"), ("suppression", "add", "y@out.test"),
+                      ("queue", "quiet", "marketing", "--from", "21:00", "--to", "08:00")]:  # fmt: skip
+        assert "there are several organisations" in fails(*arguments)
+    server.cli("suppression", "add", "y@out.test", "--organisation", "Shop & Co")
+    exported = {name: server.cli("suppression", "export", "--organisation", name) for name in ["office", "Shop & Co"]}
+    assert "x@out.test" in exported["office"] and "y@out.test" not in exported["office"]
+    assert "y@out.test" in exported["Shop & Co"] and "x@out.test" not in exported["Shop & Co"]
+    server.cli("queue", "quiet", "marketing", "--from", "21:00", "--to", "08:00", "--organisation", "Shop & Co")
+    assert [each["organisation"] for each in listed("queue", "quiet")] == ["Shop & Co"]
+    # What somebody of it hands in is its own.
+    server.cli("queue", "hold", "--stream", "mail")
+    with server.smtp("submission") as client:
+        client.starttls(context=server.tls())
+        client.login("ann@shop.test", PASSWORD)
+        client.sendmail("ann@shop.test", ["x@out.test"], message())
+    (waiting,) = listed("queue", "list")
+    assert "still has domains or accounts" in fails("organisation", "remove", "Shop & Co")
+    server.cli("account", "remove", "ann@shop.test")
+    server.cli("domain", "remove", "shop.test")
+    assert "has mail in the queue" in fails("organisation", "remove", "Shop & Co")
+    server.cli("queue", "cancel", waiting["id"])
+    server.cli("organisation", "remove", "Shop & Co")
+    assert listed("queue", "quiet") == [] and listed("organisation", "list") == [
+        {"number": 1, "name": "office", "domains": 1}]  # fmt: skip
+    # And the one there is needs no name again.
+    assert "x@out.test" in server.cli("suppression", "list")

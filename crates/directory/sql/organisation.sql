@@ -6,7 +6,7 @@
 UPDATE directory_counter SET last = last + 1 WHERE name = ?1 RETURNING last;
 
 -- name: organisation_add
--- Names are for people: two organisations may share one.
+-- Under the lock of `next_id`, after a look that no other has the name.
 INSERT INTO organisation (id, name, created) VALUES (?1, ?2, ?3);
 
 -- name: organisation_list

@@ -11,7 +11,7 @@ use crate::{Changed, missing, refused};
 pub struct Organisation {
     /// Its number.
     pub id: OrganisationId,
-    /// For people; not unique.
+    /// What commands call it: no two have the same.
     pub name: String,
     /// When it was made.
     pub created: Timestamp,
@@ -39,6 +39,18 @@ pub(crate) fn begin_change(tx: &mut Tx<'_>) -> Result<()> {
     next_id(tx, "change").map(drop)
 }
 
+/// A name for an organisation (`of`, if it has one), that no other has.
+fn check_own_name(tx: &mut Tx<'_>, name: &str, of: Option<OrganisationId>) -> Result<()> {
+    check_name(name)?;
+    if name.trim() != name || name.is_empty() {
+        return Err(refused("The name of an organisation is not empty, and neither begins nor ends with a space"));
+    }
+    if organisations(tx)?.iter().any(|other| other.name == name && Some(other.id) != of) {
+        return Err(refused(format!("The organisation {name} exists already")));
+    }
+    Ok(())
+}
+
 fn read(r: &Row<'_>) -> Result<Organisation> {
     Ok(Organisation { id: OrganisationId(r.int(0)?), name: r.text(1)?.to_owned(), created: Timestamp(r.int(2)?) })
 }
@@ -46,10 +58,10 @@ fn read(r: &Row<'_>) -> Result<Organisation> {
 /// Makes an organisation.
 ///
 /// # Errors
-/// Refuses a name that is too long or has control characters.
+/// Refuses a name that another has, and one that is empty, too long or has control characters.
 pub fn create_organisation(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> Result<OrganisationId> {
-    check_name(name)?;
     begin_change(tx)?;
+    check_own_name(tx, name, None)?;
     let id = OrganisationId(next_id(tx, "organisation")?);
     tx.execute(&sql::ADD, params![id, name, now])?;
     Changed::Organisation(id).publish(tx);
@@ -77,8 +89,8 @@ pub fn organisation(tx: &mut Tx<'_>, id: OrganisationId) -> Result<Organisation>
 /// # Errors
 /// As [`create_organisation`] and [`organisation`].
 pub fn rename_organisation(tx: &mut Tx<'_>, id: OrganisationId, name: &str) -> Result<()> {
-    check_name(name)?;
     begin_change(tx)?;
+    check_own_name(tx, name, Some(id))?;
     if tx.execute(&sql::RENAME, params![id, name])? == 0 {
         return Err(missing("There is no such organisation"));
     }

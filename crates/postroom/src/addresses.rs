@@ -7,11 +7,18 @@ use store::Tx;
 use trust::mta_sts::Mode;
 use trust::own_policy;
 
-use crate::admin::{Answer, Kind, organisation, parse, refused};
+use crate::admin::{Answer, Kind, parse, refused};
+use crate::organisations::{self, Names};
 
-/// A domain of ours from now on, with keys to sign with.
-pub fn add_domain(tx: &mut Tx<'_>, name: &str, keys: &trust::NewKeys, now: Timestamp) -> store::Result<Answer> {
-    let organisation = organisation(tx, now)?;
+/// A domain of an organisation from now on, with keys to sign with.
+pub fn add_domain(
+    tx: &mut Tx<'_>,
+    name: &str,
+    organisation: Option<&str>,
+    keys: &trust::NewKeys,
+    now: Timestamp,
+) -> store::Result<Answer> {
+    let organisation = organisations::meant_or_first(tx, organisation, now)?;
     let id = directory::create_domain(tx, &NewDomain { organisation, name, created: now })?;
     trust::add_keys(tx, &name.to_lowercase(), keys)?;
     Ok(Answer::new(format!("Added {name}"), json!({ "domain": id.0, "name": name })))
@@ -19,13 +26,13 @@ pub fn add_domain(tx: &mut Tx<'_>, name: &str, keys: &trust::NewKeys, now: Times
 
 /// All of them.
 pub fn domains(tx: &mut Tx<'_>) -> store::Result<Answer> {
-    let (mut text, mut data) = (Vec::new(), Vec::new());
+    let (mut text, mut data, names) = (Vec::new(), Vec::new(), Names::read(tx)?);
     for d in directory::domains(tx)? {
         let catch_all = d.catch_all.as_ref().map(Address::to_string);
         let note = catch_all.as_ref().map_or(String::new(), |to| format!("  all else to {to}"));
-        text.push(format!("{}{note}", d.name));
-        data.push(json!({ "name": d.name, "catch_all": catch_all, "separator": d.separator,
-            "mta_sts": own_policy::mode(tx, &d.name)?.word() }));
+        text.push(format!("{}{note}{}", d.name, names.note(d.organisation)));
+        data.push(json!({ "name": d.name, "organisation": names.of(d.organisation), "catch_all": catch_all,
+            "separator": d.separator, "mta_sts": own_policy::mode(tx, &d.name)?.word() }));
     }
     Ok(Answer::new(text.join("\n"), Value::Array(data)))
 }

@@ -1,7 +1,7 @@
 //! What an administrator can ask for. A request is data: it travels to the running server or is carried out here.
 
 use base::{AccountId, Address, BlobId, Stream, Timestamp};
-use directory::{AccountChange, NewDomain, Organisation};
+use directory::{AccountChange, NewDomain};
 use mailbox::verbs;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -10,8 +10,8 @@ use store::Tx;
 use crate::house::House;
 use crate::people::{self, Person};
 use crate::{
-    addresses, credential, events, mailq, node, policies, published, quiet, receipts, simulate, sources, stops,
-    suppressions, verp, webhooks, why,
+    addresses, credential, events, mailq, node, organisations, policies, published, quiet, receipts, simulate, sources,
+    stops, suppressions, verp, webhooks, why,
 };
 
 /// A request.
@@ -19,8 +19,10 @@ use crate::{
 pub enum Request {
     /// Prepares an empty store.
     Init { domain: String, admin: String, password: String },
-    /// A domain of ours.
-    DomainAdd { name: String },
+    /// Who owns domains and accounts.
+    Organisation(organisations::Ask),
+    /// A domain of ours, of an organisation.
+    DomainAdd { name: String, organisation: Option<String> },
     /// All domains.
     DomainList,
     /// No longer a domain of ours.
@@ -146,6 +148,9 @@ impl Request {
         matches!(
             self,
             R::Init { .. }
+                | R::Organisation(organisations::Ask::Add { .. })
+                | R::Organisation(organisations::Ask::Change { .. })
+                | R::Organisation(organisations::Ask::Remove { .. })
                 | R::DomainAdd { .. }
                 | R::DomainRemove { .. }
                 | R::DomainChange { .. }
@@ -171,9 +176,10 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
     let now = house.clock.now();
     match request {
         Request::Init { domain, admin, password } => init(house, domain, admin, password, now).await,
-        Request::DomainAdd { name } => {
+        Request::Organisation(ask) => organisations::execute(house, ask).await,
+        Request::DomainAdd { name, organisation } => {
             let keys = published::new_keys(now).await?;
-            write(house, move |tx| addresses::add_domain(tx, &name, &keys, now)).await
+            write(house, move |tx| addresses::add_domain(tx, &name, organisation.as_deref(), &keys, now)).await
         }
         Request::DomainList => read(house, addresses::domains).await,
         Request::DomainChange { name, catch_all, separator, mta_sts } => {
@@ -296,21 +302,13 @@ pub fn account(tx: &mut Tx<'_>, address: &str) -> store::Result<AccountId> {
     found.map(|a| a.id).ok_or_else(|| refused(format!("there is no account {address}")))
 }
 
-/// The one organisation of a small office.
-pub fn organisation(tx: &mut Tx<'_>, now: Timestamp) -> store::Result<base::OrganisationId> {
-    match directory::organisations(tx)?.first() {
-        Some(Organisation { id, .. }) => Ok(*id),
-        None => directory::create_organisation(tx, "main", now),
-    }
-}
-
 async fn init(house: &House, domain: String, admin: String, password: String, now: Timestamp) -> Outcome {
     let (hash, keys) = (hash(house, &password).await?, published::new_keys(now).await?);
     write(house, move |tx| {
         if !directory::domains(tx)?.is_empty() {
             return Err(refused("this data directory is in use already: it has a domain".into()));
         }
-        let organisation = organisation(tx, now)?;
+        let organisation = organisations::meant_or_first(tx, None, now)?;
         directory::create_domain(tx, &NewDomain { organisation, name: &domain, created: now })?;
         trust::add_keys(tx, &domain.to_lowercase(), &keys)?;
         let new = Person { address: &admin, name: "Administrator", quota: None, administrator: true };

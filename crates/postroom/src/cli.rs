@@ -13,8 +13,8 @@ use crate::cli_sending::{PolicyCommand, PoolCommand, SiteCommand, SourceCommand,
 use crate::config::Config;
 use crate::house::House;
 use crate::{
-    certificates, control, doctor, events, guide, privileges, quiet, receipts, serve, simulate, stops, suppressions,
-    webhooks,
+    certificates, control, doctor, events, guide, organisations, privileges, quiet, receipts, serve, simulate, stops,
+    suppressions, webhooks,
 };
 
 /// Where the configuration is looked for.
@@ -57,6 +57,9 @@ enum Command {
         #[arg(long)]
         password_stdin: bool,
     },
+    /// Who owns domains and accounts, where there are several.
+    #[command(subcommand)]
+    Organisation(organisations::Command),
     /// Domains whose mail is taken.
     #[command(subcommand)]
     Domain(DomainCommand),
@@ -155,6 +158,9 @@ enum DomainCommand {
     Add {
         /// Like example.org; an internationalised one as A-labels (xn--…).
         name: String,
+        /// Whose it is; needed where there are several organisations.
+        #[arg(long)]
+        organisation: Option<String>,
     },
     /// All domains, and where mail to unknown addresses goes.
     List,
@@ -271,6 +277,9 @@ enum QueueCommand {
         /// Take them away.
         #[arg(long, requires = "stream", conflicts_with = "from")]
         none: bool,
+        /// Whose stream; needed where there are several organisations.
+        #[arg(long, value_name = "NAME", requires = "stream")]
+        organisation: Option<String>,
     },
     /// Return addresses of its own for each recipient of a bulk stream; without a stream, which streams have them.
     Verp {
@@ -476,8 +485,8 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Receipt(receipts::Command::Export { which, csv }) => {
             return export(&config, Export::Receipts(which), csv);
         }
-        Command::Suppression(suppressions::Command::Export { csv }) => {
-            return export(&config, Export::Suppressions, csv);
+        Command::Suppression(suppressions::Command::Export { csv, organisation }) => {
+            return export(&config, Export::Suppressions(organisation), csv);
         }
         Command::Events(which) => return follow(&config, which),
         command => request(command)?,
@@ -521,7 +530,7 @@ fn export(config: &Config, what: Export, csv: bool) -> Result<(), CliError> {
     };
     let (rows, columns) = match &what {
         Export::Receipts(_) => ("receipts", &receipts::COLUMNS[..]),
-        Export::Suppressions => ("suppressions", &suppressions::COLUMNS[..]),
+        Export::Suppressions(_) => ("suppressions", &suppressions::COLUMNS[..]),
     };
     if csv && !write(&columns.join(","))? {
         return Ok(());
@@ -533,7 +542,8 @@ fn export(config: &Config, what: Export, csv: bool) -> Result<(), CliError> {
                 let which = after.as_ref().map_or_else(|| which.clone(), |after| which.behind(after));
                 Request::Receipt(receipts::Request::List { which, limit: usize::MAX })
             }
-            Export::Suppressions => Request::Suppression(suppressions::Ask::List {
+            Export::Suppressions(organisation) => Request::Suppression(suppressions::Ask::List {
+                organisation: organisation.clone(),
                 address: None,
                 after: after.clone().unwrap_or_default(),
             }),
@@ -582,7 +592,8 @@ fn follow(config: &Config, mut which: events::Which) -> Result<(), CliError> {
 /// What is given page by page.
 enum Export {
     Receipts(receipts::Which),
-    Suppressions,
+    /// Of an organisation.
+    Suppressions(Option<String>),
 }
 
 /// The first command of all: with a password of the administrator's choice, or one that is made and shown.
@@ -612,7 +623,8 @@ fn request(command: Command) -> Result<Request, CliError> {
         | Command::Receipt(receipts::Command::Export { .. }) => {
             return Err(CliError::Usage("that is no request".into()));
         }
-        Command::Domain(DomainCommand::Add { name }) => Request::DomainAdd { name },
+        Command::Organisation(command) => Request::Organisation(command.into()),
+        Command::Domain(DomainCommand::Add { name, organisation }) => Request::DomainAdd { name, organisation },
         Command::Domain(DomainCommand::List) => Request::DomainList,
         Command::Domain(DomainCommand::Change { name, catch_all, separator, mta_sts }) => {
             Request::DomainChange { name, catch_all, separator, mta_sts }
@@ -627,11 +639,11 @@ fn request(command: Command) -> Result<Request, CliError> {
         Command::Queue(QueueCommand::Resume { what }) => what.resume(),
         Command::Queue(QueueCommand::Nodes) => Request::Nodes,
         Command::Queue(QueueCommand::Holds) => Request::Stop(stops::Ask::List),
-        Command::Queue(QueueCommand::Quiet { stream, from, to, zone, none }) => {
+        Command::Queue(QueueCommand::Quiet { stream, from, to, zone, none, organisation }) => {
             let stream = stream.map(|stream| stream.word().to_owned());
             Request::Quiet(match (stream, from.zip(to)) {
-                (Some(stream), Some((from, to))) => quiet::Ask::Set { stream, from, to, zone },
-                (Some(stream), None) if none => quiet::Ask::Unset { stream },
+                (Some(stream), Some((from, to))) => quiet::Ask::Set { stream, organisation, from, to, zone },
+                (Some(stream), None) if none => quiet::Ask::Unset { stream, organisation },
                 (Some(_), None) => return Err(CliError::Usage("say --from and --to, or --none".into())),
                 (None, _) => quiet::Ask::List,
             })

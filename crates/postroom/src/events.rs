@@ -37,7 +37,7 @@ pub struct Which {
     /// From then on, as far as they are kept: behind a cursor, or since 2026-11-22, 2026-11-22T08:00:00Z, 90m, 24h, 7d.
     #[arg(long, value_name = "CURSOR|TIME")]
     since: Option<String>,
-    /// Mail of this organisation, by its number.
+    /// Mail of this organisation, by its number, which `organisation list` shows.
     #[arg(long, value_name = "NUMBER")]
     organisation: Option<i64>,
     /// mail, transactional or marketing.

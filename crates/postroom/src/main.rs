@@ -23,6 +23,7 @@ mod house;
 mod mailq;
 mod mta_sts;
 mod node;
+mod organisations;
 mod people;
 mod policies;
 mod privileges;

@@ -6,7 +6,8 @@ use mailbox::verbs;
 use serde_json::{Value, json};
 use store::Tx;
 
-use crate::admin::{Answer, account, organisation, parse, refused};
+use crate::admin::{Answer, account, parse, refused};
+use crate::organisations::Names;
 
 /// Who is to be added.
 pub struct Person<'a> {
@@ -16,14 +17,18 @@ pub struct Person<'a> {
     pub administrator: bool,
 }
 
-/// Adds an account with its mailboxes and its password; without a name it is called as its address.
+/// Adds an account with its mailboxes and its password, of the organisation that its domain belongs to; without a name it is called
+/// as its address.
 pub fn add(
     tx: &mut Tx<'_>,
     new: &Person<'_>,
     hash: &directory::PasswordHash,
     now: Timestamp,
 ) -> store::Result<AccountId> {
-    let (login, organisation) = (parse(new.address)?, organisation(tx, now)?);
+    let login = parse(new.address)?;
+    let domain = directory::domain_by_name(tx, login.domain())?;
+    let organisation =
+        domain.ok_or_else(|| refused(format!("the domain {} is not ours", login.domain())))?.organisation;
     let Person { name, quota, administrator, .. } = *new;
     let name = if name.is_empty() { login.local().to_owned() } else { name.to_owned() };
     let account = NewAccount { organisation, login: &login, name: &name, quota, administrator, created: now };
@@ -54,17 +59,19 @@ fn all(tx: &mut Tx<'_>) -> store::Result<Vec<directory::Account>> {
 
 /// All of them, and the room they use.
 pub fn list(tx: &mut Tx<'_>) -> store::Result<Answer> {
-    let (mut text, mut data) = (Vec::new(), Vec::new());
+    let (mut text, mut data, names) = (Vec::new(), Vec::new(), Names::read(tx)?);
     for a in all(tx)? {
         let (used, quota) = verbs::room(tx, a.id)?;
         let role = if a.administrator { "  administrator" } else { "" };
         let state = if a.disabled { "  disabled" } else { "" };
         // Only what is unusual: accounts are people's.
         let stream = if a.stream == Stream::Mail { String::new() } else { format!("  sends {}", a.stream) };
-        text.push(format!("{:32} {:>12} octets{role}{state}{stream}", a.login.to_string(), used));
+        let of = names.note(a.organisation);
+        text.push(format!("{:32} {:>12} octets{role}{state}{stream}{of}", a.login.to_string(), used));
         let (login, name) = (a.login.to_string(), a.name);
         data.push(json!({ "account": a.id.0, "address": login, "name": name, "used": used, "quota": quota,
-            "administrator": a.administrator, "disabled": a.disabled, "stream": a.stream.word() }));
+            "administrator": a.administrator, "disabled": a.disabled, "stream": a.stream.word(),
+            "organisation": names.of(a.organisation) }));
     }
     Ok(Answer::new(text.join("\n"), Value::Array(data)))
 }

@@ -6,16 +6,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::Tx;
 
-use crate::admin::{Answer, Outcome, organisation, read, refused, write};
+use crate::admin::{Answer, Outcome, read, refused, write};
 use crate::house::House;
+use crate::organisations::{self, Names};
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Ask {
     /// Quiet hours for a stream: `21:00`, `08:00`, `+01:00`.
-    Set { stream: String, from: String, to: String, zone: String },
+    Set { stream: String, organisation: Option<String>, from: String, to: String, zone: String },
     /// None any more.
-    Unset { stream: String },
+    Unset { stream: String, organisation: Option<String> },
     /// All of them.
     List,
 }
@@ -24,21 +25,23 @@ pub enum Ask {
 pub async fn execute(house: &House, ask: Ask) -> Outcome {
     let now = house.clock.now();
     match ask {
-        Ask::Set { stream, from, to, zone } => {
+        Ask::Set { stream, organisation, from, to, zone } => {
             let stream = named(&stream)?;
             let (from, to) = (minutes(&from)?, minutes(&to)?);
             let zone = offset(&zone)?;
             write(house, move |tx| {
-                let quiet = Quiet { stream, organisation: organisation(tx, now)?, from, to, zone };
+                let organisation = organisations::meant_or_first(tx, organisation.as_deref(), now)?;
+                let quiet = Quiet { stream, organisation, from, to, zone };
                 source::set_quiet(tx, &quiet)?;
-                Ok(Answer::new(format!("Quiet hours of {}", words(&quiet)), facts(&quiet)))
+                let names = Names::read(tx)?;
+                Ok(Answer::new(format!("Quiet hours of {}", words(&quiet, &names)), facts(&quiet, &names)))
             })
             .await
         }
-        Ask::Unset { stream } => {
+        Ask::Unset { stream, organisation } => {
             let stream = named(&stream)?;
             write(house, move |tx| {
-                let organisation = organisation(tx, now)?;
+                let organisation = organisations::meant_or_first(tx, organisation.as_deref(), now)?;
                 match source::unset_quiet(tx, stream, organisation)? {
                     true => Ok(Answer::new(format!("No quiet hours of {stream}"), json!({ "stream": stream.word() }))),
                     false => Err(refused(format!("{stream} has no quiet hours"))),
@@ -51,22 +54,24 @@ pub async fn execute(house: &House, ask: Ask) -> Outcome {
 }
 
 fn list(tx: &mut Tx<'_>) -> store::Result<Answer> {
-    let all = source::setup(tx)?.quiet;
-    let mut text: Vec<String> = all.iter().map(words).collect();
+    let (all, names) = (source::setup(tx)?.quiet, Names::read(tx)?);
+    let mut text: Vec<String> = all.iter().map(|quiet| words(quiet, &names)).collect();
     if text.is_empty() {
         text.push("No stream has quiet hours".into());
     }
-    Ok(Answer::new(text.join("\n"), all.iter().map(facts).collect()))
+    Ok(Answer::new(text.join("\n"), all.iter().map(|quiet| facts(quiet, &names)).collect()))
 }
 
-/// `marketing: 21:00 to 08:00 (+01:00)`.
-pub fn words(q: &Quiet) -> String {
+/// `marketing: 21:00 to 08:00 (+01:00)`, and whose stream that is where there are several organisations.
+pub fn words(q: &Quiet, names: &Names) -> String {
     let sign = if q.zone < 0 { '-' } else { '+' };
-    format!("{}: {} to {} ({sign}{})", q.stream, clock(q.from), clock(q.to), clock(q.zone.abs()))
+    let of = names.note(q.organisation);
+    format!("{}: {} to {} ({sign}{}){of}", q.stream, clock(q.from), clock(q.to), clock(q.zone.abs()))
 }
 
-fn facts(q: &Quiet) -> Value {
-    json!({ "stream": q.stream.word(), "from": clock(q.from), "to": clock(q.to), "zone_minutes": q.zone })
+fn facts(q: &Quiet, names: &Names) -> Value {
+    json!({ "stream": q.stream.word(), "organisation": names.of(q.organisation), "from": clock(q.from), "to": clock(q.to),
+        "zone_minutes": q.zone })
 }
 
 fn clock(minutes: i64) -> String {

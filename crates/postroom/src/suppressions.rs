@@ -1,14 +1,15 @@
 //! Requests about addresses that nothing is sent to.
 
-use base::{Stream, Timestamp};
+use base::{OrganisationId, Stream, Timestamp};
 use clap::Subcommand;
 use queue::suppression::{self, Suppression};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::Tx;
 
-use crate::admin::{Answer, Outcome, organisation, parse, read, refused, write};
+use crate::admin::{Answer, Outcome, parse, read, refused, write};
 use crate::house::House;
+use crate::organisations;
 
 /// Rows of one answer.
 const MOST: u32 = 1000;
@@ -31,6 +32,9 @@ pub enum Command {
         /// Why, for those who look later.
         #[arg(long, default_value = "", hide_default_value = true)]
         note: String,
+        /// Whose mail; needed where there are several organisations.
+        #[arg(long, value_name = "NAME")]
+        organisation: Option<String>,
     },
     /// Let an address be sent to again.
     Remove {
@@ -39,6 +43,9 @@ pub enum Command {
         /// Only for mail, transactional or marketing.
         #[arg(long)]
         stream: Option<Stream>,
+        /// Whose mail; needed where there are several organisations.
+        #[arg(long, value_name = "NAME")]
+        organisation: Option<String>,
     },
     /// What is suppressed, by address; or for one address.
     List {
@@ -47,12 +54,18 @@ pub enum Command {
         /// Go on behind this address, as the last answer said.
         #[arg(long, value_name = "ADDRESS", conflicts_with = "address")]
         after: Option<String>,
+        /// Whose mail; needed where there are several organisations.
+        #[arg(long, value_name = "NAME")]
+        organisation: Option<String>,
     },
     /// All of them, a line each: JSON, or CSV.
     Export {
         /// Comma-separated values, with a line of names.
         #[arg(long)]
         csv: bool,
+        /// Whose mail; needed where there are several organisations.
+        #[arg(long, value_name = "NAME")]
+        organisation: Option<String>,
     },
 }
 
@@ -60,11 +73,11 @@ pub enum Command {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Ask {
     /// Suppresses an address.
-    Add { address: String, stream: Option<String>, days: Option<u32>, note: String },
+    Add { address: String, organisation: Option<String>, stream: Option<String>, days: Option<u32>, note: String },
     /// No longer.
-    Remove { address: String, stream: Option<String> },
+    Remove { address: String, organisation: Option<String>, stream: Option<String> },
     /// A page, or what there is of one address.
-    List { address: Option<String>, after: String },
+    List { organisation: Option<String>, address: Option<String>, after: String },
 }
 
 impl Command {
@@ -72,9 +85,15 @@ impl Command {
     pub fn ask(self) -> Option<Ask> {
         let word = |stream: Option<Stream>| stream.map(|stream| stream.word().to_owned());
         Some(match self {
-            Command::Add { address, stream, days, note } => Ask::Add { address, stream: word(stream), days, note },
-            Command::Remove { address, stream } => Ask::Remove { address, stream: word(stream) },
-            Command::List { address, after } => Ask::List { address, after: after.unwrap_or_default() },
+            Command::Add { address, stream, days, note, organisation } => {
+                Ask::Add { address, organisation, stream: word(stream), days, note }
+            }
+            Command::Remove { address, stream, organisation } => {
+                Ask::Remove { address, organisation, stream: word(stream) }
+            }
+            Command::List { address, after, organisation } => {
+                Ask::List { organisation, address, after: after.unwrap_or_default() }
+            }
             Command::Export { .. } => return None,
         })
     }
@@ -84,12 +103,31 @@ impl Command {
 pub async fn execute(house: &House, ask: Ask) -> Outcome {
     let now = house.clock.now();
     match ask {
-        Ask::Add { address, stream, days, note } => {
-            write(house, move |tx| add(tx, &address, stream.as_deref(), days, &note, now)).await
+        Ask::Add { address, organisation, stream, days, note } => {
+            write(house, move |tx| {
+                let by = organisations::meant_or_first(tx, organisation.as_deref(), now)?;
+                add(tx, by, &address, stream.as_deref(), days, &note, now)
+            })
+            .await
         }
-        Ask::Remove { address, stream } => write(house, move |tx| remove(tx, &address, stream.as_deref(), now)).await,
-        Ask::List { address: Some(address), .. } => read(house, move |tx| of(tx, &address, now)).await,
-        Ask::List { address: None, after } => read(house, move |tx| list(tx, &after)).await,
+        Ask::Remove { address, organisation, stream } => {
+            write(house, move |tx| {
+                let by = organisations::meant_or_first(tx, organisation.as_deref(), now)?;
+                remove(tx, by, &address, stream.as_deref())
+            })
+            .await
+        }
+        Ask::List { organisation, address, after } => {
+            read(house, move |tx| {
+                // A read makes none.
+                let by = organisations::meant(tx, organisation.as_deref())?.unwrap_or(OrganisationId::HOUSE);
+                match address {
+                    Some(address) => of(tx, by, &address, now),
+                    None => list(tx, by, &after),
+                }
+            })
+            .await
+        }
     }
 }
 
@@ -99,13 +137,14 @@ fn stream(word: Option<&str>) -> store::Result<Option<Stream>> {
 
 fn add(
     tx: &mut Tx<'_>,
+    by: OrganisationId,
     address: &str,
     word: Option<&str>,
     days: Option<u32>,
     note: &str,
     now: Timestamp,
 ) -> store::Result<Answer> {
-    let (by, to, stream) = (organisation(tx, now)?, parse(address)?, stream(word)?);
+    let (to, stream) = (parse(address)?, stream(word)?);
     let expires = days.map(|days| Timestamp(now.0 + i64::from(days) * DAY));
     let (reason, note) = ("manual".to_owned(), note.to_owned());
     let address = to.to_string().to_lowercase();
@@ -114,8 +153,8 @@ fn add(
     Ok(Answer::new(format!("Suppressed: {}", line(&new)), facts(&new)))
 }
 
-fn remove(tx: &mut Tx<'_>, address: &str, word: Option<&str>, now: Timestamp) -> store::Result<Answer> {
-    let (by, to, stream) = (organisation(tx, now)?, parse(address)?, stream(word)?);
+fn remove(tx: &mut Tx<'_>, by: OrganisationId, address: &str, word: Option<&str>) -> store::Result<Answer> {
+    let (to, stream) = (parse(address)?, stream(word)?);
     match suppression::remove(tx, by, &to, stream)? {
         0 => Err(refused(format!(
             "{address} is not suppressed{}",
@@ -125,8 +164,8 @@ fn remove(tx: &mut Tx<'_>, address: &str, word: Option<&str>, now: Timestamp) ->
     }
 }
 
-fn of(tx: &mut Tx<'_>, address: &str, now: Timestamp) -> store::Result<Answer> {
-    let (by, to) = (organisation_of(tx)?, parse(address)?);
+fn of(tx: &mut Tx<'_>, by: OrganisationId, address: &str, now: Timestamp) -> store::Result<Answer> {
+    let to = parse(address)?;
     let mut all: Vec<Suppression> = Vec::new();
     for stream in Stream::ALL {
         let found = suppression::find(tx, by, &to, stream, now)?;
@@ -135,16 +174,10 @@ fn of(tx: &mut Tx<'_>, address: &str, now: Timestamp) -> store::Result<Answer> {
     Ok(answer(&all, &format!("{address} is not suppressed"), None))
 }
 
-fn list(tx: &mut Tx<'_>, after: &str) -> store::Result<Answer> {
-    let by = organisation_of(tx)?;
+fn list(tx: &mut Tx<'_>, by: OrganisationId, after: &str) -> store::Result<Answer> {
     let all = suppression::page(tx, by, after, MOST)?;
     let next = (all.len() >= MOST as usize).then(|| all.last().map(|last| last.address.clone())).flatten();
     Ok(answer(&all, "No address is suppressed", next))
-}
-
-/// A read makes none.
-fn organisation_of(tx: &mut Tx<'_>) -> store::Result<base::OrganisationId> {
-    Ok(directory::organisations(tx)?.first().map_or(base::OrganisationId::HOUSE, |first| first.id))
 }
 
 fn answer(all: &[Suppression], nothing: &str, next: Option<String>) -> Answer {

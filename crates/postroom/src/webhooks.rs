@@ -29,7 +29,7 @@ pub enum Command {
     Add {
         /// https://host/path; http only into networks that the configuration names.
         url: String,
-        /// Mail of this organisation, by its number.
+        /// Mail of this organisation, by its number, which `organisation list` shows.
         #[arg(long, value_name = "NUMBER")]
         organisation: Option<i64>,
         /// mail, transactional or marketing.

@@ -13,6 +13,7 @@ use store::Tx;
 use crate::admin::{Answer, Outcome, words};
 use crate::house::House;
 use crate::mailq::is_held_back;
+use crate::organisations::Names;
 use crate::quiet;
 use crate::stops;
 
@@ -23,8 +24,9 @@ const SHOWN: u32 = 100;
 pub async fn why(house: &House, address: &str) -> Outcome {
     let to = Address::parse(address).map_err(|e| format!("{address:?}: {e}"))?;
     let recipient = to.clone();
-    let both = move |tx: &mut Tx<'_>| Ok((found(tx, &recipient)?, source::setup(tx)?));
-    let (found, setup) = house.store.read(both).await.map_err(words)?;
+    let all = move |tx: &mut Tx<'_>| Ok((found(tx, &recipient)?, source::setup(tx)?, Names::read(tx)?));
+    let (found, setup, names) = house.store.read(all).await.map_err(words)?;
+    let look = Look { house, setup: &setup, names: &names };
     if found.is_empty() {
         let text = format!(
             "Nothing for {to} waits here. It was sent, or given up and reported to its sender, or never came this way: postroom \
@@ -38,7 +40,7 @@ pub async fn why(house: &House, address: &str) -> Outcome {
     let (mut text, mut data) = (String::new(), Vec::new());
     for (message, d) in &found {
         let class = classifier.class(&d.class);
-        tell(house, &setup, &mut text, message, d, class);
+        look.tell(&mut text, message, d, class);
         data.push(facts(message, d, class));
     }
     if found.len() == SHOWN as usize {
@@ -56,83 +58,94 @@ fn found(tx: &mut Tx<'_>, to: &Address) -> store::Result<Vec<(Message, Standing)
     Ok(found)
 }
 
-fn tell(house: &House, setup: &Setup, text: &mut String, m: &Message, d: &Standing, class: Option<&Class>) {
-    let from = m.from.as_ref().map(ToString::to_string).unwrap_or_default();
-    let _ = writeln!(text, "{}  to <{}>, from <{from}>, accepted {}", m.id, d.delivery.to, m.created.rfc3339());
-    let (due, n) = (d.due.rfc3339(), d.delivery.attempts);
-    let state = match d.state {
-        State::Waiting if is_held_back(m, d) => {
-            format!("Its sender wants it to leave at {due}: postroom queue retry {} sends it now.", m.id)
-        }
-        State::Waiting if n == 0 => format!("It has not been tried yet and is due at {due}."),
-        State::Waiting => format!("It waits for its next attempt at {due}; {n} so far."),
-        State::Claimed => "It is being sent, or stands in line for a connection.".into(),
-        State::Cancelling => "It is being sent, and will be cancelled unless it arrives.".into(),
-        State::Held => {
-            format!("Its row cannot be read, so nobody tries it: postroom queue cancel {} removes it.", m.id)
-        }
-        State::Delivered | State::Failed | State::Cancelled => "It is finished; its report is on the way.".into(),
-    };
-    let _ = writeln!(text, "    {state}");
-    if let Some(held) = held(house, setup, m, d) {
-        let _ = writeln!(text, "    {held}");
-    }
-    if !d.reply.is_empty() {
-        let who = if d.host.is_empty() { "This server" } else { &d.host };
-        let _ = writeln!(text, "    {who} said last: {}", d.reply.replace(['\r', '\n'], " "));
-        let means = match class {
-            Some(class) => format!("That means: {} ({}). {}", class.about, class.name, blame(class)),
-            None => "No host has answered for the mail: the way there, or the host, is at fault.".into(),
-        };
-        let _ = writeln!(text, "    {means}");
-    }
-    // Its time stands still while it is held.
-    if d.state.is_open() && !setup.stops.iter().any(|stop| keeps_back(setup, stop, m, d)) {
-        let _ = writeln!(text, "    It is given up, and its sender told, at {}.", d.delivery.expires.rfc3339());
-    }
+/// What is known of all that waits.
+struct Look<'a> {
+    house: &'a House,
+    setup: &'a Setup,
+    names: &'a Names,
 }
 
-/// What keeps it back beside its time.
-fn held(house: &House, setup: &Setup, m: &Message, d: &Standing) -> Option<String> {
-    if d.state != State::Waiting {
-        return None;
-    }
-    if let Some(stop) = setup.stops.iter().find(|stop| keeps_back(setup, stop, m, d)) {
-        let (how, what) = (if stop.drains { "drained" } else { "held" }, stops::words(setup, &stop.what));
-        let since = stop.since.rfc3339();
-        return Some(format!(
-            "An administrator of this server {how} {what} at {since}: postroom queue resume lets it go on."
-        ));
-    }
-    let own = setup.quiet.iter().filter(|q| q.stream == m.stream && q.organisation == m.organisation);
-    if let Some((quiet, until)) = own.filter_map(|q| Some((q, q.until(house.clock.now())?))).next() {
-        return Some(format!(
-            "It is in quiet hours ({}) until {}: it goes on by itself then. postroom queue quiet {} --none ends them.",
-            quiet::words(quiet),
-            until.rfc3339(),
-            m.stream
-        ));
-    }
-    let (until, why) = house.outbox.as_ref()?.held(m.group(&d.delivery))?;
-    if until <= house.clock.now() {
-        return None;
-    }
-    let until = until.rfc3339();
-    Some(match why {
-        Why::Busy => format!(
-            "Nothing goes to that domain before {until}: its site asked for a pause, or has been sent as much as it takes. It \
-             goes on by itself."
-        ),
-        Why::Spent => format!(
-            "What it may leave by is new, and has delivered today what it may (postroom source warmup NAME shows it). It goes \
-             on by itself, and is looked at again at {until}."
-        ),
-        Why::Stopped => {
-            let text = "An administrator of this server held or drained the site that it goes to, or what it leaves by: postroom \
-                        queue holds shows what, postroom queue resume lets it go on.";
-            text.into()
+impl Look<'_> {
+    fn tell(&self, text: &mut String, m: &Message, d: &Standing, class: Option<&Class>) {
+        let from = m.from.as_ref().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(text, "{}  to <{}>, from <{from}>, accepted {}", m.id, d.delivery.to, m.created.rfc3339());
+        let (due, n) = (d.due.rfc3339(), d.delivery.attempts);
+        let state = match d.state {
+            State::Waiting if is_held_back(m, d) => {
+                format!("Its sender wants it to leave at {due}: postroom queue retry {} sends it now.", m.id)
+            }
+            State::Waiting if n == 0 => format!("It has not been tried yet and is due at {due}."),
+            State::Waiting => format!("It waits for its next attempt at {due}; {n} so far."),
+            State::Claimed => "It is being sent, or stands in line for a connection.".into(),
+            State::Cancelling => "It is being sent, and will be cancelled unless it arrives.".into(),
+            State::Held => {
+                format!("Its row cannot be read, so nobody tries it: postroom queue cancel {} removes it.", m.id)
+            }
+            State::Delivered | State::Failed | State::Cancelled => "It is finished; its report is on the way.".into(),
+        };
+        let _ = writeln!(text, "    {state}");
+        if let Some(held) = self.held(m, d) {
+            let _ = writeln!(text, "    {held}");
         }
-    })
+        if !d.reply.is_empty() {
+            let who = if d.host.is_empty() { "This server" } else { &d.host };
+            let _ = writeln!(text, "    {who} said last: {}", d.reply.replace(['\r', '\n'], " "));
+            let means = match class {
+                Some(class) => format!("That means: {} ({}). {}", class.about, class.name, blame(class)),
+                None => "No host has answered for the mail: the way there, or the host, is at fault.".into(),
+            };
+            let _ = writeln!(text, "    {means}");
+        }
+        // Its time stands still while it is held.
+        if d.state.is_open() && !self.setup.stops.iter().any(|stop| keeps_back(self.setup, stop, m, d)) {
+            let _ = writeln!(text, "    It is given up, and its sender told, at {}.", d.delivery.expires.rfc3339());
+        }
+    }
+
+    /// What keeps it back beside its time.
+    fn held(&self, m: &Message, d: &Standing) -> Option<String> {
+        let Look { house, setup, names } = *self;
+        if d.state != State::Waiting {
+            return None;
+        }
+        if let Some(stop) = setup.stops.iter().find(|stop| keeps_back(setup, stop, m, d)) {
+            let (how, what) = (if stop.drains { "drained" } else { "held" }, stops::words(setup, &stop.what));
+            let since = stop.since.rfc3339();
+            return Some(format!(
+                "An administrator of this server {how} {what} at {since}: postroom queue resume lets it go on."
+            ));
+        }
+        let own = setup.quiet.iter().filter(|q| q.stream == m.stream && q.organisation == m.organisation);
+        if let Some((quiet, until)) = own.filter_map(|q| Some((q, q.until(house.clock.now())?))).next() {
+            return Some(format!(
+                "It is in quiet hours ({}) until {}: it goes on by itself then. postroom queue quiet {}{} --none ends them.",
+                quiet::words(quiet, names),
+                until.rfc3339(),
+                m.stream,
+                names.option(m.organisation)
+            ));
+        }
+        let (until, why) = house.outbox.as_ref()?.held(m.group(&d.delivery))?;
+        if until <= house.clock.now() {
+            return None;
+        }
+        let until = until.rfc3339();
+        Some(match why {
+            Why::Busy => format!(
+                "Nothing goes to that domain before {until}: its site asked for a pause, or has been sent as much as it takes. It \
+                 goes on by itself."
+            ),
+            Why::Spent => format!(
+                "What it may leave by is new, and has delivered today what it may (postroom source warmup NAME shows it). It goes \
+                 on by itself, and is looked at again at {until}."
+            ),
+            Why::Stopped => {
+                let text = "An administrator of this server held or drained the site that it goes to, or what it leaves by: postroom \
+                            queue holds shows what, postroom queue resume lets it go on.";
+                text.into()
+            }
+        })
+    }
 }
 
 /// Whether a stop keeps it back, as far as that is known without its site.

@@ -136,6 +136,15 @@ ORDER BY stream, organisation, domain, priority;
 -- How many wait, counted no further than that. The order makes it the index of what waits, however large the table is.
 SELECT count(*) FROM (SELECT due FROM queue_delivery WHERE state = 0 ORDER BY stream, organisation, domain, priority, due LIMIT ?1) AS waiting;
 
+-- name: has_mail
+-- By the indexes of what waits, is claimed or owes a report.
+SELECT 1 FROM queue_delivery WHERE state = 0 AND stream IN (0, 1, 2) AND organisation = ?1
+UNION ALL
+SELECT 1 FROM queue_delivery WHERE epoch <> 0 AND organisation = ?1
+UNION ALL
+SELECT 1 FROM queue_delivery WHERE owed <> 0 AND organisation = ?1
+LIMIT 1;
+
 -- name: remove_claimed
 -- A delivery that leaves nothing behind; only its claimer may end it.
 DELETE FROM queue_delivery WHERE message = ?1 AND number = ?2 AND state IN (1, 6) AND epoch = ?3;
@@ -380,3 +389,11 @@ SELECT count(*) FROM queue_strike WHERE organisation = ?1 AND address = ?2 AND d
 
 -- name: forget_strikes
 DELETE FROM queue_strike WHERE organisation = ?1 AND address = ?2;
+
+-- name: forget_suppressions_of
+DELETE FROM queue_suppression WHERE (organisation, address, stream) IN
+    (SELECT organisation, address, stream FROM queue_suppression WHERE organisation = ?1 LIMIT ?2);
+
+-- name: forget_strikes_of
+DELETE FROM queue_strike WHERE (organisation, address, day) IN
+    (SELECT organisation, address, day FROM queue_strike WHERE organisation = ?1 LIMIT ?2);

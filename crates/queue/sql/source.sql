@@ -90,6 +90,9 @@ ON CONFLICT (stream, organisation) DO UPDATE SET begins = excluded.begins, ends 
 -- name: unset_quiet
 DELETE FROM queue_quiet WHERE stream = ?1 AND organisation = ?2;
 
+-- name: forget_quiet
+DELETE FROM queue_quiet WHERE organisation = ?1;
+
 -- name: verp
 SELECT stream FROM queue_verp ORDER BY stream;
 

@@ -1,6 +1,6 @@
 //! Looking at the queue, changing its course, and paying its debts.
 
-use base::{Address, Timestamp};
+use base::{Address, OrganisationId, Timestamp};
 use store::{Result, Tx, params};
 
 use crate::entry::{read_delivery, read_message};
@@ -42,6 +42,14 @@ pub fn page(tx: &mut Tx<'_>, after: QueueId, n: u32) -> Result<Vec<QueueId>> {
 /// The store's.
 pub fn by_recipient(tx: &mut Tx<'_>, to: &Address, n: u32) -> Result<Vec<QueueId>> {
     tx.list(&schema::BY_RECIPIENT, params![to.to_string().as_bytes(), n], |r| Ok(QueueId::stored(r.int(0)?)))
+}
+
+/// Whether mail of an organisation waits, is being sent, or owes its sender a report.
+///
+/// # Errors
+/// The store's.
+pub fn has_mail(tx: &mut Tx<'_>, organisation: OrganisationId) -> Result<bool> {
+    Ok(tx.row(&schema::HAS_MAIL, params![organisation], |_| Ok(()))?.is_some())
 }
 
 /// Whether a message is in the queue.

@@ -42,7 +42,9 @@ pub mod suppression;
 mod verify;
 pub mod webhook;
 
-pub use admin::{Cancelled, Report, Standing, by_recipient, cancel, exists, owing, page, reported, retry, show};
+pub use admin::{
+    Cancelled, Report, Standing, by_recipient, cancel, exists, has_mail, owing, page, reported, retry, show,
+};
 pub use blobs::{REFERENCES, blob, refers_between};
 pub use body::{Bodies, Content, MAX_MADE, MAX_REFERENCE, NotMade, Recipe};
 pub use claim::{

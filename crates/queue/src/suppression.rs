@@ -189,6 +189,16 @@ pub(crate) fn delivered(tx: &mut Tx<'_>, by: OrganisationId, address: &Address) 
     Ok(())
 }
 
+/// Forgets at most `n` suppressions of an organisation that is gone, and as many of the failures that were counted for it; gives
+/// how many there were.
+///
+/// # Errors
+/// The store's.
+pub fn forget_all(tx: &mut Tx<'_>, of: OrganisationId, n: u32) -> Result<u64> {
+    let strikes = tx.execute(&schema::FORGET_STRIKES_OF, params![of, n])?;
+    Ok(strikes + tx.execute(&schema::FORGET_SUPPRESSIONS_OF, params![of, n])?)
+}
+
 /// Forgets at most `n` suppressions that are over.
 ///
 /// # Errors

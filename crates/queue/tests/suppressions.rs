@@ -206,3 +206,35 @@ fn pages_part_no_address() {
         assert_eq!(page("c@b.test", 3), [""; 0]);
     }
 }
+
+#[test]
+fn an_organisation_that_is_gone_leaves_none() {
+    for w in worlds() {
+        let add = |by: OrganisationId, n: usize| {
+            block_on(w.store.write(move |tx| {
+                (0..n).try_for_each(|n| {
+                    let new = Suppression { organisation: by, ..suppression(None, None) };
+                    suppression::add(tx, &at(&format!("x{n}@out.test")), &new)
+                })
+            }))
+            .unwrap();
+        };
+        add(US, 5);
+        add(OTHERS, 2);
+        let forget = || block_on(w.store.write(|tx| suppression::forget_all(tx, US, 3))).unwrap();
+        assert_eq!([forget(), forget(), forget()], [3, 2, 0]);
+        let left = |by| block_on(w.store.read(move |tx| suppression::page(tx, by, "", 10))).unwrap().len();
+        assert_eq!([left(US), left(OTHERS)], [0, 2]);
+    }
+}
+
+#[test]
+fn mail_of_an_organisation_is_found_while_it_waits_and_is_sent() {
+    for w in worlds() {
+        let has = |by| block_on(w.store.read(move |tx| queue::has_mail(tx, by))).unwrap();
+        w.enqueue(OTHERS, Stream::Marketing, "x@b.test");
+        assert!(!has(US) && has(OTHERS));
+        assert_eq!(w.claim(OTHERS, Stream::Marketing, NOW).claimed.len(), 1);
+        assert!(!has(US) && has(OTHERS), "it is claimed");
+    }
+}

@@ -26,6 +26,10 @@ async fn organisations_and_domains() {
         let (x, domain) = (w.organisation, w.domain);
         let y = w.job(|tx| create_organisation(tx, "Y", NOW)).await.unwrap();
         w.job(move |tx| rename_organisation(tx, y, "Why")).await.unwrap();
+        assert_eq!(no(&w, |tx| create_organisation(tx, "X", NOW)).await, "The organisation X exists already");
+        assert_eq!(no(&w, move |tx| rename_organisation(tx, y, "X")).await, "The organisation X exists already");
+        w.job(move |tx| rename_organisation(tx, y, "Why")).await.unwrap();
+        assert!(no(&w, |tx| create_organisation(tx, "", NOW)).await.starts_with("The name of an organisation"));
         let names = w.job(organisations).await.unwrap().into_iter().map(|o| o.name).collect::<Vec<_>>();
         assert_eq!(names, ["X", "Why"]);
         let make =

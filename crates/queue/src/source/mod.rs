@@ -13,7 +13,7 @@ mod warmup;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use base::Stream;
+use base::{OrganisationId, Stream};
 use store::{Result, Row, Tx, params};
 
 use crate::entry::corrupt;
@@ -247,6 +247,16 @@ pub fn remove(tx: &mut Tx<'_>, name: &str) -> Result<()> {
     tx.execute(&schema::FORGET_RULES, params![source.stored()])?;
     stop::forget(tx, source)?;
     end_plan(tx, source)?;
+    changed(tx)
+}
+
+/// Forgets what is set up for an organisation that is gone.
+///
+/// # Errors
+/// The store's.
+pub fn forget_organisation(tx: &mut Tx<'_>, organisation: OrganisationId) -> Result<()> {
+    locked(tx)?;
+    tx.execute(&schema::FORGET_QUIET, params![organisation])?;
     changed(tx)
 }
 

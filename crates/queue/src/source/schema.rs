@@ -29,6 +29,7 @@ store::statements! { include_str!("../../sql/source.sql");
     QUIET = "quiet",
     SET_QUIET = "set_quiet",
     UNSET_QUIET = "unset_quiet",
+    FORGET_QUIET = "forget_quiet",
     VERP = "verp",
     SET_VERP = "set_verp",
     UNSET_VERP = "unset_verp",
