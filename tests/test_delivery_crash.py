@@ -126,8 +126,14 @@ def test_none_is_lost_and_none_comes_twice_unsaid(make_server):
             assert len(set(new.values())) <= connections, f"{connections} connections, and {new} are uncertain"
             sink.opened.set()
         eventually("all is sent", lambda: json.loads(server.cli("queue", "list", "--json")) == [], 60 + DELIVERIES / 50, 0.2)
+        told = server.cli("events", "--type", "delivery.queued,delivery.uncertain").splitlines()
         server.stop()
         server.verify()
+    events = {kind: Counter() for kind in ("delivery.queued", "delivery.uncertain")}
+    for one in map(json.loads, told):
+        events[one["type"]][one["recipient"]] += 1
+    # A mail that was taken, and whose sender never heard so, is queued too.
+    assert set(acknowledged) <= set(events["delivery.queued"]) and events["delivery.uncertain"] == said
     lost = set(acknowledged) - set(sink.accepted)
     twice = {to: times for to, times in sink.accepted.items() if times > 1}
     unsaid = {to: times for to, times in twice.items() if times - 1 > said[to]}

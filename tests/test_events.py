@@ -28,9 +28,10 @@ def events(server, *arguments: str) -> list[dict]:
     return [json.loads(line) for line in server.cli("events", *arguments).splitlines()]
 
 
-def several(server, count: int, *arguments: str) -> list[dict]:
+def several(server, count: int) -> list[dict]:
+    """What came of mail, without that it was queued."""
     def there():
-        found = events(server, *arguments)
+        found = [one for one in events(server) if one["type"] != "delivery.queued"]
         return found if len(found) >= count else None
 
     return eventually(f"{count} events", there)
@@ -47,8 +48,9 @@ def test_each_outcome_is_an_event(make_server):
         *_, late = several(server, 3)
         everything = events(server)
         chosen = [events(server, *which) for which in [
-            ("--type", "delivery.bounced"), ("--type", "report,delivery.delivered"), ("--stream", "mail"),
-            ("--stream", "marketing"), ("--since", "1h"), ("--since", first["bob@out.test"]["cursor"]),
+            ("--type", "delivery.bounced"), ("--type", "report,delivery.delivered"), ("--type", "delivery.queued"),
+            ("--stream", "mail"), ("--stream", "marketing"), ("--since", "1h"),
+            ("--since", first["bob@out.test"]["cursor"]),
         ]]  # fmt: skip
         with pytest.raises(Exception, match="an event is one of"):
             events(server, "--type", "opened")
@@ -63,8 +65,15 @@ def test_each_outcome_is_an_event(make_server):
     assert ann["address"].startswith(host.address) and ann["accepted"] <= ann["time"]
     # What came back later names the same mail.
     assert (late["type"], late["recipient"], late["message"]) == ("report.bounced", "ann@out.test", ann["message"])
-    assert everything == events_in(everything) and len({one["id"] for one in everything}) == 3
-    assert chosen == [[bob], [one for one in everything if one != bob], everything, [], everything,
+    assert everything == events_in(everything) and len({one["id"] for one in everything}) == 5
+    # That it was queued was told before anything else, of each, with what is known by then.
+    queued = everything[:2]
+    assert [(one["type"], one["recipient"]) for one in queued] == \
+        [("delivery.queued", to) for to in ("ann@out.test", "bob@out.test")]  # fmt: skip
+    same = ("sender", "message", "message_id", "stream", "organisation", "accepted")
+    assert [queued[0][name] for name in same] == [ann[name] for name in same] and queued[0]["time"] == ann["accepted"]
+    assert (queued[0]["attempts"], queued[0]["code"], queued[0]["host"]) == (0, None, None)
+    assert chosen == [[bob], [one for one in everything[2:] if one != bob], queued, everything, [], everything,
                       everything[everything.index(bob) + 1:]]  # fmt: skip
 
 

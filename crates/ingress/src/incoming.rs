@@ -320,10 +320,10 @@ impl Incoming {
             let blob = *blobs.first().ok_or(store::Error::Closed)?;
             plan.spend(tx, now)?;
             let kept = plan.deliver(tx, blob, &index, now)?;
-            plan.enqueue(tx, blob, &kept, now)?;
             for (heard, by) in &heard {
                 queue::hear(tx, heard, *by)?;
             }
+            plan.enqueue(tx, blob, &kept, now)?;
             Ok(kept)
         };
         let kept = self.ingress.mailboxes.store().write_with(Lane::Interactive, staged, work).await?;

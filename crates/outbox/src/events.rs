@@ -58,7 +58,7 @@ struct Data<'a> {
 
 fn facts(line: &Line) -> Facts<'_> {
     let some = |text: &'_ str| !text.is_empty();
-    let (head, reply, peer) = (&line.head, line.reply.as_ref(), line.peer.as_deref());
+    let (head, reply, peer) = (&line.head, line.reply.as_ref(), line.talk.as_ref().map(|talk| &*talk.peer));
     Facts {
         recipient: &head.to,
         sender: &head.from,

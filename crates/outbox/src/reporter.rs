@@ -258,9 +258,9 @@ async fn send(
             ..NewMessage::new(id, blob, (octets + received.len()) as u64, now)
         };
         let remote = |to: &Address| NewDelivery { to: to.clone(), notify: None, original: None, fate: Fate::Open };
-        queue::enqueue(tx, &new, &recipients.remote.iter().map(remote).collect::<Vec<_>>())?;
         let paid = |s: &Standing| queue::Report { number: s.delivery.number, owed: s.owed, state: s.state };
-        queue::reported(tx, about_id, &about.iter().map(paid).collect::<Vec<_>>())
+        queue::reported(tx, about_id, &about.iter().map(paid).collect::<Vec<_>>())?;
+        queue::enqueue(tx, &new, &recipients.remote.iter().map(remote).collect::<Vec<_>>())
     };
     Ok(inner.store.write_with(Lane::Interactive, vec![stager.finish()], job).await?)
 }

@@ -184,6 +184,7 @@ async fn send(
     }
     let name = domain.to_owned();
     let job = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
+        tls_report::told(tx, day, &name)?;
         for ((id, prefix, octets, to), blob) in news.iter().zip(blobs) {
             // From `<>`: nobody is told when it does not arrive.
             let new = NewMessage {
@@ -195,7 +196,7 @@ async fn send(
             let delivery = NewDelivery { to: to.clone(), notify: None, original: None, fate: Fate::Open };
             queue::enqueue(tx, &new, &[delivery])?;
         }
-        tls_report::told(tx, day, &name)
+        Ok(())
     };
     inner.store.write_with(Lane::Bulk, staged, job).await.map_err(|e| e.to_string())
 }

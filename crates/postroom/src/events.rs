@@ -100,8 +100,9 @@ pub async fn execute(house: &House, which: Which) -> Outcome {
     };
     let (mut lines, mut lost, mut more) = (Vec::new(), 0, true);
     for _ in 0..READS {
-        let page = house.store.read(move |tx| log::read(tx, from, MOST)).await.map_err(words)?;
-        lines.extend(page.lines.iter().filter(|line| filter.fits(line)).map(outbox::event_line));
+        let filter = filter.clone();
+        let page = house.store.read(move |tx| log::read(tx, from, &filter, MOST)).await.map_err(words)?;
+        lines.extend(page.lines.iter().map(outbox::event_line));
         (from, more, lost) = (page.next, page.more, lost + page.lost);
         if !more || lines.len() >= MOST {
             break;
@@ -217,7 +218,7 @@ async fn step(
         },
         Err(e) => return Err((file, format!("{}: {e}", "events.cursor"))),
     };
-    let page = match store.read(move |tx| log::read(tx, from, MOST)).await {
+    let page = match store.read(move |tx| log::read(tx, from, &Filter::default(), MOST)).await {
         Ok(page) => page,
         Err(e) => return Err((file, e.to_string())),
     };

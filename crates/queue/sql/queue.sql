@@ -76,7 +76,7 @@ WHERE message > ?1 AND message <= ?2 AND state = 0 ORDER BY stream, organisation
 -- What a life that is over had claimed: whether the next hop has it, nobody knows.
 UPDATE queue_delivery SET state = 0, epoch = 0, attempts = attempts + 1, uncertain = uncertain + 1,
     due = CASE WHEN ?2 < expires THEN ?2 ELSE expires END
-WHERE state = 1 AND epoch = ?1 AND epoch <> 0;
+WHERE state = 1 AND epoch = ?1 AND epoch <> 0 RETURNING message, number;
 
 -- name: recover_begun
 -- It is known what it had begun: only this is uncertain.
@@ -88,6 +88,10 @@ WHERE message = ?1 AND number = ?2 AND epoch = ?3 AND state = 1;
 -- The rest stood in line.
 UPDATE queue_delivery SET state = 0, epoch = 0, due = CASE WHEN ?2 < expires THEN ?2 ELSE expires END
 WHERE state = 1 AND epoch = ?1 AND epoch <> 0;
+
+-- name: point
+-- Its last record is there.
+UPDATE queue_delivery SET segment = ?3, place = ?4 WHERE message = ?1 AND number = ?2;
 
 -- name: recover_cancelled
 UPDATE queue_delivery SET state = 4, epoch = 0 WHERE state = 6 AND epoch = ?1 AND epoch <> 0 RETURNING message, number;
@@ -199,6 +203,12 @@ FROM queue_message WHERE id = ?1;
 SELECT number, recipient, notify, original, expires, attempts, warned, uncertain, segment, place, state, due, owed, status,
     reply, host, class
 FROM queue_delivery WHERE message = ?1 ORDER BY number;
+
+-- name: accepted
+-- What was to be sent when it came, as long as the message stands: without what was only to be reported.
+SELECT d.number, d.recipient, m.sender, m.message_id, m.created, m.stream, m.organisation
+FROM queue_delivery d JOIN queue_message m ON m.id = d.message
+WHERE d.message = ?1 AND NOT (d.attempts = 0 AND d.state IN (2, 3)) ORDER BY d.number;
 
 -- name: page
 SELECT id FROM queue_message WHERE id > ?1 ORDER BY id LIMIT ?2;

@@ -5,6 +5,7 @@ use store::{Result, Tx, params};
 
 use crate::entry::{read_delivery, read_message};
 use crate::node::{Told, tell};
+use crate::receipt::ByMessage;
 use crate::{Delivery, Message, Owed, QueueId, State, claim, receipt, schema};
 
 /// A delivery as it stands.
@@ -111,8 +112,8 @@ pub struct Cancelled {
 /// The store's.
 pub fn cancel(tx: &mut Tx<'_>, id: QueueId, now: Timestamp) -> Result<Cancelled> {
     let numbers = tx.list(&schema::CANCEL, params![id], |r| Ok(r.int(0)? as u32))?;
-    receipt::cancelled(tx, id, &numbers, now)?;
     let cancelled = numbers.len() as u64;
+    receipt::cancelled(tx, &ByMessage::from([(id, numbers)]), now)?;
     let under_way = tx.execute(&schema::CANCEL_CLAIMED, params![id])?;
     let reports = tx.execute(&schema::CANCEL_REPORTS, params![id])?;
     if under_way > 0 {

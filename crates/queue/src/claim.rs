@@ -11,7 +11,7 @@ use store::{Error, Result, Row, Tx, Value, params};
 use crate::entry::{read_delivery, read_message};
 use crate::group::next_due;
 use crate::log::{self, Marks};
-use crate::receipt::{self, End, MAX_RECORDS, Pointer, Segment, Talk};
+use crate::receipt::{self, ByMessage, End, MAX_RECORDS, Pointer, Segment, Talk};
 use crate::suppression::{self, Rule, Suppression};
 use crate::{Delivery, Event, Group, Message, Owed, Queue, QueueId, State, WARNING, schema};
 
@@ -396,7 +396,7 @@ pub struct Release {
 /// # Errors
 /// The store's.
 pub fn release(tx: &mut Tx<'_>, queue: &Queue, all: &[Release], now: Timestamp) -> Result<()> {
-    let mut cancelled = BTreeMap::<QueueId, Vec<u32>>::new();
+    let mut cancelled = ByMessage::new();
     for r in all {
         if let Some(expires) = r.expires {
             tx.execute(&schema::PROLONG, params![r.message, r.number, queue.epoch(), expires])?;
@@ -410,12 +410,9 @@ pub fn release(tx: &mut Tx<'_>, queue: &Queue, all: &[Release], now: Timestamp) 
 }
 
 /// These are cancelled, by message.
-pub(crate) fn end_cancelled(tx: &mut Tx<'_>, all: BTreeMap<QueueId, Vec<u32>>, now: Timestamp) -> Result<()> {
-    for (id, numbers) in all {
-        receipt::cancelled(tx, id, &numbers, now)?;
-        close(tx, id, numbers.len() as u32)?;
-    }
-    Ok(())
+pub(crate) fn end_cancelled(tx: &mut Tx<'_>, all: ByMessage, now: Timestamp) -> Result<()> {
+    receipt::cancelled(tx, &all, now)?;
+    all.into_iter().try_for_each(|(id, numbers)| close(tx, id, numbers.len() as u32))
 }
 
 /// Whether a delivery is the caller's, and stays so until the end of the transaction: for who does more with it than to

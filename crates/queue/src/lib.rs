@@ -22,6 +22,7 @@
 //! What became of each recipient stays in its [`receipt`]; all that happens to them is a [`log`], of which a [`webhook`] is told. Who is not sent to stands in [`suppression`]. What comes back about a mail from elsewhere is read by
 //! [`returned`].
 
+mod accepted;
 mod admin;
 mod blobs;
 mod body;
@@ -51,7 +52,7 @@ pub use claim::{
     Cause, Claimed, Due, Held, Outcome, Release, Said, Settled, Want, claim_due, is_claimed, record, release,
     take_back, waiting,
 };
-pub use enqueue::{Fate, NewDelivery, NewMessage, enqueue};
+pub use enqueue::{Fate, NewDelivery, NewMessage, enqueue, enqueue_all};
 pub use entry::{DeliverBy, Delivery, Message, Owed, State};
 pub use group::{Group, next_due, scheduled};
 pub use heard::{Came, Heard, hear, understand};

@@ -1,8 +1,8 @@
 //! The log: all that happens to recipients, in the order in which it was committed.
 //!
-//! What happened stands in the receipts: attempts in segments, what is heard later in rows of their own. The log has one narrow
-//! row for each commit that wrote any, with a rising position; so it costs little where nobody reads it, and whoever does goes
-//! on behind a [`Cursor`]. The position comes from a row that stays locked until the commit: the order of positions is the
+//! What happened stands in the queue and in the receipts: what was accepted in the rows of its deliveries, attempts in segments,
+//! what is heard later in rows of their own. The log has one narrow row for each commit that wrote any, with a rising position; so
+//! it costs little where nobody reads it, and whoever does goes on behind a [`Cursor`]. The position comes from a row that stays locked until the commit: the order of positions is the
 //! order of commits, none is missing, and who has read one will not find an earlier one later.
 //!
 //! A position whose records were kept as long as they are to be is gone; a reader hears how many it has missed.
@@ -14,11 +14,14 @@ use std::sync::Arc;
 use base::{OrganisationId, Reply, Stream, Timestamp};
 use store::{Error, Result, Row, Tx, params};
 
-use crate::receipt::{self, Attempt, Event, Head, Kind, Peer, Tried, Unpacked};
+use crate::accepted::Accepted;
+use crate::receipt::{self, Attempt, Event, Head, Kind, Talk, Tried, Unpacked};
 use crate::{QueueId, schema};
 
 /// Positions that one page looks at, at most.
 const POSITIONS: u32 = 64;
+/// In place of the number of what was heard: it tells what was accepted.
+const ACCEPTED: i64 = -1;
 
 /// A place in the log: behind so many lines of a position, and all of the positions before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +77,8 @@ impl FromStr for Cursor {
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
+    /// It was accepted, and is to be sent.
+    Queued,
     /// The next hop has taken responsibility.
     Delivered,
     /// Not now.
@@ -84,6 +89,8 @@ pub enum What {
     Expired,
     /// Taken back.
     Cancelled,
+    /// An attempt was begun, and nobody knows what came of it: the server died meanwhile. There will be another.
+    Uncertain,
     /// A report: it failed after all.
     ReportBounced,
     /// A report: it takes long there.
@@ -100,12 +107,14 @@ pub enum What {
 
 impl What {
     /// All of them.
-    pub const ALL: [What; 11] = [
+    pub const ALL: [What; 13] = [
+        What::Queued,
         What::Delivered,
         What::Deferred,
         What::Bounced,
         What::Expired,
         What::Cancelled,
+        What::Uncertain,
         What::ReportBounced,
         What::ReportDelayed,
         What::ReportConfirmed,
@@ -117,11 +126,13 @@ impl What {
     /// Its name among all that programs are told of; never changes.
     pub fn name(self) -> &'static str {
         match self {
+            What::Queued => "delivery.queued",
             What::Delivered => "delivery.delivered",
             What::Deferred => "delivery.deferred",
             What::Bounced => "delivery.bounced",
             What::Expired => "delivery.expired",
             What::Cancelled => "delivery.cancelled",
+            What::Uncertain => "delivery.uncertain",
             What::ReportBounced => "report.bounced",
             What::ReportDelayed => "report.delayed",
             What::ReportConfirmed => "report.confirmed",
@@ -145,6 +156,7 @@ impl What {
             Tried::Failed => What::Bounced,
             Tried::Expired => What::Expired,
             Tried::Cancelled => What::Cancelled,
+            Tried::Uncertain => What::Uncertain,
         }
     }
 
@@ -181,8 +193,8 @@ pub struct Line {
     pub host: String,
     /// What it said; none when there was no attempt.
     pub reply: Option<Reply>,
-    /// How it was reached; none when there was no connection.
-    pub peer: Option<Arc<Peer>>,
+    /// The dialogue; none when there was no connection.
+    pub talk: Option<Arc<Talk>>,
     /// What was heard later: untrusted. Empty when nothing was.
     pub detail: String,
 }
@@ -222,7 +234,7 @@ impl Line {
             class,
             host,
             reply: (reply.code > 0).then_some(reply),
-            peer: talk.map(|talk| talk.peer),
+            talk: talk.map(Arc::new),
             detail: String::new(),
         }
     }
@@ -294,14 +306,21 @@ pub(crate) enum Source<'a> {
     Segment(i64, Option<&'a [u8]>),
     /// An event of a receipt.
     Heard(QueueId, u32, i64),
+    /// Messages in the queue.
+    Accepted(&'a Accepted),
 }
 
 /// Appends what a job wrote: to be done late in it, as all who append wait for its commit.
 pub(crate) fn append(tx: &mut Tx<'_>, source: Source<'_>, now: Timestamp) -> Result<()> {
     let position = tx.one(&schema::NEXT_POSITION, params![], |r| r.int(0))?;
+    let packed;
     let (segment, message, number, n, marks) = match source {
         Source::Segment(segment, marks) => (segment, 0, 0, 0, marks),
         Source::Heard(message, number, n) => (0, message.raw(), number, n, None),
+        Source::Accepted(accepted) => {
+            packed = accepted.packed();
+            (0, 0, 0, ACCEPTED, Some(&*packed))
+        }
     };
     tx.execute(&schema::APPEND, params![position, now, segment, message, number, n, marks])?;
     Ok(())
@@ -325,13 +344,43 @@ fn entry(r: &Row<'_>) -> Result<Entry> {
 }
 
 impl Entry {
-    /// Its lines; none when they were kept as long as they are to be, or cannot be read.
+    /// Whether a line of it may be wanted.
+    fn may_fit(&self, filter: &Filter) -> bool {
+        let accepted = self.heard.2 == ACCEPTED;
+        let may_be = |what: &What| (*what == What::Queued) == accepted;
+        filter.whats.is_empty() || filter.whats.iter().any(may_be)
+    }
+
+    /// Its lines, each at its place, though some may be missing; none when they were kept as long as they are to be, or cannot be
+    /// read.
     fn lines(&self, tx: &mut Tx<'_>) -> Result<Option<Vec<Line>>> {
-        let lines = if self.segment == 0 { self.line_heard(tx) } else { self.lines_tried(tx) };
+        let lines = match self.heard.2 {
+            _ if self.segment != 0 => self.lines_tried(tx),
+            ACCEPTED => self.lines_accepted(tx),
+            _ => self.line_heard(tx),
+        };
         match lines {
             Err(Error::Corrupt(_)) => Ok(None),
             lines => lines,
         }
+    }
+
+    fn lines_accepted(&self, tx: &mut Tx<'_>) -> Result<Option<Vec<Line>>> {
+        let heads = Accepted::unpacked(self.position, &self.marks)?.heads(tx)?;
+        let line = |(place, head): (u32, Head)| Line {
+            at: (self.position, place),
+            what: What::Queued,
+            time: head.created,
+            head,
+            attempts: 0,
+            uncertain: 0,
+            class: String::new(),
+            host: String::new(),
+            reply: None,
+            talk: None,
+            detail: String::new(),
+        };
+        Ok((!heads.is_empty()).then(|| heads.into_iter().map(line).collect()))
     }
 
     fn line_heard(&self, tx: &mut Tx<'_>) -> Result<Option<Vec<Line>>> {
@@ -349,7 +398,7 @@ impl Entry {
             class,
             host: String::new(),
             reply: None,
-            peer: None,
+            talk: None,
             detail,
         }]))
     }
@@ -376,7 +425,7 @@ impl Entry {
 /// What was found in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// In order.
+    /// Those that are wanted, in order.
     pub lines: Vec<Line>,
     /// Where to go on.
     pub next: Cursor,
@@ -386,26 +435,33 @@ pub struct Page {
     pub lost: u64,
 }
 
-/// Lines from a cursor on, in order: so many positions as have `most` lines together, but at least one.
+/// Lines from a cursor on, in order, that `filter` wants: so many positions as have `most` lines together, whether they are wanted or
+/// not, but at least one.
 ///
 /// # Errors
 /// The store's.
-pub fn read(tx: &mut Tx<'_>, from: Cursor, most: usize) -> Result<Page> {
+pub fn read(tx: &mut Tx<'_>, from: Cursor, filter: &Filter, most: usize) -> Result<Page> {
     let entries = tx.list(&schema::LOG, params![from.position, POSITIONS], entry)?;
     let mut page = Page { lines: Vec::new(), next: from, more: false, lost: 0 };
     let end = last(tx)? + 1;
-    let n = entries.len();
+    let (n, mut looked_at) = (entries.len(), 0);
     for (i, entry) in entries.into_iter().enumerate() {
         if from.position > 0 || i > 0 {
             page.lost += (entry.position - page.next.position).unsigned_abs();
         }
-        let skipped = if entry.position == from.position { from.lines as usize } else { 0 };
+        let behind = if entry.position == from.position { from.lines } else { 0 };
+        page.next = Cursor::before(entry.position + 1);
+        if !entry.may_fit(filter) {
+            continue;
+        }
         match entry.lines(tx)? {
-            Some(lines) => page.lines.extend(lines.into_iter().skip(skipped)),
+            Some(lines) => {
+                looked_at += lines.len();
+                page.lines.extend(lines.into_iter().filter(|line| line.at.1 >= behind && filter.fits(line)));
+            }
             None => page.lost += 1,
         }
-        page.next = Cursor::before(entry.position + 1);
-        if page.lines.len() >= most {
+        if looked_at >= most {
             break;
         }
     }
@@ -431,7 +487,7 @@ pub fn read(tx: &mut Tx<'_>, from: Cursor, most: usize) -> Result<Page> {
 pub fn line(tx: &mut Tx<'_>, (position, place): (i64, u32)) -> Result<Option<Line>> {
     let found = tx.row(&schema::LOG, params![position, 1], entry)?.filter(|entry| entry.position == position);
     let lines = found.map(|entry| entry.lines(tx)).transpose()?.flatten();
-    Ok(lines.and_then(|lines| lines.into_iter().nth(place as usize)))
+    Ok(lines.into_iter().flatten().find(|line| line.at.1 == place))
 }
 
 /// The last position that was given; 0 when there is none.

@@ -8,7 +8,7 @@ use base::{Address, Timestamp};
 use store::{Error, Result, Row, Store, Tx, params};
 
 use crate::node::until;
-use crate::receipt::{Packer, Segment};
+use crate::receipt::{self, ByMessage, Packer, Segment};
 use crate::{Group, Node, Outcome, QueueId, Said, Settled, claim, schema};
 
 /// Told once it is on disk.
@@ -56,8 +56,8 @@ pub struct Delivered {
 }
 
 impl Remains {
-    /// Done by the life that was `born` after it; gives how many are uncertain.
-    fn sort_out(&self, tx: &mut Tx<'_>, born: &Queue, now: Timestamp) -> Result<u64> {
+    /// Done by the life that was `born` after it; gives those that are uncertain.
+    fn sort_out(&self, tx: &mut Tx<'_>, born: &Queue, now: Timestamp) -> Result<ByMessage> {
         let (mut all_settled, mut by_message) = (Vec::new(), BTreeMap::<QueueId, Vec<&Delivered>>::new());
         self.delivered.iter().for_each(|d| by_message.entry(d.message).or_default().push(d));
         for (id, delivered) in by_message {
@@ -79,9 +79,11 @@ impl Remains {
             // Who is owed a report is found by all debts that are looked for at start.
             claim::record(tx, &life, settled, &Segment::of(born, settled, now)?, now)?;
         }
-        let mut uncertain = 0;
+        let mut uncertain = ByMessage::new();
         for (message, number) in &self.begun {
-            uncertain += tx.execute(&schema::RECOVER_BEGUN, params![*message, *number, self.epoch, now])?;
+            if tx.execute(&schema::RECOVER_BEGUN, params![*message, *number, self.epoch, now])? == 1 {
+                uncertain.entry(*message).or_default().push(*number);
+            }
         }
         tx.execute(&schema::RECOVER_UNBEGUN, params![self.epoch, now])?;
         Ok(uncertain)
@@ -171,15 +173,18 @@ pub(crate) fn end_life(
     remains: Option<&Remains>,
     now: Timestamp,
 ) -> Result<u64> {
-    let mut uncertain = remains.map_or(Ok(0), |remains| remains.sort_out(tx, by, now))?;
-    uncertain += tx.execute(&schema::RECOVER, params![epoch, now])?;
-    let cancelled = |r: &Row<'_>| Ok((QueueId::stored(r.int(0)?), r.int(1)? as u32));
-    let mut ended = BTreeMap::<QueueId, Vec<u32>>::new();
-    for (id, number) in tx.list(&schema::RECOVER_CANCELLED, params![epoch], cancelled)? {
+    let mut uncertain = remains.map_or(Ok(ByMessage::new()), |remains| remains.sort_out(tx, by, now))?;
+    let key = |r: &Row<'_>| Ok((QueueId::stored(r.int(0)?), r.int(1)? as u32));
+    for (id, number) in tx.list(&schema::RECOVER, params![epoch, now], key)? {
+        uncertain.entry(id).or_default().push(number);
+    }
+    let mut ended = ByMessage::new();
+    for (id, number) in tx.list(&schema::RECOVER_CANCELLED, params![epoch], key)? {
         ended.entry(id).or_default().push(number);
     }
-    claim::end_cancelled(tx, ended, now)?;
     tx.execute(&schema::LET_SOURCES_GO, params![epoch])?;
     tx.execute(&schema::END_EPOCH, params![epoch])?;
-    Ok(uncertain)
+    receipt::uncertain(tx, &uncertain, now)?;
+    claim::end_cancelled(tx, ended, now)?;
+    Ok(uncertain.values().map(|numbers| numbers.len() as u64).sum())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base::{Address, BlobId, OrganisationId, Reply, Stream, Timestamp};
 use bounce::Stage;
-use queue::log::{self, Cursor, Line, Page, What};
+use queue::log::{self, Cursor, Filter, Line, Page, What};
 use queue::receipt::{self, Event, Kind, Segment};
 use queue::{Claimed, Fate, Group, MIGRATIONS, NewDelivery, NewMessage, Outcome, Queue, QueueId, Said, Settled, Want};
 use store::{Class, Lane, Store};
@@ -80,7 +80,12 @@ impl World {
     }
 
     fn read(&self, from: Cursor, most: usize) -> Page {
-        self.store.read_blocking(move |tx| log::read(tx, from, most)).unwrap()
+        self.read_some(from, &[], most)
+    }
+
+    fn read_some(&self, from: Cursor, whats: &[What], most: usize) -> Page {
+        let filter = Filter { whats: whats.to_vec(), ..Filter::default() };
+        self.store.read_blocking(move |tx| log::read(tx, from, &filter, most)).unwrap()
     }
 
     fn cancel(&self, id: QueueId, now: Timestamp) {
@@ -126,6 +131,10 @@ fn what_happens_is_read_in_its_order_from_any_place() {
         w.store.write_blocking(move |tx| receipt::attach(tx, id, 0, &event)).unwrap();
         let page = w.read(Cursor::START, 100);
         let all = [
+            ("u0", "delivery.queued"),
+            ("u1", "delivery.queued"),
+            ("u2", "delivery.queued"),
+            ("u3", "delivery.queued"),
             ("u0", "delivery.delivered"),
             ("u1", "delivery.deferred"),
             ("u2", "delivery.bounced"),
@@ -135,15 +144,15 @@ fn what_happens_is_read_in_its_order_from_any_place() {
         ];
         assert_eq!((told(&page.lines), page.more, page.lost), (all.to_vec(), false, 0));
         // What is said of each: the second attempt of u1.
-        let line = &page.lines[4];
+        let line = &page.lines[8];
         assert_eq!((line.time, line.attempts, line.uncertain, line.host.as_str()), (later(11), 2, 0, "mx.b.test"));
         assert_eq!((line.head.message, line.head.stream, line.head.organisation.0), (id, Stream::Marketing, 1));
         assert_eq!(
             (&*line.head.from, &*line.head.message_id, line.head.created),
             ("joe@ours.test", "1@ours.test", NOW)
         );
-        assert_eq!((page.lines[2].class.as_str(), page.lines[2].reply.as_ref().unwrap().code), ("no-such-user", 550));
-        assert_eq!((page.lines[5].detail.as_str(), page.lines[5].class.as_str()), ("abuse", "complaint"));
+        assert_eq!((page.lines[6].class.as_str(), page.lines[6].reply.as_ref().unwrap().code), ("no-such-user", 550));
+        assert_eq!((page.lines[9].detail.as_str(), page.lines[9].class.as_str()), ("abuse", "complaint"));
         // From behind each of them; and each by its place, with the same id.
         for (n, line) in page.lines.iter().enumerate() {
             let from: Cursor = line.cursor().to_string().parse().unwrap();
@@ -155,7 +164,7 @@ fn what_happens_is_read_in_its_order_from_any_place() {
         assert_eq!(ids, w.read(Cursor::START, 100).lines.iter().map(Line::id).collect::<Vec<_>>());
         ids.sort();
         ids.dedup();
-        assert_eq!(ids.len(), 6, "no two events have one id");
+        assert_eq!(ids.len(), 10, "no two events have one id");
         // Page by page, and nothing behind the last.
         let (mut from, mut pages) = (Cursor::START, Vec::new());
         loop {
@@ -165,7 +174,7 @@ fn what_happens_is_read_in_its_order_from_any_place() {
                 break;
             }
         }
-        assert_eq!(pages, [4, 1, 1]);
+        assert_eq!(pages, [4, 4, 1, 1]);
         assert_eq!(w.read(from, 1), Page { lines: vec![], next: from, more: false, lost: 0 });
     }
 }
@@ -176,7 +185,7 @@ fn a_batch_costs_one_row() {
         w.enqueue(&recipients(256));
         let c = w.claim(NOW);
         w.record((0..256).map(|n| settled(&c, n, DELIVERED)).collect(), NOW);
-        assert_eq!((w.rows(), w.read(Cursor::START, 1).lines.len()), (1, 256));
+        assert_eq!((w.rows(), w.read(Cursor::before(2), 1).lines.len()), (2, 256));
     }
 }
 
@@ -189,15 +198,15 @@ fn what_came_of_nothing_is_not_told() {
         w.record(first.clone(), NOW);
         // A commit whose answer was lost is made once more, with the next: only the next is news.
         w.record(first.clone(), NOW);
-        assert_eq!(w.rows(), 1);
+        assert_eq!(w.rows(), 2);
         w.record(vec![first[0].clone(), settled(&c, 1, DELIVERED)], NOW);
         // The last one is taken back while it is tried.
         w.cancel(id, NOW);
         w.record(vec![settled(&c, 2, Outcome::Deferred(later(9)))], NOW);
-        let lines = w.read(Cursor::START, 100).lines;
+        let lines = w.read(Cursor::before(2), 100).lines;
         let all = [("u0", "delivery.delivered"), ("u1", "delivery.delivered"), ("u2", "delivery.cancelled")];
         assert_eq!(told(&lines), all);
-        assert_eq!(lines.iter().map(|line| line.at).collect::<Vec<_>>(), [(1, 0), (2, 0), (3, 0)]);
+        assert_eq!(lines.iter().map(|line| line.at).collect::<Vec<_>>(), [(2, 0), (3, 0), (4, 0)]);
     }
 }
 
@@ -211,7 +220,7 @@ fn a_late_commit_is_not_passed_by() {
         let (heard, done) = (|n: usize| (id, n as u32), AtomicBool::new(false));
         let seen = std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
-                let (mut from, mut seen) = (Cursor::before(2), Vec::new());
+                let (mut from, mut seen) = (Cursor::before(3), Vec::new());
                 loop {
                     let over = done.load(Ordering::SeqCst);
                     let page = w.read(from, 1);
@@ -251,32 +260,146 @@ fn a_late_commit_is_not_passed_by() {
 #[test]
 fn who_comes_too_late_hears_how_much_is_gone() {
     for w in worlds() {
-        for n in 0..5 {
-            let id = w.enqueue(&recipients(2));
+        let forget = |before: i64, n| w.store.write_blocking(move |tx| log::forget(tx, later(before), n)).unwrap();
+        let ids: Vec<_> = (0..5).map(|_| w.enqueue(&recipients(2))).collect();
+        assert_eq!(forget(1, 9), 5);
+        for (n, id) in (0..).zip(ids) {
             w.cancel(id, later(n * 1000));
         }
         let since = |then: i64| w.store.read_blocking(move |tx| log::since(tx, later(then))).unwrap();
         let at = |then: i64| since(then).position;
-        assert_eq!([at(-1), at(0), at(1), at(3000), at(4000), at(4001)], [1, 1, 2, 4, 5, 6]);
-        let forget = |before: i64, n| w.store.write_blocking(move |tx| log::forget(tx, later(before), n)).unwrap();
+        assert_eq!([at(-1), at(0), at(1), at(3000), at(4000), at(4001)], [6, 6, 7, 9, 10, 11]);
         assert_eq!((forget(2000, 1), forget(2000, 9), forget(2000, 9)), (1, 1, 0));
-        assert_eq!((at(0), at(3000)), (3, 4));
-        let page = w.read(Cursor { position: 1, lines: 1 }, 1);
-        assert_eq!((page.lost, page.lines[0].at, page.more), (2, (3, 0), true));
+        assert_eq!((at(0), at(3000)), (8, 9));
+        let page = w.read(Cursor { position: 6, lines: 1 }, 1);
+        assert_eq!((page.lost, page.lines[0].at, page.more), (2, (8, 0), true));
         assert_eq!(w.read(Cursor::START, 1).lost, 0, "who asks for all that is kept gets it");
         // The records of the fourth are gone; those of the others are not touched.
         let gone = move |tx: &mut store::Tx<'_>| receipt::forget_dialogues(tx, later(3001), 9);
         assert_eq!(w.store.write_blocking(gone).unwrap(), 4);
-        let page = w.read(Cursor::before(3), 100);
-        assert_eq!((page.lost, page.lines.len(), page.next.position), (2, 2, 6));
+        let page = w.read(Cursor::before(8), 100);
+        assert_eq!((page.lost, page.lines.len(), page.next.position), (2, 2, 11));
         assert_eq!(forget(9000, 9), 3);
-        assert_eq!(w.read(Cursor::before(4), 9), Page { lines: vec![], next: Cursor::before(6), more: false, lost: 2 });
-        assert_eq!(w.read(Cursor::before(6), 9).lost, 0);
+        assert_eq!(
+            w.read(Cursor::before(9), 9),
+            Page { lines: vec![], next: Cursor::before(11), more: false, lost: 2 }
+        );
+        assert_eq!(w.read(Cursor::before(11), 9).lost, 0);
         // Of a log that was longer, and is of an earlier time now.
         assert_eq!(
             w.read(Cursor::before(99), 9),
-            Page { lines: vec![], next: Cursor::before(6), more: false, lost: 1 }
+            Page { lines: vec![], next: Cursor::before(11), more: false, lost: 1 }
         );
+    }
+}
+
+#[test]
+fn what_was_accepted_is_told_the_same_wherever_it_is_by_now() {
+    for w in worlds() {
+        let id = w.enqueue(&recipients(4));
+        let told = |page: Page| page.lines.iter().map(|line| (line.at, line.id(), line.clone())).collect::<Vec<_>>();
+        let first = told(w.read_some(Cursor::START, &[What::Queued], 9));
+        let places: Vec<_> = first.iter().map(|(at, _, line)| (*at, line.head.number, line.time)).collect();
+        assert_eq!(places, [((1, 0), 0, NOW), ((1, 1), 1, NOW), ((1, 2), 2, NOW), ((1, 3), 3, NOW)]);
+        let line = &first[1].2;
+        assert_eq!((line.head.to.as_str(), &*line.head.from, line.head.message), ("u1@b.test", "joe@ours.test", id));
+        assert_eq!((line.attempts, &line.reply, line.talk.is_none()), (0, &None, true));
+        // One is claimed, two have ended, then all have, and the message is gone.
+        let c = w.claim(later(1));
+        w.record(vec![settled(&c, 0, DELIVERED), settled(&c, 1, Outcome::Failed)], later(2));
+        assert_eq!(told(w.read_some(Cursor::START, &[What::Queued], 9)), first);
+        w.record(vec![settled(&c, 2, DELIVERED)], later(3));
+        w.cancel(id, later(3));
+        w.record(vec![settled(&c, 3, Outcome::Deferred(later(9)))], later(4));
+        assert!(!w.store.read_blocking(move |tx| queue::exists(tx, id)).unwrap());
+        assert_eq!(told(w.read_some(Cursor::START, &[What::Queued], 9)), first);
+        let at = first[2].0;
+        assert_eq!(w.store.read_blocking(move |tx| log::line(tx, at)).unwrap().as_ref(), Some(&first[2].2));
+        // Who does not want it does not hear it, nor that it is missing when nothing of it is kept.
+        let kinds = [What::Delivered, What::Bounced, What::Cancelled];
+        assert_eq!(w.read_some(Cursor::START, &kinds, 99).lines.len(), 4);
+        let forget = move |tx: &mut store::Tx<'_>| receipt::forget_receipts(tx, later(9), 9);
+        w.store.write_blocking(forget).unwrap();
+        assert_eq!(w.read_some(Cursor::START, &kinds, 99).lost, 0);
+        assert_eq!(w.read_some(Cursor::START, &[What::Queued], 99).lost, 1);
+    }
+}
+
+#[test]
+fn many_messages_cost_one_row_and_what_is_not_to_be_sent_is_not_told() {
+    for w in worlds() {
+        let ids: Vec<_> = (0..300).map(|_| w.queue.next_id()).collect();
+        let from = Address::parse("joe@ours.test").unwrap();
+        let body = w.enqueue(&recipients(1));
+        let (blob, told) = w
+            .store
+            .read_blocking(move |tx| Ok((queue::show(tx, body)?.unwrap().0.content.blob(), log::last(tx)?)))
+            .unwrap();
+        assert_eq!(told, 1);
+        let (sent, sender) = (ids.clone(), from.clone());
+        let work = move |tx: &mut store::Tx<'_>| {
+            let one = |to: &str, fate: &Fate| NewDelivery {
+                to: Address::parse(to).unwrap(),
+                notify: Some(smtp::Notify::On { success: true, failure: true, delay: false }),
+                original: None,
+                fate: fate.clone(),
+            };
+            let all: Vec<_> = sent
+                .iter()
+                .map(|id| {
+                    let new = NewMessage {
+                        from: Some(&sender),
+                        stream: Stream::Marketing,
+                        organisation: OrganisationId(1),
+                        ..NewMessage::new(*id, blob.unwrap(), 9, NOW)
+                    };
+                    let failed = Fate::Failed(Reply::new(550, 1, 1, "No"));
+                    let to = [
+                        one("in@ours.test", &Fate::Delivered),
+                        one("u@b.test", &Fate::Open),
+                        one("no@b.test", &failed),
+                    ];
+                    (new, to.to_vec())
+                })
+                .collect();
+            queue::enqueue_all(tx, &all)
+        };
+        w.store.write_blocking(work).unwrap();
+        assert_eq!(w.rows(), 2);
+        let page = w.read(Cursor::before(2), 1);
+        assert_eq!(page.lines.iter().map(|line| line.head.message).collect::<Vec<_>>(), ids);
+        assert!(page.lines.iter().all(|line| line.head.to == "u@b.test"));
+        // From a place within it.
+        let from = page.lines[99].cursor();
+        assert_eq!(w.read(from, 1).lines, page.lines[100..]);
+    }
+}
+
+#[test]
+fn that_nobody_knows_what_came_of_an_attempt_is_told() {
+    for w in worlds() {
+        let id = w.enqueue(&recipients(3));
+        let c = w.claim(NOW);
+        w.record(vec![settled(&c, 0, DELIVERED), settled(&c, 1, Outcome::Deferred(later(5)))], later(1));
+        w.claim(later(5));
+        // It dies: two were in its hands.
+        let mut w = w;
+        w.queue = block_on(Queue::open(&w.store, 1, later(7))).unwrap();
+        assert_eq!(w.queue.uncertain(), 2);
+        let page = w.read_some(Cursor::START, &[What::Uncertain], 9);
+        let said: Vec<_> = page.lines.iter().map(|l| (&*l.head.to, l.time, l.attempts, l.uncertain)).collect();
+        assert_eq!(said, [("u1@b.test", later(7), 2, 1), ("u2@b.test", later(7), 1, 1)]);
+        assert!(page.lines.iter().all(|line| line.reply.is_none() && line.class.is_empty() && line.host.is_empty()));
+        // It stands in the receipt, between what was before and what comes then.
+        let c = w.claim(later(8));
+        w.record(c.deliveries.iter().enumerate().map(|(n, _)| settled(&c, n, DELIVERED)).collect(), later(9));
+        let attempts = move |tx: &mut store::Tx<'_>| {
+            let trail = receipt::receipt(tx, id, 1)?.unwrap().trail;
+            receipt::attempts(tx, trail)
+        };
+        let tried: Vec<_> =
+            w.store.read_blocking(attempts).unwrap().iter().map(|a| (a.tried.word(), a.attempts)).collect();
+        assert_eq!(tried, [("deferred", 1), ("uncertain", 2), ("delivered", 3)]);
     }
 }
 

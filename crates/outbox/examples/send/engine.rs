@@ -56,19 +56,15 @@ pub fn fill(dir: &Path, n: u32) {
             let all: Vec<_> = (first..n.min(first + BATCH)).map(|n| (queue.next_id(), n)).collect();
             let from = from.clone();
             let work = move |tx: &mut Tx<'_>| {
-                for (id, n) in &all {
+                let ids: Vec<_> = all.iter().map(|(_, n)| format!("{}.7@{DOMAIN}", recipient(*n))).collect();
+                let mut mails = Vec::with_capacity(all.len());
+                for ((id, n), message_id) in all.iter().zip(&ids) {
                     let recipe = Recipe { kind: 1, reference: n.to_be_bytes().into() };
                     let made = NewMessage::made(*id, recipe, now());
-                    let message_id = format!("{}.7@{DOMAIN}", recipient(*n));
-                    let new = NewMessage {
-                        from: Some(&from),
-                        stream: Stream::Marketing,
-                        message_id: Some(&message_id),
-                        ..made
-                    };
-                    queue::enqueue(tx, &new, &[open_delivery(recipient(*n))])?;
+                    let (from, stream, message_id) = (Some(&from), Stream::Marketing, Some(message_id.as_str()));
+                    mails.push((NewMessage { from, stream, message_id, ..made }, vec![open_delivery(recipient(*n))]));
                 }
-                Ok(())
+                queue::enqueue_all(tx, &mails)
             };
             store.write(work).await.unwrap();
         }

@@ -142,12 +142,7 @@ impl Sender {
     async fn read_on(&self, course: &mut Course) -> Duration {
         let Some(from) = course.window.wants() else { return LOOK };
         let filter = course.setup.filter.clone();
-        let read = move |tx: &mut Tx<'_>| {
-            let mut page = log::read(tx, from, LINES)?;
-            page.lines.retain(|line| filter.fits(line));
-            Ok(page)
-        };
-        match self.store.read(read).await {
+        match self.store.read(move |tx| log::read(tx, from, &filter, LINES)).await {
             Ok(Page { lines, next, more, lost }) => {
                 if lost > 0 {
                     let (webhook, places) = (course.id, lost);

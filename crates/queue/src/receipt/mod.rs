@@ -18,6 +18,10 @@ pub use look::{Filter, Found, Key, attempts, head, look_up, of_message, page, re
 pub use segment::{MAX_RECORDS, Segment};
 pub(crate) use segment::{Packer, Unpacked};
 pub use talk::{Peer, Step, Talk, command};
+pub(crate) use wire::{Reader, Writer};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base::{AccountId, OrganisationId, Reply, Stream, Timestamp};
 use store::{Error, Result, Row, Tx, params};
@@ -90,9 +94,12 @@ pub enum Tried {
     Expired,
     /// There was no attempt: it was taken back.
     Cancelled,
+    /// Nobody knows: the server died meanwhile.
+    Uncertain,
 }
 
-const TRIED: [Tried; 5] = [Tried::Delivered, Tried::Deferred, Tried::Failed, Tried::Expired, Tried::Cancelled];
+const TRIED: [Tried; 6] =
+    [Tried::Delivered, Tried::Deferred, Tried::Failed, Tried::Expired, Tried::Cancelled, Tried::Uncertain];
 
 impl Tried {
     fn of(outcome: Outcome) -> Tried {
@@ -117,6 +124,7 @@ impl Tried {
             Tried::Failed => "failed",
             Tried::Expired => "expired",
             Tried::Cancelled => "cancelled",
+            Tried::Uncertain => "uncertain",
         }
     }
 }
@@ -220,28 +228,54 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// Deliveries of a message were cancelled, in the same commit: those of these numbers. Of one that cannot be read there is no
-/// receipt.
-pub(crate) fn cancelled(tx: &mut Tx<'_>, id: QueueId, numbers: &[u32], now: Timestamp) -> Result<()> {
-    if numbers.is_empty() {
-        return Ok(());
+/// Deliveries by their messages and numbers.
+pub(crate) type ByMessage = BTreeMap<QueueId, Vec<u32>>;
+
+/// Deliveries were cancelled, in the same commit. Of one that cannot be read there is no receipt.
+pub(crate) fn cancelled(tx: &mut Tx<'_>, all: &ByMessage, now: Timestamp) -> Result<()> {
+    untried(tx, all, Tried::Cancelled, now, |tx, message, delivery, trail| {
+        write(tx, message, delivery, (End::Cancelled, ""), trail, now)
+    })
+}
+
+/// What came of attempts nobody knows, and nobody will: the deliveries are due again, in the same commit. Of one that cannot be read
+/// there is no record.
+pub(crate) fn uncertain(tx: &mut Tx<'_>, all: &ByMessage, now: Timestamp) -> Result<()> {
+    untried(tx, all, Tried::Uncertain, now, |tx, message, delivery, trail| {
+        let (segment, place) = trail.map_or((0, 0), |p| (p.segment, p.place));
+        tx.execute(&schema::POINT, params![message.id, delivery.number, segment, place]).map(drop)
+    })
+}
+
+/// Records what became of deliveries without an outcome of an attempt, and does `each` with every one of them.
+fn untried(
+    tx: &mut Tx<'_>,
+    all: &ByMessage,
+    tried: Tried,
+    now: Timestamp,
+    mut each: impl FnMut(&mut Tx<'_>, &Message, &Delivery, Option<Pointer>) -> Result<()>,
+) -> Result<()> {
+    let (mut deliveries, mut segments) = (Vec::new(), Vec::new());
+    for (id, numbers) in all {
+        let (message, standing) = match crate::show(tx, *id) {
+            Ok(Some(found)) => found,
+            Ok(None) | Err(Error::Corrupt(_)) => continue,
+            Err(e) => return Err(e),
+        };
+        let (message, wanted) = (Arc::new(message), standing.into_iter().map(|s| s.delivery));
+        deliveries.extend(wanted.filter(|d| numbers.contains(&d.number)).map(|d| (message.clone(), d)));
     }
-    let (message, all) = match crate::show(tx, id) {
-        Ok(Some(found)) => found,
-        Ok(None) | Err(Error::Corrupt(_)) => return Ok(()),
-        Err(e) => return Err(e),
-    };
-    let all: Vec<Delivery> = all.into_iter().map(|d| d.delivery).filter(|d| numbers.contains(&d.number)).collect();
-    for all in all.chunks(MAX_RECORDS) {
+    for some in deliveries.chunks(MAX_RECORDS) {
         let segment = tx.one(&schema::LEAST_SEGMENT, params![], |r| r.int(0))?;
-        let segment = Segment::untried(segment, &message, all, Tried::Cancelled, now)?;
+        let segment = Segment::untried(segment, some, tried, now)?;
         segment.insert(tx)?;
-        for (place, delivery) in all.iter().enumerate() {
-            write(tx, &message, delivery, (End::Cancelled, ""), segment.pointer(place), now)?;
+        for (place, (message, delivery)) in some.iter().enumerate() {
+            each(tx, message, delivery, segment.pointer(place))?;
         }
-        log::append(tx, log::Source::Segment(segment.id(), None), now)?;
+        segments.push(segment.id());
     }
-    Ok(())
+    // At the end: who appends is waited for by all others who do.
+    segments.into_iter().try_for_each(|segment| log::append(tx, log::Source::Segment(segment, None), now))
 }
 
 /// How an outcome ends a delivery; none when it goes on.

@@ -4,7 +4,7 @@
 //! segments that have it. An index by random keys would cost a page written for each delivery instead.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base::{Address, OrganisationId, Reply, Stream, Timestamp};
 use store::{Result, Tx, params};
@@ -87,16 +87,15 @@ impl Segment {
         builder.finish(queue.packer(), queue.next_id().raw(), now)
     }
 
-    /// Of deliveries of a message that end without an attempt.
+    /// Of deliveries without the outcome of an attempt.
     pub(crate) fn untried(
         id: i64,
-        message: &Message,
-        deliveries: &[Delivery],
+        deliveries: &[(Arc<Message>, Delivery)],
         tried: Tried,
         now: Timestamp,
     ) -> Result<Segment> {
         let mut builder = Builder::default();
-        for d in deliveries.iter().take(MAX_RECORDS) {
+        for (message, d) in deliveries.iter().take(MAX_RECORDS) {
             builder.add(&Head::of(message, d), |out| {
                 start(out, d, d.attempts, (tried, ""), "", now);
                 out.int(0);

@@ -3,10 +3,10 @@
 use base::{Enhanced, Reply};
 
 #[derive(Default)]
-pub(super) struct Writer(pub(super) Vec<u8>);
+pub(crate) struct Writer(pub(crate) Vec<u8>);
 
 impl Writer {
-    pub(super) fn int(&mut self, mut value: u64) {
+    pub(crate) fn int(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);
             value >>= 7;
@@ -14,12 +14,12 @@ impl Writer {
         self.0.push(value as u8);
     }
 
-    pub(super) fn text(&mut self, text: &str) {
+    pub(crate) fn text(&mut self, text: &str) {
         self.int(text.len() as u64);
         self.0.extend_from_slice(text.as_bytes());
     }
 
-    pub(super) fn reply(&mut self, reply: &Reply) {
+    pub(crate) fn reply(&mut self, reply: &Reply) {
         self.int(reply.code.into());
         match reply.enhanced {
             None => self.int(0),
@@ -32,10 +32,10 @@ impl Writer {
 }
 
 /// None from each where the record is no such thing.
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) fn int(&mut self) -> Option<u64> {
+    pub(crate) fn int(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let (byte, rest) = self.0.split_first()?;
@@ -48,22 +48,22 @@ impl<'a> Reader<'a> {
         None
     }
 
-    pub(super) fn number<T: TryFrom<u64>>(&mut self) -> Option<T> {
+    pub(crate) fn number<T: TryFrom<u64>>(&mut self) -> Option<T> {
         T::try_from(self.int()?).ok()
     }
 
-    pub(super) fn text(&mut self) -> Option<&'a str> {
+    pub(crate) fn text(&mut self) -> Option<&'a str> {
         let length: usize = self.number()?;
         let (text, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         std::str::from_utf8(text).ok()
     }
 
-    pub(super) fn string(&mut self) -> Option<String> {
+    pub(crate) fn string(&mut self) -> Option<String> {
         self.text().map(str::to_owned)
     }
 
-    pub(super) fn reply(&mut self) -> Option<Reply> {
+    pub(crate) fn reply(&mut self) -> Option<Reply> {
         let code = self.number()?;
         let enhanced = match self.number()? {
             0 => None,

@@ -33,7 +33,7 @@ fn line(at: At, to: &str) -> Line {
         class: String::new(),
         host: String::new(),
         reply: None,
-        peer: None,
+        talk: None,
         detail: String::new(),
     }
 }
