@@ -20,8 +20,11 @@ use crate::{finder, lease, local, schedule, worker};
 
 /// Deliveries that one job claims: a few milliseconds of work.
 const BATCH: usize = 256;
-/// The longest time without a look at the tables: other nodes write there too, and the clock may have been set.
+/// The longest time without a look at what is set up, or at the clock, which may have been set.
 const LOOK: Duration = Duration::from_secs(60);
+/// And at all that waits: where other nodes write too, this often, unless it takes so much of a reader's time.
+const LOOK_WITH_PEERS: Duration = Duration::from_secs(5);
+const SHARE: u32 = 50;
 
 /// How long what is stopped is not looked at again, unless something is set up otherwise.
 const STOPPED: Duration = Duration::from_secs(600);
@@ -38,11 +41,15 @@ pub(crate) async fn run(inner: &Arc<Inner>) {
             return;
         }
         inner.hops.begin_day(day_of(inner.clock.now()));
-        if look <= Instant::now() || inner.changed.swap(false, Ordering::Relaxed) {
+        let changed = inner.changed.swap(false, Ordering::Relaxed);
+        if changed || look <= Instant::now() {
             if !set_up(inner).await {
                 continue;
             }
-            look = Instant::now() + if load(inner).await { LOOK } else { PAUSE };
+            look = Instant::now() + LOOK;
+            if changed {
+                inner.look.notify_one();
+            }
         }
         let (now, rooms) = (inner.clock.now(), inner.hops.rooms());
         let wants = inner.timetable.pick(now, &rooms, BATCH);
@@ -114,17 +121,36 @@ fn stopped(setup: &Setup) -> Stopped {
     stopped
 }
 
-/// Learns what waits.
-async fn load(inner: &Inner) -> bool {
-    match inner.store.read(queue::scheduled).await {
-        Ok(all) => {
-            all.into_iter().for_each(|(group, due)| inner.timetable.ring(group, due));
-            true
+/// Looks at what waits, when something was set up and from time to time, until the server stops. Nobody waits for that: where
+/// a million wait it takes a second.
+pub(crate) async fn look(inner: &Arc<Inner>) {
+    let usual = if inner.peers.is_some() { LOOK_WITH_PEERS } else { LOOK };
+    let mut wait = usual;
+    loop {
+        tokio::select! {
+            () = inner.stopped() => return,
+            () = inner.look.notified() => {}
+            () = sleep(wait) => {}
         }
-        Err(error) => {
-            tracing::error!(%error, "the queue cannot be read; trying again");
-            false
-        }
+        let began = Instant::now();
+        wait = match load(inner).await {
+            Ok(()) => usual.max(began.elapsed() * SHARE),
+            Err(error) => {
+                tracing::error!(%error, "the queue cannot be read; trying again");
+                PAUSE
+            }
+        };
+    }
+}
+
+/// Learns what waits. What was claimed meanwhile may ring once more: nothing is found then.
+async fn load(inner: &Inner) -> store::Result<()> {
+    let mut behind = None;
+    loop {
+        let page = inner.store.read(move |tx| queue::scheduled(tx, behind)).await?;
+        let Some((last, _)) = page.last() else { return Ok(()) };
+        behind = Some(*last);
+        page.into_iter().for_each(|(group, due)| inner.timetable.ring(group, due));
     }
 }
 

@@ -162,6 +162,8 @@ pub(crate) struct Inner {
     pub(crate) lease: Lease,
     /// What mail leaves by was set up otherwise.
     pub(crate) changed: AtomicBool,
+    /// All that waits is to be looked at.
+    pub(crate) look: Notify,
     /// A worker ended, or who asks for a way.
     pub(crate) left: Notify,
     /// Messages that are just being delivered here.
@@ -239,6 +241,7 @@ impl Outbox {
             lease: Lease::new(parts.peers.is_some()),
             peers: parts.peers,
             changed: AtomicBool::new(true),
+            look: Notify::new(),
             left: Notify::new(),
             local: AtomicUsize::new(0),
             room: Notify::new(),
@@ -285,7 +288,7 @@ impl Outbox {
             stop.await;
             let _ = stopped.send(true);
         };
-        tokio::join!(dispatch::run(&inner), told);
+        tokio::join!(dispatch::run(&inner), dispatch::look(&inner), told);
         let _ = lease.await;
         give_back(&inner);
         let ended = async {

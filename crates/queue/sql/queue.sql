@@ -129,8 +129,9 @@ UPDATE queue_delivery SET state = 5, reply = ?3, host = ?4 WHERE message = ?1 AN
 SELECT min(due) FROM queue_delivery WHERE state = 0 AND stream = ?1 AND organisation = ?2 AND domain = ?3 AND priority = ?4;
 
 -- name: scheduled
-SELECT stream, organisation, domain, priority, min(due) FROM queue_delivery WHERE state = 0
-GROUP BY stream, organisation, domain, priority;
+SELECT stream, organisation, domain, priority, min(due) FROM queue_delivery
+WHERE state = 0 AND (stream, organisation, domain, priority) > (?1, ?2, ?3, ?4)
+GROUP BY stream, organisation, domain, priority ORDER BY stream, organisation, domain, priority LIMIT ?5;
 
 -- name: groups_of_message
 SELECT DISTINCT stream, organisation, domain, priority FROM queue_delivery WHERE message = ?1

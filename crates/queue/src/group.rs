@@ -1,7 +1,7 @@
 //! What waits together.
 
 use base::{OrganisationId, Stream, Timestamp};
-use store::{Result, Row, Tx, Value, params};
+use store::{Result, Row, Tx, Value};
 
 use crate::entry::{corrupt, read_priority};
 use crate::schema;
@@ -47,12 +47,19 @@ impl Group {
     }
 }
 
-/// All groups in which something waits, with the time when the first of each is due. Reads the whole index of what waits.
+/// Groups that [`scheduled`] gives at once.
+const PAGE: i64 = 1000;
+
+/// The groups behind one, or the first, in which something waits, with the time when the first of each is due: a page of at
+/// most 1,000. All pages together read the whole index of what waits.
 ///
 /// # Errors
 /// The store's.
-pub fn scheduled(tx: &mut Tx<'_>) -> Result<Vec<(Group, Timestamp)>> {
-    tx.list(&schema::SCHEDULED, params![], |r| Ok((Group::read(r, 0)?, Timestamp(r.int(4)?))))
+pub fn scheduled(tx: &mut Tx<'_>, behind: Option<Group>) -> Result<Vec<(Group, Timestamp)>> {
+    let [stream, organisation, domain, priority] =
+        behind.map_or([i64::MIN; 4].map(Value::from), |group| group.stored());
+    let page = [stream, organisation, domain, priority, PAGE.into()];
+    tx.list(&schema::SCHEDULED, &page, |r| Ok((Group::read(r, 0)?, Timestamp(r.int(4)?))))
 }
 
 /// When the first of a group is due; none when nothing of it waits.

@@ -125,7 +125,7 @@ impl World {
 /// At most `n`, of whatever group.
 fn claim_any(tx: &mut store::Tx<'_>, queue: &Queue, n: u32, now: Timestamp) -> store::Result<queue::Due> {
     let mut all = queue::Due::default();
-    for (group, _) in queue::scheduled(tx)? {
+    for (group, _) in queue::scheduled(tx, None)? {
         let taken = all.claimed.iter().map(|c| c.deliveries.len()).sum::<usize>() as u32;
         let due = claim_due(tx, queue, &[Want { group, most: n - taken }], now)?;
         all.held.extend(due.held);
@@ -143,7 +143,7 @@ fn claim_any(tx: &mut store::Tx<'_>, queue: &Queue, n: u32, now: Timestamp) -> s
 
 /// When the first of all is due.
 fn first_due(tx: &mut store::Tx<'_>) -> store::Result<Option<Timestamp>> {
-    Ok(queue::scheduled(tx)?.into_iter().map(|(_, due)| due).min())
+    Ok(queue::scheduled(tx, None)?.into_iter().map(|(_, due)| due).min())
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
