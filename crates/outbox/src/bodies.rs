@@ -29,9 +29,14 @@ const UNIT: usize = 1024;
 /// Who makes mails, and how many at once.
 pub(crate) struct Makers {
     bodies: Option<Arc<dyn Bodies>>,
-    /// One for each core: it is computing, mostly.
+    /// One for each core: it is computing, mostly. A connection waits for one before it has a mail in hand.
     places: Arc<Semaphore>,
     room: Arc<Semaphore>,
+}
+
+/// A place where a mail is made.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
 }
 
 /// The bytes of a mail.
@@ -76,12 +81,31 @@ impl Makers {
         Makers { bodies, places: Arc::new(Semaphore::new(cores)), room: Arc::new(Semaphore::new(ROOM)) }
     }
 
-    /// A thread is lent for as long as it takes, however long that is waited for.
-    async fn make(&self, recipe: &Recipe, message: &Arc<Message>, delivery: &Delivery) -> Result<Made, NotMade> {
+    /// Waits for a place; without end, as others may take their time.
+    pub(crate) async fn place(&self) -> Place {
+        match self.places.clone().acquire_owned().await {
+            Ok(permit) => Place { _permit: permit },
+            // Nobody closes it.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// In the place that was waited for, or else the next. A thread is lent for as long as it takes, however long that is
+    /// waited for.
+    async fn make(
+        &self,
+        place: Option<Place>,
+        recipe: &Recipe,
+        message: &Arc<Message>,
+        delivery: &Delivery,
+    ) -> Result<Made, NotMade> {
         let later = |why: &str| NotMade::Later(AGAIN, why.into());
         let Some(bodies) = self.bodies.clone() else { return Err(later("Nobody here makes such mail")) };
         let closed = |_| later("This server stops");
-        let place = self.places.clone().acquire_owned().await.map_err(closed)?;
+        let place = match place {
+            Some(place) => place,
+            None => self.place().await,
+        };
         let (recipe, message, delivery) = (recipe.clone(), message.clone(), delivery.clone());
         // Trap 2: mailboxes of ours get it as it goes out.
         let work = move || bodies.make(&recipe, &message, &delivery).map(|mail| trust::whole_lines(&mail));
@@ -99,11 +123,16 @@ impl Makers {
 }
 
 /// The bytes of a mail for one recipient; of a stored one, for all.
-pub(crate) async fn get(inner: &Inner, message: &Arc<Message>, delivery: &Delivery) -> Result<Bytes, Missing> {
+pub(crate) async fn get(
+    inner: &Inner,
+    place: Option<Place>,
+    message: &Arc<Message>,
+    delivery: &Delivery,
+) -> Result<Bytes, Missing> {
     match &message.content {
         Content::Stored(blob) => stored(inner, message, *blob).await.map(Bytes::Stored).map_err(Missing::Unreadable),
         Content::Made(recipe) => {
-            let making = timeout(PATIENCE, inner.makers.make(recipe, message, delivery));
+            let making = timeout(PATIENCE, inner.makers.make(place, recipe, message, delivery));
             let made = tokio::select! {
                 made = making => made,
                 () = inner.stopped() => return Err(Missing::Stopping),

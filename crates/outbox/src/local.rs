@@ -67,7 +67,7 @@ fn fail(inner: &Inner, message: &Arc<Message>, delivery: Delivery, reply: Reply)
 
 /// The copy, and the note that it is delivered, in one commit.
 async fn keep(inner: &Arc<Inner>, message: &Arc<Message>, delivery: Delivery, found: &Recipients) {
-    let got = bodies::get(inner, message, &delivery).await;
+    let got = bodies::get(inner, None, message, &delivery).await;
     let copied = got.and_then(|bytes| copy(inner, &bytes).map_err(Missing::Unreadable));
     let (index, staged, octets) = match copied {
         Ok(copied) => copied,

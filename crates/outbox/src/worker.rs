@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls, TlsFault};
 use crate::dialogue::{self, ours};
 use crate::dispatch::{call, later, line_up, put_off, too_many};
 use crate::guard::Guard;
-use crate::hops::{Next, Work};
+use crate::hops::{For, Next, Work};
 use crate::outbox::Inner;
 use crate::route::{self, Hop, Target, To};
 use crate::schedule;
@@ -347,12 +348,12 @@ fn terms<'a>(
 /// backup is of use also when the first host is up and unwell).
 async fn serve(inner: &Arc<Inner>, hop: &Hop, mut connection: Connection, mut place: Place, mut way: VecDeque<Target>) {
     let mut sent = 0;
-    while let Some(work) = next(inner, hop, &mut connection, sent).await {
+    while let Some((work, at)) = next(inner, hop, &mut connection, sent).await {
         sent += 1;
         let before = connection.host().to_owned();
         way.retain(|target| target.host != before);
         let next = sent == 1 && !way.is_empty() && !inner.hops.counts_ours(hop);
-        let again = attempt(inner, hop, &mut connection, work, next).await;
+        let again = attempt(inner, hop, &mut connection, (work, at), next).await;
         let Some((work, said)) = again else { continue };
         let in_hand = InHand { inner, work: Some(work) };
         connection.close().await;
@@ -371,7 +372,7 @@ async fn serve(inner: &Arc<Inner>, hop: &Hop, mut connection: Connection, mut pl
             }
         }
         tracing::info!(%hop, before, host = connection.host(), "trying the next host");
-        attempt(inner, hop, &mut connection, work, false).await;
+        attempt(inner, hop, &mut connection, (work, None), false).await;
     }
     connection.close().await;
 }
@@ -383,8 +384,14 @@ fn quiet_for(inner: &Inner, work: &Work) -> Option<Duration> {
     Some(Duration::from_millis((until.0 - now.0).max(0) as u64))
 }
 
+/// A mail in hand, and the place where it is to be made.
+type Taken = (Work, Option<bodies::Place>);
+
 /// The next mail for this connection; waits a little for one.
-async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: u32) -> Option<Work> {
+async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: u32) -> Option<Taken> {
+    // Who is called away from the queue for a place keeps his turn in it.
+    let mut queued: Option<Pin<Box<dyn Future<Output = bodies::Place> + Send + '_>>> = None;
+    let mut place = None;
     loop {
         // Trap 21: while outcomes cannot be written, nothing more is sent.
         inner.until_not_held().await;
@@ -393,11 +400,11 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
         }
         // Asked when there is a wait, not for each mail.
         let idle = || inner.hops.ways(hop).idle;
-        let next = inner.hops.next(hop, connection.max_recipients(), connection.mails());
+        let next = inner.hops.next(hop, connection.max_recipients(), connection.mails(), place.is_some());
         call(inner);
-        let (bells, wait) = match next {
+        let (rest, wait) = match next {
             Next::Send(work) => match quiet_for(inner, &work) {
-                None => return Some(work),
+                None => return Some((work, place)),
                 // It stood in line when they began.
                 Some(wait) => {
                     inner.hops.unsent(hop);
@@ -415,24 +422,44 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
                 continue;
             }
             Next::Wait(wait) => (None, wait),
-            Next::Rest(bells) => (Some(bells), idle()),
+            Next::Rest(bells) => (Some((For::Work, bells)), idle()),
+            Next::Make(bells) => {
+                queued.get_or_insert_with(|| Box::pin(inner.makers.place()));
+                (Some((For::Place, bells)), idle())
+            }
         };
+        // Not kept over a wait: others can use it.
+        place = None;
+        let for_place = matches!(rest, Some((For::Place, _)));
         let rung = async {
-            let Some([line, site, all]) = &bells else { return std::future::pending().await };
+            let Some((_, [line, site, all])) = &rest else { return std::future::pending().await };
             tokio::select! {
                 () = line.notified() => {}
                 () = site.notified() => {}
                 () = all.notified() => {}
             }
         };
+        let got = async {
+            match queued.as_mut().filter(|_| for_place) {
+                Some(queued) => queued.await,
+                None => std::future::pending().await,
+            }
+        };
         let go_on = tokio::select! {
             () = rung => true,
+            got = got => {
+                place = Some(got);
+                true
+            }
             () = connection.wait_for_end() => false,
-            () = tokio::time::sleep(wait) => bells.is_none(),
+            () = tokio::time::sleep(wait) => rest.is_none(),
             () = inner.stopped() => false,
         };
-        if bells.is_some() {
-            inner.hops.wake(hop);
+        if place.is_some() {
+            queued = None;
+        }
+        if let Some((what, _)) = rest {
+            inner.hops.wake(hop, what);
         }
         if !go_on {
             return None;
@@ -445,11 +472,11 @@ async fn attempt(
     inner: &Arc<Inner>,
     hop: &Hop,
     connection: &mut Connection,
-    work: Work,
+    (work, place): Taken,
     next: bool,
 ) -> Option<(Work, Vec<Said>)> {
     let in_hand = InHand { inner, work: Some(work.clone()) };
-    let again = send(inner, hop, connection, work, next).await;
+    let again = send(inner, hop, connection, (work, place), next).await;
     in_hand.done();
     again
 }
@@ -458,7 +485,7 @@ async fn send(
     inner: &Arc<Inner>,
     hop: &Hop,
     connection: &mut Connection,
-    work: Work,
+    (work, place): Taken,
     next: bool,
 ) -> Option<(Work, Vec<Said>)> {
     let (m, now) = (&work.message, inner.clock.now());
@@ -470,7 +497,7 @@ async fn send(
         return None;
     }
     let suppressed = inner.suppressed.load(Ordering::Relaxed);
-    let bytes = match bodies::get(inner, m, work.deliveries.first()?).await {
+    let bytes = match bodies::get(inner, place, m, work.deliveries.first()?).await {
         // Trap 35: somebody was suppressed while it was made; who that was is asked again.
         Ok(Bytes::Made(_)) if inner.suppressed.load(Ordering::Relaxed) != suppressed => {
             inner.hops.unsent(hop);

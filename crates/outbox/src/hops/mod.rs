@@ -81,6 +81,11 @@ pub(crate) struct Work {
 }
 
 impl Work {
+    /// Somebody is to make it when it leaves.
+    pub(crate) fn is_made(&self) -> bool {
+        matches!(self.message.content, Content::Made(_))
+    }
+
     /// The domain of the sender; empty for `<>`.
     pub(crate) fn sender(&self) -> &str {
         self.message.from.as_ref().map_or("", Address::domain)
@@ -125,6 +130,8 @@ struct Line {
     connected: usize,
     /// Those that wait for work.
     idle: usize,
+    /// Those that wait for a place where mail is made.
+    making: usize,
     site: SiteKey,
     /// Deliveries that were taken from it, and what that was when its pace was measured last.
     taken: usize,
@@ -146,6 +153,7 @@ impl Line {
             workers: 0,
             connected: 0,
             idle: 0,
+            making: 0,
             site,
             taken: 0,
             measured: (Instant::now(), 0),
@@ -171,9 +179,9 @@ impl Line {
         self.wait
     }
 
-    /// A worker more would find something to do.
+    /// A worker more would find something to do. Where some wait until mail is made, connections are not what is scarce.
     fn wants_more(&self) -> bool {
-        self.ready.len() > self.idle
+        self.ready.len() > self.idle && self.making == 0
     }
 
     fn is_over(&self) -> bool {
@@ -205,6 +213,15 @@ pub(crate) enum Added {
     Apart(Work, Work),
 }
 
+/// What a worker waits for, with bells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    /// Something to do.
+    Work,
+    /// A place where mail is made.
+    Place,
+}
+
 /// What a worker is to do next.
 #[derive(Debug)]
 pub(crate) enum Next {
@@ -212,6 +229,8 @@ pub(crate) enum Next {
     Send(Work),
     /// To wait for a bell, of its line, its site or all; it counts as idle from now on ([`Hops::wake`]).
     Rest([Arc<Notify>; 3]),
+    /// To wait for a place where mail is made, or for a bell as above; it counts as one that does ([`Hops::wake`]).
+    Make([Arc<Notify>; 3]),
     /// To wait for so long: the site has had its share.
     Wait(Duration),
     /// To put this off: its sender has had his share.
@@ -297,37 +316,49 @@ impl Hops {
         }
         work.permit = state.permit(&name, &work);
         let line = state.line(hop, &self.policies);
-        line.ready.push_back(work);
-        if line.idle > 0 {
+        // Who waits for a place where mail is made can send other mail meanwhile.
+        if line.idle > 0 || line.making > 0 && !work.is_made() {
             line.bell.notify_one();
         }
+        line.ready.push_back(work);
         if state.start(hop) { Added::Start(hop.clone()) } else { Added::InLine }
     }
 
-    /// What a worker does next whose connection has carried `sent` mails, and takes `recipients` of one.
-    pub(crate) fn next(&self, hop: &Hop, recipients: usize, sent: u32) -> Next {
+    /// What a worker does next whose connection has carried `sent` mails, and takes `recipients` of one. `makes`: it has a place
+    /// where mail is made. Of a line whose turn it is for such mail one worker waits for a place, and the others send what else
+    /// there is.
+    pub(crate) fn next(&self, hop: &Hop, recipients: usize, sent: u32, makes: bool) -> Next {
         let (mut guard, now) = (self.lock(), Instant::now());
         let state = &mut *guard;
         let line = state.line(hop, &self.policies);
         let (name, bell) = (line.site.clone(), line.bell.clone());
-        let Some(sender) = line.ready.front().map(|work| work.sender().to_owned()) else {
-            let site = state.sites.of(&name, &self.policies);
+        let waits = !makes && line.ready.front(true).is_some_and(Work::is_made);
+        let all = !waits || line.making == 0 || line.ready.front(false).is_none();
+        let sender = line.ready.front(all).map(|work| work.sender().to_owned());
+        let site = state.sites.of(&name, &self.policies);
+        let bells = || [bell, site.bell.clone(), state.bell.clone()];
+        let Some(sender) = sender else {
             if !site.starved.is_empty() || !state.starved.is_empty() {
                 return Next::Leave;
             }
-            let bells = [bell, site.bell.clone(), state.bell.clone()];
+            let bells = bells();
             state.line(hop, &self.policies).idle += 1;
             return Next::Rest(bells);
         };
-        let site = &mut state.sites.of(&name, &self.policies).shape;
-        if sent >= site.messages() {
+        if sent >= site.shape.messages() {
             return Next::Leave;
         }
+        if waits && all {
+            let bells = bells();
+            state.line(hop, &self.policies).making += 1;
+            return Next::Make(bells);
+        }
+        let site = &mut site.shape;
         let (held, recipients) = (site.send(&sender, now), recipients.min(site.recipients()));
         let next = match held {
             Err(Hold::Site(wait)) => Next::Wait(wait),
-            Err(Hold::Sender(wait)) => state.take(hop, usize::MAX).map_or(Next::Leave, |w| Next::Later(w, wait)),
-            Ok(()) => state.take(hop, recipients).map_or(Next::Leave, Next::Send),
+            Err(Hold::Sender(wait)) => state.take(hop, usize::MAX, all).map_or(Next::Leave, |w| Next::Later(w, wait)),
+            Ok(()) => state.take(hop, recipients, all).map_or(Next::Leave, Next::Send),
         };
         if !state.called.is_empty() {
             self.has_called.store(true, Ordering::Relaxed);
@@ -335,10 +366,14 @@ impl Hops {
         next
     }
 
-    /// A worker that rested no longer does.
-    pub(crate) fn wake(&self, hop: &Hop) {
+    /// A worker no longer rests, or waits for a place where mail is made.
+    pub(crate) fn wake(&self, hop: &Hop, what: For) {
         if let Some(line) = self.lock().lines.get_mut(hop) {
-            line.idle = line.idle.saturating_sub(1);
+            let waiting = match what {
+                For::Work => &mut line.idle,
+                For::Place => &mut line.making,
+            };
+            *waiting = waiting.saturating_sub(1);
         }
     }
 
@@ -665,11 +700,11 @@ impl State {
         }
     }
 
-    /// The first of a line, with at most `recipients`; the rest remains.
-    fn take(&mut self, hop: &Hop, recipients: usize) -> Option<Work> {
+    /// The first of a line, with at most `recipients`; the rest remains. Of `all`, or only of what need not be made.
+    fn take(&mut self, hop: &Hop, recipients: usize, all: bool) -> Option<Work> {
         let line = self.lines.get_mut(hop)?;
-        let mut work = line.ready.pop_front()?;
-        let own = self.fleet.verp(work.message.stream) || matches!(work.message.content, Content::Made(_));
+        let mut work = line.ready.pop_front(all)?;
+        let own = self.fleet.verp(work.message.stream) || work.is_made();
         let recipients = if own { 1 } else { recipients };
         if work.deliveries.len() > recipients {
             let rest = work.deliveries.split_off(recipients);

@@ -73,24 +73,33 @@ impl Ready {
         self.works[at].push_front(work);
     }
 
+    /// A stream has work that can go: any, or only what need not be made.
+    fn can_go(&self, stream: usize, all: bool) -> bool {
+        self.works[stream].front().is_some_and(|work| all || !work.is_made())
+    }
+
     /// Whose turn it is: where all have work, each gets turns by its weight, as evenly spread as can be.
-    fn turn(&self) -> Option<usize> {
-        (0..3).filter(|n| !self.works[*n].is_empty()).max_by_key(|n| self.credit[*n] + WEIGHTS[*n])
+    fn turn(&self, all: bool) -> Option<usize> {
+        (0..3).filter(|n| self.can_go(*n, all)).max_by_key(|n| self.credit[*n] + WEIGHTS[*n])
     }
 
     /// What is next.
-    pub(super) fn front(&self) -> Option<&Work> {
-        self.works[self.turn()?].front()
+    pub(super) fn front(&self, all: bool) -> Option<&Work> {
+        self.works[self.turn(all)?].front()
     }
 
-    pub(super) fn pop_front(&mut self) -> Option<Work> {
-        let turn = self.turn()?;
-        let mut all = 0;
-        for ((works, credit), weight) in self.works.iter().zip(&mut self.credit).zip(WEIGHTS) {
-            // Who has nothing saves no turns for later.
-            (*credit, all) = if works.is_empty() { (0, all) } else { (*credit + weight, all + weight) };
+    pub(super) fn pop_front(&mut self, all: bool) -> Option<Work> {
+        let turn = self.turn(all)?;
+        let mut weights = 0;
+        for (n, weight) in WEIGHTS.into_iter().enumerate() {
+            // Who has nothing saves no turns for later, nor who could not have used them.
+            match self.can_go(n, all) {
+                true => (self.credit[n], weights) = (self.credit[n] + weight, weights + weight),
+                false if self.works[n].is_empty() => self.credit[n] = 0,
+                false => {}
+            }
         }
-        self.credit[turn] -= all;
+        self.credit[turn] -= weights;
         let work = self.works[turn].pop_front()?;
         self.loses(turn, work.deliveries.len());
         Some(work)

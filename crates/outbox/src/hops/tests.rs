@@ -25,7 +25,7 @@ fn in_line(hops: &Hops) -> usize {
 }
 
 fn next(hops: &Hops, hop: &Hop) -> Option<Work> {
-    match hops.next(hop, 9, 0) {
+    match hops.next(hop, 9, 0, true) {
         Next::Send(work) => Some(work),
         _ => None,
     }
@@ -103,7 +103,7 @@ fn too_many_recipients_are_two_transactions() {
     let (hops, a) = (hops(), hop("a"));
     hops.add(&a, work(25));
     let numbers = |w: Work| w.deliveries.iter().map(|d| d.number).collect::<Vec<_>>();
-    let of = |most| match hops.next(&a, most, 0) {
+    let of = |most| match hops.next(&a, most, 0, true) {
         Next::Send(work) => numbers(work),
         other => panic!("{other:?}"),
     };
@@ -142,7 +142,7 @@ fn connections_have_a_limit_in_all_and_nobody_is_forgotten() {
     let mut got = Vec::new();
     for h in &all[..100] {
         while next(&hops, h).is_some() {}
-        hops.wake(h);
+        hops.wake(h, For::Work);
         got.extend(hops.leave(h, false, false));
     }
     assert_eq!(got.len(), 50);
@@ -296,7 +296,7 @@ async fn what_is_too_fast_is_put_off_to_its_turn() {
     // Twenty a second, of which two may come at once.
     assert!(next(&hops, &a).is_some() && next(&hops, &a).is_some());
     (0..2).for_each(|_| drop(hops.came_of(&a, 1, 0)));
-    let Next::Wait(wait) = hops.next(&a, 9, 0) else { panic!("no pause") };
+    let Next::Wait(wait) = hops.next(&a, 9, 0, true) else { panic!("no pause") };
     let later = hops.put_off(&a, wait);
     assert_eq!(later.len(), 98);
     let last = later.last().unwrap().1;
@@ -308,8 +308,8 @@ async fn what_is_too_fast_is_put_off_to_its_turn() {
 async fn a_connection_carries_no_more_than_its_site_wants() {
     let (hops, a) = (hops(), mail_hosts("mx.mail.icloud.com"));
     (0..2).for_each(|_| drop(hops.add(&a, work(1))));
-    assert!(matches!(hops.next(&a, 9, 4), Next::Send(_)));
-    assert!(matches!(hops.next(&a, 9, 5), Next::Leave));
+    assert!(matches!(hops.next(&a, 9, 4, true), Next::Send(_)));
+    assert!(matches!(hops.next(&a, 9, 5, true), Next::Leave));
 }
 
 #[tokio::test(start_paused = true)]
@@ -376,6 +376,53 @@ fn marketing_leaves_connections_to_the_others() {
     assert_eq!(hops.leave(&all[0], false, false), [hop("last")]);
 }
 
+/// To be made, of a stream.
+fn made(stream: Stream) -> Work {
+    let work = of(stream, 1);
+    let content = Content::Made(queue::Recipe { kind: 1, reference: [].into() });
+    Work { message: Arc::new(Message { content, ..(*work.message).clone() }), ..work }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_until_mail_is_made_sends_what_else_there_is() {
+    let (hops, a) = (hops(), hop("a"));
+    assert!(matches!(hops.add(&a, made(Stream::Marketing)), Added::Start(_)));
+    let Next::Make([line, ..]) = hops.next(&a, 9, 0, false) else { panic!("it has no place") };
+    // A connection more makes nothing sooner, and more to be made is no reason to be woken.
+    assert!((0..3).all(|_| matches!(hops.add(&a, made(Stream::Marketing)), Added::InLine)));
+    assert!(tokio::time::timeout(Duration::from_secs(1), line.notified()).await.is_err());
+    assert!(matches!(hops.add(&a, of(Stream::Transactional, 1)), Added::InLine));
+    tokio::time::timeout(Duration::from_secs(1), line.notified()).await.unwrap();
+    hops.wake(&a, For::Place);
+    let stream = |next| match next {
+        Next::Send(work) => work.message.stream,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(stream(hops.next(&a, 9, 0, false)), Stream::Transactional);
+    // One has a place when mail that is urgent comes, which goes first, whoever made it.
+    hops.add(&a, of(Stream::Transactional, 1));
+    assert_eq!(stream(hops.next(&a, 9, 0, true)), Stream::Transactional);
+    assert_eq!(stream(hops.next(&a, 9, 0, true)), Stream::Marketing);
+}
+
+/// Where there is always other mail, what is to be made has its turns all the same.
+#[test]
+fn one_of_a_line_waits_until_mail_is_made_when_it_is_its_turn() {
+    let (hops, a) = (hops(), hop("a"));
+    (0..20).for_each(|_| drop(hops.add(&a, of(Stream::Mail, 1))));
+    (0..20).for_each(|_| drop(hops.add(&a, made(Stream::Marketing))));
+    let mut sent = 0;
+    while matches!(hops.next(&a, 9, 0, false), Next::Send(_)) {
+        sent += 1;
+    }
+    assert!((1..=WEIGHTS[0] / WEIGHTS[2]).contains(&sent), "{sent}");
+    // The others send on meanwhile.
+    assert!((0..5).all(|_| matches!(hops.next(&a, 9, 0, false), Next::Send(_))));
+    hops.wake(&a, For::Place);
+    let next = hops.next(&a, 9, 0, true);
+    assert!(matches!(&next, Next::Send(work) if work.is_made()), "{next:?}");
+}
+
 /// A provider has a line for each of its customers, and few connections.
 #[tokio::test(start_paused = true)]
 async fn who_rests_makes_way_for_others_of_its_site() {
@@ -385,15 +432,15 @@ async fn who_rests_makes_way_for_others_of_its_site() {
         assert!(matches!(hops.add(hop, work(1)), Added::Start(_)));
         assert!(next(&hops, hop).is_some());
     }
-    let Next::Rest([_, site, _]) = hops.next(&all[0], 9, 1) else { panic!("it does not rest") };
+    let Next::Rest([_, site, _]) = hops.next(&all[0], 9, 1, true) else { panic!("it does not rest") };
     assert!(matches!(hops.add(&all[2], work(1)), Added::InLine));
     tokio::time::timeout(Duration::from_secs(1), site.notified()).await.unwrap();
-    hops.wake(&all[0]);
-    assert!(matches!(hops.next(&all[0], 9, 1), Next::Leave));
+    hops.wake(&all[0], For::Work);
+    assert!(matches!(hops.next(&all[0], 9, 1, true), Next::Leave));
     assert_eq!(hops.leave(&all[0], false, false), [all[2].clone()]);
     // Who comes to its end while others wait does not rest at all.
     assert!(matches!(hops.add(&all[3], work(1)), Added::InLine));
-    assert!(matches!(hops.next(&all[1], 9, 1), Next::Leave));
+    assert!(matches!(hops.next(&all[1], 9, 1, true), Next::Leave));
 }
 
 #[tokio::test(start_paused = true)]
@@ -432,7 +479,7 @@ fn organisations_of_a_stream_take_turns_whoever_was_first() {
     assert_eq!(turns, [1, 3, 7, 1, 3, 7, 1, 7]);
     // What is left of one message's recipients waits for the next turn of its own.
     hops.add(&a, sent_by(9, 25));
-    let Next::Send(work) = hops.next(&a, 20, 0) else { panic!("it is the turn of the ninth") };
+    let Next::Send(work) = hops.next(&a, 20, 0, true) else { panic!("it is the turn of the ninth") };
     assert_eq!((work.message.organisation.0, work.deliveries.len()), (9, 20));
     assert_eq!([0, 1].map(|_| next(&hops, &a).unwrap().message.organisation.0), [1, 9]);
     assert_eq!(hops.drain().len(), 497 - 1);
@@ -493,7 +540,7 @@ async fn who_had_no_place_is_called_when_the_line_is_short() {
     assert!(hops.refused(&a, group));
     let mut taken = 0;
     while hops.called().is_empty() {
-        match hops.next(&a, 100, 0) {
+        match hops.next(&a, 100, 0, true) {
             Next::Send(_) => taken += 1,
             // As fast as the site takes them.
             Next::Wait(wait) => tokio::time::advance(wait).await,

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use base::Stream;
@@ -39,7 +40,8 @@ impl Bodies for Maker {
             "panic" => panic!("a panic that was asked for"),
             "large" => Ok(vec![b'x'; MAX_MADE + 1]),
             "slow" => {
-                while self.slow.load(Ordering::Relaxed) {
+                // Not for ever: a test that fails waits for its threads.
+                for _ in (0..30_000).take_while(|_| self.slow.load(Ordering::Relaxed)) {
                     std::thread::sleep(Duration::from_millis(2));
                 }
                 mail("at last\r\n")
@@ -176,6 +178,32 @@ async fn a_stop_waits_for_nobody_who_makes_a_mail() {
     w.start_again().await;
     w.until_gone(id).await;
     assert_eq!(peer.taken().len(), 1);
+}
+
+/// A connection that waits for a place where mail is made has no mail in hand: it sends what is there.
+#[tokio::test(start_paused = true)]
+async fn what_is_to_be_made_keeps_back_no_other_mail() {
+    let (places, maker) = (available_parallelism().unwrap().get(), Arc::<Maker>::default());
+    let mut net = Net::default();
+    for n in 0..places {
+        net = net.host(&format!("c{n}.test"), n as u8 + 2, Character::default()).0;
+    }
+    let (net, peer) = net.host("b.test", 1, Character::default());
+    let w = net.making(maker.clone()).world().await;
+    w.policy(None, &[("connections", "1")]).await;
+    maker.slow.store(true, Ordering::Relaxed);
+    let slow: Vec<String> = (0..places).map(|n| format!("a@c{n}.test")).collect();
+    let slow: Vec<&str> = slow.iter().map(String::as_str).collect();
+    w.make_for(&slow, "slow").await;
+    w.until("all places are taken", async || maker.asked().len() == places).await;
+    let made = w.make_for(&["a@b.test", "b@b.test", "c@b.test"], "").await;
+    w.until("a connection", async || !peer.said().is_empty()).await;
+    let other = w.send_in(Stream::Transactional, &["code@b.test"]).await;
+    w.until_gone(other).await;
+    assert_eq!((maker.asked().len(), w.show(made).await.len()), (places, 3), "nothing else was made meanwhile");
+    maker.slow.store(false, Ordering::Relaxed);
+    assert!(ends(&w, made).await.iter().all(|(end, _)| *end == End::Delivered));
+    w.check().await;
 }
 
 #[tokio::test(start_paused = true)]
