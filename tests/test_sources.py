@@ -127,8 +127,8 @@ def test_figures_of_the_operators_count_at_once_and_can_be_seen(make_server):
         assert sites[0]["limits"]["messages"] == "1" and "messages=1 recipients=2" in server.cli("site", "show", host.address)
         assert "begins with: connections=5 " in server.cli("site", "show", "google")
         assert json.loads(server.cli("policy", "list", "--json")) == [
-            {"source": None, "site": host.address, "key": "messages", "value": "1"},
-            {"source": None, "site": host.address, "key": "recipients", "value": "2"}]  # fmt: skip
+            {"source": None, "site": host.address, "organisation": None, "key": "messages", "value": "1"},
+            {"source": None, "site": host.address, "organisation": None, "key": "recipients", "value": "2"}]  # fmt: skip
         server.cli("policy", "unset", "--site", host.address)
         submit(server, user, [f"a{n}@out.test" for n in range(3)])
         host.has(7)
@@ -184,6 +184,38 @@ def test_a_new_source_sends_little_and_the_rest_waits_for_tomorrow(make_server):
         server.cli("source", "warmup", "default", "--standard")
         assert {cap["site"]: cap["today"] for cap in plan(server)["caps"]}["google"] == 20
         server.cli("source", "warmup", "default", "--stop")
+        host.has(6)
+
+
+def shop(server) -> str:
+    """Somebody of a second organisation, Shop."""
+    server.cli("organisation", "add", "Shop")
+    server.cli("domain", "add", "shop.test", "--organisation", "Shop")
+    server.cli("account", "add", "ann@shop.test", "--password-stdin", stdin=PASSWORD)
+    return "ann@shop.test"
+
+
+def test_an_organisation_at_its_bound_waits_and_no_other_does(make_server):
+    with Visited() as host:
+        server = make_server(extra=host.route("out.test"))
+        server.start()
+        user, ann = server.user(), shop(server)
+        bound = ["--organisation", "Shop", "--site", host.address]
+        assert "an organisation may have: connections, rate" in refused(server, "policy", "set", *bound, "idle=5")
+        assert "there is no organisation x" in refused(server, "policy", "set", "--organisation", "x", "rate=1/s")
+        assert "To " + host.address + " of Shop: rate=1/m" in server.cli("policy", "set", *bound, "rate=1/m")
+        for n in range(3):
+            submit(server, ann, f"a{n}@out.test")
+        for n in range(3):
+            submit(server, user, f"b{n}@out.test")
+        host.has(4)
+        said = eventually("a reason", lambda: "Shop has sent there as much" in server.cli("queue", "why", "a2@out.test"))
+        assert said and sorted(sender for sender, _, _ in host.taken) == [ann, user, user, user]
+        assert "of Shop at most: rate=1/m" in server.cli("site", "show", host.address)
+        assert json.loads(server.cli("policy", "list", "--json")) == [
+            {"source": None, "site": host.address, "organisation": "Shop", "key": "rate", "value": "1/m"}]  # fmt: skip
+        # What is taken back counts at once.
+        server.cli("policy", "unset", *bound)
         host.has(6)
 
 

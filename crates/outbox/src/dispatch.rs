@@ -247,7 +247,7 @@ pub(crate) fn go_out(inner: &Arc<Inner>, claimed: Claimed) {
             None => by_domain.entry(delivery.to.domain().to_owned()).or_default().push(delivery),
         }
     }
-    let work = |deliveries| Work { message: message.clone(), deliveries, again: false, permit: None };
+    let work = |deliveries| Work { message: message.clone(), deliveries, again: false, permit: None, seat: None };
     for (hop, deliveries) in by_hop {
         line_up(inner, &hop, work(deliveries));
     }
@@ -272,12 +272,15 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
             line_up(inner, hop, work);
         }
         Added::No(work, No::Stopped) => keep(inner, work, (Why::Stopped, seen), None),
+        Added::Bound(work, wait) => {
+            let now = inner.clock.now();
+            let work = unless_over(inner, work, now, "No attempt was made: its organisation had sent enough there");
+            keep(inner, work, (Why::Bound, seen), Some(Timestamp(now.0 + schedule::millis(wait))));
+        }
         Added::No(work, No::Spent { pending }) => {
             let now = inner.clock.now();
-            let (over, work) = expired(inner, work, now);
-            let said =
-                ours(Reply::new(451, 7, 0, "No attempt was made: what it may leave by is new, and had sent enough"));
-            over.deliveries.into_iter().for_each(|d| inner.settle(&over.message, d, Outcome::Expired, said.clone()));
+            let said = "No attempt was made: what it may leave by is new, and had sent enough";
+            let work = unless_over(inner, work, now, said);
             let midnight = Timestamp::from_secs((day_of(now) + 1) * 86_400);
             keep(inner, work, (Why::Spent, seen), Some(midnight).filter(|_| !pending));
         }
@@ -331,6 +334,14 @@ fn expired(inner: &Inner, mut work: Work, now: Timestamp) -> (Work, Work) {
     let is_over = |d: &mut Delivery| d.expires <= now && inner.timetable.longer(&message, d, now).is_none();
     let over = work.deliveries.extract_if(.., is_over).collect();
     (Work { deliveries: over, ..work.clone() }, work)
+}
+
+/// Ends what has no time left to be kept back longer, as it says; the rest.
+fn unless_over(inner: &Inner, work: Work, now: Timestamp, said: &'static str) -> Work {
+    let (over, rest) = expired(inner, work, now);
+    let said = ours(Reply::new(451, 7, 0, said));
+    over.deliveries.into_iter().for_each(|d| inner.settle(&over.message, d, Outcome::Expired, said.clone()));
+    rest
 }
 
 /// All of it later.

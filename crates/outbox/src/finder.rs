@@ -340,7 +340,13 @@ mod tests {
             uncertain: 0,
             trail: None,
         };
-        Work { message: Arc::new(message), deliveries: (0..n).map(delivery).collect(), again: false, permit: None }
+        Work {
+            message: Arc::new(message),
+            deliveries: (0..n).map(delivery).collect(),
+            again: false,
+            permit: None,
+            seat: None,
+        }
     }
 
     fn find(finder: &Finder, domain: &str) -> Found {

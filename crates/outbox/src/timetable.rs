@@ -78,6 +78,8 @@ pub enum Why {
     Busy,
     /// The administrator stopped its site, or all sources it may leave by.
     Stopped,
+    /// Its organisation has sent there what it may.
+    Bound,
     /// All sources it may leave by are new, and have delivered what they may today.
     Spent,
 }

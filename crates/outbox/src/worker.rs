@@ -627,8 +627,7 @@ fn settle(
     }
     inner.hops.came_of(hop, delivered, refused).into_iter().for_each(|hop| start(inner, hop));
     let (deliveries, said) = again;
-    (!deliveries.is_empty())
-        .then_some((Work { deliveries, message: work.message, again: work.again, permit: work.permit }, said))
+    (!deliveries.is_empty()).then_some((Work { deliveries, ..work }, said))
 }
 
 /// What a host said in one transaction about the traffic. However many recipients hear the same, it is said once.

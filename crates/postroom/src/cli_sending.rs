@@ -162,6 +162,10 @@ impl From<PoolCommand> for Request {
 /// go before values for a site, and values for both before either. KEY=VALUE: connections=5, start_connections=2,
 /// connection_rate=10/m, messages=100, recipients=50, rate=20/s,3600/h (or none), idle=30 (seconds),
 /// tls=opportunistic|encrypt|verify, family=any|v4-first|v4-only.
+///
+/// With --organisation connections and rate bound what that organisation sends to each site by each source, beside what the
+/// site bears, so that the others have their share; no other figure can be an organisation's. Of several for one organisation the
+/// same order holds.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
     /// Set figures. They count at once.
@@ -172,11 +176,14 @@ pub enum PolicyCommand {
         /// Only for this site; without, for all sites but the hosts of your own routes.
         #[arg(long)]
         site: Option<String>,
+        /// What this organisation sends at most.
+        #[arg(long, value_name = "NAME")]
+        organisation: Option<String>,
         /// KEY=VALUE.
         #[arg(required = true, value_parser = policies::figure)]
         figures: Vec<(String, String)>,
     },
-    /// Take figures back: those named, or all for this source and site.
+    /// Take figures back: those named, or all for this source, site and organisation.
     Unset {
         /// As it was set.
         #[arg(long)]
@@ -184,6 +191,9 @@ pub enum PolicyCommand {
         /// As it was set.
         #[arg(long)]
         site: Option<String>,
+        /// As it was set.
+        #[arg(long, value_name = "NAME")]
+        organisation: Option<String>,
         /// Like connections.
         keys: Vec<String>,
     },
@@ -206,8 +216,12 @@ pub enum SiteCommand {
 impl From<PolicyCommand> for Request {
     fn from(command: PolicyCommand) -> Self {
         Request::Policy(match command {
-            PolicyCommand::Set { source, site, figures } => policies::Ask::Set { source, site, figures },
-            PolicyCommand::Unset { source, site, keys } => policies::Ask::Unset { source, site, keys },
+            PolicyCommand::Set { source, site, organisation, figures } => {
+                policies::Ask::Set { of: policies::Of { source, site, organisation }, figures }
+            }
+            PolicyCommand::Unset { source, site, organisation, keys } => {
+                policies::Ask::Unset { of: policies::Of { source, site, organisation }, keys }
+            }
             PolicyCommand::List => policies::Ask::List,
         })
     }

@@ -3,24 +3,33 @@
 use std::fmt::Write;
 
 use outbox::SiteState;
-use queue::source::{self, Rule, Setup, SourceId};
+use queue::source::{self, Rule, Scope, SourceId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::Tx;
 
 use crate::admin::{Answer, Outcome, read, refused, words, write};
 use crate::house::House;
+use crate::organisations::{self, Names};
 
 /// Sites that a list shows.
 const SHOWN: usize = 100;
 
+/// What figures are for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Of {
+    pub source: Option<String>,
+    pub site: Option<String>,
+    pub organisation: Option<String>,
+}
+
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Ask {
-    /// Figures for what goes to a site by a source; for all where none is named.
-    Set { source: Option<String>, site: Option<String>, figures: Vec<(String, String)> },
+    /// Figures for what goes to a site by a source, or what an organisation sends there; for all where none is named.
+    Set { of: Of, figures: Vec<(String, String)> },
     /// Some of them less; all of them, when none are named.
-    Unset { source: Option<String>, site: Option<String>, keys: Vec<String> },
+    Unset { of: Of, keys: Vec<String> },
     /// All of them.
     List,
     /// The sites that are sent to.
@@ -32,69 +41,77 @@ pub enum Ask {
 /// Carries a request out.
 pub async fn execute(house: &House, ask: Ask) -> Outcome {
     match ask {
-        Ask::Set { source, site, figures } => {
-            figures.iter().try_for_each(|(key, value)| outbox::check_figure(key, value))?;
-            write(house, move |tx| set(tx, source.as_deref(), site.as_deref(), &figures)).await
+        Ask::Set { of, figures } => {
+            let bounds = of.organisation.is_some();
+            figures.iter().try_for_each(|(key, value)| outbox::check_figure(key, value, bounds))?;
+            write(house, move |tx| set(tx, &of, &figures)).await
         }
-        Ask::Unset { source, site, keys } => {
-            write(house, move |tx| unset(tx, source.as_deref(), site.as_deref(), &keys)).await
-        }
-        Ask::List => read(house, |tx| Ok(list(&source::setup(tx)?))).await,
+        Ask::Unset { of, keys } => write(house, move |tx| unset(tx, &of, &keys)).await,
+        Ask::List => read(house, list).await,
         Ask::Sites => sites(house),
         Ask::Site { name } => one_site(house, &name).await,
     }
 }
 
-fn set(
-    tx: &mut Tx<'_>,
-    source: Option<&str>,
-    site: Option<&str>,
-    figures: &[(String, String)],
-) -> store::Result<Answer> {
-    let of = source_of(&source::setup(tx)?, source)?;
+fn set(tx: &mut Tx<'_>, of: &Of, figures: &[(String, String)]) -> store::Result<Answer> {
+    let scope = of.scope(tx)?;
     let rule = |(key, value): &(String, String)| Rule {
-        source: of,
-        site: site.map(|site| site.to_ascii_lowercase().into()),
+        scope: scope.clone(),
         key: key.as_str().into(),
         value: value.as_str().into(),
     };
     source::set_rules(tx, &figures.iter().map(rule).collect::<Vec<_>>())?;
     let shown: Vec<String> = figures.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let text = format!("{}: {}", scope(source, site), shown.join(" "));
-    Ok(Answer::new(text, json!({ "source": source, "site": site, "figures": figures.len() })))
+    let data =
+        json!({ "source": of.source, "site": of.site, "organisation": of.organisation, "figures": figures.len() });
+    Ok(Answer::new(format!("{}: {}", of.words(), shown.join(" ")), data))
 }
 
-fn unset(tx: &mut Tx<'_>, source: Option<&str>, site: Option<&str>, keys: &[String]) -> store::Result<Answer> {
-    let of = source_of(&source::setup(tx)?, source)?;
-    let lower = site.map(str::to_ascii_lowercase);
-    match source::unset_rules(tx, of, lower.as_deref(), keys)? {
-        0 => Err(refused(format!("{}: no such figure is set", scope(source, site)))),
-        n => Ok(Answer::new(format!("{}: {n} taken back", scope(source, site)), json!({ "removed": n }))),
+fn unset(tx: &mut Tx<'_>, of: &Of, keys: &[String]) -> store::Result<Answer> {
+    let scope = of.scope(tx)?;
+    match source::unset_rules(tx, &scope, keys)? {
+        0 => Err(refused(format!("{}: no such figure is set", of.words()))),
+        n => Ok(Answer::new(format!("{}: {n} taken back", of.words()), json!({ "removed": n }))),
     }
 }
 
-fn source_of(setup: &Setup, source: Option<&str>) -> store::Result<Option<SourceId>> {
-    let known = |name: &str| setup.named(name).map(|s| s.id);
-    source.map(|name| known(name).ok_or_else(|| refused(format!("there is no source {name}")))).transpose()
+impl Of {
+    fn scope(&self, tx: &mut Tx<'_>) -> store::Result<Scope> {
+        let setup = source::setup(tx)?;
+        let known = |name: &String| setup.named(name).map(|s| s.id);
+        let source = self.source.as_ref();
+        let source =
+            source.map(|name| known(name).ok_or_else(|| refused(format!("there is no source {name}")))).transpose()?;
+        let organisation = self.organisation.as_deref().map(|name| organisations::named(tx, name)).transpose()?;
+        Ok(Scope { source, site: self.site.as_ref().map(|site| site.to_ascii_lowercase().into()), organisation })
+    }
+
+    /// For people.
+    fn words(&self) -> String {
+        let by = self.source.as_ref().map_or(String::new(), |source| format!(" by {source}"));
+        let from = self.organisation.as_ref().map_or(String::new(), |organisation| format!(" of {organisation}"));
+        format!("To {}{by}{from}", self.site.as_deref().unwrap_or("all sites"))
+    }
 }
 
-fn scope(source: Option<&str>, site: Option<&str>) -> String {
-    let by = source.map_or(String::new(), |source| format!(" by {source}"));
-    format!("To {}{by}", site.unwrap_or("all sites"))
-}
-
-fn list(setup: &Setup) -> Answer {
+fn list(tx: &mut Tx<'_>) -> store::Result<Answer> {
+    let (setup, names) = (source::setup(tx)?, Names::read(tx)?);
     let (mut text, mut data) = (Vec::new(), Vec::new());
-    for Rule { source, site, key, value } in &setup.rules {
+    for Rule { scope, key, value } in &setup.rules {
         let named = |id: SourceId| setup.sources.iter().find(|s| s.id == id).map_or(source::DEFAULT, |s| &s.name);
-        let source = source.map(named);
-        text.push(format!("{:40} {key}={value}", scope(source, site.as_deref())));
-        data.push(json!({ "source": source, "site": site.as_deref(), "key": &**key, "value": &**value }));
+        let of = Of {
+            source: scope.source.map(named).map(str::to_owned),
+            site: scope.site.as_deref().map(str::to_owned),
+            organisation: scope.organisation.map(|organisation| names.of(organisation).to_owned()),
+        };
+        text.push(format!("{:40} {key}={value}", of.words()));
+        data.push(json!({ "source": of.source, "site": of.site, "organisation": of.organisation, "key": &**key,
+            "value": &**value }));
     }
     if text.is_empty() {
         text.push("No figures of your own: sites are treated as they are known to bear it".into());
     }
-    Answer::new(text.join("\n"), Value::Array(data))
+    Ok(Answer::new(text.join("\n"), Value::Array(data)))
 }
 
 fn running(house: &House) -> Result<&outbox::Meter, String> {
@@ -126,6 +143,7 @@ fn sites(house: &House) -> Outcome {
 async fn one_site(house: &House, name: &str) -> Outcome {
     let name = name.to_ascii_lowercase();
     let all = running(house)?.sites(Some(&name), SHOWN);
+    let names = house.store.read(Names::read).await.map_err(words)?;
     if all.is_empty() {
         let setup = house.store.read(source::setup).await.map_err(words)?;
         let limits = outbox::figures_of(&name, &setup.rules)?;
@@ -141,6 +159,11 @@ async fn one_site(house: &House, name: &str) -> Outcome {
             let _ = writeln!(text, "    paused for {} s: it asked for that", wait.as_secs());
         }
         let _ = writeln!(text, "    limits: {}", figures(&site.limits));
+        for tenant in &site.tenants {
+            let (sending, waits) = (tenant.sending, tenant.in_line);
+            let (whose, bound) = (names.of(tenant.organisation), figures(&tenant.limits));
+            let _ = writeln!(text, "    of {whose} at most: {bound}; {sending} under way, {waits} in line");
+        }
         for learned in &site.learned {
             let _ = writeln!(text, "    learned: {learned}");
         }

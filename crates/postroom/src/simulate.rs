@@ -7,7 +7,7 @@ use std::time::Duration;
 use base::{Clock, Stream, SystemClock, Timestamp};
 use clap::Args;
 use outbox::{Forecast, Load, Mix, RECIPIENTS, Reason, SiteForecast, Terms};
-use queue::source::{self, Cap, Delivered, Member, Pool, Rule, Setup, Share, Source, SourceId, Stop, What};
+use queue::source::{self, Cap, Delivered, Member, Pool, Rule, Scope, Setup, Share, Source, SourceId, Stop, What};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -70,7 +70,7 @@ fn figure(text: &str) -> Result<Figure, String> {
         _ => (None, text),
     };
     let (key, value) = policies::figure(rest)?;
-    outbox::check_figure(&key, &value)?;
+    outbox::check_figure(&key, &value, false)?;
     Ok((site, key, value))
 }
 
@@ -116,8 +116,8 @@ pub async fn facts(house: &House) -> Outcome {
         (pool.name.to_string(), members, pool.streams.iter().map(|stream| stream.word().to_owned()).collect())
     };
     let rule = |rule: &Rule| {
-        let site = rule.site.as_deref().map(str::to_owned);
-        (rule.source.map(SourceId::stored), site, rule.key.to_string(), rule.value.to_string())
+        let site = rule.scope.site.as_deref().map(str::to_owned);
+        (rule.scope.source.map(SourceId::stored), site, rule.key.to_string(), rule.value.to_string())
     };
     let stopped = |stop: &Stop| match stop.what {
         What::Source(source) => Some(source.stored()),
@@ -138,7 +138,7 @@ pub async fn facts(house: &House) -> Outcome {
     let facts = Facts {
         sources: setup.sources.iter().map(|s| (s.id.stored(), s.name.to_string())).collect(),
         pools: setup.pools.iter().map(pool).collect(),
-        rules: setup.rules.iter().map(rule).collect(),
+        rules: setup.rules.iter().filter(|rule| rule.scope.organisation.is_none()).map(rule).collect(),
         stopped: setup.stops.iter().filter_map(stopped).collect(),
         caps: setup.caps.iter().map(cap).collect(),
         delivered: delivered.iter().map(sent).collect(),
@@ -163,8 +163,7 @@ impl Facts {
             streams: streams.iter().filter_map(|word| word.parse().ok()).collect(),
         };
         let rule = |(source, site, key, value): (Option<i64>, Option<String>, String, String)| Rule {
-            source: source.map(SourceId::read),
-            site: site.map(Into::into),
+            scope: Scope { source: source.map(SourceId::read), site: site.map(Into::into), organisation: None },
             key: key.into(),
             value: value.into(),
         };
@@ -225,8 +224,7 @@ impl Question {
             (None, None) => Default::default(),
         };
         let rule = |(site, key, value): &Figure| Rule {
-            source: None,
-            site: site.as_deref().map(Into::into),
+            scope: Scope { site: site.as_deref().map(Into::into), ..Scope::default() },
             key: key.as_str().into(),
             value: value.as_str().into(),
         };

@@ -135,6 +135,11 @@ impl Look<'_> {
                 "Nothing goes to that domain before {until}: its site asked for a pause, or has been sent as much as it takes. It \
                  goes on by itself."
             ),
+            Why::Bound => format!(
+                "{} has sent there as much as its own figures let it for now (postroom policy list shows them). It goes on by \
+                 itself, and is looked at again at {until}.",
+                names.of(m.organisation)
+            ),
             Why::Spent => format!(
                 "What it may leave by is new, and has delivered today what it may (postroom source warmup NAME shows it). It goes \
                  on by itself, and is looked at again at {until}."

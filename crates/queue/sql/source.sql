@@ -48,17 +48,20 @@ INSERT INTO queue_pool_stream (stream, pool) VALUES (?1, ?2);
 DELETE FROM queue_pool_stream WHERE pool = ?1;
 
 -- name: rules
-SELECT source, site, name, value FROM queue_rule ORDER BY source, site, name;
+SELECT source, site, organisation, name, value FROM queue_rule ORDER BY source, site, organisation, name;
 
 -- name: set_rule
-INSERT INTO queue_rule (source, site, name, value) VALUES (?1, ?2, ?3, ?4)
-ON CONFLICT (source, site, name) DO UPDATE SET value = excluded.value;
+INSERT INTO queue_rule (source, site, organisation, name, value) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (source, site, organisation, name) DO UPDATE SET value = excluded.value;
 
 -- name: unset_rule
-DELETE FROM queue_rule WHERE source = ?1 AND site = ?2 AND name = ?3;
+DELETE FROM queue_rule WHERE source = ?1 AND site = ?2 AND organisation = ?3 AND name = ?4;
 
 -- name: forget_rules
 DELETE FROM queue_rule WHERE source = ?1;
+
+-- name: forget_bounds
+DELETE FROM queue_rule WHERE organisation = ?1;
 
 -- name: stops
 SELECT kind, name, drains, since FROM queue_stop ORDER BY kind, name;

@@ -37,8 +37,8 @@ CREATE TABLE queue_pool (name {text} PRIMARY KEY) {table};
 CREATE TABLE queue_pool_source (pool {text} NOT NULL, source {int} NOT NULL, weight {int} NOT NULL,
     PRIMARY KEY (pool, source)) {clustered};
 CREATE TABLE queue_pool_stream (stream {int} PRIMARY KEY, pool {text} NOT NULL) {table};
-CREATE TABLE queue_rule (source {int} NOT NULL, site {text} NOT NULL, name {text} NOT NULL, value {text} NOT NULL,
-    PRIMARY KEY (source, site, name)) {clustered};
+CREATE TABLE queue_rule (source {int} NOT NULL, site {text} NOT NULL, organisation {int} NOT NULL, name {text} NOT NULL,
+    value {text} NOT NULL, PRIMARY KEY (source, site, organisation, name)) {clustered};
 CREATE TABLE queue_quiet (stream {int} NOT NULL, organisation {int} NOT NULL, begins {int} NOT NULL, ends {int} NOT NULL,
     zone {int} NOT NULL, PRIMARY KEY (stream, organisation)) {table};
 CREATE TABLE queue_verp (stream {int} PRIMARY KEY) {table};

@@ -6,9 +6,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use base::Stream;
-use base::Timestamp;
-use queue::source::{self, Count, DEFAULT, Delivered, Member, NewSource, Rule, Setup, Share, SourceId, What};
+use base::{OrganisationId, Stream, Timestamp};
+use queue::source::{self, Count, DEFAULT, Delivered, Member, NewSource, Rule, Scope, Setup, Share, SourceId, What};
 use store::{Result, Store, Tx};
 use testkit::{Bed, engines};
 
@@ -155,28 +154,34 @@ fn a_pool_has_sources_and_a_stream_one_pool() {
 fn figures_are_set_and_taken_back_and_go_with_their_source() {
     for w in worlds() {
         let a = w.add("a", 1).unwrap();
-        let rule = |source, site: Option<&str>, key: &str, value: &str| Rule {
+        let to = |source, site: Option<&str>, organisation: Option<i64>| Scope {
             source,
             site: site.map(Into::into),
-            key: key.into(),
-            value: value.into(),
+            organisation: organisation.map(OrganisationId),
         };
+        let rule =
+            |scope: &Scope, key: &str, value: &str| Rule { scope: scope.clone(), key: key.into(), value: value.into() };
+        let (google, by_a, theirs) = (to(None, Some("google"), None), to(Some(a), None, None), to(None, None, Some(7)));
         let set = |rules: Vec<Rule>| w.write(move |tx| source::set_rules(tx, &rules)).unwrap();
-        set(vec![rule(None, Some("google"), "connections", "3"), rule(None, Some("google"), "rate", "1/s")]);
-        set(vec![rule(None, Some("google"), "connections", "4"), rule(Some(a), None, "idle", "9")]);
+        set(vec![rule(&google, "connections", "3"), rule(&google, "rate", "1/s"), rule(&theirs, "rate", "2/s")]);
+        set(vec![rule(&google, "connections", "4"), rule(&by_a, "idle", "9")]);
         let all = [
-            rule(None, Some("google"), "connections", "4"),
-            rule(None, Some("google"), "rate", "1/s"),
-            rule(Some(a), None, "idle", "9"),
+            rule(&theirs, "rate", "2/s"),
+            rule(&google, "connections", "4"),
+            rule(&google, "rate", "1/s"),
+            rule(&by_a, "idle", "9"),
         ];
         assert_eq!(w.setup().rules, all);
         let unset = |keys: &'static [&str]| {
             let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-            w.write(move |tx| source::unset_rules(tx, None, Some("google"), &keys)).unwrap()
+            let google = google.clone();
+            w.write(move |tx| source::unset_rules(tx, &google, &keys)).unwrap()
         };
         assert_eq!((unset(&["rate", "tls"]), unset(&["rate"]), unset(&[])), (1, 0, 1));
-        assert_eq!(w.setup().rules, all[2..]);
+        assert_eq!(w.setup().rules, [all[0].clone(), all[3].clone()]);
         w.write(|tx| source::remove(tx, "a")).unwrap();
+        assert_eq!(w.setup().rules, all[..1]);
+        w.write(|tx| source::forget_organisation(tx, OrganisationId(7))).unwrap();
         assert_eq!(w.setup().rules, []);
     }
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use base::{Stream, Timestamp};
 use peers::{Block, Character, Faults, Quota, Tls, Wording};
-use queue::source::{Cap, Delivered, Member, Pool, Rule, Setup, Share, Source, SourceId, Stop, What};
+use queue::source::{Cap, Delivered, Member, Pool, Rule, Scope, Setup, Share, Source, SourceId, Stop, What};
 
 use super::*;
 
@@ -85,7 +85,7 @@ fn our_own_figure_for_all_sites_is_a_bound() {
     assert!((3560..3900).contains(&last), "{last} s");
     assert_eq!(kept, Reason::OurRate);
     // An operator's figure goes before it.
-    let rule = |key: &str, value: &str| Rule { source: None, site: None, key: key.into(), value: value.into() };
+    let rule = |key: &str, value: &str| Rule { scope: Scope::default(), key: key.into(), value: value.into() };
     let setup = Setup { rules: vec![rule("rate", "80/s"), rule("connections", "20")], ..Setup::default() };
     let faster = forecast(&to(lenient(), 72_000), &Terms { setup, ..terms() }).unwrap();
     assert!(faster.last() < HOUR / 3, "{:?}", faster.last());

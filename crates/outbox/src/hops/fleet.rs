@@ -124,6 +124,9 @@ impl Hops {
         let today = self.today.load(Ordering::Relaxed);
         state.fleet = Fleet::new(setup, Warmups::new(setup, delivered, today, &state.fleet.warmups));
         state.sites.govern(Rules::new(&setup.rules));
+        for line in state.lines.values() {
+            line.ready.organisations().for_each(|(organisation, _)| state.sites.bind(&line.site, organisation));
+        }
         let (lines, sites, fleet, mut moved) = (&mut state.lines, &state.sites, &state.fleet, Vec::new());
         for (hop, line) in lines {
             let gone = !fleet.knows(hop.source);

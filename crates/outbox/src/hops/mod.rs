@@ -8,6 +8,7 @@ mod room;
 mod shown;
 mod sites;
 mod stops;
+mod tenants;
 mod traffic;
 mod turns;
 mod warmup;
@@ -29,12 +30,14 @@ use crate::shape::{Course, Hint, Hold, MayConnect, Policies, Policy, Words, on_o
 use fleet::{Denied, Fleet};
 pub(crate) use fleet::{No, choose};
 pub(crate) use ready::WEIGHTS;
-use ready::{InLine, Ready};
+use ready::{InLine, Ready, Turn};
 use room::OWN;
 pub(crate) use room::Rooms;
 pub use shown::SiteState;
 pub(crate) use sites::Ways;
 use sites::{SiteKey, Sites};
+pub use tenants::TenantState;
+use tenants::{NoSeat, Seat};
 use traffic::Traffic;
 pub(crate) use warmup::{Permit, Warmups};
 
@@ -58,6 +61,8 @@ pub(crate) const IDLE: Duration = Duration::from_secs(5);
 const OF_ONE_NETWORK: usize = CONNECTIONS / 4;
 /// How long work waits for which its line has no place: as long as the line takes to empty, between these two.
 const WAIT: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(600)];
+/// How long work waits whose organisation has as much in line as it may.
+const CROWD: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 /// Works of a line that are looked through for domains.
 const DOMAINS: usize = 20;
 /// How far ahead a turn is given to what a site is too slow for.
@@ -78,6 +83,8 @@ pub(crate) struct Work {
     pub(crate) again: bool,
     /// It may be delivered by a source that may not deliver much.
     pub(crate) permit: Option<Arc<Permit>>,
+    /// Its organisation has figures of its own, and it counts.
+    pub(crate) seat: Option<Arc<Seat>>,
 }
 
 impl Work {
@@ -140,6 +147,8 @@ struct Line {
     wait: Duration,
     /// It stands among the starved, of all or of its site.
     starved: bool,
+    /// It stands among those whose organisations have as many connections as they may.
+    bound: bool,
     /// Groups whose mail had no place in it.
     refused: BTreeSet<Group>,
     bell: Arc<Notify>,
@@ -159,6 +168,7 @@ impl Line {
             measured: (Instant::now(), 0),
             wait: UNKNOWN,
             starved: false,
+            bound: false,
             refused: BTreeSet::new(),
             bell,
         }
@@ -205,6 +215,8 @@ pub(crate) enum Added {
     Full(Work, Duration, Hop),
     /// Its site wants nothing now: not before this time has passed.
     Later(Work, Duration),
+    /// Its organisation has sent as much as it may: not before this time has passed.
+    Bound(Work, Duration),
     /// No source can send it now.
     No(Work, No),
     /// One can send so many of its recipients, and no more.
@@ -281,8 +293,8 @@ impl Hops {
 
     /// Puts work in line, for the source that is to send it.
     pub(crate) fn add(&self, hop: &Hop, mut work: Work) -> Added {
-        work.permit = None;
-        let mut state = self.lock();
+        (work.permit, work.seat) = (None, None);
+        let (mut state, now) = (self.lock(), Instant::now());
         if let Some(stopped) = state.fleet.stops.apart(&mut work) {
             return Added::Apart(work, stopped);
         }
@@ -300,10 +312,20 @@ impl Hops {
         let sources = state.fleet.members(stream).len();
         let (share, of_site) = ((share / sources).max(LEAST), (of_site / sources).max(LEAST));
         let site = state.sites.of(&name, &self.policies);
-        if let Some(wait) = site.shape.pause(Instant::now()) {
+        if let Some(wait) = site.shape.pause(now) {
             return Added::Later(work, wait);
         }
         let in_line = site.in_line[stream as usize].load(Ordering::Relaxed);
+        // Half of it is the others'.
+        match state.seat(&name, &work, share.min(of_site) / 2, now) {
+            Ok(seat) => work.seat = seat,
+            Err(NoSeat::Turn(wait)) => return Added::Bound(work, wait),
+            Err(NoSeat::Crowd) => {
+                let wait = state.line(hop, &self.policies).pace(stream) / 2;
+                state.remove_if_empty(hop);
+                return Added::Bound(work, wait.clamp(CROWD[0], CROWD[1]));
+            }
+        }
         let line = state.line(hop, &self.policies);
         if line.ready.deliveries(stream) >= share || in_line >= of_site {
             let wait = line.pace(stream);
@@ -332,33 +354,38 @@ impl Hops {
         let state = &mut *guard;
         let line = state.line(hop, &self.policies);
         let (name, bell) = (line.site.clone(), line.bell.clone());
-        let waits = !makes && line.ready.front(true).is_some_and(Work::is_made);
-        let all = !waits || line.making == 0 || line.ready.front(false).is_none();
-        let sender = line.ready.front(all).map(|work| work.sender().to_owned());
-        let site = state.sites.of(&name, &self.policies);
-        let bells = || [bell, site.bell.clone(), state.bell.clone()];
-        let Some(sender) = sender else {
-            if !site.starved.is_empty() || !state.starved.is_empty() {
+        let Some((turn, is_to_be_made)) = state.turn(hop, &name, makes, now) else {
+            let has_none = state.lines.get(hop).is_none_or(|line| line.ready.is_empty()) || state.is_bound(hop);
+            let site = state.sites.of(&name, &self.policies);
+            if !site.starved.is_empty() || !state.starved.is_empty() || has_none && !site.bound.is_empty() {
                 return Next::Leave;
             }
-            let bells = bells();
+            let bells = [bell, site.bell.clone(), state.bell.clone()];
+            if let Some(wait) = state.bound_for(hop, &name, now) {
+                return Next::Wait(wait);
+            }
             state.line(hop, &self.policies).idle += 1;
             return Next::Rest(bells);
         };
-        if sent >= site.shape.messages() {
+        let sender = state.line(hop, &self.policies).ready.front(turn);
+        let sender = sender.map_or_else(String::new, |work| work.sender().to_owned());
+        let site = state.sites.of(&name, &self.policies);
+        if sent >= site.shape.messages() || site.gives_way(turn.organisation, sent) {
             return Next::Leave;
         }
-        if waits && all {
-            let bells = bells();
+        if is_to_be_made {
+            let bells = [bell, site.bell.clone(), state.bell.clone()];
             state.line(hop, &self.policies).making += 1;
             return Next::Make(bells);
         }
-        let site = &mut site.shape;
-        let (held, recipients) = (site.send(&sender, now), recipients.min(site.recipients()));
+        let (held, recipients) = (site.shape.send(&sender, now), recipients.min(site.shape.recipients()));
         let next = match held {
             Err(Hold::Site(wait)) => Next::Wait(wait),
-            Err(Hold::Sender(wait)) => state.take(hop, usize::MAX, all).map_or(Next::Leave, |w| Next::Later(w, wait)),
-            Ok(()) => state.take(hop, recipients, all).map_or(Next::Leave, Next::Send),
+            Err(Hold::Sender(wait)) => state.take(hop, turn, usize::MAX).map_or(Next::Leave, |w| Next::Later(w, wait)),
+            Ok(()) => state.take(hop, turn, recipients).map_or(Next::Leave, |mut work| {
+                state.sites.of(&name, &self.policies).tenants.sent(&mut work, now);
+                Next::Send(work)
+            }),
         };
         if !state.called.is_empty() {
             self.has_called.store(true, Ordering::Relaxed);
@@ -420,6 +447,7 @@ impl Hops {
             true => site.shape.unsent(),
             false => site.shape.unanswered(Instant::now()),
         }
+        work.seat.iter().for_each(|seat| seat.sends(false));
         if state.fleet.stops.holds(&name, site.shape.policy(), &work) {
             return Some(work);
         }
@@ -633,6 +661,7 @@ impl Hops {
         }
         // Who has none first.
         let mut start: Vec<Hop> = std::iter::from_fn(|| state.start_starved(&name)).collect();
+        start.extend(state.start_bound(&name));
         start.extend(state.start_starved_of_all());
         if goes_on && state.start(hop) {
             start.push(hop.clone());
@@ -667,7 +696,7 @@ impl Hops {
         state.sites.feed();
         let mut all = Vec::new();
         for line in state.lines.values_mut() {
-            line.starved = false;
+            (line.starved, line.bound) = (false, false);
             all.extend(line.ready.drain());
         }
         all
@@ -700,15 +729,17 @@ impl State {
         }
     }
 
-    /// The first of a line, with at most `recipients`; the rest remains. Of `all`, or only of what need not be made.
-    fn take(&mut self, hop: &Hop, recipients: usize, all: bool) -> Option<Work> {
+    /// The first of a line, with at most `recipients`; the rest remains.
+    fn take(&mut self, hop: &Hop, turn: Turn, recipients: usize) -> Option<Work> {
         let line = self.lines.get_mut(hop)?;
-        let mut work = line.ready.pop_front(all)?;
+        let mut work = line.ready.pop_front(turn)?;
         let own = self.fleet.verp(work.message.stream) || work.is_made();
         let recipients = if own { 1 } else { recipients };
         if work.deliveries.len() > recipients {
             let rest = work.deliveries.split_off(recipients);
             line.ready.push_front(Work { deliveries: rest, ..work.clone() });
+            // That of the rest is the rest's.
+            work.seat = None;
         }
         let n = work.deliveries.len();
         line.taken += n;
@@ -720,12 +751,23 @@ impl State {
 
     /// Counts a worker more for this hop, if it needs and may have one.
     fn start(&mut self, hop: &Hop) -> bool {
+        let is_bound = self.is_bound(hop);
         let Some(line) = self.lines.get_mut(hop).filter(|line| line.wants_more()) else { return false };
         let Some(site) = self.sites.get_mut(&line.site) else { return false };
+        if is_bound {
+            if line.workers == 0 && !std::mem::replace(&mut line.bound, true) {
+                site.bound.push_back(hop.clone());
+                site.bell.notify_one();
+            }
+            return false;
+        }
         let only_marketing = !line.ready.has(Stream::Mail) && !line.is_urgent();
         let most = if only_marketing { CONNECTIONS_OF_MARKETING } else { CONNECTIONS };
         let (waits_at, bell) = match site.shape.may_connect(Instant::now()) {
             MayConnect::Yes if self.connections < most => {
+                if std::mem::take(&mut line.bound) {
+                    site.bound.retain(|waiting| waiting != hop);
+                }
                 site.shape.enter();
                 line.workers += 1;
                 self.connections += 1;

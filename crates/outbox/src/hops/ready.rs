@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use base::Stream;
+use base::{OrganisationId, Stream};
 
 use super::Work;
 use super::turns::Turns;
@@ -14,6 +14,15 @@ pub(crate) const WEIGHTS: [i32; 3] = [4, 8, 2];
 
 /// Deliveries that stand in all lines of a site, by stream.
 pub(super) type InLine = Arc<[AtomicUsize; 3]>;
+
+/// What is next in a line.
+#[derive(Clone, Copy)]
+pub(super) struct Turn {
+    stream: usize,
+    pub(super) organisation: OrganisationId,
+    /// Streams that have work that can go.
+    goes: [bool; 3],
+}
 
 pub(super) struct Ready {
     works: [Turns; 3],
@@ -73,36 +82,41 @@ impl Ready {
         self.works[at].push_front(work);
     }
 
-    /// A stream has work that can go: any, or only what need not be made.
-    fn can_go(&self, stream: usize, all: bool) -> bool {
-        self.works[stream].front().is_some_and(|work| all || !work.is_made())
-    }
-
-    /// Whose turn it is: where all have work, each gets turns by its weight, as evenly spread as can be.
-    fn turn(&self, all: bool) -> Option<usize> {
-        (0..3).filter(|n| self.can_go(*n, all)).max_by_key(|n| self.credit[*n] + WEIGHTS[*n])
+    /// Whose turn it is of those organisations that `may`: where all streams have work, each gets turns by its weight, as evenly
+    /// spread as can be. Of `all` that is first, or only of what need not be made.
+    pub(super) fn turn(&self, all: bool, may: impl Fn(OrganisationId) -> bool) -> Option<Turn> {
+        let next: [Option<OrganisationId>; 3] = std::array::from_fn(|n| {
+            let (works, can_go) = (&self.works[n], |work: &Work| all || !work.is_made());
+            works.turn(&may).filter(|organisation| works.front(*organisation).is_some_and(can_go))
+        });
+        let stream = (0..3).filter(|n| next[*n].is_some()).max_by_key(|n| self.credit[*n] + WEIGHTS[*n])?;
+        Some(Turn { stream, organisation: next[stream]?, goes: next.map(|next| next.is_some()) })
     }
 
     /// What is next.
-    pub(super) fn front(&self, all: bool) -> Option<&Work> {
-        self.works[self.turn(all)?].front()
+    pub(super) fn front(&self, turn: Turn) -> Option<&Work> {
+        self.works[turn.stream].front(turn.organisation)
     }
 
-    pub(super) fn pop_front(&mut self, all: bool) -> Option<Work> {
-        let turn = self.turn(all)?;
+    pub(super) fn pop_front(&mut self, turn: Turn) -> Option<Work> {
         let mut weights = 0;
         for (n, weight) in WEIGHTS.into_iter().enumerate() {
             // Who has nothing saves no turns for later, nor who could not have used them.
-            match self.can_go(n, all) {
+            match turn.goes[n] {
                 true => (self.credit[n], weights) = (self.credit[n] + weight, weights + weight),
                 false if self.works[n].is_empty() => self.credit[n] = 0,
                 false => {}
             }
         }
-        self.credit[turn] -= weights;
-        let work = self.works[turn].pop_front()?;
-        self.loses(turn, work.deliveries.len());
+        self.credit[turn.stream] -= weights;
+        let work = self.works[turn.stream].pop_front(turn.organisation)?;
+        self.loses(turn.stream, work.deliveries.len());
         Some(work)
+    }
+
+    /// Whose work it is, and how much each has: by stream, so that one may come several times.
+    pub(super) fn organisations(&self) -> impl Iterator<Item = (OrganisationId, usize)> {
+        self.works.iter().flat_map(Turns::organisations)
     }
 
     /// Everything, the streams one after the other.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Hops;
+use super::TenantState;
 use super::sites::SiteName;
 
 /// A site as one source knows it now.
@@ -24,6 +25,8 @@ pub struct SiteState {
     pub may_open: usize,
     /// The limits in force, as an operator writes them; what the site itself taught is in `learned`.
     pub limits: Vec<(&'static str, String)>,
+    /// Organisations with figures of their own that have mail for it.
+    pub tenants: Vec<TenantState>,
     /// Nothing goes there for so long.
     pub paused: Option<Duration>,
     /// What was learned, or lowered for a while: in words.
@@ -49,6 +52,7 @@ impl Hops {
                 open: place.shape.open(),
                 may_open: place.shape.may_open(now),
                 limits: place.shape.limits().words(),
+                tenants: place.tenants.shown(),
                 paused: place.shape.pause(now),
                 learned: place.shape.learned(now),
                 last: place.last.as_ref().map(|(at, said)| (now.saturating_duration_since(*at), said.clone())),

@@ -4,14 +4,17 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::OrganisationId;
 use queue::source::SourceId;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::ready::InLine;
+use super::tenants::Tenants;
 use super::traffic::Counts;
 use crate::route::{Hop, To};
-use crate::shape::{Family, Limits, Policies, Policy, Rules, Site, TlsLevel};
+use crate::shape::{Bound, Family, Limits, Policies, Policy, Rules, Site, TlsLevel};
+use crate::worker::TURN;
 
 /// Sites that are remembered: beyond, those without a line are forgotten, unless they are providers' that the data names.
 const REMEMBERED: usize = 10_000;
@@ -42,6 +45,9 @@ pub(super) struct Place {
     pub(super) shape: Site,
     /// Hops with work and no connection, as the site has as many as it bears.
     pub(super) starved: VecDeque<Hop>,
+    /// Hops with work only of organisations that have as many connections as they may.
+    pub(super) bound: VecDeque<Hop>,
+    pub(super) tenants: Tenants,
     /// Rung when one more of them waits: who rests on a connection makes way.
     pub(super) bell: Arc<Notify>,
     pub(super) in_line: InLine,
@@ -69,6 +75,8 @@ impl Place {
         Place {
             shape: Site::new(policy, limits),
             starved: VecDeque::new(),
+            bound: VecDeque::new(),
+            tenants: Tenants::default(),
             bell: Arc::default(),
             in_line: Arc::default(),
             lines: 0,
@@ -88,7 +96,13 @@ impl Place {
     }
 
     fn is_at_rest(&mut self, now: Instant) -> bool {
-        self.lines == 0 && !self.is_out_of_reach(now) && self.shape.is_at_rest(now)
+        self.lines == 0 && !self.is_out_of_reach(now) && self.shape.is_at_rest(now) && self.tenants.rest(now)
+    }
+
+    /// A connection that has carried `sent` mails, and would carry one of an organisation that counts its connections, leaves
+    /// them to another line.
+    pub(super) fn gives_way(&self, organisation: OrganisationId, sent: u32) -> bool {
+        sent >= TURN && !self.bound.is_empty() && self.tenants.counts_connections(organisation)
     }
 
     pub(super) fn ways(&self) -> Ways {
@@ -142,6 +156,19 @@ impl Sites {
         for (name, place) in &mut self.places {
             let limits = limits(&self.rules, name, place.shape.policy());
             place.shape.govern(limits);
+            for organisation in place.tenants.all() {
+                place.tenants.learn(organisation, bound(&self.rules, organisation, name, place.shape.policy()));
+            }
+        }
+    }
+
+    /// An organisation has mail for a site: its figures hold, if it has any.
+    pub(super) fn bind(&mut self, name: &SiteKey, organisation: OrganisationId) {
+        if !self.rules.bind(organisation) {
+            return;
+        }
+        if let Some(place) = self.places.get_mut(name).filter(|place| !place.tenants.knows(organisation)) {
+            place.tenants.learn(organisation, bound(&self.rules, organisation, name, place.shape.policy()));
         }
     }
 
@@ -163,16 +190,27 @@ impl Sites {
 
     /// Nobody waits any more.
     pub(super) fn feed(&mut self) {
-        self.places.values_mut().for_each(|place| place.starved.clear());
+        for place in self.places.values_mut() {
+            place.starved.clear();
+            place.bound.clear();
+        }
     }
 }
 
 fn limits(rules: &Rules, site: &SiteKey, policy: &Policy) -> Limits {
-    let own = matches!(site.name, SiteName::Hosts(To::Fixed(_) | To::Smarthost));
-    rules.limits(&policy.limits, site.source, own, |name| site.name.is(policy, name))
+    rules.limits(&policy.limits, site.source, site.name.is_own(), |name| site.name.is(policy, name))
+}
+
+fn bound(rules: &Rules, organisation: OrganisationId, site: &SiteKey, policy: &Policy) -> Option<Bound> {
+    rules.bound(organisation, site.source, site.name.is_own(), |name| site.name.is(policy, name))
 }
 
 impl SiteName {
+    /// A host that the administrator names.
+    fn is_own(&self) -> bool {
+        matches!(self, SiteName::Hosts(To::Fixed(_) | To::Smarthost))
+    }
+
     /// Whether an operator means it by a name: that of its policy, or one that is its mail hosts', or above all of them.
     pub(super) fn is(&self, policy: &Policy, name: &str) -> bool {
         if policy.id.as_deref() == Some(name) {

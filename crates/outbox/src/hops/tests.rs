@@ -66,7 +66,13 @@ pub(crate) fn work(n: u32) -> Work {
         uncertain: 0,
         trail: None,
     };
-    Work { message: Arc::new(message), deliveries: (0..n).map(delivery).collect(), again: false, permit: None }
+    Work {
+        message: Arc::new(message),
+        deliveries: (0..n).map(delivery).collect(),
+        again: false,
+        permit: None,
+        seat: None,
+    }
 }
 
 fn starts(hops: &Hops, hop: &Hop, n: usize) -> usize {
@@ -553,4 +559,98 @@ async fn who_had_no_place_is_called_when_the_line_is_short() {
     assert!(hops.called().is_empty());
     // Whoever comes too late to be called is told.
     assert!(!hops.refused(&a, group));
+}
+
+/// Figures of the first organisation for a host of the administrator's.
+fn bound(site: &str, figures: &[(&str, &str)]) -> queue::source::Setup {
+    use queue::source::{Rule, Scope, Setup};
+    let (site, organisation) = (Some(site.into()), Some(OrganisationId(1)));
+    let scope = Scope { source: None, site, organisation };
+    let rule = |(key, value): &(&str, &str)| Rule { scope: scope.clone(), key: (*key).into(), value: (*value).into() };
+    Setup { rules: figures.iter().map(rule).collect(), ..Setup::default() }
+}
+
+fn by(work: Option<Work>) -> i64 {
+    work.map_or(0, |work| work.message.organisation.0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_organisation_at_its_rate_keeps_back_no_other() {
+    let (hops, a) = (hops(), hop("a"));
+    hops.set_up(&bound("a", &[("rate", "2/s")]), &[]).unwrap();
+    // What it may send in the next seconds stands in line, and the rest waits in the queue.
+    let added = (0..100).filter(|_| !matches!(hops.add(&a, sent_by(1, 1)), Added::Bound(..))).count();
+    assert_eq!(added, 9);
+    let Added::Bound(_, wait) = hops.add(&a, sent_by(1, 1)) else { panic!("it has sent enough") };
+    assert_eq!(wait, Duration::from_millis(2500));
+    (0..5).for_each(|_| assert!(matches!(hops.add(&a, sent_by(2, 1)), Added::InLine)));
+    assert_eq!([(); 6].map(|()| by(next(&hops, &a))), [1, 2, 2, 2, 2, 2]);
+    for _ in 0..8 {
+        let Next::Wait(wait) = hops.next(&a, 9, 0, true) else { panic!("it may send two a second") };
+        assert_eq!(wait, Duration::from_millis(500));
+        assert!(matches!(hops.add(&a, sent_by(2, 1)), Added::InLine));
+        assert_eq!(by(next(&hops, &a)), 2);
+        tokio::time::advance(wait).await;
+        assert_eq!(by(next(&hops, &a)), 1);
+    }
+    // What has no figures any more waits no longer.
+    (0..8).for_each(|_| assert!(matches!(hops.add(&a, sent_by(1, 1)), Added::InLine)));
+    assert!(matches!(hops.next(&a, 9, 0, true), Next::Wait(_)));
+    hops.set_up(&Default::default(), &[]).unwrap();
+    assert_eq!([(); 8].map(|()| by(next(&hops, &a))), [1; 8]);
+}
+
+/// Also of what stood in line before there were any.
+#[tokio::test(start_paused = true)]
+async fn an_organisation_has_no_more_connections_than_it_may() {
+    let (hops, a) = (hops(), hop("a"));
+    (0..5).for_each(|_| drop(hops.add(&a, sent_by(1, 25))));
+    (0..5).for_each(|_| drop(hops.add(&a, sent_by(2, 1))));
+    hops.set_up(&bound("a", &[("connections", "1")]), &[]).unwrap();
+    let first = next(&hops, &a);
+    assert_eq!((by(first.clone()), first.as_ref().map(|work| work.deliveries.len())), (1, Some(9)));
+    assert_eq!([(); 5].map(|()| by(next(&hops, &a))), [2; 5]);
+    assert!(matches!(hops.next(&a, 9, 0, true), Next::Wait(_)), "the first is under way");
+    drop(first);
+    let rest = next(&hops, &a);
+    assert_eq!(by(rest.clone()), 1);
+    assert!(matches!(hops.next(&a, 9, 0, true), Next::Wait(_)), "its rest is");
+    // It was not begun.
+    assert!(hops.give_back(&a, rest.unwrap(), true).is_none());
+    assert_eq!(by(next(&hops, &a)), 1);
+}
+
+#[test]
+fn an_organisation_with_few_connections_takes_half_of_the_places() {
+    let (hops, a) = (hops(), hop("a"));
+    hops.set_up(&bound("a", &[("connections", "1")]), &[]).unwrap();
+    let started: Vec<_> = (0..OF_ONE_HOP).map(|_| hops.add(&a, sent_by(1, 1))).collect();
+    let n = |is: fn(&Added) -> bool| started.iter().filter(|added| is(added)).count();
+    assert_eq!(n(|added| matches!(added, Added::Start(_))), 1, "more would have nothing to carry");
+    assert_eq!(n(|added| matches!(added, Added::Bound(..))), OF_ONE_HOP / 2);
+    let others = (0..OF_ONE_HOP).filter(|_| !matches!(hops.add(&a, sent_by(2, 1)), Added::Full(..))).count();
+    assert_eq!(others, OF_ONE_HOP / 2);
+}
+
+/// The lines of a site share what an organisation may have there.
+#[tokio::test(start_paused = true)]
+async fn a_line_that_waits_for_others_of_its_organisation_has_its_turn() {
+    let hops = hops();
+    hops.set_up(&bound("microsoft365", &[("connections", "1")]), &[]).unwrap();
+    let [a, b] = [0, 1].map(|n| mail_hosts(&format!("t{n}.mail.protection.outlook.com")));
+    assert!(matches!(hops.add(&a, sent_by(1, 1)), Added::Start(_)));
+    let first = next(&hops, &a);
+    assert_eq!(by(first.clone()), 1);
+    assert!(matches!(hops.add(&b, sent_by(1, 1)), Added::InLine));
+    assert!(matches!(hops.add(&b, sent_by(2, 1)), Added::Start(_)), "who has no figures does not wait");
+    assert_eq!(by(next(&hops, &b)), 2);
+    assert!(matches!(hops.next(&b, 9, 1, true), Next::Wait(_)));
+    assert!(hops.leave(&b, false, false).is_empty(), "it would find nothing to do");
+    [&a, &b].into_iter().for_each(|hop| hops.answered(hop));
+    drop(first);
+    assert!(matches!(hops.next(&a, 9, 1, true), Next::Leave));
+    assert_eq!(hops.leave(&a, false, false), std::slice::from_ref(&b));
+    // As fast as the site takes them.
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(by(next(&hops, &b)), 1);
 }

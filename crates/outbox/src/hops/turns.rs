@@ -36,14 +36,19 @@ impl Turns {
         self.by.entry(work.message.organisation).or_default().push_front(work);
     }
 
-    /// Whose turn it is: the next after the last, and after the greatest the least.
-    fn turn(&self) -> Option<OrganisationId> {
-        let mut behind = self.by.range((Excluded(self.last), Unbounded));
-        behind.next().or_else(|| self.by.first_key_value()).map(|(organisation, _)| *organisation)
+    /// Whose turn it is of those who `may`: the next after the last, and after the greatest the least.
+    pub(super) fn turn(&self, may: impl Fn(OrganisationId) -> bool) -> Option<OrganisationId> {
+        let behind = self.by.range((Excluded(self.last), Unbounded));
+        behind.chain(&self.by).map(|(organisation, _)| *organisation).find(|organisation| may(*organisation))
     }
 
-    pub(super) fn front(&self) -> Option<&Work> {
-        self.by.get(&self.turn()?)?.front()
+    pub(super) fn front(&self, of: OrganisationId) -> Option<&Work> {
+        self.by.get(&of)?.front()
+    }
+
+    /// Whose work it is, and how much each has.
+    pub(super) fn organisations(&self) -> impl Iterator<Item = (OrganisationId, usize)> {
+        self.by.iter().map(|(organisation, works)| (*organisation, works.len()))
     }
 
     /// Each, in no order that means anything.
@@ -51,20 +56,20 @@ impl Turns {
         self.by.values().flatten()
     }
 
-    pub(super) fn pop_front(&mut self) -> Option<Work> {
-        let turn = self.turn()?;
-        let works = self.by.get_mut(&turn)?;
+    /// The first of an organisation, whose turn it is.
+    pub(super) fn pop_front(&mut self, of: OrganisationId) -> Option<Work> {
+        let works = self.by.get_mut(&of)?;
         let work = works.pop_front()?;
         if works.is_empty() {
-            self.by.remove(&turn);
+            self.by.remove(&of);
         }
-        (self.last, self.len) = (turn, self.len - 1);
+        (self.last, self.len) = (of, self.len - 1);
         Some(work)
     }
 
     /// Everything, as it would have had its turn.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Work> {
-        std::iter::from_fn(|| self.pop_front())
+        std::iter::from_fn(|| self.pop_front(self.turn(|_| true)?))
     }
 
     /// All such work.

@@ -17,8 +17,8 @@ mod warm;
 
 pub(crate) use hint::{Hint, on_one_line};
 pub(crate) use policy::{Family, Limits, Policies, Policy, Text, TlsLevel};
-pub(crate) use rate::Rate;
-pub(crate) use rules::Rules;
+pub(crate) use rate::{Pace, Rate, kept};
+pub(crate) use rules::{Bound, Rules};
 pub use rules::{check_figure, figures_of};
 pub(crate) use site::{Course, Hold, MayConnect, Site, Words};
 pub use warm::standard_plan;

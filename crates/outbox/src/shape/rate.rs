@@ -96,6 +96,12 @@ impl Pace {
     }
 }
 
+/// A pace for each rate: of those that there were, as they stand.
+pub(crate) fn kept(rates: &[Rate], before: &[Pace]) -> Vec<Pace> {
+    let known = |rate: &Rate| before.iter().find(|pace| pace.rate == *rate).copied();
+    rates.iter().map(|rate| known(rate).unwrap_or_else(|| Pace::new(*rate))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

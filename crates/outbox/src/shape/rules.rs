@@ -1,7 +1,10 @@
-//! The operator's own figures: they go before those that are shipped, the particular before the general.
+//! The operator's own figures: they go before those that are shipped, the particular before the general. Those of an
+//! organisation bound its own mail, beside what the site bears.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use base::OrganisationId;
 use queue::source::{Rule, SourceId};
 
 use super::policy::{Family, Figures, Limits, Policies, Text, TlsLevel};
@@ -10,17 +13,24 @@ use super::rate::Rate;
 /// The keys that there are.
 const KEYS: [&str; 9] =
     ["connections", "start_connections", "connection_rate", "messages", "recipients", "rate", "idle", "tls", "family"];
+/// And those that an organisation may have.
+const OF_ORGANISATIONS: [&str; 2] = ["connections", "rate"];
 /// What a figure may be, at most: nothing that is ours is larger.
 const MOST: usize = 1_000_000;
 /// Seconds that a connection may wait for more.
 const IDLE: u64 = 3600;
 
-/// Whether a value can be set for a key.
+/// Whether a value can be set for a key, for an organisation or for all who send to a site.
 ///
 /// # Errors
 /// Why not, in words.
-pub fn check_figure(key: &str, value: &str) -> Result<(), String> {
-    figures(key, value).map(|_| ())
+pub fn check_figure(key: &str, value: &str, of_organisation: bool) -> Result<(), String> {
+    figures(key, value)?;
+    if of_organisation && !OF_ORGANISATIONS.contains(&key) {
+        let all = OF_ORGANISATIONS.join(", ");
+        return Err(format!("{key} is a site's, and no organisation has its own; an organisation may have: {all}"));
+    }
+    Ok(())
 }
 
 /// The figures for a site of that name, or for one of which nothing is known, as an operator writes them.
@@ -77,7 +87,19 @@ fn figures(key: &str, value: &str) -> Result<Figures, String> {
 
 /// All of them, the general first.
 #[derive(Debug, Default)]
-pub(crate) struct Rules(Vec<(Rule, Figures)>);
+pub(crate) struct Rules {
+    of_sites: Vec<(Rule, Figures)>,
+    of_organisations: HashMap<OrganisationId, Vec<(Rule, Figures)>>,
+}
+
+/// What an organisation may send to a site by a source; never nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Bound {
+    /// Connections that carry its mail at once.
+    pub(crate) connections: Option<usize>,
+    /// Messages.
+    pub(crate) rate: Vec<Rate>,
+}
 
 impl Rules {
     pub(crate) fn new(rules: &[Rule]) -> Self {
@@ -90,28 +112,74 @@ impl Rules {
             }
         };
         let mut all: Vec<_> = rules.iter().filter_map(read).collect();
-        all.sort_by_key(|(rule, _)| (rule.source.is_some(), rule.site.is_some()));
-        Rules(all)
+        all.sort_by_key(|(rule, _)| (rule.scope.source.is_some(), rule.scope.site.is_some()));
+        let mut sorted = Rules::default();
+        for (rule, figures) in all {
+            match rule.scope.organisation {
+                None => sorted.of_sites.push((rule, figures)),
+                Some(organisation) => sorted.of_organisations.entry(organisation).or_default().push((rule, figures)),
+            }
+        }
+        sorted
     }
 
     /// The figures for a site that is sent to by a source. A host that the administrator names has its `own`: what is said
     /// of all sites is not said of it.
     pub(crate) fn limits(&self, base: &Limits, source: SourceId, own: bool, fits: impl Fn(&str) -> bool) -> Limits {
-        let of = |rule: &Rule| {
-            let site = rule.site.as_deref().map_or(!own, &fits);
-            site && rule.source.is_none_or(|s| s == source)
-        };
-        self.0.iter().filter(|(rule, _)| of(rule)).fold(base.clone(), |limits, (_, figures)| limits.with(figures))
+        let of = |rule: &Rule| meant(rule, source, own, &fits);
+        self.of_sites
+            .iter()
+            .filter(|(rule, _)| of(rule))
+            .fold(base.clone(), |limits, (_, figures)| limits.with(figures))
+    }
+
+    /// Whether an organisation has any figures.
+    pub(crate) fn bind(&self, organisation: OrganisationId) -> bool {
+        self.of_organisations.contains_key(&organisation)
+    }
+
+    /// What an organisation may send there; none when it may send what the site bears.
+    pub(crate) fn bound(
+        &self,
+        organisation: OrganisationId,
+        source: SourceId,
+        own: bool,
+        fits: impl Fn(&str) -> bool,
+    ) -> Option<Bound> {
+        let all = self.of_organisations.get(&organisation)?.iter();
+        let bound = all.filter(|(rule, _)| meant(rule, source, own, &fits)).fold(Bound::default(), Bound::with);
+        Some(bound).filter(|bound| *bound != Bound::default())
+    }
+}
+
+fn meant(rule: &Rule, source: SourceId, own: bool, fits: impl Fn(&str) -> bool) -> bool {
+    let site = rule.scope.site.as_deref().map_or(!own, fits);
+    site && rule.scope.source.is_none_or(|s| s == source)
+}
+
+impl Bound {
+    fn with(self, (_, figures): &(Rule, Figures)) -> Bound {
+        let rate = figures.rate.as_ref().map(|rates| rates.iter().map(|rate| rate.0).collect());
+        Bound { connections: figures.connections.or(self.connections), rate: rate.unwrap_or(self.rate) }
+    }
+
+    /// As an operator writes them.
+    pub(crate) fn words(&self) -> Vec<(&'static str, String)> {
+        let connections = self.connections.map(|n| ("connections", n.to_string()));
+        connections.into_iter().chain((!self.rate.is_empty()).then(|| ("rate", rates(&self.rate)))).collect()
+    }
+}
+
+fn rates(rates: &[Rate]) -> String {
+    match rates {
+        [] => "none".to_owned(),
+        rates => rates.iter().map(Rate::to_string).collect::<Vec<_>>().join(","),
     }
 }
 
 impl Limits {
     /// As an operator writes them.
     pub(crate) fn words(&self) -> Vec<(&'static str, String)> {
-        let rates = |rates: &[Rate]| match rates {
-            [] => "none".to_owned(),
-            rates => rates.iter().map(Rate::to_string).collect::<Vec<_>>().join(","),
-        };
         let seconds = |time: Duration| time.as_secs().to_string();
         vec![
             ("connections", self.connections.to_string()),
@@ -129,12 +197,19 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
+    use queue::source::Scope;
+
     use super::super::Policies;
     use super::*;
 
     fn rule(source: Option<i64>, site: Option<&str>, key: &str, value: &str) -> Rule {
-        let source = source.map(SourceId::read);
-        Rule { source, site: site.map(Into::into), key: key.into(), value: value.into() }
+        rule_of(None, source, site, key, value)
+    }
+
+    fn rule_of(by: Option<i64>, source: Option<i64>, site: Option<&str>, key: &str, value: &str) -> Rule {
+        let (source, organisation) = (source.map(SourceId::read), by.map(OrganisationId));
+        let scope = Scope { source, site: site.map(Into::into), organisation };
+        Rule { scope, key: key.into(), value: value.into() }
     }
 
     #[test]
@@ -160,9 +235,33 @@ mod tests {
     }
 
     #[test]
+    fn the_figures_of_an_organisation_are_apart_from_those_of_the_site() {
+        let rules = Rules::new(&[
+            rule_of(Some(7), Some(1), Some("google"), "rate", "none"),
+            rule_of(Some(7), Some(1), None, "rate", "3/s"),
+            rule_of(Some(7), None, Some("google"), "rate", "2/s"),
+            rule_of(Some(7), None, None, "rate", "1/s"),
+            rule_of(Some(8), None, Some("google"), "connections", "2"),
+        ]);
+        let of = |by, source, own, site: &str| {
+            let bound = rules.bound(OrganisationId(by), SourceId::read(source), own, |name| name == site);
+            bound
+                .map(|bound| bound.words().into_iter().map(|(key, value)| format!("{key}={value}")).collect::<String>())
+        };
+        let said = |text: &str| Some(text.to_owned());
+        assert_eq!([of(7, 1, false, "google"), of(7, 1, false, "x")], [None, said("rate=3/s")]);
+        assert_eq!([of(7, 2, false, "google"), of(7, 2, false, "x")], [said("rate=2/s"), said("rate=1/s")]);
+        assert_eq!([of(8, 2, false, "google"), of(8, 2, false, "x")], [said("connections=2"), None]);
+        assert_eq!([of(9, 2, false, "google"), of(7, 2, true, "x")], [None, None]);
+        // The site bears what it did.
+        let base = &Policies::shipped().unwrap().of_host("aspmx.l.google.com").limits.clone();
+        assert_eq!(rules.limits(base, SourceId::read(1), false, |name| name == "google"), *base);
+    }
+
+    #[test]
     fn what_is_no_figure_is_refused_in_words() {
         for key in KEYS {
-            assert!(check_figure(key, "x").unwrap_err().contains("\"x\""), "{key}");
+            assert!(check_figure(key, "x", false).unwrap_err().contains("\"x\""), "{key}");
         }
         for (key, value) in [
             ("connections", "7"),
@@ -172,17 +271,19 @@ mod tests {
             ("tls", "verify"),
             ("family", "v4-first"),
         ] {
-            check_figure(key, value).unwrap();
+            check_figure(key, value, false).unwrap();
         }
-        assert!(check_figure("connections", "0").is_err());
-        assert!(check_figure("conections", "1").unwrap_err().contains("there are: connections, "));
+        assert!(check_figure("rate", "5/s", true).is_ok());
+        assert!(check_figure("idle", "5", true).unwrap_err().contains("may have: connections, rate"));
+        assert!(check_figure("connections", "0", false).is_err());
+        assert!(check_figure("conections", "1", true).unwrap_err().contains("there are: connections, "));
     }
 
     #[test]
     fn what_is_shown_can_be_set() {
         let limits = &Policies::shipped().unwrap().of_host("aspmx.l.google.com").limits.clone();
         for (key, value) in limits.words() {
-            check_figure(key, &value).unwrap();
+            check_figure(key, &value, false).unwrap();
         }
     }
 }

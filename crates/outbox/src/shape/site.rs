@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::hint::{Action, Hint};
 use super::learn::Learned;
 use super::policy::{Family, Figures, Limits, Policy, TlsLevel};
-use super::rate::Pace;
+use super::rate::{Pace, kept};
 
 /// After this long without a word against us, one step back up.
 const QUIET: Duration = Duration::from_secs(30 * 60);
@@ -181,10 +181,6 @@ impl Site {
         if self.limits == limits {
             return;
         }
-        let kept = |rates: &[super::rate::Rate], before: &[Pace]| -> Vec<Pace> {
-            let known = |rate: &super::rate::Rate| before.iter().find(|pace| pace.rate() == *rate).copied();
-            rates.iter().map(|rate| known(rate).unwrap_or_else(|| Pace::new(*rate))).collect()
-        };
         (self.sends, self.connects) = (kept(&limits.rate, &self.sends), kept(&limits.connection_rate, &self.connects));
         if limits.start_connections > self.limits.start_connections {
             self.limit = self.limit.max(limits.start_connections);

@@ -1,7 +1,7 @@
 //! The operator's own figures, set while mail flows.
 
 use base::Stream;
-use queue::source;
+use queue::source::{self, Scope};
 
 use crate::peer::{Act, Character};
 use crate::world::{Net, rules};
@@ -28,7 +28,10 @@ async fn what_the_operator_says_of_a_site_counts_at_once_and_until_it_is_taken_b
     assert_eq!((peer.said().len(), other.said().len()), (3, 1));
     let limits = &w.site("b.test")[0].limits;
     assert!(limits.contains(&("messages", "2".into())), "{limits:?}");
-    w.store.write(|tx| source::unset_rules(tx, None, Some("b.test"), &[])).await.unwrap();
+    w.store
+        .write(|tx| source::unset_rules(tx, &Scope { site: Some("b.test".into()), ..Scope::default() }, &[]))
+        .await
+        .unwrap();
     send(4, "b.test").await;
     assert_eq!(peer.said().len(), 3, "the last one goes on");
     w.check().await;

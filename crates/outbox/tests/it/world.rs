@@ -13,7 +13,7 @@ use mailbox::Mailboxes;
 use mailbox::verbs::{self, INBOX};
 use net::{Dialer, Door, ListenAddr, ListenOptions, Listener, Resolver, Roots, Tls, Zone};
 use outbox::{Meter, Outbox, Parts, Routes};
-use queue::source::{self, NewSource, SourceId, What};
+use queue::source::{self, NewSource, Scope, SourceId, What};
 use queue::{Bodies, DeliverBy, Fate, NewDelivery, NewMessage, Queue, QueueId, Recipe, Standing, State};
 use smtp::{BodyType, Hold, Mail, Notify};
 use store::{Class, Lane, Options, Store, Tx};
@@ -391,8 +391,7 @@ impl World {
     /// Figures of the operator's, for a site or all.
     pub async fn policy(&self, site: Option<&str>, figures: &[(&str, &str)]) {
         let rule = |(key, value): &(&str, &str)| source::Rule {
-            source: None,
-            site: site.map(Into::into),
+            scope: Scope { site: site.map(Into::into), ..Scope::default() },
             key: (*key).into(),
             value: (*value).into(),
         };

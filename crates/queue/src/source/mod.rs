@@ -20,7 +20,7 @@ use crate::entry::corrupt;
 use crate::node::{Told, tell};
 pub use pool::{Member, Pool, add_pool, change_pool, remove_pool};
 pub use quiet::{Quiet, set_quiet, unset_quiet};
-pub use rule::{Rule, set_rules, unset_rules};
+pub use rule::{Rule, Scope, set_rules, unset_rules};
 pub use schema::ALL;
 pub use stop::{Ended, Stop, What, resume, stop};
 pub use warmup::{Cap, Count, Delivered, Share, count, day_of, delivered, end_plan, set_caps};
@@ -257,6 +257,7 @@ pub fn remove(tx: &mut Tx<'_>, name: &str) -> Result<()> {
 pub fn forget_organisation(tx: &mut Tx<'_>, organisation: OrganisationId) -> Result<()> {
     locked(tx)?;
     tx.execute(&schema::FORGET_QUIET, params![organisation])?;
+    tx.execute(&schema::FORGET_BOUNDS, params![organisation])?;
     changed(tx)
 }
 

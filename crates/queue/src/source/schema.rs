@@ -20,6 +20,7 @@ store::statements! { include_str!("../../sql/source.sql");
     SET_RULE = "set_rule",
     UNSET_RULE = "unset_rule",
     FORGET_RULES = "forget_rules",
+    FORGET_BOUNDS = "forget_bounds",
     STOPS = "stops",
     STOP = "stop",
     RESUME = "resume",

@@ -1,0 +1,270 @@
+//! What one organisation may send to a site by a source at most, beside what the site bears: so that it does not use up what all
+//! share. There is an entry only for an organisation that has such figures, and mail for the site.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use base::OrganisationId;
+use tokio::time::Instant;
+
+use super::ready::Turn;
+use super::sites::SiteKey;
+use super::{State, Work};
+use crate::route::Hop;
+use crate::shape::{Bound, Pace, kept};
+
+/// What stands in line is not to wait longer than this for its turn: the rest waits in the queue, and takes no place of others.
+const AHEAD: Duration = Duration::from_secs(4);
+/// From one look to the next for who waits until others of its organisation are through.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Lines that are looked through for one whose organisation may have a connection again.
+const LOOKED_THROUGH: usize = 16;
+
+/// Organisations that have figures of their own.
+#[derive(Default)]
+pub(super) struct Tenants(HashMap<OrganisationId, Tenant>);
+
+struct Tenant {
+    bound: Bound,
+    sends: Vec<Pace>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Works that stand in line or are under way.
+    in_hand: AtomicUsize,
+    /// Those that are under way.
+    sending: AtomicUsize,
+}
+
+/// A work of an organisation that has figures of its own: it is counted as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    counts: Arc<Counts>,
+    sends: AtomicBool,
+}
+
+/// Why there is no place for an organisation's work.
+pub(super) enum NoSeat {
+    /// It has its turn after so long.
+    Turn(Duration),
+    /// As many stand in line as may.
+    Crowd,
+}
+
+/// An organisation at a site, for those who look.
+#[derive(Clone, Debug)]
+pub struct TenantState {
+    /// The organisation.
+    pub organisation: OrganisationId,
+    /// Its figures, as an operator writes them.
+    pub limits: Vec<(&'static str, String)>,
+    /// Transactions that are under way.
+    pub sending: usize,
+    /// And those that stand in line.
+    pub in_line: usize,
+}
+
+impl Seat {
+    fn new(counts: &Arc<Counts>) -> Self {
+        counts.in_hand.fetch_add(1, Ordering::Relaxed);
+        Seat { counts: counts.clone(), sends: AtomicBool::new(false) }
+    }
+
+    /// The work is under way, or stands in line again.
+    pub(super) fn sends(&self, sends: bool) {
+        match (self.sends.swap(sends, Ordering::Relaxed), sends) {
+            (false, true) => _ = self.counts.sending.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = self.counts.sending.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.sends(false);
+        self.counts.in_hand.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Tenant {
+    fn new(bound: Bound) -> Self {
+        Tenant { sends: bound.rate.iter().copied().map(Pace::new).collect(), bound, counts: Arc::default() }
+    }
+
+    fn in_hand(&self) -> usize {
+        self.counts.in_hand.load(Ordering::Relaxed)
+    }
+
+    fn sending(&self) -> usize {
+        self.counts.sending.load(Ordering::Relaxed)
+    }
+
+    /// How many more may be under way.
+    fn left(&self) -> usize {
+        self.bound.connections.map_or(usize::MAX, |most| most.saturating_sub(self.sending()))
+    }
+
+    /// How long the next has to wait.
+    fn wait(&self, now: Instant) -> Option<Duration> {
+        let rate = self.sends.iter().map(|pace| pace.wait(1.0, now)).max().unwrap_or_default();
+        let wait = if self.left() == 0 { rate.max(LOOK) } else { rate };
+        Some(wait).filter(|wait| !wait.is_zero())
+    }
+
+    /// When one more would have its turn.
+    fn ahead(&self, now: Instant) -> Duration {
+        let waiting = u32::try_from(self.in_hand().saturating_sub(self.sending())).unwrap_or(u32::MAX);
+        let of = |pace: &Pace| pace.wait(1.0, now).saturating_add(pace.interval(1.0).saturating_mul(waiting));
+        self.sends.iter().map(of).max().unwrap_or_default()
+    }
+
+    fn is_at_rest(&self, now: Instant) -> bool {
+        self.in_hand() == 0 && self.sends.iter().all(|pace| pace.is_at_rest(now))
+    }
+}
+
+impl Tenants {
+    /// What an organisation's figures are now, if it has mail here.
+    pub(super) fn learn(&mut self, organisation: OrganisationId, bound: Option<Bound>) {
+        match (self.0.get_mut(&organisation), bound) {
+            (None, None) => {}
+            (Some(_), None) => _ = self.0.remove(&organisation),
+            (None, Some(bound)) => _ = self.0.insert(organisation, Tenant::new(bound)),
+            (Some(known), Some(bound)) if known.bound != bound => {
+                known.sends = kept(&bound.rate, &known.sends);
+                known.bound = bound;
+            }
+            (Some(_), Some(_)) => {}
+        }
+    }
+
+    /// Those that are known.
+    pub(super) fn all(&self) -> Vec<OrganisationId> {
+        self.0.keys().copied().collect()
+    }
+
+    pub(super) fn knows(&self, organisation: OrganisationId) -> bool {
+        self.0.contains_key(&organisation)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A place in line for a work of an organisation, at most for `most` of them; none is needed where it has no figures.
+    pub(super) fn seat(
+        &self,
+        organisation: OrganisationId,
+        most: usize,
+        now: Instant,
+    ) -> Result<Option<Arc<Seat>>, NoSeat> {
+        let Some(tenant) = self.0.get(&organisation) else { return Ok(None) };
+        let ahead = tenant.ahead(now);
+        if ahead > AHEAD {
+            return Err(NoSeat::Turn(ahead - AHEAD / 2));
+        }
+        if tenant.in_hand() >= most {
+            return Err(NoSeat::Crowd);
+        }
+        Ok(Some(Arc::new(Seat::new(&tenant.counts))))
+    }
+
+    /// How long a work of an organisation has to wait, if it has to.
+    pub(super) fn wait(&self, organisation: OrganisationId, now: Instant) -> Option<Duration> {
+        self.0.get(&organisation)?.wait(now)
+    }
+
+    /// How many works more of an organisation may be under way.
+    pub(super) fn left(&self, organisation: OrganisationId) -> usize {
+        self.0.get(&organisation).map_or(usize::MAX, Tenant::left)
+    }
+
+    /// Connections are what an organisation is short of, or may be.
+    pub(super) fn counts_connections(&self, organisation: OrganisationId) -> bool {
+        self.0.get(&organisation).is_some_and(|tenant| tenant.bound.connections.is_some())
+    }
+
+    /// A work is under way.
+    pub(super) fn sent(&mut self, work: &mut Work, now: Instant) {
+        let Some(tenant) = self.0.get_mut(&work.message.organisation) else { return };
+        tenant.sends.iter_mut().for_each(|pace| pace.take(1.0, now));
+        work.seat.get_or_insert_with(|| Arc::new(Seat::new(&tenant.counts))).sends(true);
+    }
+
+    /// Forgets those of whom nothing would be lost; true when that is all.
+    pub(super) fn rest(&mut self, now: Instant) -> bool {
+        self.0.retain(|_, tenant| !tenant.is_at_rest(now));
+        self.0.is_empty()
+    }
+
+    /// For those who look.
+    pub(super) fn shown(&self) -> Vec<TenantState> {
+        let state = |(organisation, tenant): (&OrganisationId, &Tenant)| TenantState {
+            organisation: *organisation,
+            limits: tenant.bound.words(),
+            sending: tenant.sending(),
+            in_line: tenant.in_hand().saturating_sub(tenant.sending()),
+        };
+        let mut all: Vec<_> = self.0.iter().map(state).collect();
+        all.sort_by_key(|state| state.organisation);
+        all
+    }
+}
+
+impl State {
+    /// The next of a line, of those who may send now, and whether it is to be made first. Of a line whose turn it is for such mail
+    /// one worker waits, unless it `makes` it, and the others send what else there is.
+    pub(super) fn turn(&self, hop: &Hop, name: &SiteKey, makes: bool, now: Instant) -> Option<(Turn, bool)> {
+        let (line, site) = (self.lines.get(hop)?, self.sites.get(name)?);
+        let may = |organisation| site.tenants.wait(organisation, now).is_none();
+        let first = line.ready.turn(true, may)?;
+        let is_to_be_made = !makes && line.ready.front(first).is_some_and(Work::is_made);
+        let other = if is_to_be_made && line.making > 0 { line.ready.turn(false, may) } else { None };
+        Some(other.map_or((first, is_to_be_made), |other| (other, false)))
+    }
+
+    /// How long all of a line waits as its organisations have sent what they may.
+    pub(super) fn bound_for(&self, hop: &Hop, name: &SiteKey, now: Instant) -> Option<Duration> {
+        let (line, site) = (self.lines.get(hop)?, self.sites.get(name)?);
+        line.ready.organisations().filter_map(|(organisation, _)| site.tenants.wait(organisation, now)).min()
+    }
+
+    /// All in a line is of organisations that have as many connections as they may, but for what those can take who rest or are
+    /// about to be connected.
+    pub(super) fn is_bound(&self, hop: &Hop) -> bool {
+        let Some(line) = self.lines.get(hop) else { return false };
+        let Some(site) = self.sites.get(&line.site).filter(|site| !site.tenants.is_empty()) else { return false };
+        let may_go = line.ready.organisations().map(|(organisation, n)| n.min(site.tenants.left(organisation)));
+        line.wants_more() && may_go.fold(0, usize::saturating_add) <= line.idle + line.workers - line.connected
+    }
+
+    /// A place in line for work whose organisation has figures of its own.
+    pub(super) fn seat(
+        &mut self,
+        name: &SiteKey,
+        work: &Work,
+        most: usize,
+        now: Instant,
+    ) -> Result<Option<Arc<Seat>>, NoSeat> {
+        let organisation = work.message.organisation;
+        self.sites.bind(name, organisation);
+        self.sites.get(name).map_or(Ok(None), |site| site.tenants.seat(organisation, most, now))
+    }
+
+    /// Those that wait at a site until others of their organisation are through.
+    pub(super) fn start_bound(&mut self, name: &SiteKey) -> Vec<Hop> {
+        let Some(site) = self.sites.get_mut(name) else { return Vec::new() };
+        let n = site.bound.len().min(LOOKED_THROUGH);
+        let waiting: Vec<Hop> = site.bound.drain(..n).collect();
+        for hop in &waiting {
+            self.lines.get_mut(hop).into_iter().for_each(|line| line.bound = false);
+        }
+        waiting.into_iter().filter(|hop| self.start(hop)).collect()
+    }
+}
