@@ -486,7 +486,7 @@ def test_the_queue_is_measured(make_server):
         queued = [f"postroom_queue_{name}" for name in ["waiting", "claimed", "oldest_due_seconds", "held_groups"]]
         assert [before[name] for name in queued] == [0, 0, 0, 0]
         submit(server, server.user(), ["ann@out.test", "bob@out.test", "eve@out.test"], message())
-        outcomes = [f'postroom_attempts_total{{outcome="{o}"}}' for o in ["delivered", "bounced", "deferred", "expired"]]
+        outcomes = [f'postroom_attempts_total{{stream="mail",outcome="{o}"}}' for o in ["delivered", "bounced", "deferred", "expired"]]
         eventually("all attempts are counted", lambda: [metrics()[name] for name in outcomes] == [1, 1, 1, 0])
         assert [metrics()[name] for name in queued] == [1, 0, 0, 0]
         site = 'postroom_site_recipients_total{source="default",site="other",outcome='

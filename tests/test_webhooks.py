@@ -5,6 +5,7 @@ import json
 import re
 import ssl
 import threading
+import urllib.request
 
 import pytest
 from standardwebhooks import Webhook
@@ -104,6 +105,14 @@ def settled(server, **wanted):
     return eventually(f"a webhook with {wanted}", so, 60)
 
 
+def figures(server, kind: str) -> dict[str, int]:
+    """What is counted of webhooks or telemetry, by its name without `postroom_webhook_`."""
+    with urllib.request.urlopen(f"http://{server.address}:{server.ports['http']}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    pairs = (line.rpartition(" ") for line in lines if line.startswith(f"postroom_{kind}_"))
+    return {name.removeprefix(f"postroom_{kind}_"): int(value) for name, _, value in pairs}
+
+
 def by_recipient(pairs) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for identity, recipient in pairs:
@@ -133,6 +142,7 @@ def test_each_event_is_told_signed_and_in_the_order_of_its_recipient(make_server
         told = [one for one in events(server) if one["recipient"] != "early@out.test"]
         taken = sink.has(24)
         record = settled(server, taken=24, waiting=0, behind=0)
+        counted = figures(server, "webhook")
         requests = list(sink.heard)
     assert re.fullmatch("whsec_[A-Za-z0-9+/]{43}=", key)
     # Who checks by the library finds them good, and nobody else's.
@@ -156,6 +166,9 @@ def test_each_event_is_told_signed_and_in_the_order_of_its_recipient(make_server
     one = next(one for one in told if one["id"] == body["data"]["id"])
     assert (body["type"], body["timestamp"]) == ("delivery.bounced", one["time"])
     assert body["data"] == {name: value for name, value in one.items() if name not in ("type", "time", "cursor")}
+    assert counted == {f'{name}{{webhook="1"}}': value for name, value in {
+        "delivered_total": 24, "failed_total": 0, "lost_total": 0, "waiting": 0, "on": 1, "lag_seconds": 0,
+        "failing_seconds": 0}.items()}  # fmt: skip
     assert (record["state"], record["given_up"], record["lost"], record["why"]) == ("on", 0, 0, "")
 
 
@@ -174,6 +187,8 @@ def test_nothing_is_lost_over_failures_and_kills(make_server):
             submit(server, user, [f"u{m}@out.test" for m in range(5)], message(f"sick {n}"))
         eventually("some tries", lambda: len(sink.heard) >= 5)
         record = eventually("it is noted", lambda: (one := listed(server))["failing_since"] and one)
+        eventually("it is measured", lambda: (f := figures(server, "webhook"))['failing_seconds{webhook="1"}'] > 0
+                   and f['lag_seconds{webhook="1"}'] > 0 and f['waiting{webhook="1"}'] > 0)  # fmt: skip
         server.kill()
         server.start()
         sink.well = True

@@ -114,7 +114,7 @@ async fn keep(inner: &Arc<Inner>, message: &Arc<Message>, delivery: Delivery, fo
             tracing::info!(queue = %message.id, to = %delivery.to, "a mail from the queue is delivered here");
             inner.hops.settled(message.stream, message.organisation);
             inner.room.notify_one();
-            inner.count(outcome);
+            inner.count(message.stream, outcome);
         }
         Err(error) => {
             tracing::warn!(queue = %message.id, to = %delivery.to, %error, "a mail from the queue is not delivered");

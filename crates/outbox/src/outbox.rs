@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use base::{Clock, Timestamp};
+use base::{Clock, Stream, Timestamp};
 use bounce::Classifier;
 use directory::{Directory, Random};
 use net::{ClientTls, Dialer, Https, Identity, Resolver, Roots, TlsError};
@@ -177,7 +177,7 @@ pub(crate) struct Inner {
     /// What refusals mean; made for the first.
     pub(crate) classifier: OnceLock<Option<Classifier>>,
     /// By outcome: delivered, deferred, bounced, expired.
-    pub(crate) outcomes: [AtomicU64; 4],
+    pub(crate) outcomes: [[AtomicU64; 4]; 3],
     random: Random,
     /// To the recorder; never more in it than deliveries are in hand.
     done: mpsc::UnboundedSender<Done>,
@@ -370,7 +370,14 @@ impl Meter {
 
     /// How many attempts ended so, since the server began.
     pub fn outcomes(&self) -> [(&'static str, u64); 4] {
-        let n = |i: usize| self.0.outcomes[i].load(Ordering::Relaxed);
+        let all = Stream::ALL.map(|stream| self.outcomes_of(stream));
+        let [first, ..] = all;
+        std::array::from_fn(|i| (first[i].0, all.iter().map(|of| of[i].1).sum()))
+    }
+
+    /// How many attempts with mail of a stream ended so, since the server began.
+    pub fn outcomes_of(&self, stream: Stream) -> [(&'static str, u64); 4] {
+        let n = |i: usize| self.0.outcomes[stream.stored() as usize][i].load(Ordering::Relaxed);
         [("delivered", n(0)), ("deferred", n(1)), ("bounced", n(2)), ("expired", n(3))]
     }
 }
@@ -404,7 +411,7 @@ pub(crate) fn heard(inner: &Inner, event: &Event) {
 
 impl Inner {
     /// What came of an attempt is on disk.
-    pub(crate) fn count(&self, outcome: Outcome) {
+    pub(crate) fn count(&self, stream: Stream, outcome: Outcome) {
         let i = match outcome {
             Outcome::Delivered { .. } => 0,
             Outcome::Deferred(_) => 1,
@@ -413,7 +420,7 @@ impl Inner {
             // Nothing was attempted.
             Outcome::Cancelled => return,
         };
-        self.outcomes[i].fetch_add(1, Ordering::Relaxed);
+        self.outcomes[stream.stored() as usize][i].fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -108,7 +108,7 @@ async fn write(
                 inner.held.send_if_modified(|held| std::mem::replace(held, false));
                 inner.journal.over(journal::keys(&settled));
                 settled.iter().for_each(|s| {
-                    inner.count(s.outcome);
+                    inner.count(s.message.stream, s.outcome);
                     log(s, now);
                 });
                 // A commit whose answer was lost is not made twice, and says nothing the second time.

@@ -4,8 +4,11 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::{Stream, Timestamp};
 use http::Site;
 use outbox::Meter;
+use queue::log;
+use queue::webhook::{self, Webhook};
 use server::{Count, Counters, ServiceCounts};
 
 use crate::house::House;
@@ -57,9 +60,13 @@ impl Site for Watch {
         {
             sample(&mut out, "postroom_mails_total", "outcome", outcome, count.get());
         }
-        family(&mut out, "postroom_attempts_total", "counter", "Deliveries to other hosts tried, by what came of it.");
-        for (outcome, count) in self.outbox.outcomes() {
-            sample(&mut out, "postroom_attempts_total", "outcome", outcome, count);
+        let (name, help) =
+            ("postroom_attempts_total", "Deliveries to other hosts tried, by stream and what came of it.");
+        family(&mut out, name, "counter", help);
+        for stream in Stream::ALL {
+            for (outcome, count) in self.outbox.outcomes_of(stream) {
+                let _ = writeln!(out, "{name}{{stream=\"{stream}\",outcome=\"{outcome}\"}} {count}");
+            }
         }
         let name = "postroom_site_recipients_total";
         family(&mut out, name, "counter", "Recipients by source and site: delivered, or refused for now or for good.");
@@ -91,6 +98,9 @@ impl Site for Watch {
             let help = "For how long the delivery that is due longest has been due.";
             gauge(&mut out, "postroom_queue_oldest_due_seconds", help, overdue);
         }
+        if let Some(hooks) = self.told().await {
+            webhooks(&mut out, &hooks, self.house.clock.now());
+        }
         out
     }
 }
@@ -104,6 +114,62 @@ impl Watch {
     async fn waiting(&self) -> Option<u64> {
         let read = self.house.store.read(|tx| queue::waiting(tx, COUNTED));
         tokio::time::timeout(PATIENCE, read).await.ok()?.ok()
+    }
+
+    /// How all webhooks stand.
+    async fn told(&self) -> Option<Vec<Standing>> {
+        let read = self.house.store.read(|tx| {
+            let mut all = Vec::new();
+            for hook in webhook::all(tx)? {
+                let waiting = webhook::waiting(tx, hook.id)?;
+                let taken = waiting.keys().next().map_or(hook.record.position, |first| first.0 - 1);
+                let behind = log::behind(tx, taken)?;
+                all.push(Standing { hook, waiting: waiting.len(), behind });
+            }
+            Ok(all)
+        });
+        tokio::time::timeout(PATIENCE, read).await.ok()?.ok()
+    }
+}
+
+/// A webhook, what waits for its next try, and when the first was written that it did not take.
+struct Standing {
+    hook: Webhook,
+    waiting: usize,
+    behind: Option<Timestamp>,
+}
+
+/// By their numbers: an administrator may have fifty.
+fn webhooks(out: &mut String, all: &[Standing], now: Timestamp) {
+    let since = |then: Option<Timestamp>| then.map_or(0, |then| now.0.saturating_sub(then.0).max(0) as u64 / 1000);
+    type Pick = fn(&Standing) -> u64;
+    let counted: [(&str, &str, &str, Pick); 5] = [
+        ("postroom_webhook_delivered_total", "counter", "Events that a webhook took.", |s| s.hook.record.taken),
+        ("postroom_webhook_failed_total", "counter", "Events given up, tried for days.", |s| s.hook.record.given_up),
+        ("postroom_webhook_lost_total", "counter", "Places of the log that were gone too early.", |s| {
+            s.hook.record.lost
+        }),
+        ("postroom_webhook_waiting", "gauge", "Events that wait for their next try.", |s| s.waiting as u64),
+        ("postroom_webhook_on", "gauge", "0 while it is paused or disabled.", |s| {
+            u64::from(s.hook.setup.state == webhook::State::On)
+        }),
+    ];
+    for (metric, kind, help, pick) in counted {
+        family(out, metric, kind, help);
+        for one in all {
+            sample(out, metric, "webhook", &one.hook.id.to_string(), pick(one));
+        }
+    }
+    type When = fn(&Standing) -> Option<Timestamp>;
+    let timed: [(&str, &str, When); 2] = [
+        ("postroom_webhook_lag_seconds", "Age of the oldest event that it did not take yet.", |s| s.behind),
+        ("postroom_webhook_failing_seconds", "How long it has taken none.", |s| s.hook.record.failing),
+    ];
+    for (metric, help, pick) in timed {
+        family(out, metric, "gauge", help);
+        for one in all {
+            sample(out, metric, "webhook", &one.hook.id.to_string(), since(pick(one)));
+        }
     }
 }
 

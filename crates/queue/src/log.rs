@@ -498,6 +498,14 @@ pub fn last(tx: &mut Tx<'_>) -> Result<i64> {
     tx.one(&schema::LAST_POSITION, params![], |r| r.int(0))
 }
 
+/// When the first position behind this one was written, as far as it is kept; none when there is none.
+///
+/// # Errors
+/// The store's.
+pub fn behind(tx: &mut Tx<'_>, position: i64) -> Result<Option<Timestamp>> {
+    tx.row(&schema::LOG, params![position + 1, 1], |r| Ok(Timestamp(r.int(1)?)))
+}
+
 /// Before the first position that was written then or later, as far as they are kept.
 ///
 /// # Errors
