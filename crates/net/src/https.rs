@@ -75,6 +75,8 @@ pub struct Told {
     pub status: u16,
     /// When to come again, as it was said: seconds, or a date (RFC 9110 §10.2.3).
     pub retry_after: Option<String>,
+    /// As much of the body as was wanted.
+    pub body: Vec<u8>,
 }
 
 impl Https {
@@ -143,24 +145,26 @@ impl Https {
         self.exchange(request, Some(MOST), deadline).await
     }
 
-    /// Tells who is at a URL something, of a media type and with further fields, and reads no more of the answer than its head,
-    /// whatever its status.
+    /// Tells who is at a URL something, with these fields, and reads the answer whatever its status: of its body at most so many
+    /// octets, or without a figure nothing.
     ///
     /// # Errors
-    /// Those of [`Https::ask`].
+    /// Those of [`Https::ask`]; a body that is longer is one.
     pub async fn tell(
         &self,
         url: &str,
-        fields: &[(&'static str, &str)],
+        fields: &[(&str, &str)],
         body: Vec<u8>,
+        most: Option<usize>,
         deadline: Deadline,
     ) -> io::Result<Told> {
         let request = fields.iter().fold(Request::post(url), |request, (name, value)| request.header(*name, *value));
         let request = request.body(Full::new(body.into()));
         let request = request.map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-        let answer = self.exchange(request, None, deadline).await?;
+        let answer = self.exchange(request, most, deadline).await?;
         let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        Ok(Told { status: answer.status().as_u16(), retry_after: after.map(str::to_owned) })
+        let retry_after = after.map(str::to_owned);
+        Ok(Told { status: answer.status().as_u16(), retry_after, body: answer.into_body().to_vec() })
     }
 
     async fn exchange(

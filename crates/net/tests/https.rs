@@ -140,11 +140,12 @@ async fn addresses_are_looked_at_where_they_are_dialled() {
         // By its name, and by its number.
         for host in ["hook.example.test", ip] {
             let url = format!("{scheme}://{host}:8080/");
-            let answer =
-                https.tell(&url, &[("x-a", "b")], b"hello".to_vec(), Deadline::after(Duration::from_secs(9))).await;
+            let answer = https
+                .tell(&url, &[("x-a", "b")], b"hello".to_vec(), None, Deadline::after(Duration::from_secs(9)))
+                .await;
             match (reached, scheme, answer) {
                 (true, "http", Ok(answer)) => {
-                    assert_eq!(answer, net::Told { status: 204, retry_after: Some("7".into()) });
+                    assert_eq!(answer, net::Told { status: 204, retry_after: Some("7".into()), body: vec![] });
                 }
                 // What it says is no TLS: so it was reached.
                 (true, "https", Err(e)) => assert_ne!(e.kind(), ErrorKind::HostUnreachable, "{ip}: {e}"),

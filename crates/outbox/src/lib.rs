@@ -22,7 +22,7 @@
 //! - `recorder`: outcomes, on disk before they count;
 //! - `forecast`: what a load would take, by the same shaping and without sending;
 //! - `reporter` and `report`: delivery status notifications;
-//! - `events` and [`webhooks`]: what happened, as programs read it, and who is told.
+//! - `events`, [`webhooks`] and [`telemetry`]: what happened, as programs read it, and who is told.
 
 mod bodies;
 mod connection;
@@ -46,9 +46,11 @@ mod schedule;
 mod shape;
 mod sts;
 mod tally;
+pub mod telemetry;
 mod timetable;
 mod tls_reports;
 pub mod webhooks;
+mod wish;
 mod worker;
 
 pub use events::event_line;

@@ -475,6 +475,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Serve { check: true } => {
             privileges::user(&config).and_then(|_| certificates::check(&config)).map_err(CliError::Usage)?;
             config.webhooks.place().way().map_err(CliError::Usage)?;
+            config.telemetry.as_ref().map(|telemetry| telemetry.way()).transpose().map_err(CliError::Usage)?;
             println!("{}: no mistakes found", cli.config.display());
             return Ok(());
         }

@@ -15,6 +15,7 @@ use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::de::{DeArray, DeTable};
 
+use crate::telemetry::TelemetryConfig;
 use crate::webhooks::Where;
 
 /// The file.
@@ -61,6 +62,8 @@ pub struct Config {
     /// Where those may be who are told by requests.
     #[serde(default)]
     pub webhooks: WebhooksConfig,
+    /// Where traces are told.
+    pub telemetry: Option<TelemetryConfig>,
     /// What hosts are shown that ask for a certificate of ours when we send.
     pub client_certificate: Option<TlsFiles>,
     /// A host that takes all other mail for elsewhere.
@@ -467,6 +470,9 @@ impl Config {
         if let Some(file) = config.webhooks.ca_file.as_mut() {
             *file = base.join(&file);
         }
+        if let Some(file) = config.telemetry.as_mut().and_then(|telemetry| telemetry.ca_file.as_mut()) {
+            *file = base.join(&file);
+        }
         if let Some(file) = config.events.file.as_mut() {
             *file = base.join(&file);
         }
@@ -532,6 +538,10 @@ impl Config {
         self.check_node()?;
         self.fixed_routes()?;
         self.smarthost()?;
+        let telemetry = self.telemetry.as_ref().map(TelemetryConfig::check);
+        telemetry
+            .transpose()
+            .map_err(|(key, why)| self.at(&["telemetry", key], format!("[telemetry] {key}: {why}")))?;
         Ok(())
     }
 

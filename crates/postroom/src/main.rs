@@ -35,6 +35,7 @@ mod simulate;
 mod sources;
 mod stops;
 mod suppressions;
+mod telemetry;
 mod verp;
 mod watch;
 mod webhooks;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ingress::Ingress;
 use net::{Caps, Cidr, Dialer, Identity, ListenAddr, ListenOptions, Listener, Resolver, Roots};
+use outbox::telemetry::{Figures, Telemetry};
 use outbox::webhooks::Webhooks;
 use outbox::{Outbox, Parts, Routes};
 use queue::Queue;
@@ -83,7 +84,9 @@ pub async fn run(config: Config) -> Result<(), String> {
     });
     let mut tasks = JoinSet::new();
     let house = House { outbox: Some(outbox.meter()), ..house };
-    let watch = Arc::new(Watch { house: house.clone(), outbox: outbox.meter(), counters });
+    let telemetry = config.telemetry.as_ref().map(|_| Arc::<Figures>::default());
+    let watch =
+        Arc::new(Watch { house: house.clone(), outbox: outbox.meter(), counters, telemetry: telemetry.clone() });
     let policies = Arc::new(Policies { store: house.store.clone(), hostname: config.hostname.clone() });
     for Door { listener, behind } in doors {
         let (services, watch, stop) = (services.clone(), watch.clone(), stopped(stopping.clone()));
@@ -130,6 +133,18 @@ pub async fn run(config: Config) -> Result<(), String> {
         random: directory::system_random,
     };
     tasks.spawn(webhooks.run(stopped(stopping.clone())));
+    if let Some((to, figures)) = config.telemetry.as_ref().zip(telemetry) {
+        let telemetry = Telemetry {
+            store: house.store.clone(),
+            epoch,
+            clock: house.clock.clone(),
+            https: to.way()?,
+            setup: to.setup(&config.hostname),
+            figures,
+            stopping: stopping.clone(),
+        };
+        tasks.spawn(telemetry.run());
+    }
     if let Some(file) = event_file {
         let hangup = signal(SignalKind::hangup()).map_err(|e| format!("waiting for signals: {e}"))?;
         tasks.spawn(file.run(house.store.clone(), hangup, stopping.clone()));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use base::{Stream, Timestamp};
 use http::Site;
 use outbox::Meter;
+use outbox::telemetry::Figures;
 use queue::log;
 use queue::webhook::{self, Webhook};
 use server::{Count, Counters, ServiceCounts};
@@ -24,6 +25,8 @@ pub struct Watch {
     pub house: House,
     pub outbox: Meter,
     pub counters: Arc<Counters>,
+    /// Where traces are told.
+    pub telemetry: Option<Arc<Figures>>,
 }
 
 impl Site for Watch {
@@ -98,8 +101,11 @@ impl Site for Watch {
             let help = "For how long the delivery that is due longest has been due.";
             gauge(&mut out, "postroom_queue_oldest_due_seconds", help, overdue);
         }
-        if let Some(hooks) = self.told().await {
+        if let Some((hooks, last)) = self.told().await {
             webhooks(&mut out, &hooks, self.house.clock.now());
+            if let Some(figures) = &self.telemetry {
+                telemetry(&mut out, figures, last);
+            }
         }
         out
     }
@@ -116,8 +122,8 @@ impl Watch {
         tokio::time::timeout(PATIENCE, read).await.ok()?.ok()
     }
 
-    /// How all webhooks stand.
-    async fn told(&self) -> Option<Vec<Standing>> {
+    /// How all webhooks stand, and the end of the log.
+    async fn told(&self) -> Option<(Vec<Standing>, i64)> {
         let read = self.house.store.read(|tx| {
             let mut all = Vec::new();
             for hook in webhook::all(tx)? {
@@ -126,7 +132,7 @@ impl Watch {
                 let behind = log::behind(tx, taken)?;
                 all.push(Standing { hook, waiting: waiting.len(), behind });
             }
-            Ok(all)
+            Ok((all, log::last(tx)?))
         });
         tokio::time::timeout(PATIENCE, read).await.ok()?.ok()
     }
@@ -170,6 +176,26 @@ fn webhooks(out: &mut String, all: &[Standing], now: Timestamp) {
         for one in all {
             sample(out, metric, "webhook", &one.hook.id.to_string(), since(pick(one)));
         }
+    }
+}
+
+/// What is told of traces.
+fn telemetry(out: &mut String, figures: &Figures, last: i64) {
+    family(out, "postroom_telemetry_spans_total", "counter", "Spans, by what the collector made of them.");
+    for (outcome, count) in [("taken", figures.taken()), ("refused", figures.refused())] {
+        sample(out, "postroom_telemetry_spans_total", "outcome", outcome, count);
+    }
+    let counted = [
+        ("postroom_telemetry_failed_requests_total", "Requests that were not answered with success.", figures.failed()),
+        ("postroom_telemetry_lost_total", "Places of the log that were gone before they were read.", figures.lost()),
+    ];
+    for (metric, help, count) in counted {
+        family(out, metric, "counter", help);
+        let _ = writeln!(out, "{metric} {count}");
+    }
+    if let Some(position) = figures.position() {
+        let help = "Places of the log that were not told yet.";
+        gauge(out, "postroom_telemetry_behind", help, last.saturating_sub(position).max(0) as u64);
     }
 }
 

@@ -299,6 +299,9 @@ UPDATE queue_segment_number SET last = last - 1 RETURNING last;
 SELECT message, number, ended, class, stream, account, at, attempts, uncertain, segment, place
 FROM queue_receipt WHERE message = ?1 AND number = ?2;
 
+-- name: any_open
+SELECT 1 FROM queue_delivery WHERE message = ?1 AND state IN (0, 1, 5, 6) LIMIT 1;
+
 -- name: receipts_of_message
 SELECT message, number, ended, class, stream, account, at, attempts, uncertain, segment, place
 FROM queue_receipt WHERE message = ?1 ORDER BY number;
@@ -350,6 +353,16 @@ SELECT position, at, segment, message, number, n, marks FROM queue_log WHERE pos
 -- name: forget_log
 -- From the oldest on.
 DELETE FROM queue_log WHERE at < ?1 AND position IN (SELECT position FROM queue_log ORDER BY position LIMIT ?2);
+
+-- name: hold_reader
+-- One at a time reads in this name: who holds it, unless his life is over.
+INSERT INTO queue_reader (name, holder, position) SELECT ?1, ?2, last FROM queue_log_number WHERE 1 = 1
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder
+WHERE queue_reader.holder = excluded.holder OR queue_reader.holder NOT IN (SELECT epoch FROM queue_epoch)
+RETURNING position;
+
+-- name: note_reader
+UPDATE queue_reader SET position = ?3 WHERE name = ?1 AND holder = ?2;
 
 -- name: forget_dialogues
 DELETE FROM queue_dialogue WHERE segment IN (SELECT segment FROM queue_dialogue WHERE at < ?1 ORDER BY at LIMIT ?2);

@@ -35,6 +35,7 @@ mod id;
 pub mod log;
 mod node;
 mod open;
+pub mod reader;
 pub mod receipt;
 pub mod returned;
 mod schema;

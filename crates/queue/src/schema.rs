@@ -69,6 +69,7 @@ CREATE TABLE queue_log_number (last {int} NOT NULL) {table};
 INSERT INTO queue_log_number (last) VALUES (0);
 CREATE TABLE queue_log (position {int} PRIMARY KEY, at {int} NOT NULL, segment {int} NOT NULL, message {int} NOT NULL,
     number {int} NOT NULL, n {int} NOT NULL, marks {bytes}) {table};
+CREATE TABLE queue_reader (name {text} PRIMARY KEY, holder {int} NOT NULL, position {int} NOT NULL) {table};
 CREATE TABLE queue_webhook (id {int} PRIMARY KEY, url {text} NOT NULL, organisation {int}, stream {int}, types {text} NOT NULL,
     secret {bytes} NOT NULL, former {bytes}, former_until {int}, state {int} NOT NULL, made {int} NOT NULL,
     generation {int} NOT NULL, holder {int} NOT NULL, position {int} NOT NULL, taken {int} NOT NULL, given_up {int} NOT NULL,
@@ -158,6 +159,7 @@ store::statements! { include_str!("../sql/queue.sql");
     INSERT_DIALOGUE = "insert_dialogue",
     LEAST_SEGMENT = "least_segment",
     RECEIPT = "receipt",
+    ANY_OPEN = "any_open",
     RECEIPTS_OF_MESSAGE = "receipts_of_message",
     RECEIPTS_BEFORE = "receipts_before",
     REVISE_RECEIPT = "revise_receipt",
@@ -174,6 +176,8 @@ store::statements! { include_str!("../sql/queue.sql");
     APPEND = "append",
     LOG = "log",
     FORGET_LOG = "forget_log",
+    HOLD_READER = "hold_reader",
+    NOTE_READER = "note_reader",
     FORGET_DIALOGUES = "forget_dialogues",
     FORGET_EVENTS = "forget_events",
     FORGET_RECEIPTS = "forget_receipts",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Clock, Timestamp};
+use base::Clock;
 use directory::Random;
 use net::{Https, Told};
 use queue::log::{self, Page};
@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use super::tell;
 use super::window::{At, Failure, Fate, Window};
 use crate::schedule::millis;
+use crate::wish::wish;
 
 /// Lines of a page: when there are so many, no further batch is unpacked.
 const LINES: usize = 256;
@@ -174,7 +175,7 @@ impl Sender {
                 course.over = Some("it answered 410: it is gone".into());
                 (Failure::Refused, "it answered 410".to_owned())
             }
-            Ok(Told { status: status @ (429 | 500..600), retry_after }) => {
+            Ok(Told { status: status @ (429 | 500..600), retry_after, .. }) => {
                 let wished = retry_after.and_then(|text| wish(&text, now));
                 (Failure::Down(wished), format!("it answered {status}"))
             }
@@ -248,35 +249,6 @@ impl Sender {
         };
         if let Err(error) = self.store.write(work).await {
             tracing::warn!(webhook = id, %error, "a webhook cannot be let go");
-        }
-    }
-}
-
-/// How long somebody asks to be left alone: seconds, or until a date (RFC 9110 §10.2.3).
-fn wish(text: &str, now: Timestamp) -> Option<Duration> {
-    let seconds = text.trim().parse::<u32>().ok().map(|n| Duration::from_secs(n.into()));
-    let until = || {
-        let (at, _) = mime::date::parse_date(text.as_bytes())?;
-        u64::try_from(at.0 - now.0).ok().map(Duration::from_millis)
-    };
-    seconds.or_else(until)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wishes_are_seconds_or_dates() {
-        // RFC 9110 §5.6.7 has this date; it is 784111777 seconds after 1970.
-        let (text, now) = ("Sun, 06 Nov 1994 08:49:37 GMT", Timestamp::from_secs(784_111_777 - 90));
-        assert_eq!(
-            (wish("120", now), wish(text, now)),
-            (Some(Duration::from_secs(120)), Some(Duration::from_secs(90)))
-        );
-        let later = Timestamp::from_secs(784_111_778);
-        for text in ["", "soon", "-1", "1e9", text] {
-            assert_eq!(wish(text, later), None, "{text}");
         }
     }
 }

@@ -45,6 +45,40 @@ pub fn of_message(tx: &mut Tx<'_>, message: QueueId) -> Result<Vec<Receipt>> {
     tx.list(&schema::RECEIPTS_OF_MESSAGE, params![message], read)
 }
 
+/// A message all of whose deliveries have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// When the last did.
+    pub at: Timestamp,
+    /// Which one that was: of those that ended together, that of the highest number.
+    pub last: u32,
+    /// So many had receipts.
+    pub deliveries: u32,
+    /// So many of them were delivered, as far as it is known by now.
+    pub delivered: u32,
+    /// So many of them bounced or expired.
+    pub failed: u32,
+}
+
+/// How a message ended; none while one of its deliveries is open, or when nothing is known of it.
+///
+/// # Errors
+/// The store's.
+pub fn ended(tx: &mut Tx<'_>, message: QueueId) -> Result<Option<Ended>> {
+    if tx.row(&schema::ANY_OPEN, params![message], |_| Ok(()))?.is_some() {
+        return Ok(None);
+    }
+    let all = of_message(tx, message)?;
+    let of = |ends: &[End]| all.iter().filter(|receipt| ends.contains(&receipt.end)).count() as u32;
+    Ok(all.iter().map(|receipt| (receipt.at, receipt.number)).max().map(|(at, last)| Ended {
+        at,
+        last,
+        deliveries: all.len() as u32,
+        delivered: of(&[End::Delivered]),
+        failed: of(&[End::Bounced, End::Expired]),
+    }))
+}
+
 /// Which receipts a page has; all that is given must hold.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
