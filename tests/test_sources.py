@@ -93,7 +93,7 @@ def test_the_administrator_is_told_what_is_wrong(make_server):
     assert "a is in the pool p" in refused(server, "source", "remove", "a")
     assert json.loads(server.cli("pool", "list", "--json")) == [
         {"name": "p", "members": [{"source": "default", "weight": 1}, {"source": "a", "weight": 2}],
-         "streams": ["mail", "marketing"]}]  # fmt: skip
+         "streams": ["mail", "marketing"], "organisation": None}]  # fmt: skip
     server.cli("pool", "change", "p", "--no-stream")
     listed = {each["name"]: each for each in json.loads(server.cli("source", "list", "--json"))}
     assert listed["a"] == {"name": "a", "addresses": ["203.0.113.9"], "ehlo": "mx.example.test",
@@ -217,6 +217,34 @@ def test_an_organisation_at_its_bound_waits_and_no_other_does(make_server):
         # What is taken back counts at once.
         server.cli("policy", "unset", *bound)
         host.has(6)
+
+
+def test_the_pool_of_an_organisation_is_used_by_no_other(make_server):
+    with Visited() as host:
+        server = make_server(extra=host.route("out.test"))
+        server.start()
+        user, ann = server.user(), shop(server)
+        for name, address in [("a", A), ("b", B)]:
+            server.cli("source", "add", name, "--address", address, "--ehlo", f"{name}.example.test")
+        server.cli("pool", "add", "all", "a", "--stream", "mail")
+        server.cli("pool", "add", "own", "b", "--stream", "mail", "--organisation", "Shop")
+        assert "own              b:1  for mail of Shop" in server.cli("pool", "list")
+        assert "served by the pool all" in refused(server, "pool", "change", "own", "--organisation", "")
+        submit(server, user, "x@out.test")
+        host.has(1)
+        submit(server, ann, "y@out.test")
+        host.has(2)
+        assert [address for address, _ in host.visitors] == [A, B]
+        # Its sources stopped, its mail waits; that of the others does not.
+        server.cli("queue", "hold", "--source", "b")
+        submit(server, ann, "z@out.test")
+        submit(server, user, "x@out.test")
+        host.has(3)
+        eventually("a reason", lambda: "held" in server.cli("queue", "why", "z@out.test"))
+        assert "by the pool own of Shop" in server.cli("queue", "why", "z@out.test") and host.by(B) == 1
+        server.cli("pool", "remove", "own")
+        host.has(4)
+        assert (host.by(A), host.by(B)) == (3, 1)
 
 
 def plan(server) -> dict:

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use base::{Reply, Stream, Timestamp};
+use base::{OrganisationId, Reply, Stream, Timestamp};
 use queue::source::{self, Delivered, Setup, SourceId, What, day_of};
 use queue::{Claimed, Content, Delivery, Due, Group, Held, Outcome, Release, Want};
 use store::Tx;
@@ -115,8 +115,10 @@ fn stopped(setup: &Setup) -> Stopped {
     }
     let is_stopped = |source| setup.stops.iter().any(|stop| stop.what == What::Source(source));
     for stream in Stream::ALL {
-        let all = setup.members(stream).iter().all(|member| is_stopped(member.source));
-        stopped.streams[stream as usize] |= all;
+        // Where an organisation has a pool of its own that goes on, the lines hold the others'.
+        let own = setup.pools.iter().filter(|pool| pool.organisation.is_some() && pool.streams.contains(&stream));
+        let all = own.flat_map(|pool| pool.members.clone()).chain(setup.members(stream, OrganisationId::HOUSE));
+        stopped.streams[stream as usize] |= all.into_iter().all(|member| is_stopped(member.source));
     }
     stopped
 }

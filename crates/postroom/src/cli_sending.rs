@@ -80,7 +80,8 @@ pub enum SourceCommand {
     },
 }
 
-/// A pool is a set of sources that share the mail of some streams (mail, transactional, marketing) by their weights.
+/// A pool is a set of sources that share the mail of some streams (mail, transactional, marketing) by their weights. One that is
+/// given to an organisation serves its mail alone, which leaves by no other for these streams.
 #[derive(Debug, Subcommand)]
 pub enum PoolCommand {
     /// Add a pool.
@@ -93,6 +94,9 @@ pub enum PoolCommand {
         /// A stream that leaves by it; may be given more than once.
         #[arg(long, value_name = "STREAM")]
         stream: Vec<String>,
+        /// Only for the mail of this organisation.
+        #[arg(long, value_name = "NAME")]
+        organisation: Option<String>,
     },
     /// Give a pool other sources, or other streams.
     #[command(group = ArgGroup::new("change").required(true).multiple(true))]
@@ -108,8 +112,11 @@ pub enum PoolCommand {
         /// It serves no stream.
         #[arg(long, group = "change", conflicts_with = "stream")]
         no_stream: bool,
+        /// Only for the mail of this organisation; "" for that of all who have no pool of their own.
+        #[arg(long, value_name = "NAME", group = "change")]
+        organisation: Option<String>,
     },
-    /// Remove a pool: what it served leaves by the source "default" again.
+    /// Remove a pool: what it served leaves by the general pool, or the source "default", again.
     Remove {
         /// One that `list` shows.
         name: String,
@@ -145,11 +152,13 @@ impl From<SourceCommand> for Request {
 impl From<PoolCommand> for Request {
     fn from(command: PoolCommand) -> Self {
         Request::Source(match command {
-            PoolCommand::Add { name, sources, stream } => Ask::PoolAdd { name, members: sources, streams: stream },
-            PoolCommand::Change { name, sources, stream, no_stream } => {
+            PoolCommand::Add { name, sources, stream, organisation } => {
+                Ask::PoolAdd { name, organisation, members: sources, streams: stream }
+            }
+            PoolCommand::Change { name, sources, stream, no_stream, organisation } => {
                 let members = (!sources.is_empty()).then_some(sources);
                 let streams = (no_stream || !stream.is_empty()).then_some(stream);
-                Ask::PoolChange { name, members, streams }
+                Ask::PoolChange { name, organisation, members, streams }
             }
             PoolCommand::Remove { name } => Ask::PoolRemove { name },
             PoolCommand::List => Ask::PoolList,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base::{Clock, Stream, SystemClock, Timestamp};
+use base::{Clock, OrganisationId, Stream, SystemClock, Timestamp};
 use clap::Args;
 use outbox::{Forecast, Load, Mix, RECIPIENTS, Reason, SiteForecast, Terms};
 use queue::source::{self, Cap, Delivered, Member, Pool, Rule, Scope, Setup, Share, Source, SourceId, Stop, What};
@@ -137,7 +137,7 @@ pub async fn facts(house: &House) -> Outcome {
     };
     let facts = Facts {
         sources: setup.sources.iter().map(|s| (s.id.stored(), s.name.to_string())).collect(),
-        pools: setup.pools.iter().map(pool).collect(),
+        pools: setup.pools.iter().filter(|pool| pool.organisation.is_none()).map(pool).collect(),
         rules: setup.rules.iter().filter(|rule| rule.scope.organisation.is_none()).map(rule).collect(),
         stopped: setup.stops.iter().filter_map(stopped).collect(),
         caps: setup.caps.iter().map(cap).collect(),
@@ -161,6 +161,7 @@ impl Facts {
             name: name.into(),
             members: members.into_iter().map(member).collect(),
             streams: streams.iter().filter_map(|word| word.parse().ok()).collect(),
+            organisation: None,
         };
         let rule = |(source, site, key, value): (Option<i64>, Option<String>, String, String)| Rule {
             scope: Scope { source: source.map(SourceId::read), site: site.map(Into::into), organisation: None },
@@ -231,7 +232,8 @@ impl Question {
         setup.rules.extend(self.figure.iter().map(rule));
         let lifetime = self.lifetime();
         let (stream, seed) = (self.stream, self.seed);
-        let by: Vec<String> = setup.members(stream).iter().map(|m| name_of(&setup, m.source)).collect();
+        let by: Vec<String> =
+            setup.members(stream, OrganisationId::HOUSE).iter().map(|m| name_of(&setup, m.source)).collect();
         let terms = Terms { setup, delivered, stream, start, lifetime, seed };
         let found = outbox::forecast(&Load::of(&mix, self.recipients, seed), &terms)?;
         Ok(Answer::new(self.told(&found, &by), self.facts_of(&found, &by)))
@@ -258,7 +260,7 @@ impl Question {
         let delivered = if caps.is_empty() { Vec::new() } else { ids().map(|id| (id, Delivered::default())).collect() };
         let setup = Setup {
             sources: (1..=n).map(|n| named(n, &n.to_string())).collect(),
-            pools: vec![Pool { name: "all".into(), members, streams: vec![self.stream] }],
+            pools: vec![Pool { name: "all".into(), members, streams: vec![self.stream], organisation: None }],
             caps: ids().flat_map(of).collect(),
             ..Setup::default()
         };

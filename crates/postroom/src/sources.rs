@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
-use base::{Stream, Timestamp};
+use base::{OrganisationId, Stream, Timestamp};
 use net::{Deadline, Resolver, is_special};
 use queue::source::{self, DEFAULT, NewSource, Setup, Share, Source, SourceId};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use store::Tx;
 use crate::admin::{Answer, Outcome, read, refused, words, write};
 use crate::findings::{Finding, report};
 use crate::house::House;
+use crate::organisations::{self, Names};
 
 /// How long the DNS may take for a question.
 const DNS: Duration = Duration::from_secs(10);
@@ -32,10 +33,15 @@ pub enum Ask {
     Check,
     /// What it may deliver a day while it is new.
     WarmUp { name: String, plan: Plan },
-    /// A pool of sources with their weights, for these streams.
-    PoolAdd { name: String, members: Vec<(String, u32)>, streams: Vec<String> },
-    /// Other sources, or other streams.
-    PoolChange { name: String, members: Option<Vec<(String, u32)>>, streams: Option<Vec<String>> },
+    /// A pool of sources with their weights, for these streams, of an organisation or all.
+    PoolAdd { name: String, organisation: Option<String>, members: Vec<(String, u32)>, streams: Vec<String> },
+    /// Other sources, other streams, or for another organisation: an empty name is all.
+    PoolChange {
+        name: String,
+        organisation: Option<String>,
+        members: Option<Vec<(String, u32)>>,
+        streams: Option<Vec<String>>,
+    },
     /// A pool less.
     PoolRemove { name: String },
     /// All pools.
@@ -70,17 +76,24 @@ pub async fn execute(house: &House, ask: Ask) -> Outcome {
         }
         Ask::Check => check(house).await,
         Ask::WarmUp { name, plan } => warmup(house, name, plan).await,
-        Ask::PoolAdd { name, members, streams } => {
+        Ask::PoolAdd { name, organisation, members, streams } => {
             let streams = streams_of(&streams)?;
             write(house, move |tx| {
-                source::add_pool(tx, &name, &members, &streams)?;
+                source::add_pool(tx, &name, &members, &[])?;
+                give(tx, &name, organisation.as_deref())?;
+                source::change_pool(tx, &name, None, Some(&streams))?;
                 Ok(Answer::new(format!("Added {name}"), json!({ "name": name })))
             })
             .await
         }
-        Ask::PoolChange { name, members, streams } => {
+        Ask::PoolChange { name, organisation, members, streams } => {
             let streams = streams.map(|all| streams_of(&all)).transpose()?;
             write(house, move |tx| {
+                if organisation.is_some() && streams.is_some() {
+                    // Those that it had may be taken where it goes.
+                    source::change_pool(tx, &name, None, Some(&[]))?;
+                }
+                give(tx, &name, organisation.as_deref())?;
                 source::change_pool(tx, &name, members.as_deref(), streams.as_deref())?;
                 Ok(Answer::new(format!("Changed {name}"), json!({ "name": name })))
             })
@@ -93,7 +106,7 @@ pub async fn execute(house: &House, ask: Ask) -> Outcome {
             })
             .await
         }
-        Ask::PoolList => read(house, |tx| Ok(pools(&source::setup(tx)?))).await,
+        Ask::PoolList => read(house, |tx| Ok(pools(&source::setup(tx)?, &Names::read(tx)?))).await,
     }
 }
 
@@ -171,12 +184,22 @@ fn list(setup: &Setup, hostname: &str) -> Answer {
     Answer::new(text.join("\n"), Value::Array(data))
 }
 
-/// Streams that no pool serves.
+/// Streams that no general pool serves.
 fn unserved(setup: &Setup) -> Vec<Stream> {
-    Stream::ALL.into_iter().filter(|stream| !setup.pools.iter().any(|pool| pool.streams.contains(stream))).collect()
+    Stream::ALL.into_iter().filter(|stream| setup.pool(*stream, OrganisationId::HOUSE).is_none()).collect()
 }
 
-fn pools(setup: &Setup) -> Answer {
+/// To an organisation that is named; an empty name is all.
+fn give(tx: &mut Tx<'_>, pool: &str, organisation: Option<&str>) -> store::Result<()> {
+    let to = match organisation {
+        None => return Ok(()),
+        Some("") => None,
+        Some(name) => Some(organisations::named(tx, name)?),
+    };
+    source::give_pool(tx, pool, to)
+}
+
+fn pools(setup: &Setup, names: &Names) -> Answer {
     let (mut text, mut data) = (Vec::new(), Vec::new());
     let name = |id| all(setup).into_iter().find(|s| s.id == id).map_or_else(String::new, |s| s.name.to_string());
     for pool in &setup.pools {
@@ -184,9 +207,11 @@ fn pools(setup: &Setup) -> Answer {
         let streams: Vec<&str> = pool.streams.iter().map(|stream| stream.word()).collect();
         let shown: Vec<String> = members.iter().map(|(name, weight)| format!("{name}:{weight}")).collect();
         let served = if streams.is_empty() { "no stream".into() } else { streams.join(", ") };
-        text.push(format!("{:16} {}  for {served}", pool.name, shown.join(" ")));
+        let whose = pool.organisation.map(|organisation| names.of(organisation));
+        let of = whose.map_or(String::new(), |whose| format!(" of {whose}"));
+        text.push(format!("{:16} {}  for {served}{of}", pool.name, shown.join(" ")));
         let members: Vec<_> = members.iter().map(|(name, w)| json!({ "source": name, "weight": w })).collect();
-        data.push(json!({ "name": &*pool.name, "members": members, "streams": streams }));
+        data.push(json!({ "name": &*pool.name, "members": members, "streams": streams, "organisation": whose }));
     }
     let free: Vec<&str> = unserved(setup).iter().map(|stream| stream.word()).collect();
     if !free.is_empty() {

@@ -84,6 +84,10 @@ impl Look<'_> {
             State::Delivered | State::Failed | State::Cancelled => "It is finished; its report is on the way.".into(),
         };
         let _ = writeln!(text, "    {state}");
+        if let Some(pool) = self.setup.pool(m.stream, m.organisation).filter(|_| d.state.is_open()) {
+            let of = pool.organisation.map_or(String::new(), |own| format!(" of {}", self.names.of(own)));
+            let _ = writeln!(text, "    It leaves by the pool {}{of}.", pool.name);
+        }
         if let Some(held) = self.held(m, d) {
             let _ = writeln!(text, "    {held}");
         }
@@ -158,7 +162,7 @@ fn keeps_back(setup: &Setup, stop: &Stop, m: &Message, d: &Standing) -> bool {
     match &stop.what {
         What::Stream(stream) => m.stream == *stream,
         What::Domain(domain) => d.delivery.to.domain() == &**domain,
-        What::Source(id) => setup.members(m.stream).iter().all(|member| member.source == *id),
+        What::Source(id) => setup.members(m.stream, m.organisation).iter().all(|member| member.source == *id),
         What::Site(_) => false,
     }
 }

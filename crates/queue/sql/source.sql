@@ -21,10 +21,13 @@ UPDATE queue_source SET v4 = ?2, v6 = ?3, ehlo = ?4 WHERE id = ?1;
 DELETE FROM queue_source WHERE id = ?1;
 
 -- name: pools
-SELECT name FROM queue_pool ORDER BY name;
+SELECT name, organisation FROM queue_pool ORDER BY name;
 
 -- name: add_pool
 INSERT INTO queue_pool (name) VALUES (?1);
+
+-- name: give_pool
+UPDATE queue_pool SET organisation = ?2 WHERE name = ?1;
 
 -- name: remove_pool
 DELETE FROM queue_pool WHERE name = ?1;

@@ -33,10 +33,10 @@ CREATE INDEX queue_delivery_owed ON queue_delivery (message) WHERE owed <> 0;
 CREATE TABLE queue_source (id {int} PRIMARY KEY, name {text} NOT NULL UNIQUE, v4 {bytes}, v6 {bytes}, ehlo {text}) {table};
 CREATE TABLE queue_source_number (last {int} NOT NULL) {table};
 INSERT INTO queue_source_number (last) VALUES (0);
-CREATE TABLE queue_pool (name {text} PRIMARY KEY) {table};
+CREATE TABLE queue_pool (name {text} PRIMARY KEY, organisation {int}) {table};
 CREATE TABLE queue_pool_source (pool {text} NOT NULL, source {int} NOT NULL, weight {int} NOT NULL,
     PRIMARY KEY (pool, source)) {clustered};
-CREATE TABLE queue_pool_stream (stream {int} PRIMARY KEY, pool {text} NOT NULL) {table};
+CREATE TABLE queue_pool_stream (pool {text} NOT NULL, stream {int} NOT NULL, PRIMARY KEY (pool, stream)) {clustered};
 CREATE TABLE queue_rule (source {int} NOT NULL, site {text} NOT NULL, organisation {int} NOT NULL, name {text} NOT NULL,
     value {text} NOT NULL, PRIMARY KEY (source, site, organisation, name)) {clustered};
 CREATE TABLE queue_quiet (stream {int} NOT NULL, organisation {int} NOT NULL, begins {int} NOT NULL, ends {int} NOT NULL,

@@ -151,6 +151,31 @@ fn a_pool_has_sources_and_a_stream_one_pool() {
 }
 
 #[test]
+fn an_organisation_has_pools_of_its_own_and_else_the_general_ones() {
+    for w in worlds() {
+        let (a, b) = (w.add("a", 1).unwrap(), w.add("b", 2).unwrap());
+        let (own, other) = (OrganisationId(7), OrganisationId(8));
+        w.add_pool("all", &[("a", 1)], &[Stream::Mail, Stream::Marketing]).unwrap();
+        w.add_pool("own", &[("b", 1)], &[]).unwrap();
+        w.write(move |tx| source::give_pool(tx, "own", Some(own))).unwrap();
+        // It may serve what the general one does, of one organisation.
+        w.write(|tx| source::change_pool(tx, "own", None, Some(&[Stream::Marketing]))).unwrap();
+        let by = |stream, organisation| {
+            let sources = w.setup().members(stream, organisation);
+            sources.iter().map(|member| member.source).collect::<Vec<_>>()
+        };
+        assert_eq!([by(Stream::Marketing, own), by(Stream::Marketing, other)], [[b], [a]]);
+        assert_eq!([by(Stream::Mail, own), by(Stream::Transactional, own)], [[a], [SourceId::DEFAULT]]);
+        let taken = w.no(w.write(|tx| source::give_pool(tx, "own", None)));
+        assert_eq!(taken, "the stream marketing is served by the pool all: take it from there first");
+        assert!(w.no(w.write(move |tx| source::forget_organisation(tx, own))).starts_with("the pool own is its own"));
+        w.write(|tx| source::remove_pool(tx, "own")).unwrap();
+        w.write(move |tx| source::forget_organisation(tx, own)).unwrap();
+        assert_eq!(by(Stream::Marketing, own), [a]);
+    }
+}
+
+#[test]
 fn figures_are_set_and_taken_back_and_go_with_their_source() {
     for w in worlds() {
         let a = w.add("a", 1).unwrap();

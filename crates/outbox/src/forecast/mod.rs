@@ -94,7 +94,7 @@ impl Load {
 /// How it is sent.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// Sources, pools, plans and figures.
+    /// Sources, pools, plans and figures. What is an organisation's own is left out of account: the mail is nobody's.
     pub setup: Setup,
     /// What sources with a plan have delivered already.
     pub delivered: Vec<(SourceId, Delivered)>,

@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Reply, Stream, Timestamp};
+use base::{OrganisationId, Reply, Stream, Timestamp};
 use peers::{Answer, Site as Host, Step, drawn};
 use queue::source::{Member, SourceId, What, day_of};
 use tokio::time::Instant;
@@ -119,7 +119,12 @@ pub fn forecast(load: &Load, terms: &Terms) -> Result<Forecast, String> {
 impl<'a> Run<'a> {
     fn new(load: &'a Load, terms: &'a Terms) -> Result<Self, String> {
         let stopped = |source: SourceId| terms.setup.stops.iter().any(|stop| stop.what == What::Source(source));
-        let members: Vec<_> = terms.setup.members(terms.stream).into_iter().filter(|m| !stopped(m.source)).collect();
+        let members: Vec<_> = terms
+            .setup
+            .members(terms.stream, OrganisationId::HOUSE)
+            .into_iter()
+            .filter(|m| !stopped(m.source))
+            .collect();
         if members.is_empty() {
             return Err(format!("no source may send what is {}: all of them are stopped", terms.stream.word()));
         }

@@ -43,7 +43,7 @@ fn sources(n: i64) -> Setup {
     let source =
         |n: i64| Source { id: SourceId::read(n), name: format!("s{n}").into(), v4: None, v6: None, ehlo: None };
     let members = (1..=n).map(|n| Member { source: SourceId::read(n), weight: 1 }).collect();
-    let pool = Pool { name: "all".into(), members, streams: vec![Stream::Marketing] };
+    let pool = Pool { name: "all".into(), members, streams: vec![Stream::Marketing], organisation: None };
     Setup { sources: (1..=n).map(source).collect(), pools: vec![pool], ..Setup::default() }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use base::Stream;
+use base::{OrganisationId, Stream};
 use queue::source::{Delivered, Member, Setup, Source, SourceId};
 use queue::{Content, Message};
 use tokio::time::Instant;
@@ -17,10 +17,12 @@ use super::{Hops, State, Work};
 use crate::route::Hop;
 use crate::shape::{Family, Policies, Rules};
 
-/// All sources, by stream. It is made anew when something is set up otherwise.
+/// All sources, by stream and organisation. It is made anew when something is set up otherwise.
 pub(super) struct Fleet {
     sources: HashMap<SourceId, Arc<Source>>,
     streams: [Arc<[Member]>; 3],
+    /// Of organisations that have pools of their own.
+    own: HashMap<(Stream, OrganisationId), Arc<[Member]>>,
     pub(super) stops: Stops,
     warmups: Warmups,
     /// As it was read.
@@ -57,17 +59,23 @@ impl Default for Fleet {
 impl Fleet {
     fn new(setup: &Setup, warmups: Warmups) -> Self {
         let all = setup.sources.iter().cloned().chain([Source::default_one()]);
+        let own = setup.pools.iter().filter_map(|pool| Some((pool, pool.organisation?)));
+        let own = own.flat_map(|(pool, organisation)| {
+            pool.streams.iter().map(move |stream| ((*stream, organisation), pool.members.as_slice().into()))
+        });
         Fleet {
             sources: all.map(|s| (s.id, Arc::new(s))).collect(),
-            streams: Stream::ALL.map(|stream| setup.members(stream).into()),
+            streams: Stream::ALL.map(|stream| setup.members(stream, OrganisationId::HOUSE).into()),
+            own: own.collect(),
             stops: Stops::new(setup),
             warmups,
             setup: setup.clone(),
         }
     }
 
-    pub(super) fn members(&self, stream: Stream) -> &Arc<[Member]> {
-        &self.streams[stream as usize]
+    pub(super) fn members(&self, stream: Stream, organisation: OrganisationId) -> &Arc<[Member]> {
+        let own = if self.own.is_empty() { None } else { self.own.get(&(stream, organisation)) };
+        own.unwrap_or(&self.streams[stream as usize])
     }
 
     pub(super) fn knows(&self, source: SourceId) -> bool {
@@ -173,7 +181,8 @@ impl State {
         policies: &Policies,
         today: i64,
     ) -> Result<(Cow<'h, Hop>, SiteKey), Denied> {
-        let (members, stops) = (self.fleet.members(work.message.stream), &self.fleet.stops);
+        let (stream, organisation) = (work.message.stream, work.message.organisation);
+        let (members, stops) = (self.fleet.members(stream, organisation), &self.fleet.stops);
         // Names of hosts are looked through once, for the line's first mail.
         let known = self.lines.get(hop).map(|line| line.site.name.clone());
         let name = known.unwrap_or_else(|| sites::name(hop, policies));

@@ -309,7 +309,7 @@ impl Hops {
         let (share, of_site) =
             if crowded { (OF_ONE_HOP_OF_MANY, OF_ONE_SITE_OF_MANY) } else { (OF_ONE_HOP, OF_ONE_SITE) };
         // All sources together are not to have more.
-        let sources = state.fleet.members(stream).len();
+        let sources = state.fleet.members(stream, work.message.organisation).len();
         let (share, of_site) = ((share / sources).max(LEAST), (of_site / sources).max(LEAST));
         let site = state.sites.of(&name, &self.policies);
         if let Some(wait) = site.shape.pause(now) {

@@ -654,3 +654,36 @@ async fn a_line_that_waits_for_others_of_its_organisation_has_its_turn() {
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(by(next(&hops, &b)), 1);
 }
+
+#[test]
+fn the_pool_of_an_organisation_is_its_own_and_its_mail_stays_there() {
+    use queue::source::{Cap, Delivered, Member, Pool, Setup, Share, Source, SourceId};
+    let (hops, a) = (hops(), hop("a"));
+    let [own, all] = [1, 2].map(SourceId::read);
+    let source = |id| Source { id, name: id.stored().to_string().into(), ..Source::default_one() };
+    let pool = |source, organisation: Option<i64>| Pool {
+        name: "p".into(),
+        members: vec![Member { source, weight: 1 }],
+        streams: vec![Stream::Marketing],
+        organisation: organisation.map(OrganisationId),
+    };
+    let pools = vec![pool(own, Some(1)), pool(all, None)];
+    let setup = Setup { sources: [own, all].map(source).into(), pools, ..Setup::default() };
+    hops.set_up(&setup, &[]).unwrap();
+    let by = |work| match hops.add(&a, work) {
+        Added::Start(hop) => hop.source.stored(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([by(sent_by(1, 1)), by(sent_by(2, 1))], [1, 2]);
+    // Of a new source the rest goes to others of its pool, and there are none.
+    let cap = Cap { source: own, share: Share::All, days: [0].into(), began: Timestamp(0) };
+    hops.set_up(&Setup { caps: vec![cap], ..setup.clone() }, &[(own, Delivered::default())]).unwrap();
+    assert!(matches!(hops.add(&a, sent_by(1, 1)), Added::No(_, No::Spent { .. })));
+    assert!(matches!(hops.add(&a, sent_by(2, 1)), Added::InLine | Added::Start(_)));
+    // Without a pool of its own it leaves by that of all.
+    hops.set_up(&Setup { pools: vec![pool(all, None)], ..setup }, &[]).unwrap();
+    hops.drain();
+    let hop = a.by(all);
+    assert!(matches!(hops.add(&a, sent_by(1, 1)), Added::InLine | Added::Start(_)));
+    assert_eq!(next(&hops, &hop).unwrap().message.organisation.0, 1);
+}

@@ -18,7 +18,7 @@ use store::{Result, Row, Tx, params};
 
 use crate::entry::corrupt;
 use crate::node::{Told, tell};
-pub use pool::{Member, Pool, add_pool, change_pool, remove_pool};
+pub use pool::{Member, Pool, add_pool, change_pool, give_pool, remove_pool};
 pub use quiet::{Quiet, set_quiet, unset_quiet};
 pub use rule::{Rule, Scope, set_rules, unset_rules};
 pub use schema::ALL;
@@ -123,9 +123,15 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// What the mail of a stream leaves by.
-    pub fn members(&self, stream: Stream) -> Vec<Member> {
-        let pool = self.pools.iter().find(|pool| pool.streams.contains(&stream));
+    /// The pool for the mail of an organisation's stream: its own, or else the general one.
+    pub fn pool(&self, stream: Stream, organisation: OrganisationId) -> Option<&Pool> {
+        let of = |owner| move |pool: &&Pool| pool.organisation == owner && pool.streams.contains(&stream);
+        self.pools.iter().find(of(Some(organisation))).or_else(|| self.pools.iter().find(of(None)))
+    }
+
+    /// What the mail of an organisation's stream leaves by; that of none ([`OrganisationId::HOUSE`]) by what is general.
+    pub fn members(&self, stream: Stream, organisation: OrganisationId) -> Vec<Member> {
+        let pool = self.pool(stream, organisation);
         pool.map_or_else(|| vec![Member { source: SourceId::DEFAULT, weight: 1 }], |pool| pool.members.clone())
     }
 
@@ -253,9 +259,11 @@ pub fn remove(tx: &mut Tx<'_>, name: &str) -> Result<()> {
 /// Forgets what is set up for an organisation that is gone.
 ///
 /// # Errors
-/// The store's.
+/// A refusal in words: a pool is its own. The store's.
 pub fn forget_organisation(tx: &mut Tx<'_>, organisation: OrganisationId) -> Result<()> {
-    locked(tx)?;
+    if let Some(pool) = locked(tx)?.pools.iter().find(|pool| pool.organisation == Some(organisation)) {
+        return Err(refused(format!("the pool {} is its own: give it to all, or remove it first", pool.name)));
+    }
     tx.execute(&schema::FORGET_QUIET, params![organisation])?;
     tx.execute(&schema::FORGET_BOUNDS, params![organisation])?;
     changed(tx)

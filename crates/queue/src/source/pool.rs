@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use base::Stream;
+use base::{OrganisationId, Stream};
 use store::{Result, Tx, params};
 
 use super::{MOST, SourceId, changed, is_name, locked, refused, schema, setup, unknown};
@@ -18,8 +18,10 @@ pub struct Pool {
     pub name: Arc<str>,
     /// At least one.
     pub members: Vec<Member>,
-    /// What it serves; a stream has one pool at most.
+    /// What it serves; a stream has one pool at most, and one more for each organisation.
     pub streams: Vec<Stream>,
+    /// Only the mail of this organisation leaves by it, and by no other pool for these streams.
+    pub organisation: Option<OrganisationId>,
 }
 
 /// A source in a pool.
@@ -32,8 +34,10 @@ pub struct Member {
 }
 
 pub(super) fn all(tx: &mut Tx<'_>) -> Result<Vec<Pool>> {
-    let pool = |name: &str| Pool { name: name.into(), members: Vec::new(), streams: Vec::new() };
-    let mut pools = tx.list(&schema::POOLS, params![], |r| Ok(pool(r.text(0)?)))?;
+    let mut pools = tx.list(&schema::POOLS, params![], |r| {
+        let organisation = r.opt_int(1)?.map(OrganisationId);
+        Ok(Pool { name: r.text(0)?.into(), members: Vec::new(), streams: Vec::new(), organisation })
+    })?;
     let named = |pools: &mut [Pool], name: &str, change: &mut dyn FnMut(&mut Pool)| {
         pools.iter_mut().filter(|p| *p.name == *name).for_each(change);
     };
@@ -90,7 +94,18 @@ pub fn change_pool(
     changed(tx)
 }
 
-/// Takes a pool away: what it served leaves by the default source again.
+/// Gives a pool to an organisation, or to all again.
+///
+/// # Errors
+/// A refusal in words: it serves a stream that has such a pool. The store's.
+pub fn give_pool(tx: &mut Tx<'_>, name: &str, to: Option<OrganisationId>) -> Result<()> {
+    let pool = known(tx, name)?;
+    tx.execute(&schema::GIVE_POOL, params![name, to])?;
+    set_streams(tx, name, &pool.streams)?;
+    changed(tx)
+}
+
+/// Takes a pool away: what it served leaves by the general pool again, or by the default source.
 ///
 /// # Errors
 /// A refusal in words; the store's.
@@ -102,10 +117,10 @@ pub fn remove_pool(tx: &mut Tx<'_>, name: &str) -> Result<()> {
     changed(tx)
 }
 
-fn known(tx: &mut Tx<'_>, name: &str) -> Result<()> {
+fn known(tx: &mut Tx<'_>, name: &str) -> Result<Pool> {
     let pools = locked(tx)?.pools;
-    if pools.iter().any(|p| *p.name == *name) {
-        return Ok(());
+    if let Some(pool) = pools.iter().find(|p| *p.name == *name) {
+        return Ok(pool.clone());
     }
     let names: Vec<&str> = pools.iter().map(|p| &*p.name).collect();
     Err(refused(match names.is_empty() {
@@ -136,8 +151,9 @@ fn set_members(tx: &mut Tx<'_>, name: &str, members: &[(String, u32)]) -> Result
 fn set_streams(tx: &mut Tx<'_>, name: &str, streams: &[Stream]) -> Result<()> {
     tx.execute(&schema::SERVE_NO_MORE, params![name])?;
     let pools = all(tx)?;
+    let of = pools.iter().find(|pool| *pool.name == *name).and_then(|pool| pool.organisation);
     for (place, stream) in streams.iter().enumerate() {
-        if let Some(other) = pools.iter().find(|pool| pool.streams.contains(stream)) {
+        if let Some(other) = pools.iter().find(|pool| pool.organisation == of && pool.streams.contains(stream)) {
             return Err(refused(format!(
                 "the stream {stream} is served by the pool {}: take it from there first",
                 other.name

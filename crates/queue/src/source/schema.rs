@@ -9,6 +9,7 @@ store::statements! { include_str!("../../sql/source.sql");
     REMOVE_SOURCE = "remove_source",
     POOLS = "pools",
     ADD_POOL = "add_pool",
+    GIVE_POOL = "give_pool",
     REMOVE_POOL = "remove_pool",
     MEMBERS = "members",
     ADD_MEMBER = "add_member",
