@@ -50,6 +50,8 @@ pub(crate) async fn run(inner: &Arc<Inner>) {
             if changed {
                 inner.look.notify_one();
             }
+            // What was set up otherwise meanwhile comes before what came after it.
+            continue;
         }
         let (now, rooms) = (inner.clock.now(), inner.hops.rooms());
         let wants = inner.timetable.pick(now, &rooms, BATCH);
