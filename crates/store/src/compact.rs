@@ -218,7 +218,7 @@ impl Round<'_> {
             let old = old.clone();
             // Rows that changed or went meanwhile are not found by the old id. What locks rows in another order is no
             // danger: one of the two is run again.
-            let (mut job, wait) = WriteJob::boxed(move |tx: &mut Tx<'_>, new: &[BlobId]| {
+            let (mut job, wait) = WriteJob::boxed(self.store.pending(), move |tx: &mut Tx<'_>, new: &[BlobId]| {
                 let mut left = ROWS;
                 for (old, new) in old.iter().zip(new) {
                     for table in references {

@@ -12,7 +12,7 @@ use base::BlobId;
 use crate::blob::{BlobReader, Class, Staged, Stager};
 use crate::compact::Generations;
 use crate::events::{Subscriber, Subscribers};
-use crate::job::{Job, Lane, Queue, WriteJob};
+use crate::job::{Job, Lane, Pending, Queue, Tally, Work, WriteJob};
 use crate::migrate::Migrations;
 use crate::pack::{self, PackReport, Packs, Waiting};
 use crate::postgresql::{self, Postgres, Role};
@@ -148,6 +148,7 @@ struct Inner {
     append: Option<pack::Sender>,
     reads: Option<mpsc::SyncSender<Read>>,
     generations: Generations,
+    tally: Arc<Tally>,
     stop: Arc<Stop>,
     threads: Vec<JoinHandle<()>>,
     /// Held as long as the store is open: two servers on one directory would overwrite each other.
@@ -206,8 +207,8 @@ impl Store {
             })?
         });
         let (dir, append, reads) = (dir.clone(), Some(append), Some(reads));
-        let generations = Generations::default();
-        let inner = Inner { dir, packs, queue, subscribers, append, reads, generations, stop, threads, locks };
+        let (generations, tally) = (Generations::default(), Arc::default());
+        let inner = Inner { dir, packs, queue, subscribers, append, reads, generations, tally, stop, threads, locks };
         Ok(Store { inner: Arc::new(inner) })
     }
 
@@ -222,7 +223,7 @@ impl Store {
     /// What the job said, or [`Error::Io`] when it is not known to be on disk: the group it was in could not be committed,
     /// or the connection was lost while PostgreSQL committed; then it may be done all the same.
     pub async fn write<T: Send + 'static>(&self, job: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static) -> Result<T> {
-        let (job, wait) = WriteJob::boxed(move |tx: &mut Tx<'_>, _: &[BlobId]| job(tx));
+        let (job, wait) = WriteJob::boxed(self.pending(), move |tx: &mut Tx<'_>, _: &[BlobId]| job(tx));
         self.inner.queue.push(Lane::Interactive, job);
         wait.await.unwrap_or(Err(Error::Closed))
     }
@@ -235,7 +236,7 @@ impl Store {
         &self,
         job: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (job, wait) = WriteJob::boxed(move |tx: &mut Tx<'_>, _: &[BlobId]| job(tx));
+        let (job, wait) = WriteJob::boxed(self.pending(), move |tx: &mut Tx<'_>, _: &[BlobId]| job(tx));
         self.inner.queue.push(Lane::Interactive, job);
         wait.blocking_recv().unwrap_or(Err(Error::Closed))
     }
@@ -251,7 +252,7 @@ impl Store {
         staged: Vec<Staged>,
         job: impl Fn(&mut Tx<'_>, &[BlobId]) -> Result<T> + Send + 'static,
     ) -> impl Future<Output = Result<T>> + Send + 'static {
-        let (job, wait) = WriteJob::boxed(job);
+        let (job, wait) = WriteJob::boxed(self.pending(), job);
         self.submit(lane, staged, job);
         async move { wait.await.unwrap_or(Err(Error::Closed)) }
     }
@@ -299,10 +300,10 @@ impl Store {
     ) -> Result<tokio::sync::oneshot::Receiver<Result<T>>> {
         let (done, wait) = tokio::sync::oneshot::channel();
         // Before its snapshot, to its end.
-        let generation = self.inner.generations.enter();
+        let (generation, pending) = (self.inner.generations.enter(), self.pending());
         let read: Read = Box::new(move |tx| {
             drop(done.send(tx.and_then(work)));
-            drop(generation);
+            drop((generation, pending));
         });
         match &self.inner.reads {
             None => Err(Error::Closed),
@@ -376,6 +377,15 @@ impl Store {
 
     pub(crate) fn generations(&self) -> &Generations {
         &self.inner.generations
+    }
+
+    /// How much it was asked for, and how much of that is answered.
+    pub fn work(&self) -> Work {
+        self.inner.tally.work()
+    }
+
+    pub(crate) fn pending(&self) -> Pending {
+        self.inner.tally.ask()
     }
 
     /// Adds a subscriber to all events from here on.

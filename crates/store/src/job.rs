@@ -1,7 +1,8 @@
 //! Jobs and the queue they wait in. A job is a synchronous function of a transaction; the queue has two lanes and a bound.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use base::BlobId;
 use tokio::sync::oneshot;
@@ -24,6 +25,53 @@ pub enum Lane {
 /// A bulk job gets its turn at the latest after this many groups of interactive ones.
 const BULK_TURN: u32 = 8;
 
+/// Jobs and reads of a store since it was opened. Two looks that are the same, with all of it answered, show that nothing was
+/// under way in between: tests on virtual time wait for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// So many were asked for.
+    pub asked: u64,
+    /// So many of them have their answer: whoever waits was woken.
+    pub answered: u64,
+}
+
+impl Work {
+    /// Nothing is under way.
+    pub fn is_done(&self) -> bool {
+        self.asked == self.answered
+    }
+}
+
+/// Counts [`Work`].
+#[derive(Default)]
+pub(crate) struct Tally {
+    asked: AtomicU64,
+    answered: AtomicU64,
+}
+
+impl Tally {
+    /// One more is asked for; what this gives is dropped when it is answered.
+    pub(crate) fn ask(self: &Arc<Self>) -> Pending {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Pending(self.clone())
+    }
+
+    pub(crate) fn work(&self) -> Work {
+        // In this order: what is asked for in between is not taken for answered.
+        let answered = self.answered.load(Ordering::SeqCst);
+        Work { asked: self.asked.load(Ordering::SeqCst), answered }
+    }
+}
+
+/// Something that is not answered yet.
+pub(crate) struct Pending(Arc<Tally>);
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.answered.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 /// A job whose result type is forgotten.
 pub(crate) trait Job: Send {
     /// May be called again after a conflict: leaves no effect outside `tx`.
@@ -39,6 +87,7 @@ pub(crate) struct WriteJob<F, T> {
     placed: Placed,
     result: Option<T>,
     done: oneshot::Sender<Result<T>>,
+    pending: Pending,
 }
 
 impl<F, T> WriteJob<F, T>
@@ -46,9 +95,9 @@ where
     F: Fn(&mut Tx<'_>, &[BlobId]) -> Result<T> + Send + 'static,
     T: Send + 'static,
 {
-    pub(crate) fn boxed(work: F) -> (Box<dyn Job>, oneshot::Receiver<Result<T>>) {
+    pub(crate) fn boxed(pending: Pending, work: F) -> (Box<dyn Job>, oneshot::Receiver<Result<T>>) {
         let (done, wait) = oneshot::channel();
-        (Box::new(WriteJob { work, placed: Placed::default(), result: None, done }), wait)
+        (Box::new(WriteJob { work, placed: Placed::default(), result: None, done, pending }), wait)
     }
 }
 
@@ -63,7 +112,7 @@ where
     }
 
     fn finish(self: Box<Self>, outcome: Result<()>) {
-        let WriteJob { result, done, placed, .. } = *self;
+        let WriteJob { result, done, placed, pending, .. } = *self;
         match &outcome {
             // Nobody knows whether rows refer to the blobs now, or will after a crash: their packs stay.
             Err(Error::Io(_)) => placed.pins.into_iter().for_each(std::mem::forget),
@@ -72,6 +121,7 @@ where
         }
         // Nobody waits any more when the session was dropped: the work is done all the same.
         let _ = done.send(outcome.and_then(|()| result.ok_or(Error::Closed)));
+        drop(pending);
     }
 
     fn placed(&mut self, placed: Placed) {

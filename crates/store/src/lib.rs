@@ -46,7 +46,7 @@ pub use compact::{Blobs, Compacted, References};
 pub use engine::{Engine, Options, Store, make_private_dir};
 pub use error::{Error, Result};
 pub use events::{Event, Gap, Subscriber};
-pub use job::Lane;
+pub use job::{Lane, Work};
 pub use migrate::Migrations;
 pub use pack::PackReport;
 pub use space::free_space;

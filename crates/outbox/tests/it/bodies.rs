@@ -62,13 +62,9 @@ async fn world(character: Character) -> (World, Peer, Arc<Maker>) {
 
 /// How each delivery ended, in the words of the last attempt.
 async fn ends(w: &World, id: QueueId) -> Vec<(End, String)> {
-    // A host of which nothing is known is not sent all at once; and whoever makes a mail needs some time that is real.
-    let mut looks = 0;
+    // A host of which nothing is known is not sent all at once.
     let gone = async || {
-        looks += 1;
-        if looks % 25 == 0 {
-            w.pass(1).await;
-        }
+        w.pass(1).await;
         w.show(id).await.is_empty()
     };
     w.until("the message is finished", gone).await;
@@ -154,9 +150,10 @@ async fn who_takes_too_long_is_asked_again() {
     let (w, peer, maker) = world(Character::default()).await;
     maker.slow.store(true, Ordering::Relaxed);
     let id = w.make_for(&["a@b.test"], "slow").await;
-    w.until("it is asked", async || maker.asked().len() == 1).await;
-    w.pass(31).await;
-    assert!(w.until_deferred(id, 1).await.reply.contains("not made within 30 seconds"));
+    w.until_meanwhile("it is asked", async || maker.asked().len() == 1).await;
+    w.jump(31).await;
+    w.until_meanwhile("it waits", async || w.show(id).await[0].delivery.attempts == 1).await;
+    assert!(w.show(id).await[0].reply.contains("not made within 30 seconds"));
     maker.slow.store(false, Ordering::Relaxed);
     w.pass(6 * MINUTE).await;
     w.until_gone(id).await;
@@ -169,9 +166,8 @@ async fn a_stop_waits_for_nobody_who_makes_a_mail() {
     let (mut w, peer, maker) = world(Character::default()).await;
     maker.slow.store(true, Ordering::Relaxed);
     let id = w.make_for(&["a@b.test"], "slow").await;
-    w.until("it is asked", async || maker.asked().len() == 1).await;
-    let stopped = w.stop();
-    w.until("it has stopped", async || stopped.is_finished()).await;
+    w.until_meanwhile("it is asked", async || maker.asked().len() == 1).await;
+    w.stop().await.unwrap();
     let d = &w.show(id).await[0];
     assert_eq!((d.state, d.delivery.attempts, d.delivery.uncertain), (State::Waiting, 0, 0));
     maker.slow.store(false, Ordering::Relaxed);
@@ -195,11 +191,11 @@ async fn what_is_to_be_made_keeps_back_no_other_mail() {
     let slow: Vec<String> = (0..places).map(|n| format!("a@c{n}.test")).collect();
     let slow: Vec<&str> = slow.iter().map(String::as_str).collect();
     w.make_for(&slow, "slow").await;
-    w.until("all places are taken", async || maker.asked().len() == places).await;
+    w.until_meanwhile("all places are taken", async || maker.asked().len() == places).await;
     let made = w.make_for(&["a@b.test", "b@b.test", "c@b.test"], "").await;
-    w.until("a connection", async || !peer.said().is_empty()).await;
+    w.until_meanwhile("a connection", async || !peer.said().is_empty()).await;
     let other = w.send_in(Stream::Transactional, &["code@b.test"]).await;
-    w.until_gone(other).await;
+    w.until_meanwhile("it is gone", async || w.show(other).await.is_empty()).await;
     assert_eq!((maker.asked().len(), w.show(made).await.len()), (places, 3), "nothing else was made meanwhile");
     maker.slow.store(false, Ordering::Relaxed);
     assert!(ends(&w, made).await.iter().all(|(end, _)| *end == End::Delivered));

@@ -116,6 +116,7 @@ async fn trap_16_a_resolver_that_proves_nothing_fails_soft() {
     let w = net.world().await;
     assert!(!w.validates());
     assert_eq!(outcome(&w, &peer).await, "sent by TLS");
+    drop(w);
     let w = scene().net.world().await;
     w.until("it is known that it proves", async || w.validates()).await;
 }

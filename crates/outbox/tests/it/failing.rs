@@ -240,7 +240,6 @@ async fn trap_21_a_sick_store_stops_sending_and_nothing_is_sent_twice() {
     w.until("the connections are gone", async || peer.said().len() >= 2).await;
     for _ in 0..20 {
         w.pass(1).await;
-        tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::from_millis(5))).await.unwrap();
     }
     let sent = peer.taken().len();
     assert!(sent < 20, "sending went on");
@@ -329,7 +328,7 @@ async fn trap_20_a_host_that_trickles_has_no_more_time_than_a_silent_one() {
         let id = w.send(&["jane@b.test"]).await;
         w.until(stage, async || !peer.said().is_empty()).await;
         for _ in 0..minutes * 2 {
-            tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::from_millis(20))).await.unwrap();
+            w.settle().await;
             assert_eq!(w.show(id).await[0].state, State::Claimed, "{stage}");
             w.pass(30).await;
         }

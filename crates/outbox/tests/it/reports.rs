@@ -193,7 +193,7 @@ async fn recipients_that_fail_at_several_hosts_are_one_report() {
     let states = async || w.show(id).await.iter().map(|d| d.state).collect::<Vec<_>>();
     w.until("two failed", async || states().await == [State::Failed, State::Claimed, State::Failed]).await;
     // The third may take its time, but not for ever.
-    tokio::task::spawn_blocking(|| std::thread::sleep(std::time::Duration::from_millis(200))).await.unwrap();
+    w.settle().await;
     assert!(!slow.said().is_empty() && w.inbox().await.is_empty());
     w.until("the report", async || {
         w.pass(5).await;

@@ -1,7 +1,5 @@
 //! What sites bear, and what their replies change about it.
 
-use std::time::Duration;
-
 use base::{Clock, SystemClock};
 use net::{CertFiles, Tls, self_signed};
 use queue::State;
@@ -158,7 +156,6 @@ async fn what_a_slowed_site_does_not_bear_has_its_turn() {
         for _ in 0..60 {
             w.pass(1).await;
         }
-        tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(50))).await.unwrap();
         taken.push(peer.taken().len());
         let mails = peer.all_said().iter().filter(|line| line.starts_with("MAIL")).count();
         attempts.push(mails - 3 - taken[minute]);

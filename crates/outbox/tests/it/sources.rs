@@ -21,10 +21,9 @@ fn by(peer: &Peer, ip: &str) -> usize {
     peer.taken().iter().filter(|taken| taken.by == Some(ip.parse().unwrap())).count()
 }
 
-/// Over TCP: the address is bound.
 #[tokio::test(start_paused = true)]
 async fn each_source_has_its_address_its_name_and_its_share() {
-    let (net, peer) = Net::default().on_loopback("b.test", Character::default());
+    let (net, peer) = Net::default().host("b.test", 1, Character::default());
     let w = net.world().await;
     send(&w, 1, "b.test").await;
     assert_eq!(peer.visitors(), [("127.0.0.1".into(), "mx.example.test".into())], "the system's choice");
@@ -47,7 +46,7 @@ async fn each_source_has_its_address_its_name_and_its_share() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_set_up_otherwise_counts_for_the_next_mail() {
-    let (net, peer) = Net::default().on_loopback("b.test", Character::default());
+    let (net, peer) = Net::default().host("b.test", 1, Character::default());
     let w = net.world().await;
     w.source("a", &["127.0.0.2"]).await;
     w.source("b", &["127.0.0.3"]).await;
@@ -66,7 +65,7 @@ async fn what_is_set_up_otherwise_counts_for_the_next_mail() {
 /// What was to be sent by a source that is taken away is sent by another.
 #[tokio::test(start_paused = true)]
 async fn what_stands_in_line_for_a_source_that_is_gone_goes_on() {
-    let (net, peer) = Net::default().on_loopback("b.test", rules(&[("greeting", Act::Stall)]));
+    let (net, peer) = Net::default().host("b.test", 1, rules(&[("greeting", Act::Stall)]));
     let w = net.world().await;
     w.source("a", &["127.0.0.2"]).await;
     w.pool("all", &[("a", 1)]).await;
@@ -89,12 +88,16 @@ async fn what_a_site_says_is_said_to_one_source() {
     w.source("a", &["127.0.0.2"]).await;
     w.source("b", &["127.0.0.3"]).await;
     w.pool("all", &[("a", 1), ("b", 1)]).await;
+    // All stand in line before anything is said.
+    let domain = || source::What::Domain("b.test".into());
+    w.hold(domain(), false).await;
     let mut ids = Vec::new();
     for n in 0..12 {
         ids.push(w.send(&[&format!("u{n}@b.test")]).await);
-        w.pass(1).await;
     }
+    w.resume(domain()).await;
     w.until("b sends its own", async || {
+        w.pass(1).await;
         let mut open = 0;
         for id in &ids {
             open += usize::from(!w.show(*id).await.is_empty());

@@ -1,18 +1,11 @@
 //! What the administrator holds or drains.
 
-use std::time::Duration;
-
 use base::Stream;
 use queue::source::What;
 use queue::{QueueId, State};
 
 use crate::peer::{Act, Character, Peer};
 use crate::world::{HOUR, Net, World, rules};
-
-/// Real time, for what must not happen.
-async fn a_moment() {
-    tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(100))).await.unwrap();
-}
 
 fn by(peer: &Peer, ip: &str) -> usize {
     peer.taken().iter().filter(|taken| taken.by == Some(ip.parse().unwrap())).count()
@@ -37,12 +30,12 @@ async fn a_held_domain_waits_over_a_restart_and_the_others_do_not() {
     w.until_gone(goes).await;
     // Whoever retries a mail does not resume its domain.
     w.store.write(move |tx| queue::retry(tx, held, base::Timestamp(0))).await.unwrap();
-    a_moment().await;
+    w.settle().await;
     assert!(waits(&w, held).await && peer.said().is_empty());
     assert_eq!(other.taken().len(), 2);
     // Its time does not run out while it is held: it is tried once more.
     w.pass(6 * 24 * HOUR).await;
-    a_moment().await;
+    w.settle().await;
     assert!(waits(&w, held).await);
     w.resume(What::Domain("b.test".into())).await;
     w.until_gone(held).await;
@@ -58,7 +51,7 @@ async fn a_held_stream_keeps_back_no_other() {
     let held = w.send_in(Stream::Marketing, &["m@b.test"]).await;
     let goes = w.send(&["x@b.test"]).await;
     w.until_gone(goes).await;
-    a_moment().await;
+    w.settle().await;
     assert!(waits(&w, held).await && peer.taken().len() == 1);
     w.resume(What::Stream(Stream::Marketing)).await;
     w.until_gone(held).await;
@@ -98,11 +91,11 @@ async fn in_line(w: &World, peer: &Peer, what: What, drains: bool) -> Vec<QueueI
     w.until("all are in hand", async || w.metered().1 == 4).await;
     w.hold(what, drains).await;
     ids.push(w.send(&["late@b.test"]).await);
-    a_moment().await;
+    w.settle().await;
     peer.becomes(Character::default());
     for _ in 0..20 {
         w.pass(1).await;
-        a_moment().await;
+        w.settle().await;
     }
     ids
 }
@@ -136,7 +129,7 @@ async fn what_is_held_begins_nothing_new_and_what_is_drained_ends_what_is_in_lin
 
 #[tokio::test(start_paused = true)]
 async fn others_take_over_for_a_held_source() {
-    let (net, peer) = Net::default().on_loopback("b.test", Character::default());
+    let (net, peer) = Net::default().host("b.test", 1, Character::default());
     let w = net.world().await;
     let a = w.source("a", &["127.0.0.2"]).await;
     let b = w.source("b", &["127.0.0.3"]).await;
@@ -146,10 +139,10 @@ async fn others_take_over_for_a_held_source() {
         let id = w.send(&[&format!("u{n}@b.test")]).await;
         w.until_gone(id).await;
     }
-    assert_eq!((by(&peer, "127.0.0.2"), by(&peer, "127.0.0.3")), (0, 12));
+    assert_eq!((by(&peer, "127.0.0.2"), by(&peer, "127.0.0.3")), (0, 12), "{:?}", peer.visitors());
     w.hold(What::Source(b), false).await;
     let id = w.send(&["x@b.test"]).await;
-    a_moment().await;
+    w.settle().await;
     assert!(waits(&w, id).await);
     w.resume(What::Source(a)).await;
     w.until_gone(id).await;
@@ -168,10 +161,10 @@ async fn what_was_not_begun_does_not_slip_past_a_hold() {
     let second = w.send(&["b@b.test"]).await;
     w.until("the second begins", async || peer.all_said().iter().filter(|l| l.starts_with("MAIL")).count() == 2).await;
     w.hold(What::Site("b.test".into()), false).await;
-    a_moment().await;
+    w.settle().await;
     peer.hang_up();
     w.until("it waits", async || waits(&w, second).await).await;
-    a_moment().await;
+    w.settle().await;
     assert_eq!((peer.taken().len(), peer.said().len()), (1, 1));
     w.check().await;
 }

@@ -238,6 +238,7 @@ async fn trap_15_while_the_store_does_not_say_what_a_domain_demands_its_mail_wai
     }
     // What failed is read again.
     w.store.write(breaks(1)).await.unwrap();
+    w.pass(HOUR).await;
     let said = outcome(&w, &peer).await;
     assert!(said.starts_with("451 4.7.5 "), "{said}");
     assert_eq!(peer.taken().len(), 1);

@@ -1,7 +1,5 @@
 //! New sources: what they may deliver a day, day by day.
 
-use std::time::Duration;
-
 use outbox::Why;
 use queue::source::{self, Share, SourceId};
 use queue::{QueueId, State};
@@ -19,10 +17,6 @@ async fn plan(w: &World, source: SourceId, caps: &[(Share, &[u32])]) {
     let (caps, now): (Vec<_>, _) =
         (caps.iter().map(|(s, days)| (s.clone(), days.to_vec())).collect(), base::Clock::now(&*w.clock));
     w.store.write(move |tx| source::set_caps(tx, source, &caps, now)).await.unwrap();
-}
-
-async fn a_moment() {
-    tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(100))).await.unwrap();
 }
 
 async fn send(w: &World, n: usize, domain: &str) -> Vec<QueueId> {
@@ -57,7 +51,7 @@ async fn to_the_next_day(w: &World) {
 /// The new one would get nearly all of it.
 #[tokio::test(start_paused = true)]
 async fn caps_hold_exactly_over_days_and_restarts_and_the_surplus_goes_elsewhere() {
-    let (net, peer) = Net::default().on_loopback("b.test", Character::default());
+    let (net, peer) = Net::default().host("b.test", 1, Character::default());
     let mut w = net.world().await;
     let new = w.source("new", &[NEW]).await;
     w.source("old", &["127.0.0.3"]).await;
@@ -84,16 +78,16 @@ async fn caps_hold_exactly_over_days_and_restarts_and_the_surplus_goes_elsewhere
 
 #[tokio::test(start_paused = true)]
 async fn what_no_source_may_send_today_waits_for_tomorrow() {
-    let (net, peer) = Net::default().on_loopback("b.test", Character::default());
+    let (net, peer) = Net::default().host("b.test", 1, Character::default());
     let mut w = net.world().await;
     plan(&w, SourceId::DEFAULT, &[(Share::Each, &[3, 100])]).await;
     let ids = send(&w, 10, "b.test").await;
     w.until("three are there", async || peer.taken().len() == 3 && w.metered().1 == 0).await;
-    a_moment().await;
+    w.settle().await;
     assert_eq!((peer.taken().len(), waiting(&w, &ids).await, w.why("b.test")), (3, 7, Some(Why::Spent)));
     w.kill_and_start().await;
     w.pass(3600).await;
-    a_moment().await;
+    w.settle().await;
     assert_eq!((peer.taken().len(), waiting(&w, &ids).await), (3, 7));
     to_the_next_day(&w).await;
     until_all_gone(&w, &ids).await;
@@ -103,7 +97,7 @@ async fn what_no_source_may_send_today_waits_for_tomorrow() {
 
 #[tokio::test(start_paused = true)]
 async fn a_mail_to_more_than_may_be_sent_is_sent_in_parts() {
-    let (net, peer) = Net::default().on_loopback("b.test", Character::default());
+    let (net, peer) = Net::default().host("b.test", 1, Character::default());
     let w = net.world().await;
     plan(&w, SourceId::DEFAULT, &[(Share::Each, &[4, 4, 4])]).await;
     let to: Vec<String> = (0..10).map(|n| format!("u{n}@b.test")).collect();
@@ -111,7 +105,7 @@ async fn a_mail_to_more_than_may_be_sent_is_sent_in_parts() {
     let mut delivered = Vec::new();
     for _ in 0..3 {
         w.until("its share is sent", async || w.metered().1 == 0 && peer.taken().len() == delivered.len() + 1).await;
-        a_moment().await;
+        w.settle().await;
         delivered.push(peer.taken().last().unwrap().to.len());
         to_the_next_day(&w).await;
     }
@@ -123,7 +117,7 @@ async fn a_mail_to_more_than_may_be_sent_is_sent_in_parts() {
 /// What is refused was not delivered, and does not count; what may still be delivered does.
 #[tokio::test(start_paused = true)]
 async fn what_is_refused_makes_room_for_another() {
-    let (net, peer) = Net::default().on_loopback("b.test", rules(&[("RCPT TO:<u0@", Act::Say("450 4.2.0 Later"))]));
+    let (net, peer) = Net::default().host("b.test", 1, rules(&[("RCPT TO:<u0@", Act::Say("450 4.2.0 Later"))]));
     let w = net.world().await;
     plan(&w, SourceId::DEFAULT, &[(Share::Each, &[2])]).await;
     let first = w.send(&["u0@b.test"]).await;
@@ -133,7 +127,7 @@ async fn what_is_refused_makes_room_for_another() {
     w.until("two are there", async || peer.taken().len() == 2).await;
     for _ in 0..3 {
         w.pass(660).await;
-        a_moment().await;
+        w.settle().await;
     }
     w.until("one was refused, two are there", async || waiting(&w, &ids).await == 1).await;
     assert_eq!(peer.taken().len(), 2);
@@ -152,7 +146,7 @@ async fn a_source_has_a_cap_for_all_sites_and_sites_have_their_own() {
         for n in 0..3 {
             w.send(&[&format!("u{n}@{domain}")]).await;
             w.pass(1).await;
-            a_moment().await;
+            w.settle().await;
         }
     }
     w.until("four and one", async || (b.taken().len(), c.taken().len()) == (4, 1)).await;
@@ -160,6 +154,6 @@ async fn a_source_has_a_cap_for_all_sites_and_sites_have_their_own() {
         w.send(&[&format!("u{n}@d.test")]).await;
     }
     w.until("and one", async || d.taken().len() == 1 && w.metered().1 == 0).await;
-    a_moment().await;
+    w.settle().await;
     assert_eq!((b.taken().len(), c.taken().len(), d.taken().len()), (4, 1, 1));
 }

@@ -11,7 +11,7 @@ use base::{AccountId, Address, BlobId, Clock, OrganisationId, Stream, Timestamp}
 use directory::{Directory, NewAccount, NewDomain, system_random};
 use mailbox::Mailboxes;
 use mailbox::verbs::{self, INBOX};
-use net::{Dialer, Door, ListenAddr, ListenOptions, Listener, Resolver, Roots, Tls, Zone};
+use net::{Dialer, Door, ListenOptions, Listener, Resolver, Roots, Tls, Zone};
 use outbox::{Meter, Outbox, Parts, Routes};
 use queue::source::{self, NewSource, Scope, SourceId, What};
 use queue::{Bodies, DeliverBy, Fate, NewDelivery, NewMessage, Queue, QueueId, Recipe, Standing, State};
@@ -31,6 +31,11 @@ pub const HOUR: u64 = 60 * MINUTE;
 pub const PREFIX: &str = "Received: by mx.example.test\r\n";
 pub const BODY: &str = "Subject: hi\r\nMessage-ID: <1@client.test>\r\n\r\nhello\r\n";
 
+/// The least that tokio's clock moves.
+const A_MOMENT: Duration = Duration::from_millis(1);
+/// So often it is looked whether something is so.
+const LOOKS: u32 = 1000;
+
 /// A clock that is moved by hand.
 pub struct Moved(AtomicI64);
 
@@ -49,8 +54,6 @@ pub struct Net {
     roots: Vec<std::path::PathBuf>,
     files: Vec<Arc<Dir>>,
     bodies: Option<Arc<dyn Bodies>>,
-    /// The loopback interface, and not memory.
-    tcp: bool,
 }
 
 impl Net {
@@ -65,17 +68,6 @@ impl Net {
         let ip: IpAddr = [192, 0, 2, n].into();
         self.zone = self.zone.mx(name, preference, host).ip(host, ip);
         self.listen(SocketAddr::new(ip, 25), character)
-    }
-
-    /// A domain whose mail goes to a host on the loopback interface, over TCP; so does all that is dialled from now on.
-    pub fn on_loopback(mut self, name: &str, character: Character) -> (Self, Peer) {
-        let (peer, at) = (Peer::new(character), "127.0.0.1:0".parse().unwrap());
-        let listener = Listener::bind(&ListenAddr::Tcp(at), ListenOptions::default()).unwrap();
-        let to = listener.addr().unwrap().to_string().parse().unwrap();
-        let serving = peer.clone();
-        tokio::spawn(listener.serve(std::future::pending(), move |stream| serving.clone().serve(stream)));
-        self.tcp = true;
-        (self.routes(|routes| drop(routes.fixed.insert(name.into(), to))), peer)
     }
 
     /// A host at an address, without a name.
@@ -148,17 +140,52 @@ pub struct World {
     zone: Arc<Mutex<Zone>>,
     bodies: Option<Arc<dyn Bodies>>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
-    // Dropped after all else: the paused clock stands still as long as a blocking thread is busy, and the directory goes
-    // last.
-    _busy: mpsc::Sender<()>,
+    // Dropped after all else; the directory goes last.
+    still: Mutex<Option<Still>>,
+    _there: There,
     _dir: Dir,
+}
+
+/// As long as it is there, tokio's paused clock stands still: it does as long as a blocking thread is busy. Else it would
+/// move whenever no task can run, while the store, on threads of its own, is at work.
+struct Still(mpsc::Sender<()>, JoinHandle<()>);
+
+impl Still {
+    fn stand() -> Self {
+        let (busy, wait) = mpsc::channel();
+        Still(busy, tokio::task::spawn_blocking(move || _ = wait.recv()))
+    }
+
+    async fn end(self) {
+        drop(self.0);
+        self.1.await.unwrap();
+    }
+}
+
+thread_local! {
+    /// A test has one world at a time: no other keeps the clock from moving.
+    static THERE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// There is a world.
+struct There;
+
+impl There {
+    fn is() -> Self {
+        assert!(!THERE.replace(true), "drop the world before the next begins");
+        There
+    }
+}
+
+impl Drop for There {
+    fn drop(&mut self) {
+        THERE.set(false);
+    }
 }
 
 impl World {
     async fn new(net: Net) -> Self {
-        let (busy, wait) = mpsc::channel::<()>();
-        // Else tokio would move its paused clock while the store, on threads of its own, is at work.
-        tokio::task::spawn_blocking(move || wait.recv());
+        let (there, still) = (There::is(), Mutex::new(Some(Still::stand())));
         let dir = Dir::new("outbox");
         let tables = [directory::MIGRATIONS, mailbox::MIGRATIONS, queue::MIGRATIONS, trust::MIGRATIONS];
         let store = Store::open(&Options::sqlite(dir.path()), &tables).unwrap();
@@ -168,13 +195,26 @@ impl World {
         let me = store.write(people).await.unwrap();
         let queue = Queue::open(&store, 1, NOW).await.unwrap();
         let roots = Roots::new(&net.roots).unwrap();
-        let dialer = if net.tcp { Dialer::tcp() } else { Dialer::memory(net.doors) };
+        let dialer = Dialer::memory(net.doors);
         let plain = Resolver::memory(net.zone.clone().without_dnssec());
         let (resolver, zone) = Resolver::changing(net.zone);
         let (bodies, net) = (net.bodies, (plain, resolver, dialer, net.routes, roots));
         let (running, meter) = (None, None);
-        let mut world =
-            World { store, queue, me, clock, directory, net, zone, bodies, running, meter, _busy: busy, _dir: dir };
+        let mut world = World {
+            store,
+            queue,
+            me,
+            clock,
+            directory,
+            net,
+            zone,
+            bodies,
+            running,
+            meter,
+            still,
+            _there: there,
+            _dir: dir,
+        };
         world.start();
         world
     }
@@ -263,14 +303,53 @@ impl World {
         *zone = zone.clone().without(name);
     }
 
-    /// Time passes for everybody.
+    /// Time passes for everybody, when nothing is left to be done before.
     pub async fn pass(&self, seconds: u64) {
+        self.settle().await;
+        self.jump(seconds).await;
+        self.settle().await;
+    }
+
+    /// Time passes for everybody, whatever is under way.
+    pub async fn jump(&self, seconds: u64) {
         self.clock.0.fetch_add(seconds as i64 * 1000, Ordering::Relaxed);
         tokio::time::advance(Duration::from_secs(seconds)).await;
     }
 
-    /// Waits, in real time, until something is so.
+    /// Waits until nothing happens any more unless time passes: no task can run, and the store has answered all it was
+    /// asked. It takes milliseconds of everybody's time.
+    pub async fn settle(&self) {
+        loop {
+            let before = self.store.work();
+            if before.is_done() {
+                let still = self.still.lock().unwrap().take();
+                still.expect("one settles at a time").end().await;
+                // The clock moves when no task can run, and only then.
+                tokio::time::sleep(A_MOMENT).await;
+                *self.still.lock().unwrap() = Some(Still::stand());
+                self.clock.0.fetch_add(A_MOMENT.as_millis() as i64, Ordering::Relaxed);
+                if self.store.work() == before {
+                    return;
+                }
+            }
+            // It is done when what was asked before is; more or less.
+            let _ = self.store.write(|_| Ok(())).await;
+        }
+    }
+
+    /// Waits until something is so: at once, when all that can happen has, or a little later.
     pub async fn until(&self, what: &str, mut so: impl AsyncFnMut() -> bool) {
+        for _ in 0..LOOKS {
+            if so().await {
+                return;
+            }
+            self.settle().await;
+        }
+        panic!("never: {what}");
+    }
+
+    /// [`World::until`] in real time: while a test keeps a blocking thread busy, nothing settles.
+    pub async fn until_meanwhile(&self, what: &str, mut so: impl AsyncFnMut() -> bool) {
         for _ in 0..5000 {
             if so().await {
                 return;
