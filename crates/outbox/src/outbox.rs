@@ -257,6 +257,7 @@ impl Outbox {
         store.subscribe(Box::new(move |event| match event.downcast_ref() {
             Some(Event::Owing(id)) => drop(debts.send(*id)),
             Some(event) => drop(lines.upgrade().map(|inner| heard(&inner, event))),
+            None if event.is::<store::Gap>() => drop(lines.upgrade().map(|inner| missed(&inner))),
             None => {}
         }));
         Ok(Outbox { inner, done: recorder, owing, stop, https })
@@ -424,7 +425,15 @@ impl Inner {
     }
 }
 
+/// Something may have changed, and nobody knows what: all that is in line passes the gate again.
+fn missed(inner: &Inner) {
+    heard(inner, &Event::Changed);
+    inner.suppressed.fetch_add(1, Ordering::Relaxed);
+    take_out(inner, |_| true);
+}
+
 /// What is in line of these is not begun, but goes back to the queue: to be cancelled there, or claimed anew.
+
 fn take_out(inner: &Inner, which: impl Fn(&Work) -> bool) {
     let now = inner.clock.now();
     for work in inner.hops.take_out(&which).into_iter().chain(inner.finder.take_out(&which)) {

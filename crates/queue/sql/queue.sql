@@ -53,10 +53,10 @@ UPDATE queue_told_number SET last = last + 1 RETURNING last;
 SELECT last FROM queue_told_number;
 
 -- name: tell
-INSERT INTO queue_told (n, kind, id, address) VALUES (?1, ?2, ?3, ?4);
+INSERT INTO queue_told (n, process, kind, id, address) VALUES (?1, ?2, ?3, ?4, ?5);
 
 -- name: told
-SELECT n, kind, id, address FROM queue_told WHERE n > ?1 ORDER BY n LIMIT ?2;
+SELECT n, process, kind, id, address FROM queue_told WHERE n > ?1 ORDER BY n LIMIT ?2;
 
 -- name: forget_told
 DELETE FROM queue_told WHERE n = ?1;
@@ -111,12 +111,13 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, 0, 0, 0, ?9, ?10, ?11, ?12, '', 0, 0,
 
 -- name: due
 -- By the index of what waits in a group; together with its message, so that a claim costs one read and a write for each.
+-- What another node is just claiming is not waited for.
 SELECT d.number, d.recipient, d.notify, d.original, d.expires, d.attempts, d.warned, d.uncertain, d.segment, d.place,
     m.id, m.blob, m.prefix, m.octets, m.sender, m.envelope_id, m.ret, m.flags, m.account, m.created, m.total, m.stream,
     m.organisation, m.priority, m.release, m.deliver_by, m.message_id, m.kind, m.reference
 FROM queue_delivery d JOIN queue_message m ON m.id = d.message
 WHERE d.state = 0 AND d.stream = ?1 AND d.organisation = ?2 AND d.domain = ?3 AND d.priority = ?4 AND d.due <= ?5
-ORDER BY d.due LIMIT ?6;
+ORDER BY d.due LIMIT ?6 /*postgres FOR UPDATE OF d SKIP LOCKED */;
 
 -- name: claim
 -- Changes nothing when another was faster.

@@ -24,8 +24,10 @@ impl Accepted {
     }
 
     /// Appends it to the log, unless there is nothing.
-    pub(crate) fn log(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
-        if self.0.is_empty() { Ok(()) } else { log::append(tx, Source::Accepted(self), now) }
+    pub(crate) fn log(&self, tx: &mut Tx<'_>, now: Timestamp) {
+        if !self.0.is_empty() {
+            log::append(tx, Source::Accepted(self.packed()), now);
+        }
     }
 
     /// Each message by its distance to the one before: mostly one octet, and one for the deliveries.

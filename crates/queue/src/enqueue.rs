@@ -114,15 +114,15 @@ pub enum Fate {
     Failed(Reply),
 }
 
-/// Enqueues a message. Deliveries of which nothing is left to do, as nobody wants their report, are left out. To be done late in a
-/// job, as all who enqueue wait for its commit ([`crate::log`]).
+/// Enqueues a message. Deliveries of which nothing is left to do, as nobody wants their report, are left out.
 ///
 /// # Errors
 /// The store's; refused, when a [`Recipe`] is too long.
 pub fn enqueue(tx: &mut Tx<'_>, new: &NewMessage<'_>, deliveries: &[NewDelivery]) -> Result<()> {
     let mut accepted = Accepted::default();
     insert(tx, new, deliveries, &mut accepted)?;
-    accepted.log(tx, new.created)
+    accepted.log(tx, new.created);
+    Ok(())
 }
 
 /// Enqueues messages as [`enqueue`] does, but their log costs one row for a thousand recipients, not one for each message. How many
@@ -140,7 +140,8 @@ pub fn enqueue_all(tx: &mut Tx<'_>, all: &[(NewMessage<'_>, Vec<NewDelivery>)]) 
         }
     }
     full.push(accepted);
-    full.iter().try_for_each(|accepted| accepted.log(tx, first.created))
+    full.iter().for_each(|accepted| accepted.log(tx, first.created));
+    Ok(())
 }
 
 /// Writes the rows of a message, and notes in `accepted` that it was.

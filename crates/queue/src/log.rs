@@ -294,36 +294,34 @@ impl Marks {
         self.void >= n
     }
 
-    pub(crate) fn stored(&self) -> Option<&[u8]> {
-        (!self.all.is_empty()).then_some(&self.all)
+    pub(crate) fn stored(self) -> Option<Vec<u8>> {
+        Some(self.all).filter(|all| !all.is_empty())
     }
 }
 
 /// Where it stands what happened.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Source<'a> {
+#[derive(Debug)]
+pub(crate) enum Source {
     /// A segment, with marks.
-    Segment(i64, Option<&'a [u8]>),
+    Segment(i64, Option<Vec<u8>>),
     /// An event of a receipt.
     Heard(QueueId, u32, i64),
-    /// Messages in the queue.
-    Accepted(&'a Accepted),
+    /// Messages in the queue, [packed](Accepted::packed).
+    Accepted(Vec<u8>),
 }
 
-/// Appends what a job wrote: to be done late in it, as all who append wait for its commit.
-pub(crate) fn append(tx: &mut Tx<'_>, source: Source<'_>, now: Timestamp) -> Result<()> {
-    let position = tx.one(&schema::NEXT_POSITION, params![], |r| r.int(0))?;
-    let packed;
-    let (segment, message, number, n, marks) = match source {
-        Source::Segment(segment, marks) => (segment, 0, 0, 0, marks),
-        Source::Heard(message, number, n) => (0, message.raw(), number, n, None),
-        Source::Accepted(accepted) => {
-            packed = accepted.packed();
-            (0, 0, 0, ACCEPTED, Some(&*packed))
-        }
-    };
-    tx.execute(&schema::APPEND, params![position, now, segment, message, number, n, marks])?;
-    Ok(())
+/// Appends what a job wrote, at its end: all who append wait for its commit, and what they hold meanwhile it does not need
+/// any more.
+pub(crate) fn append(tx: &mut Tx<'_>, source: Source, now: Timestamp) {
+    tx.at_end(move |tx| {
+        let position = tx.one(&schema::NEXT_POSITION, params![], |r| r.int(0))?;
+        let (segment, message, number, n, marks) = match &source {
+            Source::Segment(segment, marks) => (*segment, 0, 0, 0, marks.as_deref()),
+            Source::Heard(message, number, n) => (0, message.raw(), *number, *n, None),
+            Source::Accepted(packed) => (0, 0, 0, ACCEPTED, Some(&packed[..])),
+        };
+        tx.execute(&schema::APPEND, params![position, now, segment, message, number, n, marks]).map(drop)
+    });
 }
 
 /// What stands at a position.

@@ -166,7 +166,7 @@ pub(crate) fn tell(tx: &mut Tx<'_>, told: &Told) -> Result<()> {
     };
     let n = tx.one(&schema::NEXT_TOLD, params![], |r| r.int(0))?;
     tx.execute(&schema::FORGET_TOLD, params![n - TOLD])?;
-    tx.execute(&schema::TELL, params![n, kind, id, address.as_bytes()]).map(drop)
+    tx.execute(&schema::TELL, params![n, tx.process(), kind, id, address.as_bytes()]).map(drop)
 }
 
 /// What nodes tell one another.
@@ -213,11 +213,13 @@ pub fn news(tx: &mut Tx<'_>, queue: &Queue, mark: &Mark, now: Timestamp) -> Resu
         None => tx.one(&schema::LAST_TOLD, params![], |r| r.int(0))?,
         Some(last) => {
             let rows = tx.list(&schema::TOLD, params![last, MOST], |r| {
-                let address = opt_text(Some(r.bytes(3)?))?.unwrap_or_default();
-                Ok((r.int(0)?, r.int(1)?, QueueId::stored(r.int(2)?), address))
+                let address = opt_text(Some(r.bytes(4)?))?.unwrap_or_default();
+                Ok((r.int(0)?, r.int(1)?, r.int(2)?, QueueId::stored(r.int(3)?), address))
             })?;
             let last = rows.last().map_or(last, |row| row.0);
-            for (_, kind, id, address) in rows {
+            // This process heard its own words when it said them.
+            let own = tx.process();
+            for (_, _, kind, id, address) in rows.into_iter().filter(|(_, process, ..)| *process != own) {
                 let told = match kind {
                     0 => Some(Told::Changed),
                     1 => Some(Told::Cancelling(id)),

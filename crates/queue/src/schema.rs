@@ -14,7 +14,7 @@ CREATE TABLE queue_epoch (epoch {int} PRIMARY KEY, node {int} NOT NULL, name {te
 CREATE TABLE queue_source_held (source {int} PRIMARY KEY, epoch {int} NOT NULL) {table};
 CREATE TABLE queue_told_number (last {int} NOT NULL) {table};
 INSERT INTO queue_told_number (last) VALUES (0);
-CREATE TABLE queue_told (n {int} PRIMARY KEY, kind {int} NOT NULL, id {int} NOT NULL,
+CREATE TABLE queue_told (n {int} PRIMARY KEY, process {int} NOT NULL, kind {int} NOT NULL, id {int} NOT NULL,
     address {bytes} NOT NULL) {table};
 CREATE TABLE queue_message (id {int} PRIMARY KEY, blob {int}, prefix {bytes} NOT NULL, octets {int} NOT NULL,
     sender {bytes}, envelope_id {bytes}, ret {int}, flags {int} NOT NULL, account {int}, organisation {int} NOT NULL, stream {int} NOT NULL,

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use base::{Address, BlobId, OrganisationId, Reply, Stream, Timestamp};
@@ -115,6 +116,49 @@ fn recipients(n: usize) -> Vec<String> {
 
 fn told(lines: &[Line]) -> Vec<(&str, &'static str)> {
     lines.iter().map(|line| (line.head.to.split('@').next().unwrap(), line.what.name())).collect()
+}
+
+/// On PostgreSQL jobs run at the same time: all that lock the same rows do so in one order, in whatever order they work.
+#[test]
+fn jobs_that_tell_and_append_in_opposite_orders_wait_for_each_other_once() {
+    let bed = Bed::postgres();
+    let store = bed.open(&[MIGRATIONS]);
+    let queue = block_on(Queue::open(&store, 1, NOW)).unwrap();
+    let w = World { store, queue, _bed: bed };
+    let id = w.enqueue(&recipients(2));
+    let c = w.claim(NOW);
+    w.record((0..2).map(|n| settled(&c, n, DELIVERED)).collect(), later(1));
+    let runs = Arc::new(AtomicU32::new(0));
+    let met = Arc::new(Barrier::new(2));
+    let job = |number: u32| {
+        let (runs, met, first) = (runs.clone(), met.clone(), AtomicBool::new(true));
+        w.store.write_with(Lane::Interactive, vec![], move |tx, _| {
+            runs.fetch_add(1, Ordering::Relaxed);
+            let event = Event { at: NOW, kind: Kind::Complained, class: String::new(), detail: String::new() };
+            let meet = || {
+                if first.swap(false, Ordering::Relaxed) {
+                    met.wait();
+                }
+            };
+            let tell = |tx: &mut store::Tx<'_>| {
+                queue::source::add_pool(tx, &format!("p{number}"), &[("default".into(), 1)], &[])
+            };
+            if number == 0 {
+                receipt::attach(tx, id, 0, &event)?;
+                meet();
+                tell(tx)
+            } else {
+                tell(tx)?;
+                meet();
+                receipt::attach(tx, id, 1, &event).map(drop)
+            }
+        })
+    };
+    let (one, two) = (job(0), job(1));
+    block_on(one).unwrap();
+    block_on(two).unwrap();
+    assert_eq!(runs.load(Ordering::Relaxed), 2, "one of them was run again");
+    assert_eq!(w.read(Cursor::START, 9).lines.len(), 4);
 }
 
 #[test]

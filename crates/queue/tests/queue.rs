@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use base::{Address, BlobId, OrganisationId, Reply, Stream, Timestamp};
 use queue::receipt::{End, Segment};
@@ -12,8 +13,8 @@ use queue::{
     show,
 };
 use smtp::{BodyType, Notify, OriginalRecipient, Ret};
-use store::{Class, Lane, Sql, Store, Value, params};
-use testkit::{Bed, engines};
+use store::{Class, Lane, Options, Sql, Store, Value, params};
+use testkit::{Bed, Dir, engines};
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 const HOUR: i64 = 3_600_000;
@@ -501,7 +502,11 @@ fn trap_23_another_nodes_claims_are_its_own() {
 
 /// A world on PostgreSQL whose node has to say that it lives, and another node beside it.
 fn two_nodes(lease: Duration) -> (World, Queue) {
-    let mut w = World::on(Bed::postgres());
+    two_nodes_on(Bed::postgres(), lease)
+}
+
+fn two_nodes_on(bed: Bed, lease: Duration) -> (World, Queue) {
+    let mut w = World::on(bed);
     let begin = |number, name: &str| {
         let node = Node { number, name: name.into(), lease: Some(lease) };
         block_on(Queue::recover(&w.store, &node, NOW, None)).unwrap()
@@ -602,14 +607,23 @@ fn a_source_is_one_nodes_at_a_time() {
     assert_eq!(hold(&w.queue, &ids), [], "it is over");
 }
 
+/// What a node hears: of others beside it, and in a process of its own.
+fn news(store: &Store, queue: &Queue, mark: &Mark) -> (Vec<Event>, Mark) {
+    let (queue, mark) = (queue.clone(), mark.clone());
+    store.read_blocking(move |tx| queue::news(tx, &queue, &mark, NOW)).unwrap()
+}
+
 #[test]
 fn nodes_hear_of_one_anothers_mail_and_changes() {
-    let (w, other) = two_nodes(Duration::from_secs(600));
+    let packs = Dir::new("queue-packs");
+    let (w, other) =
+        two_nodes_on(Bed::postgres().with(|o| o.shared = Some(packs.path().into())), Duration::from_secs(600));
+    let elsewhere = Dir::new("queue-elsewhere");
+    let options = Options { dir: elsewhere.path().into(), keeps: false, ..w.bed.options().clone() };
+    let there = Store::open(&options, &[MIGRATIONS]).unwrap();
     let early = w.enqueue("me@a.test", &["x@early.test"]);
-    let news = |mark: &Mark| {
-        let (queue, mark) = (other.clone(), mark.clone());
-        w.store.read_blocking(move |tx| queue::news(tx, &queue, &mark, NOW)).unwrap()
-    };
+    let own = news(&w.store, &w.queue, &Mark::default()).1;
+    let news = |mark: &Mark| news(&there, &other, mark);
     let (heard, mark) = news(&Mark::default());
     assert_eq!(heard, [], "what is there already is looked for otherwise");
     let group = |domain| queue::Group::of(Stream::Mail, OrganisationId(1), domain, 0);
@@ -642,6 +656,40 @@ fn nodes_hear_of_one_anothers_mail_and_changes() {
     let (heard, mark) = news(&mark);
     assert_eq!(heard, [Event::Changed, Event::Suppressed(address), Event::Cancelling(id)]);
     assert_eq!(news(&mark).0, []);
+    // Who said it heard it when it did.
+    assert_eq!(self::news(&w.store, &w.queue, &own).0, []);
+}
+
+/// Each of them waits for nobody, and what the other is just claiming is looked at again soon.
+#[test]
+fn two_nodes_that_claim_of_one_group_do_not_wait_for_each_other() {
+    let (w, other) = two_nodes(Duration::from_secs(600));
+    for n in 0..6 {
+        w.enqueue("me@a.test", &[&format!("u{n}@b.test")]);
+    }
+    let want = Want { group: queue::Group::of(Stream::Mail, OrganisationId(1), "b.test", 0), most: 4 };
+    let (claimed, goes_on) = (mpsc::channel(), mpsc::channel::<()>());
+    let (told, wait, first) = (claimed.0, Mutex::new(goes_on.1), w.queue.clone());
+    let slow = w.store.write_with(Lane::Interactive, vec![], move |tx, _| {
+        let due = claim_due(tx, &first, &[want], NOW)?;
+        told.send(due.next.clone()).unwrap();
+        let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(5));
+        Ok(due)
+    });
+    assert_eq!(claimed.1.recv().unwrap(), [(want.group, Some(NOW))], "two are left");
+    let began = Instant::now();
+    let queue = other.clone();
+    let second = w.store.write_blocking(move |tx| claim_due(tx, &queue, &[want], NOW)).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(4), "it waited for the first");
+    assert_eq!(second.next, [(want.group, Some(later(200)))]);
+    drop(goes_on.0);
+    let first = block_on(slow).unwrap();
+    let mut all: Vec<_> = first.claimed.iter().chain(&second.claimed).map(|c| c.message.id).collect();
+    assert_eq!((first.claimed.len(), second.claimed.len()), (4, 2));
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 6);
+    w.check();
 }
 
 #[test]

@@ -82,12 +82,14 @@ pub(crate) struct Connection {
     statements: HashMap<&'static str, Statement>,
     /// A unique key was in the way of the last statement.
     taken: bool,
+    /// See [`Tx::process`].
+    pub(crate) process: i64,
 }
 
 impl Connection {
-    fn open(config: &Config, role: Role) -> Result<Self> {
+    fn open(of: &Postgres, role: Role) -> Result<Self> {
         let failed = |e: postgres::Error| Error::io("connecting to PostgreSQL", Said(&e));
-        let mut client = config.connect(NoTls).map_err(failed)?;
+        let mut client = of.config.connect(NoTls).map_err(failed)?;
         client.batch_execute(role.settings()).map_err(failed)?;
         let found = client
             .query_one(
@@ -106,7 +108,7 @@ impl Connection {
         if found.get::<_, bool>(1) {
             client.batch_execute("SET synchronous_commit = on").map_err(failed)?;
         }
-        Ok(Connection { client, statements: HashMap::new(), taken: false })
+        Ok(Connection { client, statements: HashMap::new(), taken: false, process: of.process })
     }
 
     /// The prepared form of `sql`. PostgreSQL infers the parameters' types from the text alone, so that they do not
@@ -259,6 +261,7 @@ fn failure(sql: &Sql, e: &postgres::Error) -> Error {
 /// The database, as the threads share it.
 pub(crate) struct Postgres {
     config: Config,
+    process: i64,
     stop: Arc<Stop>,
     /// How many connections each [`Role`] has, as far as anybody noticed.
     live: [AtomicUsize; 2],
@@ -281,7 +284,7 @@ impl Postgres {
             config.application_name("postroom");
         }
         config.keepalives_idle(Duration::from_secs(30)).keepalives_interval(Duration::from_secs(10));
-        Ok(Postgres { config, stop, live: Default::default() })
+        Ok(Postgres { config, process: (random() >> 1) as i64, stop, live: Default::default() })
     }
 
     /// Runs what is missing of the migrations, one process at a time; `then` is part of it.
@@ -290,7 +293,7 @@ impl Postgres {
         migrations: &[Migrations],
         then: impl FnOnce(&mut Tx<'_>) -> Result<()>,
     ) -> Result<()> {
-        let mut c = Connection::open(&self.config, Role::Jobs)?;
+        let mut c = Connection::open(self, Role::Jobs)?;
         let failed = |e: postgres::Error| Error::io("migrating", Said(&e));
         c.client
             .batch_execute(&format!(
@@ -306,7 +309,7 @@ impl Postgres {
 
     /// A connection that comes back when it is lost.
     pub(crate) fn link(self: &Arc<Self>, role: Role) -> Result<Link> {
-        let connection = Some(Connection::open(&self.config, role)?);
+        let connection = Some(Connection::open(self, role)?);
         self.live[role as usize].fetch_add(1, Ordering::Relaxed);
         Ok(Link { of: self.clone(), role, connection, outage: None })
     }
@@ -358,7 +361,7 @@ impl Link {
     }
 
     fn connect(&mut self) {
-        match Connection::open(&self.of.config, self.role) {
+        match Connection::open(&self.of, self.role) {
             Ok(c) => {
                 self.connection = Some(c);
                 self.of.live[self.role as usize].fetch_add(1, Ordering::Relaxed);
@@ -511,8 +514,7 @@ enum Attempt {
 }
 
 fn run(job: &mut dyn Job, tx: &mut Tx<'_>) -> Result<()> {
-    let result = catch_unwind(AssertUnwindSafe(|| job.run(tx)));
-    let result = result.unwrap_or_else(|_| Err(Error::Sql("a job panicked".into())));
+    let result = tx.job(job);
     // Whatever the job made of a statement's failure: its transaction is void, and may be worth another run.
     tx.failed.take().map_or(result, Err)
 }

@@ -5,6 +5,7 @@
 ///
 /// PostgreSQL infers each parameter's type from the text, and refuses what is none of ours when the statement is
 /// prepared: where nothing else says so, write `CAST(?1 AS BIGINT)`. A sum is NUMERIC there: `CAST(sum(size) AS BIGINT)`.
+/// `/*postgres FOR UPDATE */` is there for PostgreSQL alone.
 #[derive(Clone, Copy, Debug)]
 pub struct Sql {
     /// For errors and the test that prepares every statement.
@@ -41,9 +42,9 @@ impl Sql {
         panic!("no statement of that name in the file")
     }
 
-    /// The text as PostgreSQL wants it: `$1` for `?1`.
+    /// The text as PostgreSQL wants it: `$1` for `?1`, and what SQLite takes for a comment.
     pub fn postgres(&self) -> String {
-        self.text.replace('?', "$")
+        self.text.replace('?', "$").replace("/*postgres ", "").replace(" */", "")
     }
 }
 
@@ -104,6 +105,8 @@ mod tests {
         const A: Sql = Sql::named(FILE, "a");
         const AB: Sql = Sql::named(FILE, "ab");
         assert_eq!(A.text, "SELECT ?1");
+        let locked = Sql { name: "", text: "SELECT ?1 /*postgres FOR UPDATE SKIP LOCKED */" };
+        assert_eq!(locked.postgres(), "SELECT $1 FOR UPDATE SKIP LOCKED");
         assert_eq!(AB.postgres(), "DELETE FROM t\nWHERE k = $1 AND j = $2");
     }
 }

@@ -155,8 +155,7 @@ fn group(c: &Connection, first: Box<dyn Job>, queue: &Queue, subscribers: &Subsc
 fn one(c: &Connection, tx: &mut Tx<'_>, job: &mut dyn Job) -> Result<Result<()>> {
     statement(c, "SAVEPOINT job")?;
     let events = tx.events.len();
-    let result =
-        catch_unwind(AssertUnwindSafe(|| job.run(tx))).unwrap_or_else(|_| Err(Error::Sql("a job panicked".into())));
+    let result = tx.job(job);
     let result = match tx.failed.take() {
         Some(e @ (Error::Io(_) | Error::Corrupt(_))) => return Err(e),
         Some(e) => Err(e),

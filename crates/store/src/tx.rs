@@ -1,7 +1,10 @@
 //! A transaction as the floors above see it: an enum of the engines, and what it will announce once it is on disk.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use base::Timestamp;
 
+use crate::job::Job;
 use crate::{Error, Event, Result, Sql, postgresql};
 
 const SQLITE_TIME: Sql = Sql { name: "time", text: "SELECT CAST(unixepoch('subsec') * 1000 AS BIGINT)" };
@@ -138,22 +141,26 @@ enum Connection<'a> {
     Postgres(&'a mut postgresql::Connection),
 }
 
+type Last = Box<dyn FnOnce(&mut Tx<'_>) -> Result<()>>;
+
 /// A transaction: of a write job, or (read-only, a snapshot) of a read. A statement that fails fails the transaction:
 /// whatever the job makes of it, nothing is kept.
 pub struct Tx<'a> {
     connection: Connection<'a>,
     pub(crate) events: Vec<Event>,
+    /// What is done at the job's end.
+    last: Vec<Last>,
     /// Why nothing of this will be kept.
     pub(crate) failed: Option<Error>,
 }
 
 impl<'a> Tx<'a> {
     pub(crate) fn sqlite(connection: &'a rusqlite::Connection) -> Self {
-        Tx { connection: Connection::Sqlite(connection), events: Vec::new(), failed: None }
+        Tx { connection: Connection::Sqlite(connection), events: Vec::new(), last: Vec::new(), failed: None }
     }
 
     pub(crate) fn postgres(connection: &'a mut postgresql::Connection) -> Self {
-        Tx { connection: Connection::Postgres(connection), events: Vec::new(), failed: None }
+        Tx { connection: Connection::Postgres(connection), events: Vec::new(), last: Vec::new(), failed: None }
     }
 
     /// Runs a statement that answers with no rows; gives how many it changed.
@@ -241,7 +248,7 @@ impl<'a> Tx<'a> {
     /// # Errors
     /// Those of `part`.
     pub fn attempt<T>(&mut self, part: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let events = self.events.len();
+        let (events, last) = (self.events.len(), self.last.len());
         self.point("SAVEPOINT part")?;
         let result = part(self);
         if self.failed.is_some() {
@@ -249,6 +256,7 @@ impl<'a> Tx<'a> {
         }
         if result.is_err() {
             self.events.truncate(events);
+            self.last.truncate(last);
             self.point("ROLLBACK TO part")?;
         }
         self.point("RELEASE part")?;
@@ -263,6 +271,31 @@ impl<'a> Tx<'a> {
     /// Announces `event` when, and only when, this transaction is on disk.
     pub fn publish(&mut self, event: Event) {
         self.events.push(event);
+    }
+
+    /// Puts off to the end of the job what locks a row that all jobs of a kind need: so it is locked for no longer than it
+    /// must be, and behind everything else, whatever the order in which a job does its work. What is put off first is done
+    /// first.
+    pub fn at_end(&mut self, work: impl FnOnce(&mut Tx<'_>) -> Result<()> + 'static) {
+        self.last.push(Box::new(work));
+    }
+
+    /// Runs a job, and what it puts off; that of one that failed is forgotten.
+    pub(crate) fn job(&mut self, job: &mut dyn Job) -> Result<()> {
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            job.run(self)?;
+            std::mem::take(&mut self.last).into_iter().try_for_each(|last| last(self))
+        }));
+        self.last.clear();
+        ran.unwrap_or_else(|_| Err(Error::Sql("a job panicked".into())))
+    }
+
+    /// The number of this process among those that work on these tables; 0 where there is no other.
+    pub fn process(&self) -> i64 {
+        match &self.connection {
+            Connection::Sqlite(_) => 0,
+            Connection::Postgres(c) => c.process,
+        }
     }
 
     /// Whether other processes may work on these tables at the same time: on PostgreSQL.

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, mpsc};
 
-use store::{Class, Engine, Error, Lane, Migrations, Options, Sql, Store, params};
+use store::{Class, Engine, Error, Lane, Migrations, Options, Sql, Store, Tx, params};
 use testkit::{Bed, engines};
 
 const TABLES: Migrations = Migrations {
@@ -629,5 +629,67 @@ fn a_part_that_is_refused_is_taken_back_alone() {
         });
         assert!(matches!(broken, Err(Error::Sql(_))), "{}", bed.name());
         assert_eq!(count(&store, 2), 0);
+    }
+}
+
+/// Who sees that all is answered, and that nothing was asked since, knows that nothing is under way.
+#[test]
+fn what_is_under_way_is_known() {
+    for bed in engines() {
+        let store = bed.open(&[TABLES]);
+        let before = store.work();
+        assert!(before.is_done());
+        let (begin, wait) = mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        block_on(async {
+            let slow = store.write_with(Lane::Bulk, vec![], move |_, _| {
+                let _ = wait.lock().unwrap().recv();
+                Ok(())
+            });
+            assert!(!store.work().is_done(), "{}", bed.name());
+            drop(begin);
+            slow.await.unwrap();
+            store.read(|_| Err::<(), _>(refusal())).await.unwrap_err();
+            store.write(|_| Err::<(), _>(refusal())).await.unwrap_err();
+        });
+        // Who is woken is so a moment before it is counted.
+        while !store.work().is_done() {
+            std::thread::yield_now();
+        }
+        assert_eq!(store.work().asked - before.asked, 3, "{}", bed.name());
+    }
+}
+
+#[test]
+fn what_a_job_puts_off_is_done_at_its_end_if_it_has_one() {
+    for bed in engines() {
+        let store = bed.open(&[TABLES]);
+        let late = |tx: &mut Tx<'_>, k: i64| tx.at_end(move |tx| tx.execute(&ADD, params![1, k, &[][..]]).map(drop));
+        let job = move |tx: &mut Tx<'_>| {
+            late(tx, 1);
+            let refused = tx.attempt(|tx| {
+                late(tx, 2);
+                Err::<(), _>(refusal())
+            });
+            assert!(refused.is_err());
+            late(tx, 3);
+            tx.one(&COUNT, params![1], |r| r.int(0))
+        };
+        assert_eq!(store.write_blocking(job).unwrap(), 0, "{}", bed.name());
+        assert_eq!(count(&store, 1), 2, "{}", bed.name());
+        let failing = move |tx: &mut Tx<'_>| {
+            late(tx, 4);
+            Err::<(), _>(refusal())
+        };
+        store.write_blocking(failing).unwrap_err();
+        store.write_blocking(|_| Ok(())).unwrap();
+        assert_eq!(count(&store, 1), 2, "{}", bed.name());
+        // What fails there fails the job: the key is taken.
+        store
+            .write_blocking(move |tx| {
+                late(tx, 3);
+                Ok(())
+            })
+            .unwrap_err();
     }
 }

@@ -73,7 +73,7 @@ pub fn attach(tx: &mut Tx<'_>, message: QueueId, number: u32, event: &Event) -> 
     let detail = &event.detail[..event.detail.floor_char_boundary(MAX_DETAIL)];
     let (kind, class) = (event.kind as i64, event.class.as_str());
     tx.execute(&schema::INSERT_EVENT, params![message, number, n, event.at, kind, class, detail.as_bytes()])?;
-    log::append(tx, log::Source::Heard(message, number, n), event.at)?;
+    log::append(tx, log::Source::Heard(message, number, n), event.at);
     if event.kind == Kind::Bounced && receipt.end == End::Delivered {
         receipt.end = End::Bounced;
         receipt.class.clone_from(&event.class);

@@ -255,7 +255,7 @@ fn untried(
     now: Timestamp,
     mut each: impl FnMut(&mut Tx<'_>, &Message, &Delivery, Option<Pointer>) -> Result<()>,
 ) -> Result<()> {
-    let (mut deliveries, mut segments) = (Vec::new(), Vec::new());
+    let mut deliveries = Vec::new();
     for (id, numbers) in all {
         let (message, standing) = match crate::show(tx, *id) {
             Ok(Some(found)) => found,
@@ -272,10 +272,9 @@ fn untried(
         for (place, (message, delivery)) in some.iter().enumerate() {
             each(tx, message, delivery, segment.pointer(place))?;
         }
-        segments.push(segment.id());
+        log::append(tx, log::Source::Segment(segment.id(), None), now);
     }
-    // At the end: who appends is waited for by all others who do.
-    segments.into_iter().try_for_each(|segment| log::append(tx, log::Source::Segment(segment, None), now))
+    Ok(())
 }
 
 /// How an outcome ends a delivery; none when it goes on.
