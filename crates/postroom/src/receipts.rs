@@ -215,8 +215,8 @@ async fn show(house: &House, id: String) -> Outcome {
             return Err(refused(format!("there is no receipt of {id}: it never was, or is older than they are kept")));
         }
         let (mut text, mut data) = (String::new(), Vec::new());
-        for one in all {
-            let attempts = receipt::attempts(tx, one.trail)?;
+        let trails: Vec<_> = all.iter().map(|one| one.trail).collect();
+        for (one, attempts) in all.into_iter().zip(receipt::attempts(tx, &trails)?) {
             let events = receipt::events(tx, id, one.head.number)?;
             one.tell(&mut text);
             attempts.iter().for_each(|attempt| tell_attempt(&mut text, attempt));

@@ -152,7 +152,7 @@ fn each_recipient_has_its_own_dialogue() {
         assert_eq!((jane.end, jane.class.as_str(), jane.attempts), (receipt::End::Delivered, "", 1));
         assert_eq!((jim.end, jim.class.as_str(), jim.at), (receipt::End::Bounced, "no-such-user", later(300)));
         let said = |trail| {
-            let attempts = w.store.read_blocking(move |tx| receipt::attempts(tx, trail)).unwrap();
+            let attempts = w.store.read_blocking(move |tx| receipt::attempts(tx, &[trail])).unwrap().remove(0);
             assert_eq!(attempts.len(), 1);
             let talk = attempts[0].talk.clone().unwrap();
             assert_eq!((&*talk.peer.host, &*talk.peer.source, talk.began), ("mx.b.test", "a", NOW));
@@ -183,7 +183,7 @@ fn attempts_follow_each_other() {
         w.record(vec![settled(&claimed[0], 0, DELIVERED, yes(talk(3, true), 0), "")], later(20));
         let done = w.receipt(id, 0).unwrap();
         assert_eq!((done.attempts, done.stream), (2, Stream::Marketing));
-        let attempts = w.store.read_blocking(move |tx| receipt::attempts(tx, done.trail)).unwrap();
+        let attempts = w.store.read_blocking(move |tx| receipt::attempts(tx, &[done.trail])).unwrap().remove(0);
         let told: Vec<_> = attempts.iter().map(|a| (a.at, a.tried.word(), a.class.as_str(), a.reply.code)).collect();
         assert_eq!(told, [(later(1), "deferred", "rate-limited", 421), (later(20), "delivered", "", 250)]);
         assert_eq!((attempts[0].talk.as_ref(), attempts[1].talk.as_ref().unwrap().carried), (None, 3));
@@ -233,7 +233,7 @@ fn what_is_cancelled_has_a_receipt_too() {
         w.store.write_blocking(move |tx| queue::cancel(tx, id, later(2))).unwrap();
         let jane = w.receipt(id, 0).unwrap();
         assert_eq!((jane.end, jane.attempts, w.receipt(id, 1)), (receipt::End::Cancelled, 1, None));
-        let attempts = w.store.read_blocking(move |tx| receipt::attempts(tx, jane.trail)).unwrap();
+        let attempts = w.store.read_blocking(move |tx| receipt::attempts(tx, &[jane.trail])).unwrap().remove(0);
         assert_eq!(attempts.iter().map(|a| a.tried.word()).collect::<Vec<_>>(), ["deferred", "cancelled"]);
         let queue = w.queue.clone();
         let back = queue::Release { message: id, number: 1, until: later(3), expires: None };
@@ -302,7 +302,7 @@ fn old_ones_go_dialogues_first() {
         assert_eq!((dialogues(NOW), receipts(NOW)), (0, 0));
         assert_eq!(dialogues(later(1)), 1);
         let trail = w.receipt(id, 0).unwrap().trail;
-        assert!(w.store.read_blocking(move |tx| receipt::attempts(tx, trail)).unwrap().is_empty());
+        assert!(w.store.read_blocking(move |tx| receipt::attempts(tx, &[trail])).unwrap().remove(0).is_empty());
         assert_eq!(w.look_up(Key::Recipient("jane@b.test".into())).len(), 2);
         // The row and its segment.
         assert_eq!(receipts(later(1)), 2);

@@ -12,7 +12,9 @@ impl World {
     pub async fn receipts(&self, id: QueueId) -> Vec<(Receipt, Vec<Attempt>)> {
         let work = move |tx: &mut store::Tx<'_>| {
             let all = of_message(tx, id)?;
-            all.into_iter().map(|r| Ok((r.clone(), attempts(tx, r.trail)?))).collect::<store::Result<Vec<_>>>()
+            all.into_iter()
+                .map(|r| Ok((r.clone(), attempts(tx, &[r.trail])?.remove(0))))
+                .collect::<store::Result<Vec<_>>>()
         };
         self.store.read(work).await.unwrap()
     }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use base::{AccountId, Stream, Timestamp};
-use store::{Error, Result, Row, Tx, params};
+use store::{Error, Result, Row, Sql, Tx, params};
 
 use super::segment::{Unpacked, trace};
 use super::{Attempt, End, Head, Pointer, Receipt};
@@ -11,6 +11,8 @@ use crate::{QueueId, schema};
 
 /// Rows that one page looks at, at most, whatever the filter leaves of them.
 const LOOKED_AT: i64 = 20_000;
+/// Segments that are kept unpacked while others are read.
+const SEGMENTS: usize = 16;
 /// Attempts that are followed back.
 const MAX_ATTEMPTS: usize = 1000;
 
@@ -138,21 +140,27 @@ pub fn page(
     Ok(Found { all, next: last.filter(|_| more) })
 }
 
-/// The heads of segments that were read already.
-#[derive(Default)]
-struct Heads(HashMap<i64, Option<Unpacked>>);
+/// Segments that were read already: their heads, or their dialogues.
+struct Segments {
+    half: &'static Sql,
+    read: HashMap<i64, Option<Unpacked>>,
+}
 
-impl Heads {
+impl Segments {
+    fn new(half: &'static Sql) -> Self {
+        Segments { half, read: HashMap::new() }
+    }
+
     fn of(&mut self, tx: &mut Tx<'_>, segment: i64) -> Result<Option<&Unpacked>> {
-        if !self.0.contains_key(&segment) {
-            // A page goes through segments in their order; none comes again much later.
-            if self.0.len() >= 8 {
-                self.0.clear();
+        if !self.read.contains_key(&segment) {
+            // Whoever looks goes through segments in their order, or through the same few; none comes again much later.
+            if self.read.len() >= SEGMENTS {
+                self.read.clear();
             }
-            let heads = tx.row(&schema::HEADS, params![segment], |r| Unpacked::of(segment, r.bytes(0)?))?;
-            self.0.insert(segment, heads);
+            let half = tx.row(self.half, params![segment], |r| Unpacked::of(segment, r.bytes(0)?))?;
+            self.read.insert(segment, half);
         }
-        Ok(self.0.get(&segment).and_then(Option::as_ref))
+        Ok(self.read.get(&segment).and_then(Option::as_ref))
     }
 }
 
@@ -161,7 +169,7 @@ impl Heads {
 /// # Errors
 /// The store's.
 pub fn head(tx: &mut Tx<'_>, trails: &[Option<Pointer>]) -> Result<Vec<Option<Head>>> {
-    let mut heads = Heads::default();
+    let mut heads = Segments::new(&schema::HEADS);
     let one = |trail: &Option<Pointer>| {
         let Some(Pointer { segment, place }) = *trail else { return Ok(None) };
         Ok(heads.of(tx, segment)?.and_then(|unpacked| unpacked.head(place)))
@@ -169,18 +177,23 @@ pub fn head(tx: &mut Tx<'_>, trails: &[Option<Pointer>]) -> Result<Vec<Option<He
     trails.iter().map(one).collect()
 }
 
-/// The attempts of a delivery, the oldest first, as far as their records are kept.
+/// The attempts of deliveries, the oldest first, as far as their records are kept.
 ///
 /// # Errors
 /// The store's; [`Error::Corrupt`] for a record that is none.
-pub fn attempts(tx: &mut Tx<'_>, trail: Option<Pointer>) -> Result<Vec<Attempt>> {
+pub fn attempts(tx: &mut Tx<'_>, trails: &[Option<Pointer>]) -> Result<Vec<Vec<Attempt>>> {
+    // Those of one message mostly stand in the same segments, of which each is some 100 KB to unpack.
+    let mut dialogues = Segments::new(&schema::DIALOGUES);
+    trails.iter().map(|trail| attempts_of_one(tx, &mut dialogues, *trail)).collect()
+}
+
+fn attempts_of_one(tx: &mut Tx<'_>, dialogues: &mut Segments, trail: Option<Pointer>) -> Result<Vec<Attempt>> {
     let (mut all, mut next) = (Vec::new(), trail);
     while let Some(Pointer { segment, place }) = next
         && all.len() < MAX_ATTEMPTS
     {
-        let found = tx.row(&schema::DIALOGUES, params![segment], |r| Unpacked::of(segment, r.bytes(0)?))?;
         // It was kept as long as it was to be.
-        let Some(unpacked) = found else { break };
+        let Some(unpacked) = dialogues.of(tx, segment)? else { break };
         let bad = || Error::Corrupt(format!("queue: segment {segment}, record {place}").into());
         let attempt = unpacked.attempt(place).ok_or_else(bad)?;
         next = attempt.before;
@@ -217,7 +230,7 @@ pub fn look_up(tx: &mut Tx<'_>, key: &Key, after: Option<i64>, segments: u32) ->
         hits.extend(places.map(|(place, _)| (segment, place as u32)));
         Ok(())
     })?;
-    let (mut heads, mut seen, mut all) = (Heads::default(), HashSet::new(), Vec::new());
+    let (mut heads, mut seen, mut all) = (Segments::new(&schema::HEADS), HashSet::new(), Vec::new());
     for (segment, place) in hits {
         let Some(head) = heads.of(tx, segment)?.and_then(|unpacked| unpacked.head(place)) else { continue };
         let fits = match key {
