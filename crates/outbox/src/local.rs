@@ -77,10 +77,15 @@ async fn keep(inner: &Arc<Inner>, message: &Arc<Message>, delivery: Delivery, fo
     if accounts.is_empty() {
         return fail(inner, message, delivery, Reply::new(550, 1, 6, "The mailbox has moved elsewhere since"));
     }
+    let now = inner.clock.now();
+    // RFC 2852 §4.1.2: it is returned, not late. It may have waited while this server was down.
+    if message.is_late(now) {
+        let said = ours(Reply::new(550, 4, 7, "There was no way to deliver it in time"));
+        return inner.settle(message, delivery, Outcome::Expired, said);
+    }
     let from = message.from.as_ref().map(ToString::to_string).unwrap_or_default();
     let mut prefix = format!("Return-Path: <{from}>\r\nDelivered-To: {}\r\n", delivery.to).into_bytes();
     prefix.extend_from_slice(&message.prefix);
-    let now = inner.clock.now();
     let said = Said::ours(Reply::new(250, 6, 0, "Stored"));
     let outcome = Outcome::Delivered { reports: false };
     let settled = Settled {

@@ -6,6 +6,8 @@ use base::Timestamp;
 use queue::{Delivery, Message, Outcome, Said};
 
 const MINUTE: i64 = 60_000;
+/// Milliseconds that an attempt may take to be in time.
+const LAST_CHANCE: i64 = 20_000;
 
 /// Milliseconds to the next attempt after `attempts` before the one that just failed, by the `minutes` of the policies.
 pub(crate) fn interval(minutes: &[u32], attempts: u32) -> i64 {
@@ -31,11 +33,14 @@ pub(crate) fn judge(d: &Delivery, said: Said, wait: Option<i64>, now: Timestamp,
     }
 }
 
-/// What is to be delivered by some time is tried then too: its last chance to be in time, and the moment when its sender is
-/// told that it was not (RFC 2852 §4.1.2).
+/// What is to be delivered by some time is looked at then too: the moment when its sender is told that it was not (RFC 2852
+/// §4.1.2). Where it is to be returned then, nothing is tried any more; so it has its last chance a little before.
 pub(crate) fn not_beyond(outcome: Outcome, message: &Message, now: Timestamp) -> Outcome {
     match (outcome, message.deliver_by) {
-        (Outcome::Deferred(next), Some(by)) if now < by.until => Outcome::Deferred(next.min(by.until)),
+        (Outcome::Deferred(next), Some(by)) if now < by.until => {
+            let last = Timestamp(by.until.0 - LAST_CHANCE);
+            Outcome::Deferred(next.min(if by.returned && now < last { last } else { by.until }))
+        }
         (outcome, _) => outcome,
     }
 }

@@ -72,6 +72,40 @@ async fn what_is_late_is_returned_when_that_was_asked_for() {
     w.until_gone(id).await;
 }
 
+/// Its last attempt is in time, and not when its time is over.
+#[tokio::test(start_paused = true)]
+async fn what_is_to_be_returned_has_a_last_chance_before() {
+    let offers = || vec!["DELIVERBY"];
+    let (net, peer) = Net::default().host("b.test", 1, Character { offers: offers(), ..rules(&[BUSY]) });
+    let w = net.world().await;
+    let id = by(&w, 600, true, false).await;
+    w.until_deferred(id, 1).await;
+    // Its next attempt is due after five minutes, and the one behind after its time.
+    w.pass(330).await;
+    w.until_deferred(id, 2).await;
+    w.pass(245).await;
+    peer.becomes(Character { offers: offers(), ..Character::default() });
+    w.pass(10).await;
+    w.until_gone(id).await;
+    assert_eq!((peer.taken().len(), w.inbox().await.len()), (1, 0));
+}
+
+/// The server was down at its time.
+#[tokio::test(start_paused = true)]
+async fn what_was_held_for_us_beyond_its_time_is_returned() {
+    let mut w = Net::default().world().await;
+    let deliver_by = Some(DeliverBy { seconds: 600, returned: true, trace: false });
+    let held = Mail { hold: Some(Hold::For(300)), deliver_by, ..mail("me@example.test") };
+    let id = w.enqueue_as(held, &["me@example.test"], None, BODY).await;
+    w.stop().await.unwrap();
+    w.pass(HOUR).await;
+    w.start_again().await;
+    w.until_gone(id).await;
+    let report = w.mail(1).await;
+    assert!(report.contains("Action: failed\r\nStatus: 5.4.7\r\n"), "{report}");
+    assert_eq!(w.inbox().await.len(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_late_goes_on_and_its_sender_is_told_when_that_was_asked_for() {
     let (net, peer) = Net::default().host("b.test", 1, rules(&[BUSY]));
