@@ -266,9 +266,6 @@ pub fn record(
     now: Timestamp,
 ) -> Result<Vec<QueueId>> {
     let (mut closed, mut owing, mut marks) = (BTreeMap::new(), Vec::new(), Marks::default());
-    if !settled.is_empty() {
-        segment.insert(tx)?;
-    }
     for (place, s) in settled.iter().enumerate() {
         let (id, owed, trail) = (s.message.id, s.owes(now), segment.pointer(place));
         let finished = owed.is_nothing() && !matches!(s.outcome, Outcome::Deferred(_));
@@ -284,7 +281,8 @@ pub fn record(
             continue;
         };
         if let Some(end) = receipt::end_of(s.outcome, state) {
-            receipt::write(tx, &s.message, &s.delivery, (end, &s.class), trail, now)?;
+            let tried = s.outcome != Outcome::Cancelled;
+            receipt::write(tx, &s.message, &s.delivery, (end, &s.class, tried), trail, now)?;
             learn(tx, s, end, now)?;
         }
         let cancelled = state == State::Cancelled;
@@ -301,6 +299,7 @@ pub fn record(
         close(tx, id, n)?;
     }
     if !marks.are_void(settled.len()) {
+        segment.insert(tx)?;
         log::append(tx, log::Source::Segment(segment.id(), marks.stored()), now);
     }
     Ok(owing)

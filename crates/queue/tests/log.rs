@@ -158,7 +158,8 @@ fn jobs_that_tell_and_append_in_opposite_orders_wait_for_each_other_once() {
     block_on(one).unwrap();
     block_on(two).unwrap();
     assert_eq!(runs.load(Ordering::Relaxed), 2, "one of them was run again");
-    assert_eq!(w.read(Cursor::START, 9).lines.len(), 4);
+    let lines = w.read(Cursor::START, 9).lines;
+    assert_eq!(lines.iter().filter(|line| line.what == What::Complained).count(), 2);
 }
 
 #[test]
@@ -439,7 +440,7 @@ fn that_nobody_knows_what_came_of_an_attempt_is_told() {
         w.record(c.deliveries.iter().enumerate().map(|(n, _)| settled(&c, n, DELIVERED)).collect(), later(9));
         let attempts = move |tx: &mut store::Tx<'_>| {
             let trail = receipt::receipt(tx, id, 1)?.unwrap().trail;
-            receipt::attempts(tx, trail)
+            receipt::attempts(tx, &[trail]).map(|mut all| all.remove(0))
         };
         let tried: Vec<_> =
             w.store.read_blocking(attempts).unwrap().iter().map(|a| (a.tried.word(), a.attempts)).collect();

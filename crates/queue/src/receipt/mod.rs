@@ -197,17 +197,18 @@ pub struct Attempt {
     pub talk: Option<Talk>,
 }
 
-/// Writes the row of a delivery that has come to its end.
+/// Writes the row of a delivery that has come to its end: how, of what class, and whether by an attempt.
 pub(crate) fn write(
     tx: &mut Tx<'_>,
     message: &Message,
     delivery: &Delivery,
-    end: (End, &str),
+    end: (End, &str, bool),
     trail: Option<Pointer>,
     now: Timestamp,
 ) -> Result<()> {
-    let (end, class) = end;
-    let tried = u32::from(end != End::Cancelled);
+    let (end, class, tried) = end;
+    // What was cancelled during its last attempt is no refusal of anybody's.
+    let class = if end == End::Cancelled { "" } else { class };
     let (segment, place) = trail.map_or((0, 0), |p| (p.segment, p.place));
     tx.execute(
         &schema::INSERT_RECEIPT,
@@ -219,7 +220,7 @@ pub(crate) fn write(
             message.stream.stored(),
             message.account,
             now,
-            delivery.attempts + tried,
+            delivery.attempts + u32::from(tried),
             delivery.uncertain,
             segment,
             place
@@ -234,7 +235,7 @@ pub(crate) type ByMessage = BTreeMap<QueueId, Vec<u32>>;
 /// Deliveries were cancelled, in the same commit. Of one that cannot be read there is no receipt.
 pub(crate) fn cancelled(tx: &mut Tx<'_>, all: &ByMessage, now: Timestamp) -> Result<()> {
     untried(tx, all, Tried::Cancelled, now, |tx, message, delivery, trail| {
-        write(tx, message, delivery, (End::Cancelled, ""), trail, now)
+        write(tx, message, delivery, (End::Cancelled, "", false), trail, now)
     })
 }
 
