@@ -23,6 +23,8 @@ const SENDER: &str = "sender.test";
 /// How soon room that came back is used.
 const REFILL: Duration = Duration::from_secs(600);
 const DAY: u64 = 86_400;
+/// Sites by sources, at most: each pair is known for itself, in some kilobytes.
+const WAYS: usize = 100_000;
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +85,8 @@ struct Run<'a> {
     warmups: Warmups,
     mails: Vec<Mail>,
     places: Vec<Place>,
+    /// So many of them have mail that waits for a plan.
+    kept: usize,
     /// Mails that have come to their end, by group.
     over: Vec<u64>,
     ways: Vec<Way>,
@@ -102,7 +106,7 @@ struct Run<'a> {
 /// What a load takes by these terms.
 ///
 /// # Errors
-/// In words: no source may send, or what is wrong with the policies that are shipped.
+/// In words: no source may send; there are too many for so many sites; or what is wrong with the policies that are shipped.
 pub fn forecast(load: &Load, terms: &Terms) -> Result<Forecast, String> {
     let mut run = Run::new(load, terms)?;
     for mail in 0..run.mails.len() as u32 {
@@ -127,6 +131,12 @@ impl<'a> Run<'a> {
             .collect();
         if members.is_empty() {
             return Err(format!("no source may send what is {}: all of them are stopped", terms.stream.word()));
+        }
+        let (sites, sources) = (load.sites.len(), members.len());
+        if sites * sources > WAYS {
+            return Err(format!(
+                "{sites} sites by {sources} sources are more than a forecast can know: {WAYS} of both together at most"
+            ));
         }
         let rules = Rules::new(&terms.setup.rules);
         let way = |site: usize, target: &Target, member: &Member| {
@@ -156,6 +166,7 @@ impl<'a> Run<'a> {
             warmups: Warmups::new(&terms.setup, &terms.delivered, today, &Warmups::default()),
             mails: load.mails.iter().map(mail).collect(),
             places: load.sites.iter().map(|_| Place::default()).collect(),
+            kept: 0,
             over: vec![0; sites.len()],
             ways,
             members,
@@ -209,6 +220,7 @@ impl<'a> Run<'a> {
         let way = self.assign(mail);
         if way.is_none() {
             let (now, place) = (self.now, &mut self.places[self.mails[mail as usize].site as usize]);
+            self.kept += usize::from(place.backlog.is_empty());
             place.backlog.push_back(mail);
             if place.since.is_none() {
                 place.since = Some(now);
@@ -265,13 +277,16 @@ impl<'a> Run<'a> {
             place.backlog.pop_front();
             match place.backlog.front() {
                 Some(next) => heads.push(Reverse((*next, n))),
-                None => place.waited += place.since.take().map_or(Duration::ZERO, |since| now - since),
+                None => {
+                    self.kept -= 1;
+                    place.waited += place.since.take().map_or(Duration::ZERO, |since| now - since);
+                }
             }
         }
         let mut ways: Vec<_> = ways.into_iter().collect();
         ways.sort_unstable();
         ways.into_iter().for_each(|way| self.start(way));
-        if self.places.iter().any(|place| !place.backlog.is_empty()) {
+        if self.kept > 0 {
             let passed = (self.terms.start.0.max(0) as u64 + self.now.as_millis() as u64) % (DAY * 1000);
             self.refill_in(Duration::from_millis(DAY * 1000 - passed));
         }
@@ -594,7 +609,7 @@ impl<'a> Run<'a> {
 
     /// A plan allows somebody else what this mail did not use.
     fn room_came_back(&mut self) {
-        if self.places.iter().any(|place| !place.backlog.is_empty()) {
+        if self.kept > 0 {
             self.refill_in(REFILL);
         }
     }

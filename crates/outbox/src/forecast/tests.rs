@@ -130,6 +130,16 @@ fn a_site_of_one_slow_connection_is_bound_by_it() {
     assert!((least..least * 12 / 10).contains(&found.last()), "{:?}", found.last());
 }
 
+/// What is asked by mistake fails at once, and does not take the machine's memory.
+#[test]
+fn more_sites_and_sources_than_a_forecast_can_know_are_refused() {
+    let many = "schema = 1\n[[site]]\nname = \"a\"\nshare = 1\nsites = 10000\n";
+    let load = Load::of(&Mix::read(many).unwrap(), 10, 1);
+    let refused = forecast(&load, &Terms { setup: sources(11), ..terms() }).unwrap_err();
+    assert!(refused.starts_with("10000 sites by 11 sources are more"), "{refused}");
+    assert_eq!(forecast(&load, &Terms { setup: sources(10), ..terms() }).unwrap().sum(|site| site.recipients), 10);
+}
+
 #[test]
 fn a_source_that_is_stopped_sends_nothing() {
     let mut setup = sources(1);
