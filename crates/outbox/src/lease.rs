@@ -1,10 +1,11 @@
 //! Where several nodes share a queue: says every so often that this one lives, hears what the others did, and takes over what
 //! one had claimed that is silent. Who was taken over itself begins nothing and ends nothing any more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, io};
 
 use base::Timestamp;
 use queue::source::{Setup, Source, SourceId};
@@ -26,6 +27,10 @@ const RENEW: Duration = Duration::from_secs(3);
 const MARGIN: Duration = Duration::from_secs(2);
 /// How often it is asked what others did.
 const NEWS: Duration = Duration::from_millis(500);
+/// How the file of a node's journal begins, before its number.
+const JOURNAL: &str = "attempts-";
+/// A journal that was written to since may be of a node that has just begun.
+const OLD: Duration = Duration::from_secs(3600);
 /// What an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -42,7 +47,7 @@ pub struct Peers {
 
 /// The journal of a node, by its number.
 pub fn journal_of(journals: &Path, node: i64) -> PathBuf {
-    journals.join(format!("attempts-{node:x}"))
+    journals.join(format!("{JOURNAL}{node:x}"))
 }
 
 /// Until when what this node has claimed is its own.
@@ -271,6 +276,40 @@ async fn take_over(inner: &Arc<Inner>, peers: &Peers, life: &Life) {
     }
 }
 
+/// Takes away the journals of nodes that are gone: each had its life ended, and what it had claimed was taken over with it.
+pub(crate) async fn forget_journals(inner: &Inner) {
+    let Some(Peers { journals, keeps: true, .. }) = &inner.peers else { return };
+    let lives = match inner.store.read(queue::lives).await {
+        Ok(lives) => lives,
+        Err(error) => return tracing::debug!(%error, "it cannot be read which nodes there are"),
+    };
+    let (journals, known) = (journals.clone(), lives.iter().map(|life| journal_of(journals, life.node)).collect());
+    match tokio::task::spawn_blocking(move || remove_journals(&journals, &known)).await {
+        Ok(Ok(0)) | Err(_) => {}
+        Ok(Ok(removed)) => tracing::info!(removed, "removed the journals of nodes that are gone"),
+        Ok(Err(error)) => tracing::warn!(%error, "the journals of nodes that are gone could not be removed"),
+    }
+}
+
+/// All but those that are `known`, and those written to not long ago: a node may have begun since the others were read.
+fn remove_journals(journals: &Path, known: &HashSet<PathBuf>) -> io::Result<usize> {
+    let mut removed = 0;
+    for file in fs::read_dir(journals)? {
+        let path = file?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let node = name.strip_prefix(JOURNAL).and_then(|node| i64::from_str_radix(node, 16).ok());
+        if node.is_none_or(|node| journal_of(journals, node) != path) || known.contains(&path) {
+            continue;
+        }
+        let written = fs::metadata(&path)?.modified()?;
+        if written.elapsed().is_ok_and(|since| since > OLD) {
+            fs::remove_file(&path)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
 /// What others did is as good as done here.
 async fn listen(inner: &Arc<Inner>, mark: Mark) -> Mark {
     let (queue, now, known) = (inner.queue.clone(), inner.clock.now(), mark.clone());
@@ -308,6 +347,26 @@ mod tests {
 
     fn dead(heard: &Heard) -> Vec<i64> {
         heard.dead().iter().map(|life| life.epoch).collect()
+    }
+
+    #[test]
+    fn journals_of_nodes_that_are_gone_are_removed_and_no_others() {
+        let dir = testkit::Dir::new("journals");
+        let old = std::time::SystemTime::now() - 2 * OLD;
+        let file = |name: &str, written: Option<std::time::SystemTime>| {
+            let file = fs::File::create(dir.path().join(name)).unwrap();
+            written.iter().for_each(|written| file.set_modified(*written).unwrap());
+        };
+        // The first is gone; one lives, one has just begun, and the rest is none of ours.
+        for name in ["attempts-1f", "attempts-2", "attempts-0f", "attempts-x", "keeper"] {
+            file(name, Some(old));
+        }
+        file("attempts-3", None);
+        let known = HashSet::from([journal_of(dir.path(), 2)]);
+        assert_eq!(remove_journals(dir.path(), &known).unwrap(), 1);
+        assert!(!journal_of(dir.path(), 0x1f).exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 5);
+        assert_eq!(remove_journals(dir.path(), &known).unwrap(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -433,7 +433,6 @@ fn missed(inner: &Inner) {
 }
 
 /// What is in line of these is not begun, but goes back to the queue: to be cancelled there, or claimed anew.
-
 fn take_out(inner: &Inner, which: impl Fn(&Work) -> bool) {
     let now = inner.clock.now();
     for work in inner.hops.take_out(&which).into_iter().chain(inner.finder.take_out(&which)) {
@@ -480,6 +479,7 @@ async fn sweep(inner: Arc<Inner>) {
         {
             tracing::warn!(%error, "old receipts could not be removed");
         }
+        lease::forget_journals(&inner).await;
         tokio::select! {
             () = sleep(SWEEP) => {}
             () = inner.stopped() => return,
