@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::OnceLock;
 
 use regex::{Regex, RegexSet};
 use serde::Deserialize;
@@ -130,6 +131,13 @@ impl Classifier {
     /// Never, as long as the crate's tests pass.
     pub fn new() -> Result<Self, Invalid> {
         Classifier::from_toml(SHIPPED)
+    }
+
+    /// The same, one for the process: the first who asks makes it, and whoever asks meanwhile waits. Not to be asked where
+    /// nobody may wait. None: the shipped data is wrong.
+    pub fn shared() -> Option<&'static Self> {
+        static SHARED: OnceLock<Option<Classifier>> = OnceLock::new();
+        SHARED.get_or_init(|| Classifier::new().ok()).as_ref()
     }
 
     /// Other data in the same format.

@@ -342,10 +342,10 @@ impl Incoming {
         }
         let (ingress, bytes, about) = (&self.ingress, bytes.to_vec(), self.about.clone());
         let to: Vec<Address> = self.recipients.iter().map(|r| r.address.clone()).collect();
-        let (classifier, first) = (ingress.classifier.clone(), to.first().map(|to| to.domain().to_owned()));
+        let first = to.first().map(|to| to.domain().to_owned());
         // On a thread that may wait: it reads the store, and its patterns are made for the first report.
         let understood = move |tx: &mut Tx<'_>| {
-            let Some(classifier) = classifier.get_or_init(|| Classifier::new().ok()) else { return Ok(Vec::new()) };
+            let Some(classifier) = Classifier::shared() else { return Ok(Vec::new()) };
             let came = Came { index: &index, bytes: &bytes, null_sender, to: &to, about: &about };
             queue::understand(tx, classifier, came, now)
         };

@@ -15,10 +15,9 @@ mod pace;
 mod plan;
 mod trace;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use base::{Clock, Timestamp};
-use bounce::Classifier;
 use directory::Directory;
 use mailbox::Mailboxes;
 use queue::Queue;
@@ -40,25 +39,13 @@ pub struct Ingress {
     verp: Verp,
     hostname: Arc<str>,
     pace: Arc<Pace>,
-    /// What refusals mean; made for the first report.
-    classifier: Arc<OnceLock<Option<Classifier>>>,
 }
 
 impl Ingress {
     /// `hostname` is our name in `Received` and in the Message-IDs we make.
     pub fn new(directory: Directory, mailboxes: Mailboxes, queue: Queue, keys: Keys, hostname: &str) -> Self {
         let (srs, verp) = (Srs::new(mailboxes.store().clone()), Verp::new(mailboxes.store().clone()));
-        Ingress {
-            directory,
-            mailboxes,
-            queue,
-            keys,
-            srs,
-            verp,
-            hostname: hostname.into(),
-            pace: Arc::default(),
-            classifier: Arc::default(),
-        }
+        Ingress { directory, mailboxes, queue, keys, srs, verp, hostname: hostname.into(), pace: Arc::default() }
     }
 
     /// The clock.

@@ -1,7 +1,7 @@
 //! What is said on a connection, noted for the receipts: each reply with its time.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use base::{Clock, Enhanced, Reply, Timestamp};
 use bounce::{Classifier, Input, Known};
@@ -125,20 +125,21 @@ pub(crate) fn ours(reply: Reply) -> Said {
     Said::known(known, reply)
 }
 
+/// It is a refusal, or the end of a mail's time: there is something to be read.
+pub(crate) fn has_class(said: &Said, outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Delivered { .. } => false,
+        Outcome::Expired => true,
+        Outcome::Failed | Outcome::Deferred(_) | Outcome::Cancelled => said.cause != Cause::Ours,
+    }
+}
+
 /// The class of a refusal, empty where there is none; and what follows for the address, if nothing more will be tried. A mail
 /// whose time was over may have been refused for a reason that passes: it counts as that (`bounce-classes.toml`, head).
-pub(crate) fn class(
-    classifier: &OnceLock<Option<Classifier>>,
-    message: &Message,
-    said: &Said,
-    outcome: Outcome,
-) -> (String, Option<Rule>) {
-    let nothing = (String::new(), None);
-    if matches!(outcome, Outcome::Delivered { .. }) || said.cause == Cause::Ours && outcome != Outcome::Expired {
-        return nothing;
-    }
+/// The first takes a tenth of a second, and each some of a millisecond.
+pub(crate) fn class(message: &Message, said: &Said, outcome: Outcome) -> (String, Option<Rule>) {
     // Its patterns take some megabytes, and a server whose mail is never refused needs none. The data is tested to be good.
-    let Some(classifier) = classifier.get_or_init(|| Classifier::new().ok()) else { return nothing };
+    let Some(classifier) = Classifier::shared().filter(|_| has_class(said, outcome)) else { return Default::default() };
     let class = name(classifier, said);
     let suppression = match outcome {
         Outcome::Failed => classifier.class(&class).and_then(|class| class.suppression.as_ref()),

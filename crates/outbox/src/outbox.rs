@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base::{Clock, Stream, Timestamp};
-use bounce::Classifier;
 use directory::{Directory, Random};
 use net::{ClientTls, Dialer, Https, Identity, Resolver, Roots, TlsError};
 use queue::source::day_of;
@@ -30,7 +29,7 @@ use crate::shape::{Course, Policies};
 use crate::sts::{self, Guards};
 use crate::tally::{self, Tally};
 use crate::timetable::{Timetable, Why};
-use crate::{dane, dialogue, dispatch, reporter, schedule, tls_reports};
+use crate::{dane, dispatch, reporter, schedule, tls_reports};
 
 /// How long to wait after the store failed.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
@@ -174,8 +173,6 @@ pub(crate) struct Inner {
     pub(crate) held: watch::Sender<bool>,
     /// How often an address was suppressed.
     pub(crate) suppressed: AtomicU64,
-    /// What refusals mean; made for the first.
-    pub(crate) classifier: OnceLock<Option<Classifier>>,
     /// By outcome: delivered, deferred, bounced, expired.
     pub(crate) outcomes: [[AtomicU64; 4]; 3],
     random: Random,
@@ -247,7 +244,6 @@ impl Outbox {
             room: Notify::new(),
             held: watch::Sender::new(false),
             suppressed: AtomicU64::new(0),
-            classifier: OnceLock::new(),
             outcomes: Default::default(),
             done,
             stopping,
@@ -541,7 +537,8 @@ impl Inner {
             Outcome::Delivered { reports } => self.journal.delivered(message.id, delivery.number, reports, &said),
             _ => self.journal.over(std::iter::once((message.id, delivery.number))),
         }
-        let (class, rule) = dialogue::class(&self.classifier, message, &said, outcome);
+        // The recorder reads what was said.
+        let (class, rule) = (String::new(), None);
         let settled = Settled { message: message.clone(), delivery, outcome, said, class, rule };
         let _ = self.done.send(Done::Settled(settled));
     }

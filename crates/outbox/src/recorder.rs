@@ -7,13 +7,14 @@ use std::sync::Arc;
 use base::Timestamp;
 use queue::receipt::Segment;
 use queue::source::{self, Count};
-use queue::{Group, Outcome, QueueId, Release, Settled};
+use queue::{Group, Message, Outcome, QueueId, Release, Settled};
 use store::Tx;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use crate::journal;
 use crate::outbox::{Inner, PAUSE};
+use crate::{dialogue, journal};
 
 /// Claims that one job ends.
 const BATCH: usize = 256;
@@ -59,7 +60,7 @@ pub(crate) async fn run(
                 Done::Stop => stop = true,
             }
         }
-        let (settled, released) = (Arc::new(settled), Arc::new(released));
+        let (settled, released) = (Arc::new(classified(settled).await), Arc::new(released));
         let counts: Arc<[(Count, u32)]> = counts.into_iter().collect();
         let owing = write(&inner, settled.clone(), released.clone(), counts).await;
         for s in &*settled {
@@ -80,6 +81,29 @@ pub(crate) async fn run(
             return;
         }
     }
+}
+
+/// With the class of each refusal, read on a thread that may take its time.
+async fn classified(mut settled: Vec<Settled>) -> Vec<Settled> {
+    let refusals = settled.iter().enumerate().filter(|(_, s)| dialogue::has_class(&s.said, s.outcome));
+    let refusals: Vec<_> = refusals.map(|(at, s)| (at, s.message.clone(), s.said.clone(), s.outcome)).collect();
+    if refusals.is_empty() {
+        return settled;
+    }
+    let read = move || {
+        let class =
+            |(at, message, said, outcome): &(_, Arc<Message>, _, _)| (*at, dialogue::class(message, said, *outcome));
+        refusals.iter().map(class).collect::<Vec<_>>()
+    };
+    match spawn_blocking(read).await {
+        Ok(classes) => classes.into_iter().for_each(|(at, (class, rule))| {
+            if let Some(s) = settled.get_mut(at) {
+                (s.class, s.rule) = (class, rule);
+            }
+        }),
+        Err(error) => tracing::error!(%error, deliveries = settled.len(), "what was answered cannot be read"),
+    }
+    settled
 }
 
 /// Writes until it is written. Gives the messages that owe their sender a report.

@@ -35,8 +35,8 @@ pub async fn why(house: &House, address: &str) -> Outcome {
         return Ok(Answer::new(text, Value::Array(Vec::new())));
     }
     // Its patterns take some megabytes, and are asked for now and then.
-    let classifier = tokio::task::spawn_blocking(Classifier::new).await.map_err(|e| e.to_string())?;
-    let classifier = classifier.map_err(|e| e.to_string())?;
+    let classifier = tokio::task::spawn_blocking(Classifier::shared).await.map_err(|e| e.to_string())?;
+    let classifier = classifier.ok_or("the data of bounce classes cannot be used")?;
     let (mut text, mut data) = (String::new(), Vec::new());
     for (message, d) in &found {
         let class = classifier.class(&d.class);
