@@ -15,10 +15,9 @@ const SPANS: [Duration; 3] = [Duration::from_secs(60), Duration::from_secs(600),
 const PARTS: u32 = 60;
 /// Fewer mails than these say nothing about a number.
 const FEWEST: usize = 3;
-/// So many mails later a little more is tried, and each time that this fails twice as many.
-const AFTER: usize = 500;
-/// The same for a site that wants to be left alone each time: there a try costs more than a mail.
-const AFTER_A_WAIT: usize = 2000;
+/// So many mails later a little more is tried, and each time that this fails twice as many. A try is a mail that is refused, and of
+/// a site that then wants to be left alone, hours.
+const AFTER: usize = 2000;
 const AFTER_AT_MOST: usize = 50_000;
 /// Of a site that said nothing yet so many mails may be unanswered, and one more for every so many that passed: when it says
 /// that it was enough, it is not to say so to many.
@@ -243,8 +242,7 @@ impl Learned {
         };
         let count = self.tallies[span].count;
         let again = before.filter(|b| b.span == span && b.proven && count * 10 >= b.count * 7);
-        let begins = if wait.is_some() { AFTER_A_WAIT } else { AFTER };
-        let after = again.map_or(begins, |b| (b.after * 2).min(AFTER_AT_MOST));
+        let after = again.map_or(AFTER, |b| (b.after * 2).min(AFTER_AT_MOST));
         let (heard, proven) = (count, again.is_some());
         self.limit = Some(Limit { span, count, heard, said: now, proven, next: now, passed: 0, after, step: STEP });
     }
@@ -356,8 +354,8 @@ mod tests {
             let mut rig = Rig::of(100, span);
             let spans = (6 * HOUR).div_duration_f64(span);
             let taken = rig.send(6 * HOUR).await as f64;
-            // More is tried after 500, 1000, 2000 mails and so on.
-            let more = (taken / 500.0 + 1.0).log2().floor() as usize;
+            // More is tried after 2000, 4000, 8000 mails and so on.
+            let more = (taken / AFTER as f64 + 1.0).log2().floor() as usize;
             assert!(rig.refused.len() <= tries + more, "{span:?}: {:?}", rig.refused.len());
             assert!(taken >= 0.85 * 100.0 * spans, "{span:?}: {taken} of {}", 100.0 * spans);
         }

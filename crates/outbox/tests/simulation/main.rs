@@ -139,11 +139,11 @@ fn no_seed_has_a_site_that_takes_much_longer_than_it_must() {
             hours(said.last()) / hours(needs.unwrap_or_default()),
         );
         println!("seed {seed}: blocked {share:.2} %, {time:.2} of the least");
-        assert!(share < 0.7 && time < 1.5, "seed {seed}: blocked {share:.2} %, {time:.2} of the least");
+        assert!(share < 0.5 && time < 1.3, "seed {seed}: blocked {share:.2} %, {time:.2} of the least");
         (blocked, slower, seeds) = (blocked + share, slower + time, seeds + 1.0);
     }
     let (blocked, slower) = (blocked / seeds, slower / seeds);
-    assert!(blocked < 0.5 && slower < 1.2, "on average {blocked:.2} %, {slower:.2} of the least");
+    assert!(blocked < 0.45 && slower < 1.15, "on average {blocked:.2} %, {slower:.2} of the least");
 }
 
 #[test]
