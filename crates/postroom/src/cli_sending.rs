@@ -169,7 +169,8 @@ impl From<PoolCommand> for Request {
 /// Figures of your own for sites go before those that are known of them; what a site says and teaches lowers both. A site is
 /// named as `site list` does: a provider (google, yahoo), a mail host, or what all its mail hosts end in. Values for a source
 /// go before values for a site, and values for both before either. KEY=VALUE: connections=5, start_connections=2,
-/// connection_rate=10/m, messages=100, recipients=50, rate=20/s,3600/h (or none), idle=30 (seconds),
+/// connection_rate=10/m, messages=100, recipients=50, rate=20/s,3600/h (or none), mailbox_rate=60/m (to one
+/// mailbox, from all sources), idle=30 (seconds),
 /// tls=opportunistic|encrypt|verify, family=any|v4-first|v4-only.
 ///
 /// With --organisation connections and rate bound what that organisation sends to each site by each source, beside what the

@@ -3,6 +3,7 @@
 //! a site. All of it is in memory: the truth is in the queue's tables.
 
 mod fleet;
+mod mailboxes;
 mod ready;
 mod room;
 mod shown;
@@ -29,6 +30,7 @@ use crate::route::Hop;
 use crate::shape::{Course, Hint, Hold, MayConnect, Policies, Policy, Words, on_one_line};
 use fleet::{Denied, Fleet};
 pub(crate) use fleet::{No, choose};
+use mailboxes::Mailboxes;
 pub(crate) use ready::WEIGHTS;
 use ready::{InLine, Ready, Turn};
 use room::OWN;
@@ -120,6 +122,7 @@ struct State {
     sites: Sites,
     connections: usize,
     networks: HashMap<IpAddr, usize>,
+    mailboxes: Mailboxes,
     rooms: Rooms,
     /// Hops with work and no connection, as there were too many in all.
     starved: VecDeque<Hop>,
@@ -245,7 +248,7 @@ pub(crate) enum Next {
     Make([Arc<Notify>; 3]),
     /// To wait for so long: the site has had its share.
     Wait(Duration),
-    /// To put this off: its sender has had his share.
+    /// To put this off: its sender, or its mailbox, has had his share.
     Later(Work, Duration),
     /// To end: the connection has carried what it may, or another hop needs its place.
     Leave,
@@ -378,11 +381,17 @@ impl Hops {
             state.line(hop, &self.policies).making += 1;
             return Next::Make(bells);
         }
-        let (held, recipients) = (site.shape.send(&sender, now), recipients.min(site.shape.recipients()));
+        let recipients = recipients.min(site.shape.recipients());
+        let rates = site.shape.limits().mailbox_rate.clone();
+        if let Some((work, wait)) = state.not_yet(hop, turn, &rates, now) {
+            return Next::Later(work, wait);
+        }
+        let held = state.sites.of(&name, &self.policies).shape.send(&sender, now);
         let next = match held {
             Err(Hold::Site(wait)) => Next::Wait(wait),
             Err(Hold::Sender(wait)) => state.take(hop, turn, usize::MAX).map_or(Next::Leave, |w| Next::Later(w, wait)),
             Ok(()) => state.take(hop, turn, recipients).map_or(Next::Leave, |mut work| {
+                state.goes(&work, &rates, now);
                 state.sites.of(&name, &self.policies).tenants.sent(&mut work, now);
                 Next::Send(work)
             }),

@@ -687,3 +687,33 @@ fn the_pool_of_an_organisation_is_its_own_and_its_mail_stays_there() {
     assert!(matches!(hops.add(&a, sent_by(1, 1)), Added::InLine | Added::Start(_)));
     assert_eq!(next(&hops, &hop).unwrap().message.organisation.0, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_mailbox_has_no_more_than_its_site_wants_from_whomever() {
+    use queue::source::{Rule, Scope, Setup};
+    let (hops, a, b) = (hops(), hop("a"), hop("b"));
+    let rule = |site: &str| Rule {
+        scope: Scope { site: Some(site.into()), ..Scope::default() },
+        key: "mailbox_rate".into(),
+        value: "2/m".into(),
+    };
+    hops.set_up(&Setup { rules: vec![rule("a"), rule("b")], ..Setup::default() }, &[]).unwrap();
+    // To x@y.test; and to that and another.
+    (0..3).for_each(|_| drop(hops.add(&a, work(1))));
+    let mut both = work(2);
+    both.deliveries[1].to = Address::parse("z@y.test").unwrap();
+    hops.add(&a, both);
+    hops.add(&b, work(1));
+    assert!(next(&hops, &a).is_some());
+    let later = |hop: &Hop| match hops.next(hop, 9, 0, true) {
+        Next::Later(work, wait) => (work.deliveries.len(), wait.as_secs()),
+        other => panic!("{other:?}"),
+    };
+    // Each has a turn of its own.
+    assert_eq!([later(&a), later(&a), later(&a), later(&b)], [(1, 30), (1, 60), (1, 90), (1, 120)]);
+    let other = next(&hops, &a).unwrap();
+    assert_eq!(other.deliveries.iter().map(|d| d.to.to_string()).collect::<Vec<_>>(), ["z@y.test"]);
+    tokio::time::advance(Duration::from_secs(30)).await;
+    hops.add(&b, work(1));
+    assert!(next(&hops, &b).is_some());
+}

@@ -59,6 +59,9 @@ pub(crate) struct Policy {
     pub(crate) hints: Vec<Hint>,
 }
 
+/// Rates that hold for one mailbox, at most: they are kept for each.
+pub(crate) const MAILBOX_RATES: usize = 4;
+
 /// The figures.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Limits {
@@ -73,6 +76,8 @@ pub(crate) struct Limits {
     pub(crate) recipients: usize,
     /// Messages.
     pub(crate) rate: Vec<Rate>,
+    /// Messages to one mailbox, from all sources; at most [`MAILBOX_RATES`] of them.
+    pub(crate) mailbox_rate: Option<Arc<[Rate]>>,
     /// How long a connection waits for more.
     pub(crate) idle: Duration,
     pub(crate) tls: TlsLevel,
@@ -135,8 +140,7 @@ pub(crate) struct Figures {
     #[serde(rename = "one_domain")]
     _one_domain: Option<IgnoredAny>,
     pub(crate) rate: Option<Vec<Text<Rate>>>,
-    #[serde(rename = "mailbox_rate")]
-    _mailbox_rate: Option<IgnoredAny>,
+    pub(super) mailbox_rate: Option<Vec<Text<Rate>>>,
     pub(super) idle: Option<u64>,
     pub(super) tls: Option<TlsLevel>,
     pub(super) family: Option<Family>,
@@ -215,6 +219,7 @@ impl Limits {
         messages: u32::MAX,
         recipients: 100,
         rate: Vec::new(),
+        mailbox_rate: None,
         idle: Duration::from_secs(5),
         tls: TlsLevel::Opportunistic,
         family: Family::Any,
@@ -225,6 +230,7 @@ impl Limits {
         let rates = |given: &Option<Vec<Text<Rate>>>, or: &[Rate]| {
             given.as_ref().map_or(or.to_vec(), |r| r.iter().map(|r| r.0).collect())
         };
+        let mailbox_rate = figures.mailbox_rate.as_ref().map(|rates| rates.iter().map(|rate| rate.0).collect());
         let connections = figures.connections.unwrap_or(self.connections).max(1);
         Limits {
             start_connections: figures.start_connections.unwrap_or(self.start_connections).clamp(1, connections),
@@ -233,6 +239,7 @@ impl Limits {
             messages: figures.messages.unwrap_or(self.messages).max(1),
             recipients: figures.recipients.unwrap_or(self.recipients).max(1),
             rate: rates(&figures.rate, &self.rate),
+            mailbox_rate: mailbox_rate.or_else(|| self.mailbox_rate.clone()).filter(|rates| !rates.is_empty()),
             idle: figures.idle.map_or(self.idle, Duration::from_secs),
             tls: figures.tls.unwrap_or(self.tls),
             family: figures.family.unwrap_or(self.family),
@@ -281,6 +288,9 @@ impl Policies {
         let policy = |id, limits, by_mx_set, hints| Arc::new(Policy { id, limits, by_mx_set, hints });
         let (mut by_host, mut by_id) = (HashMap::new(), HashMap::new());
         for entry in file.site {
+            if entry.limits.mailbox_rate.as_ref().is_some_and(|rates| rates.len() > MAILBOX_RATES) {
+                return Err(format!("{}: one mailbox has {MAILBOX_RATES} rates at most", entry.id));
+            }
             let hints = entry.hint.into_iter().chain(file.default.hint.clone()).collect();
             let id: Arc<str> = entry.id.into();
             let site = policy(Some(id.clone()), limits.with(&entry.limits), entry.by_mx_set, hints);
@@ -405,6 +415,11 @@ mod tests {
         let policies = Policies::shipped().unwrap();
         let (default, google) = (&policies.default.limits, &policies.of_host("aspmx.l.google.com").limits);
         assert_eq!((google.connections, google.tls), (5, TlsLevel::Verify));
+        let of = |limits: &Limits| {
+            limits.mailbox_rate.iter().flat_map(|r| r.iter()).map(Rate::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(of(google), ["60/m", "3600/h", "86400/d"]);
+        assert_eq!(default.mailbox_rate, None);
         assert_eq!((default.connections, default.tls), (10, TlsLevel::Opportunistic));
         assert_eq!(google.rate, default.rate);
     }

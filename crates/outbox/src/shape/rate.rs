@@ -58,6 +58,16 @@ impl Pace {
         Pace { rate, even: None }
     }
 
+    /// One of which that is known.
+    pub(crate) fn since(rate: Rate, even: Option<Instant>) -> Self {
+        Pace { rate, even }
+    }
+
+    /// When the next would come if all came evenly.
+    pub(crate) fn even(&self) -> Option<Instant> {
+        self.even
+    }
+
     fn burst(&self) -> u32 {
         (self.rate.count / 10).max(1)
     }

@@ -7,12 +7,22 @@ use std::time::Duration;
 use base::OrganisationId;
 use queue::source::{Rule, SourceId};
 
-use super::policy::{Family, Figures, Limits, Policies, Text, TlsLevel};
+use super::policy::{Family, Figures, Limits, MAILBOX_RATES, Policies, Text, TlsLevel};
 use super::rate::Rate;
 
 /// The keys that there are.
-const KEYS: [&str; 9] =
-    ["connections", "start_connections", "connection_rate", "messages", "recipients", "rate", "idle", "tls", "family"];
+const KEYS: [&str; 10] = [
+    "connections",
+    "start_connections",
+    "connection_rate",
+    "messages",
+    "recipients",
+    "rate",
+    "mailbox_rate",
+    "idle",
+    "tls",
+    "family",
+];
 /// And those that an organisation may have.
 const OF_ORGANISATIONS: [&str; 2] = ["connections", "rate"];
 /// What a figure may be, at most: nothing that is ours is larger.
@@ -60,6 +70,10 @@ fn figures(key: &str, value: &str) -> Result<Figures, String> {
         "messages" => figures.messages = Some(number()? as u32),
         "recipients" => figures.recipients = Some(number()?),
         "rate" => figures.rate = Some(rates()?),
+        "mailbox_rate" => {
+            let some = Some(rates()?).filter(|rates| rates.len() <= MAILBOX_RATES);
+            figures.mailbox_rate = Some(some.ok_or_else(|| format!("mailbox_rate: at most {MAILBOX_RATES} rates"))?);
+        }
         "idle" => {
             let seconds = value.parse().ok().filter(|n| *n <= IDLE);
             figures.idle = Some(seconds.ok_or_else(|| format!("idle: {value:?} are no seconds up to {IDLE}"))?);
@@ -188,6 +202,7 @@ impl Limits {
             ("messages", self.messages.to_string()),
             ("recipients", self.recipients.to_string()),
             ("rate", rates(&self.rate)),
+            ("mailbox_rate", rates(self.mailbox_rate.as_deref().unwrap_or_default())),
             ("idle", seconds(self.idle)),
             ("tls", self.tls.word().to_owned()),
             ("family", self.family.word().to_owned()),
