@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use base::{Address, Clock, SystemClock, Timestamp};
 use net::acme::{Account, AcmeError, Authority, Challenges, Issued};
-use net::{CertFacts, CertFiles, Deadline, Dialer, Https, Resolver, Roots, write_whole};
+use net::{CertFacts, CertFiles, Deadline, Https, Roots, write_whole};
 use tokio::sync::Notify;
 
 use crate::certificates::directory;
 use crate::config::Config;
+use crate::outside::Outside;
 
 /// A certificate is renewed so long before its end, or when a third of its life is left, whichever is later.
 const BEFORE_THE_END: Duration = Duration::from_secs(30 * 86_400);
@@ -62,8 +63,9 @@ impl Renewal {
     pub fn new(config: &Config) -> Result<Option<Self>, String> {
         let Some(acme) = &config.acme else { return Ok(None) };
         let wrong = |key: &str, e: &dyn std::fmt::Display| config.at(&["acme", key], format!("[acme] {e}"));
-        let roots = Roots::new(acme.ca_file.as_slice()).map_err(|e| wrong("ca_file", &e))?;
-        let https = https(&roots).map_err(|e| wrong("directory", &e))?;
+        let outside = Outside::of(config);
+        let roots = outside.roots(acme.ca_file.as_ref()).map_err(|e| wrong("ca_file", &e))?;
+        let https = https(&outside, &roots).map_err(|e| wrong("directory", &e))?;
         let authority = Authority::new(&acme.directory, https).map_err(|e| wrong("directory", &e))?;
         let contact = acme.contact.as_deref().map(Address::parse).transpose().map_err(|e| wrong("contact", &e))?;
         let names = if acme.names.is_empty() { std::slice::from_ref(&config.hostname) } else { &acme.names[..] };
@@ -177,9 +179,9 @@ impl Renewal {
     }
 }
 
-fn https(roots: &Roots) -> Result<Https, String> {
-    let resolver = Resolver::system(false).map_err(|e| e.to_string())?;
-    Https::new(Dialer::tcp(), resolver, roots).map_err(|e| e.to_string())
+fn https(outside: &Outside, roots: &Roots) -> Result<Https, String> {
+    let resolver = outside.resolver().map_err(|e| e.to_string())?;
+    Https::new(outside.dialer(), resolver, roots).map_err(|e| e.to_string())
 }
 
 /// How long a certificate will do.

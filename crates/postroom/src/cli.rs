@@ -12,6 +12,7 @@ use crate::admin::{self, Answer, Kind, Outcome, Request};
 use crate::cli_sending::{PolicyCommand, PoolCommand, SiteCommand, SourceCommand, Stopped};
 use crate::config::Config;
 use crate::house::House;
+use crate::outside::Outside;
 use crate::{
     certificates, control, doctor, events, guide, organisations, privileges, quiet, receipts, serve, simulate, stops,
     suppressions, webhooks,
@@ -474,8 +475,10 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         }
         Command::Serve { check: true } => {
             privileges::user(&config).and_then(|_| certificates::check(&config)).map_err(CliError::Usage)?;
-            config.webhooks.place().way().map_err(CliError::Usage)?;
-            config.telemetry.as_ref().map(|telemetry| telemetry.way()).transpose().map_err(CliError::Usage)?;
+            let outside = Outside::of(&config);
+            config.webhooks.place().way(&outside).map_err(CliError::Usage)?;
+            let telemetry = config.telemetry.as_ref();
+            telemetry.map(|telemetry| telemetry.way(&outside)).transpose().map_err(CliError::Usage)?;
             println!("{}: no mistakes found", cli.config.display());
             return Ok(());
         }

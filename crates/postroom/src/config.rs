@@ -145,9 +145,8 @@ pub struct Network {
     pub proxy_protocol_from: Vec<Parsed<Cidr>>,
 }
 
-/// An internet on this machine, for tests of the whole server: no mail leaves it. Certificate authorities and webhooks are still
-/// those of the world. All three are needed.
-#[derive(Debug, Deserialize)]
+/// An internet on this machine, for tests of the whole server: nothing leaves it. All three are needed.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Laboratory {
     /// Its DNS.

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use base::{Clock, SystemClock, Timestamp};
-use net::{CertFacts, Deadline, MailHosts, Resolver};
+use net::{CertFacts, Deadline, MailHosts};
 use serde_json::Value;
 
 use crate::admin::{Answer, Request};
 use crate::cli::CliError;
 use crate::config::Config;
 use crate::findings::{Finding, report};
+use crate::outside::Outside;
 use crate::{acme, certificates, cli, control, descriptors};
 
 /// How long a look-up may take.
@@ -117,7 +118,7 @@ fn server(config: &Config) -> Finding {
 
 /// Whether the world finds us: our name has an address, and our domains' mail is sent to our name.
 async fn dns(config: &Config) -> Vec<Finding> {
-    let resolver = match Resolver::system(false) {
+    let resolver = match Outside::of(config).resolver() {
         Ok(resolver) => resolver,
         Err(e) => return vec![Finding::Bad(format!("DNS: {e}"))],
     };
@@ -149,7 +150,7 @@ async fn dns(config: &Config) -> Vec<Finding> {
 
 /// Whether the resolver proves what it says, as DANE needs it for mail that we send ourselves.
 async fn dnssec(config: &Config) -> Finding {
-    let validates = match Resolver::system(true) {
+    let validates = match Outside::of(config).validating() {
         Ok(resolver) => resolver.validates(Deadline::after(DNS)).await,
         Err(e) => Err(e),
     };

@@ -9,6 +9,7 @@ use outbox::Meter;
 use store::{Migrations, Options, References, Store};
 
 use crate::config::Config;
+use crate::outside::Outside;
 use crate::webhooks::Where;
 
 /// Everybody's tables.
@@ -32,6 +33,8 @@ pub struct House {
     /// It is the one that does everything, or the only one.
     pub keeps: bool,
     pub clock: Arc<dyn Clock>,
+    /// The world outside.
+    pub outside: Outside,
     /// Where webhooks may be.
     pub webhooks: Where,
     /// What sends, in a server.
@@ -72,6 +75,7 @@ impl House {
             smarthost,
             publishes,
             keeps: config.node.keeps(),
+            outside: Outside::of(config),
             webhooks: config.webhooks.place(),
             clock,
             outbox: None,

@@ -24,6 +24,7 @@ mod mailq;
 mod mta_sts;
 mod node;
 mod organisations;
+mod outside;
 mod people;
 mod policies;
 mod privileges;

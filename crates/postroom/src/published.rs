@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use base::Timestamp;
-use net::{Deadline, Dialer, DnsError, Https, MailHosts, Resolver, Roots};
+use net::{Deadline, DnsError, Https, MailHosts, Resolver};
 use serde_json::{Value, json};
 use store::{Store, Tx};
 use tokio::sync::watch;
@@ -53,7 +53,7 @@ pub async fn records(house: &House, name: String) -> Outcome {
 /// Whether the DNS has them.
 pub async fn check(house: &House, name: String) -> Outcome {
     let (name, public) = domain(house, &name).await?;
-    let look = Look::new(house.clock.now())?;
+    let look = Look::new(house)?;
     let mut findings = look.mail(&name, &house.hostname, house.smarthost.as_deref()).await;
     for key in &public {
         findings.push(look.key(&name, key).await.finding);
@@ -123,7 +123,7 @@ pub async fn check_keys(house: &House, name: String, force: bool) -> Outcome {
             false => Err(format!("{name} has no new keys: postroom domain key rotate {name} makes them")),
         };
     }
-    let look = Look::new(now)?;
+    let look = Look::new(house)?;
     Ok(report(&look.settle(&house.store, &name).await?))
 }
 
@@ -138,7 +138,7 @@ pub async fn watch(house: House, mut stopping: watch::Receiver<bool>) {
             let now = house.clock.now();
             let domains = house.store.read(move |tx| trust::unsettled(tx, now)).await.map_err(words)?;
             for domain in domains {
-                Look::new(now)?.settle(&house.store, &domain).await?;
+                Look::new(&house)?.settle(&house.store, &domain).await?;
             }
             Ok::<_, String>(())
         };
@@ -201,10 +201,11 @@ struct Seen {
 
 impl Look {
     /// The resolver remembers nothing: who has just changed the DNS does not want to hear what it was.
-    fn new(now: Timestamp) -> Result<Self, String> {
-        let resolver = Resolver::system(false).map_err(|e| e.to_string())?;
-        let roots = Roots::new(&[]).map_err(|e| e.to_string())?;
-        let https = Https::new(Dialer::tcp(), resolver.clone(), &roots).map_err(|e| e.to_string())?;
+    fn new(house: &House) -> Result<Self, String> {
+        let (outside, now) = (&house.outside, house.clock.now());
+        let resolver = outside.resolver().map_err(|e| e.to_string())?;
+        let roots = outside.roots(None).map_err(|e| e.to_string())?;
+        let https = Https::new(outside.dialer(), resolver.clone(), &roots).map_err(|e| e.to_string())?;
         Ok(Look { resolver, https, deadline: Deadline::after(LOOK), now })
     }
 
@@ -383,7 +384,7 @@ fn finding(judged: Judgement, missing: impl FnOnce() -> Finding) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use net::Zone;
+    use net::{Dialer, Roots, Zone};
     use testkit::Bed;
 
     use super::*;

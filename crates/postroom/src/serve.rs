@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ingress::Ingress;
-use net::{Caps, Cidr, Dialer, Identity, ListenAddr, ListenOptions, Listener, Resolver, Roots};
+use net::{Caps, Cidr, Identity, ListenAddr, ListenOptions, Listener};
 use outbox::telemetry::{Figures, Telemetry};
 use outbox::webhooks::Webhooks;
 use outbox::{Outbox, Parts, Routes};
@@ -129,7 +129,7 @@ pub async fn run(config: Config) -> Result<(), String> {
         store: house.store.clone(),
         epoch,
         clock: house.clock.clone(),
-        https: house.webhooks.way()?,
+        https: house.webhooks.way(&house.outside)?,
         random: directory::system_random,
     };
     tasks.spawn(webhooks.run(stopped(stopping.clone())));
@@ -138,7 +138,7 @@ pub async fn run(config: Config) -> Result<(), String> {
             store: house.store.clone(),
             epoch,
             clock: house.clock.clone(),
-            https: to.way()?,
+            https: to.way(&house.outside)?,
             setup: to.setup(&config.hostname),
             figures,
             stopping: stopping.clone(),
@@ -179,30 +179,6 @@ async fn opened(config: &Config) -> Result<House, store::Error> {
     House::open(config).await
 }
 
-/// The world outside, as mail that leaves needs it.
-struct Outside {
-    resolver: Resolver,
-    validating: Resolver,
-    dialer: Dialer,
-    roots: Roots,
-}
-
-/// The internet, or the laboratory that is configured in its place.
-fn outside(config: &Config) -> Result<Outside, String> {
-    let (words, told) = (|e: net::DnsError| e.to_string(), |e: net::TlsError| e.to_string());
-    let Some(Laboratory { dns, anchor, roots }) = &config.laboratory else {
-        let (resolver, validating) = (Resolver::system(false).map_err(words)?, Resolver::system(true).map_err(words)?);
-        return Ok(Outside { resolver, validating, dialer: Dialer::tcp(), roots: Roots::new(&[]).map_err(told)? });
-    };
-    tracing::warn!(%dns, "in a laboratory: mail for other hosts does not leave this machine");
-    Ok(Outside {
-        resolver: Resolver::servers(&[*dns], false).map_err(words)?,
-        validating: Resolver::anchored(&[*dns], anchor).map_err(words)?,
-        dialer: Dialer::mirrored(),
-        roots: Roots::new(std::slice::from_ref(roots)).map_err(told)?,
-    })
-}
-
 /// The way out.
 fn outbox(
     config: &Config,
@@ -211,16 +187,19 @@ fn outbox(
     journal: PathBuf,
     identity: Option<Identity>,
 ) -> Result<Outbox, String> {
-    let Outside { resolver, validating, dialer, roots } = outside(config)?;
+    let (words, outside) = (|e: net::DnsError| e.to_string(), &house.outside);
+    if let Some(Laboratory { dns, .. }) = outside.laboratory() {
+        tracing::warn!(%dns, "in a laboratory: nothing leaves this machine");
+    }
     let parts = Parts {
         store: house.store.clone(),
         queue: queue.clone(),
         directory: house.directory.clone(),
         clock: house.clock.clone(),
-        resolver,
-        validating,
-        dialer,
-        roots,
+        resolver: outside.resolver().map_err(words)?,
+        validating: outside.validating().map_err(words)?,
+        dialer: outside.dialer(),
+        roots: outside.roots(None).map_err(|e| e.to_string())?,
         identity,
         random: directory::system_random,
         hostname: config.hostname.clone(),

@@ -227,7 +227,7 @@ fn streams_of(all: &[String]) -> Result<Vec<Stream>, String> {
 /// What receivers look at first: that the name we say leads to the address we come from, and the address to the name.
 async fn check(house: &House) -> Outcome {
     let setup = house.store.read(source::setup).await.map_err(words)?;
-    let resolver = Resolver::system(false).map_err(|e| e.to_string())?;
+    let resolver = house.outside.resolver().map_err(|e| e.to_string())?;
     let mut findings = Vec::new();
     for s in all(&setup) {
         let (name, ehlo) = (&s.name, s.ehlo.as_deref().unwrap_or(&house.hostname));

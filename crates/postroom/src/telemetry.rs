@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use net::{Dialer, Https, Resolver, Roots};
+use net::Https;
 use outbox::telemetry::{Sample, Setup, way};
 use serde::Deserialize;
+
+use crate::outside::Outside;
 
 /// A collector of OpenTelemetry.
 #[derive(Debug, Deserialize)]
@@ -51,11 +53,11 @@ impl TelemetryConfig {
     ///
     /// # Errors
     /// In words for the administrator.
-    pub fn way(&self) -> Result<Https, String> {
+    pub fn way(&self, outside: &Outside) -> Result<Https, String> {
         let wrong = |e: &dyn std::fmt::Display| format!("[telemetry] {e}");
-        let roots = Roots::new(self.ca_file.as_slice()).map_err(|e| wrong(&e))?;
-        let resolver = Resolver::system(false).map_err(|e| wrong(&e))?;
-        let https = way(Dialer::tcp(), resolver, &roots).map_err(|e| wrong(&e))?;
+        let roots = outside.roots(self.ca_file.as_ref()).map_err(|e| wrong(&e))?;
+        let resolver = outside.resolver().map_err(|e| wrong(&e))?;
+        let https = way(outside.dialer(), resolver, &roots).map_err(|e| wrong(&e))?;
         https.accepts(&self.endpoint).map_err(|e| wrong(&e))?;
         Ok(https)
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use base::{Stream, Timestamp};
 use clap::Subcommand;
-use net::{Cidr, Dialer, Https, Resolver, Roots};
+use net::{Cidr, Https};
 use outbox::webhooks::{KEY, shown, test, way};
 use queue::log;
 use queue::webhook::{self, State, Webhook};
@@ -15,6 +15,7 @@ use store::Tx;
 use crate::admin::{Answer, Outcome, read, refused, words, write};
 use crate::events;
 use crate::house::House;
+use crate::outside::Outside;
 use crate::receipts::time;
 
 /// Each reads the log for itself.
@@ -131,11 +132,11 @@ impl Where {
     ///
     /// # Errors
     /// In words for the administrator.
-    pub fn way(&self) -> Result<Https, String> {
+    pub fn way(&self, outside: &Outside) -> Result<Https, String> {
         let wrong = |e: &dyn std::fmt::Display| format!("[webhooks] {e}");
-        let roots = Roots::new(self.ca_file.as_slice()).map_err(|e| wrong(&e))?;
-        let resolver = Resolver::system(false).map_err(|e| wrong(&e))?;
-        way(Dialer::tcp(), resolver, &roots, self.networks.clone()).map_err(|e| wrong(&e))
+        let roots = outside.roots(self.ca_file.as_ref()).map_err(|e| wrong(&e))?;
+        let resolver = outside.resolver().map_err(|e| wrong(&e))?;
+        way(outside.dialer(), resolver, &roots, self.networks.clone()).map_err(|e| wrong(&e))
     }
 }
 
@@ -144,7 +145,7 @@ pub async fn execute(house: &House, ask: Ask) -> Outcome {
     let now = house.clock.now();
     match ask {
         Ask::Add { url, organisation, stream, types } => {
-            house.webhooks.way()?.accepts(&url).map_err(|e| e.to_string())?;
+            house.webhooks.way(&house.outside)?.accepts(&url).map_err(|e| e.to_string())?;
             let (filter, key) = (events::filter(organisation, stream.as_deref(), &types)?, new_key()?);
             write(house, move |tx| {
                 if webhook::all(tx)?.len() >= MOST {
@@ -197,7 +198,7 @@ pub async fn execute(house: &House, ask: Ask) -> Outcome {
         Ask::Test { number } => {
             let hook = house.store.read(move |tx| one(tx, number)).await.map_err(words)?;
             let id = format!("test_{:016x}", u64::from_be_bytes(random()?));
-            let told = test(&house.webhooks.way()?, &hook.setup, &id, now).await;
+            let told = test(&house.webhooks.way(&house.outside)?, &hook.setup, &id, now).await;
             let text = match &told {
                 Ok(()) => format!("{} took it", hook.setup.url),
                 Err(why) => format!("{} did not take it: {why}", hook.setup.url),
