@@ -248,7 +248,7 @@ impl Incoming {
             gate: Gate::new(self.origin.is_submission()),
             stager: self.ingress.mailboxes.store().stager(class),
             indexer: (here || !self.about.is_empty()).then(|| mime::Indexer::new(mime::Limits::default())),
-            digest: (elsewhere && self.vouched_for()).then(Digest::new),
+            digest: (elsewhere && self.vouched_for()).then(|| self.ingress.keys.digest()),
             author: Author::default(),
             leaves: elsewhere,
             message_id: None,
@@ -301,9 +301,9 @@ impl Incoming {
         }
         let now = self.ingress.now();
         self.octets = body.stager.len();
-        let signatures = self.sign(&mut body, now).await?;
+        let (instance, signatures) = self.sign(&mut body, now).await?;
         let senders = self.senders().await?;
-        let plan = self.plan(&body, &signatures, senders, now)?;
+        let plan = self.plan(&body, (&instance, &signatures), senders, now)?;
         self.queued = plan.goes_on();
         if let Some(refusals) = plan.all_refused() {
             return Ok(told(refusals));
@@ -364,13 +364,18 @@ impl Incoming {
         heard.into_iter().map(|heard| (heard, by.unwrap_or(OrganisationId::HOUSE))).collect()
     }
 
-    /// The signatures that go before a mail to other hosts.
-    async fn sign(&self, body: &mut Body, now: Timestamp) -> Result<String> {
-        let Some(digest) = body.digest.take() else { return Ok(String::new()) };
-        match self.ingress.signer(&self.origin, &body.author, self.mail.from.as_ref()).await? {
-            Some(domain) => self.ingress.keys.sign(&domain, digest, now).await,
-            None => Ok(String::new()),
-        }
+    /// What goes before a mail to other hosts: the `Message-Instance` of DKIM2, where its author's domain is to sign each
+    /// transaction, and the signatures.
+    async fn sign(&self, body: &mut Body, now: Timestamp) -> Result<(String, String)> {
+        let Some(digest) = body.digest.take() else { return Ok((String::new(), String::new())) };
+        let from = self.mail.from.as_ref();
+        let Some(domain) = self.ingress.signer(&self.origin, &body.author, from).await? else {
+            return Ok((String::new(), String::new()));
+        };
+        // Who signs is the one in From, and gets what comes back.
+        let is_own = [body.author.only(), from].iter().all(|one| one.is_some_and(|one| one.domain() == domain));
+        let instance = if is_own { digest.instance() } else { None };
+        Ok((instance.unwrap_or_default(), self.ingress.keys.sign(&domain, digest, now).await?))
     }
 
     /// For whom the mail leaves: first to those whom the sender names itself, then for each recipient that forwards it.
@@ -399,7 +404,13 @@ impl Incoming {
         Ok((own, forwards))
     }
 
-    fn plan(&self, body: &Body, signatures: &str, senders: Senders, now: Timestamp) -> Result<Plan> {
+    fn plan(
+        &self,
+        body: &Body,
+        (instance, signatures): (&str, &str),
+        senders: Senders,
+        now: Timestamp,
+    ) -> Result<Plan> {
         let (own, forwards) = senders;
         let only = if let [one] = &self.recipients[..] { Some(&one.address) } else { None };
         let received = self.origin.received(&self.ingress.hostname, only, now);
@@ -409,15 +420,15 @@ impl Incoming {
         // Without it no field of ours may have more than ASCII (RFC 6531 §3.1).
         let told = only.filter(|to| smtputf8 || to.is_ascii());
         let received_out = self.origin.received(&self.ingress.hostname, told, now);
-        let leaving = |sender: Sender, priority: i8, fields: &str| {
-            let prefix = format!("{signatures}{fields}{received_out}");
+        let leaving = |sender: Sender, priority: i8, [first, fields]: [&str; 2]| {
+            let prefix = format!("{first}{signatures}{fields}{received_out}");
             let (id, octets) = (self.ingress.queue.next_id(), octets + prefix.len() as u64);
             let Sender { reports: from, organisation, stream } = sender;
             Leaving { id, from, organisation, stream, priority, octets, prefix: prefix.into() }
         };
         let mut plan = Plan {
             copies: Vec::new(),
-            leaving: vec![leaving(own, self.mail.priority.unwrap_or(0), "")],
+            leaving: vec![leaving(own, self.mail.priority.unwrap_or(0), [instance, ""])],
             body: match self.mail.body {
                 BodyType::BinaryMime => BodyType::BinaryMime,
                 _ if body.eight_bit => BodyType::EightBitMime,
@@ -447,7 +458,7 @@ impl Incoming {
                 if let Some(sender) = sender.filter(|_| !named.remote.is_empty()) {
                     named.leaving = plan.leaving.len();
                     let mark = format!("Delivered-To: {}\r\n", trace::mark(&r.address));
-                    plan.leaving.push(leaving(sender, 0, &mark));
+                    plan.leaving.push(leaving(sender, 0, ["", &mark]));
                 }
             }
             plan.recipients.push(named);

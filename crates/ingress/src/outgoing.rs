@@ -37,7 +37,7 @@ impl Author {
     }
 
     /// The one address of the one From field.
-    fn only(&self) -> Option<&Address> {
+    pub(crate) fn only(&self) -> Option<&Address> {
         match &self.from[..] {
             [one] if self.fields == 1 => one.address.as_ref(),
             _ => None,

@@ -515,8 +515,14 @@ async fn send(
         Bytes::Stored(blob) => (&*m.prefix, Some(blob), m.octets, (m.body, m.smtputf8)),
         Bytes::Made(made) => (&*made.bytes, None, made.bytes.len() as u64, made.demands()),
     };
+    let from = sender(inner, &work).await;
+    let signed = signed_hop(inner, &work, from.as_ref(), prefix).await;
+    let (prefix, octets) = match &signed {
+        Some(signed) => (&**signed, octets - prefix.len() as u64 + signed.len() as u64),
+        None => (prefix, octets),
+    };
     let mail = Mail {
-        from: sender(inner, &work).await,
+        from,
         size: Some(octets),
         body,
         smtputf8,
@@ -553,6 +559,22 @@ async fn send(
             None
         }
         Ok(sent) => settle(inner, hop, connection, work, sent, next),
+    }
+}
+
+/// The fields before a mail that is to have a signature of DKIM2 for each transaction: with that, or without what it would sign.
+async fn signed_hop(inner: &Inner, work: &Work, from: Option<&Address>, prefix: &[u8]) -> Option<Vec<u8>> {
+    let (instance, rest) = prefix.split_at(trust::instance_of(prefix)?);
+    let ([delivery], Some(from), Ok(text)) = (&work.deliveries[..], from, str::from_utf8(instance)) else {
+        return Some(rest.to_vec());
+    };
+    match inner.keys.sign_hop(text, from, &delivery.to, inner.clock.now()).await {
+        Ok(Some(signature)) => Some([signature.as_bytes(), prefix].concat()),
+        Ok(None) => Some(rest.to_vec()),
+        Err(error) => {
+            tracing::warn!(queue = %work.message.id, %error, "a mail leaves without a signature of DKIM2");
+            Some(rest.to_vec())
+        }
     }
 }
 

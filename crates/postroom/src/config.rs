@@ -62,6 +62,9 @@ pub struct Config {
     /// Where those may be who are told by requests.
     #[serde(default)]
     pub webhooks: WebhooksConfig,
+    /// How mail is signed.
+    #[serde(default)]
+    pub dkim: DkimConfig,
     /// Where traces are told.
     pub telemetry: Option<TelemetryConfig>,
     /// What hosts are shown that ask for a certificate of ours when we send.
@@ -371,6 +374,14 @@ impl ReceiptsConfig {
         let days = |n: u32| Duration::from_secs(u64::from(n) * 24 * 3600);
         outbox::Keep { receipts: days(self.days), dialogues: days(self.dialogue_days) }
     }
+}
+
+/// How mail of ours is signed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DkimConfig {
+    /// By DKIM2 too, which is a draft.
+    pub dkim2: bool,
 }
 
 /// What programs are told of mail that leaves.

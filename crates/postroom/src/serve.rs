@@ -65,7 +65,7 @@ pub async fn run(config: Config) -> Result<(), String> {
     let ending = Ending::heard().map_err(|e| format!("waiting for signals: {e}"))?;
     let epoch = queue.epoch();
     let outbox = outbox(&config, &house, &queue, journal, certificates.identity())?;
-    let keys = Keys::new(house.store.clone());
+    let keys = Keys::new(house.store.clone()).with_dkim2(config.dkim.dkim2);
     let ingress = Ingress::new(house.directory.clone(), house.mailboxes.clone(), queue, keys, &config.hostname);
     let (stop, stopping) = watch::channel(false);
     let counters = Arc::new(Counters::default());

@@ -1,6 +1,7 @@
 //! What a signature needs of a mail, gathered as it streams by: the header as it is, and a hash of the body.
 
 use crate::canon::{BodyHash, LineEnds};
+use crate::dkim2;
 
 /// A header up to this size is kept to be signed; a mail with a larger one goes unsigned.
 const MOST: usize = 256 * 1024;
@@ -9,6 +10,8 @@ const MOST: usize = 256 * 1024;
 pub struct Digest {
     ends: LineEnds,
     at: At,
+    /// The body as DKIM2 hashes it, if it is to.
+    dkim2: Option<dkim2::BodyHash>,
 }
 
 enum At {
@@ -29,13 +32,33 @@ impl Digest {
     /// Before the first octet.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Digest { ends: LineEnds::default(), at: At::Header(Vec::new()) }
+        Digest { ends: LineEnds::default(), at: At::Header(Vec::new()), dkim2: None }
+    }
+
+    /// Before the first octet of a mail that is to have a `Message-Instance`.
+    pub fn with_instance() -> Self {
+        Digest { dkim2: Some(dkim2::BodyHash::new()), ..Digest::new() }
+    }
+
+    /// The `Message-Instance` of the mail, which is at its end: a whole field, to be put before all others. None where it was not
+    /// asked for, or the mail is not to have one.
+    pub fn instance(&self) -> Option<String> {
+        let header = match &self.at {
+            At::Header(header) | At::Body(header, _) => header,
+            At::Lost => return None,
+        };
+        dkim2::instance(header, self.dkim2.clone()?)
     }
 
     /// The next octets of the mail, as they will go out.
     pub fn push(&mut self, bytes: &[u8]) {
-        let Digest { ends, at } = self;
-        ends.push(bytes, |piece| at.take(piece));
+        let Digest { ends, at, dkim2 } = self;
+        ends.push(bytes, |piece| {
+            if let (At::Body(..), Some(hash)) = (&*at, &mut *dkim2) {
+                hash.push(piece);
+            }
+            at.take(piece);
+        });
     }
 
     /// The mail is at its end.

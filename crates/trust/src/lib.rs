@@ -10,6 +10,7 @@
 
 mod canon;
 mod digest;
+mod dkim2;
 mod dns;
 pub mod judge;
 mod keys;
@@ -25,6 +26,7 @@ use store::{Migrations, Sql};
 
 pub use canon::whole_lines;
 pub use digest::Digest;
+pub use dkim2::instance_of;
 pub use dns::{DnsRecord, day, dns_records};
 pub use keys::{
     Changed, NewKeys, PublicKey, STAYS_PUBLISHED, State, activate, add_keys, forget_key, public_keys, remove_keys,

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use base::{Result, Timestamp};
+use base::{Address, Result, Timestamp};
 use store::Store;
 
-use crate::Digest;
 use crate::keys::{Changed, signing_keys};
 use crate::sign::{Signable, SigningKey};
+use crate::{Digest, dkim2};
 
 /// Domains whose keys are kept ready, or known to be none; a pair is a few kilobytes.
 const KEPT: usize = 1000;
@@ -28,6 +28,7 @@ struct Cache {
 pub struct Keys {
     store: Store,
     cache: Arc<Mutex<Cache>>,
+    dkim2: bool,
 }
 
 impl Keys {
@@ -42,7 +43,33 @@ impl Keys {
                 cache.ready.remove(domain);
             }
         }));
-        Keys { store, cache }
+        Keys { store, cache, dkim2: false }
+    }
+
+    /// The same, and mails are signed by DKIM2 too.
+    #[must_use]
+    pub fn with_dkim2(self, dkim2: bool) -> Self {
+        Keys { dkim2, ..self }
+    }
+
+    /// For a mail that is to be signed.
+    pub fn digest(&self) -> Digest {
+        if self.dkim2 { Digest::with_instance() } else { Digest::new() }
+    }
+
+    /// The `DKIM2-Signature` of a transaction, by the sender's domain: a whole field, to be put before `instance`, the
+    /// `Message-Instance` of the mail. None when that domain has no keys.
+    ///
+    /// # Errors
+    /// 451 when the keys cannot be had.
+    pub async fn sign_hop(
+        &self,
+        instance: &str,
+        from: &Address,
+        to: &Address,
+        now: Timestamp,
+    ) -> Result<Option<String>> {
+        dkim2::signature(&self.of(from.domain()).await?, instance, from, to, now)
     }
 
     /// The signatures of `domain` for a mail, whole fields to be put before it, one for each key; empty when the domain has
@@ -51,15 +78,18 @@ impl Keys {
     /// # Errors
     /// 451 when the keys cannot be had.
     pub async fn sign(&self, domain: &str, mail: Digest, now: Timestamp) -> Result<String> {
-        let keys = match self.known(domain) {
-            Ok(keys) => keys,
+        signatures(&self.of(domain).await?, mail, now)
+    }
+
+    async fn of(&self, domain: &str) -> Result<Ready> {
+        match self.known(domain) {
+            Ok(keys) => Ok(keys),
             Err(changes) => {
                 let name = domain.to_owned();
                 let read = self.store.read(move |tx| signing_keys(tx, &name)).await?;
-                self.learn(domain, read.into(), changes)
+                Ok(self.learn(domain, read.into(), changes))
             }
-        };
-        signatures(&keys, mail, now)
+        }
     }
 
     /// [`Keys::sign`] for threads outside the runtime.

@@ -149,7 +149,7 @@ impl Signable {
 }
 
 impl Pair {
-    fn sign(&self, input: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn sign(&self, input: &[u8]) -> Result<Vec<u8>> {
         match self {
             Pair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
