@@ -181,6 +181,9 @@ fn turned_away(inner: &Inner, hop: &Hop, said: &Said) {
     // mail fails by it.
     let keep = by_peer && ![521, 556].contains(&said.reply.code);
     let hint = if by_peer { inner.hops.hint(hop, &said.reply, &[]) } else { None };
+    if !by_peer && said.talk.is_some() {
+        inner.hops.failed(hop);
+    }
     // Those who were turned away, before all others are put off.
     let turned_away = inner.hops.unreachable(hop);
     let (course, put_back) = hint.map_or_else(Default::default, |(hint, wait)| {

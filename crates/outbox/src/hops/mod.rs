@@ -2,6 +2,7 @@
 //! site share what the site bears ([`crate::shape`]): a domain's mail hosts are a line, and all domains at one provider are
 //! a site. All of it is in memory: the truth is in the queue's tables.
 
+mod dead;
 mod fleet;
 mod mailboxes;
 mod ready;
@@ -315,7 +316,8 @@ impl Hops {
         let sources = state.fleet.members(stream, work.message.organisation).len();
         let (share, of_site) = ((share / sources).max(LEAST), (of_site / sources).max(LEAST));
         let site = state.sites.of(&name, &self.policies);
-        if let Some(wait) = site.shape.pause(now) {
+        let dead = site.failing.wait(&hop.to, self.policies.dead, now);
+        if let Some(wait) = site.shape.pause(now).max(dead) {
             return Added::Later(work, wait);
         }
         let in_line = site.in_line[stream as usize].load(Ordering::Relaxed);
@@ -554,13 +556,6 @@ impl Hops {
         let state = &mut *guard;
         let site = state.lines.get(hop).and_then(|line| state.sites.get_mut(&line.site));
         site.map_or(Ok(()), |site| site.shape.connect(Instant::now()))
-    }
-
-    /// A worker is connected.
-    pub(crate) fn connected(&self, hop: &Hop) {
-        if let Some(line) = self.lock().lines.get_mut(hop) {
-            line.connected += 1;
-        }
     }
 
     /// A mail reached so many of its recipients, and was not taken for so many. With the first the site may have a connection

@@ -9,6 +9,7 @@ use queue::source::SourceId;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::dead::Failing;
 use super::ready::InLine;
 use super::tenants::Tenants;
 use super::traffic::Counts;
@@ -48,6 +49,7 @@ pub(super) struct Place {
     /// Hops with work only of organisations that have as many connections as they may.
     pub(super) bound: VecDeque<Hop>,
     pub(super) tenants: Tenants,
+    pub(super) failing: Failing,
     /// Rung when one more of them waits: who rests on a connection makes way.
     pub(super) bell: Arc<Notify>,
     pub(super) in_line: InLine,
@@ -77,6 +79,7 @@ impl Place {
             starved: VecDeque::new(),
             bound: VecDeque::new(),
             tenants: Tenants::default(),
+            failing: Failing::default(),
             bell: Arc::default(),
             in_line: Arc::default(),
             lines: 0,
@@ -96,7 +99,11 @@ impl Place {
     }
 
     fn is_at_rest(&mut self, now: Instant) -> bool {
-        self.lines == 0 && !self.is_out_of_reach(now) && self.shape.is_at_rest(now) && self.tenants.rest(now)
+        self.lines == 0
+            && !self.is_out_of_reach(now)
+            && self.shape.is_at_rest(now)
+            && self.tenants.rest(now)
+            && self.failing.is_at_rest(now)
     }
 
     /// A connection that has carried `sent` mails, and would carry one of an organisation that counts its connections, leaves

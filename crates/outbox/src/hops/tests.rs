@@ -717,3 +717,37 @@ async fn a_mailbox_has_no_more_than_its_site_wants_from_whomever() {
     hops.add(&b, work(1));
     assert!(next(&hops, &b).is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn hosts_that_failed_in_a_row_are_left_alone() {
+    let (hops, a) = (hops(), mail_hosts("t1.mail.protection.outlook.com"));
+    let fails = || {
+        assert!(matches!(hops.add(&a, work(1)), Added::Start(_)));
+        hops.failed(&a);
+        assert_eq!(hops.unreachable(&a).len(), 1);
+        hops.leave(&a, false, false);
+        hops.forget();
+    };
+    let left_alone = || match hops.add(&a, work(1)) {
+        Added::Later(_, wait) => wait.as_secs(),
+        other => panic!("{other:?}"),
+    };
+    for _ in 0..5 {
+        fails();
+        tokio::time::advance(Duration::from_secs(60)).await;
+    }
+    assert_eq!(left_alone(), 14 * 60);
+    // Another customer of the provider is none of theirs.
+    assert!(matches!(hops.add(&mail_hosts("t2.mail.protection.outlook.com"), work(1)), Added::Start(_)));
+    tokio::time::advance(Duration::from_secs(14 * 60)).await;
+    // Once more, which says whether they are back.
+    fails();
+    assert_eq!(left_alone(), 15 * 60);
+    tokio::time::advance(Duration::from_secs(15 * 60)).await;
+    assert!(matches!(hops.add(&a, work(1)), Added::Start(_)));
+    hops.connected(&a);
+    assert!(next(&hops, &a).is_some());
+    hops.leave(&a, true, false);
+    (0..4).for_each(|_| fails());
+    assert!(matches!(hops.add(&a, work(1)), Added::Start(_)));
+}

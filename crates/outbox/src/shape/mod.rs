@@ -16,7 +16,7 @@ mod site;
 mod warm;
 
 pub(crate) use hint::{Hint, on_one_line};
-pub(crate) use policy::{Family, Limits, MAILBOX_RATES, Policies, Policy, Text, TlsLevel};
+pub(crate) use policy::{Dead, Family, Limits, MAILBOX_RATES, Policies, Policy, Text, TlsLevel};
 pub(crate) use rate::{Pace, Rate, kept};
 pub(crate) use rules::{Bound, Rules};
 pub use rules::{check_figure, figures_of};

@@ -43,8 +43,17 @@ pub(crate) struct Policies {
     own: Arc<Policy>,
     /// Waits that a reply's text names.
     pub(crate) delays: Delays,
+    /// When hosts are left alone to which no connection comes about.
+    pub(crate) dead: Option<Dead>,
     /// Minutes to the second attempt, the third, and so on; the last for all that follow.
     pub(crate) retry: Vec<u32>,
+}
+
+/// After so many failures in a row hosts are left alone for so long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dead {
+    pub(crate) after: u32,
+    pub(crate) time: Duration,
 }
 
 /// How one site is treated.
@@ -176,8 +185,21 @@ struct File {
 struct Defaults {
     limits: Figures,
     retry: Retry,
+    adapt: Adapt,
     delay_patterns: Vec<String>,
     hint: Vec<Hint>,
+}
+
+#[derive(Deserialize)]
+struct Adapt {
+    dead_after_failures: u32,
+    dead_minutes: u64,
+}
+
+impl Adapt {
+    fn dead(&self) -> Dead {
+        Dead { after: self.dead_after_failures.max(1), time: Duration::from_secs(60 * self.dead_minutes) }
+    }
 }
 
 #[derive(Deserialize)]
@@ -275,6 +297,7 @@ impl Policies {
             default: policy.clone(),
             own: policy,
             delays: Delays::default(),
+            dead: None,
             retry: vec![1, 5, 15, 30, 60, 120, 240, 360],
         }
     }
@@ -313,6 +336,7 @@ impl Policies {
             default: policy(None, limits, true, file.default.hint),
             own: policy(None, Limits::OWN, true, Vec::new()),
             delays: Delays::new(&file.default.delay_patterns)?,
+            dead: Some(file.default.adapt.dead()),
             retry,
         })
     }
