@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base::{OrganisationId, Reply, Stream, Timestamp};
-use queue::source::{self, Delivered, Setup, SourceId, What, day_of};
+use queue::source::{self, Delivered, Member, Setup, SourceId, What, day_of};
 use queue::{Claimed, Content, Delivery, Due, Group, Held, Outcome, Release, Want};
 use store::Tx;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -104,7 +104,8 @@ async fn not_set_up(inner: &Inner, error: &store::Error) -> bool {
     false
 }
 
-/// Of what nothing is claimed: by streams, that are stopped themselves or by all their sources, and domains.
+/// Of what nothing is claimed: by streams, that are stopped themselves or by all their sources, and domains. What leaves only by
+/// sources that are another server's is that one's to claim.
 fn stopped(setup: &Setup) -> Stopped {
     let quiet = setup.quiet.iter().map(|q| ((q.stream, q.organisation), *q)).collect();
     let mut stopped = Stopped { quiet, ended: setup.ended.clone(), ..Stopped::default() };
@@ -116,11 +117,14 @@ fn stopped(setup: &Setup) -> Stopped {
         }
     }
     let is_stopped = |source| setup.stops.iter().any(|stop| stop.what == What::Source(source));
+    let none_goes = |members: &[Member]| members.iter().all(|member| is_stopped(member.source));
     for stream in Stream::ALL {
-        // Where an organisation has a pool of its own that goes on, the lines hold the others'.
-        let own = setup.pools.iter().filter(|pool| pool.organisation.is_some() && pool.streams.contains(&stream));
-        let all = own.flat_map(|pool| pool.members.clone()).chain(setup.members(stream, OrganisationId::HOUSE));
-        stopped.streams[stream as usize] |= all.into_iter().all(|member| is_stopped(member.source));
+        let is_stopped = stopped.streams[stream as usize];
+        for pool in setup.pools.iter().filter(|pool| pool.streams.contains(&stream)) {
+            let own = |organisation| ((stream, organisation), is_stopped || none_goes(&pool.members));
+            stopped.own.extend(pool.organisation.map(own));
+        }
+        stopped.streams[stream as usize] |= none_goes(&setup.members(stream, OrganisationId::HOUSE));
     }
     stopped
 }
@@ -377,5 +381,51 @@ pub(crate) fn later(inner: &Inner, work: Work, wait: Duration) {
             Some(expires) => inner.prolong(m, d, until, expires),
             None => inner.release(m, d, until),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use queue::source::{Pool, Stop};
+
+    use super::*;
+    use crate::hops::Rooms;
+    use crate::timetable::Timetable;
+
+    /// Organisations of which something is claimed, of marketing of two.
+    fn claimed_of(setup: &Setup) -> Vec<i64> {
+        let timetable = Timetable::default();
+        timetable.stop(stopped(setup));
+        for organisation in [1, 2].map(OrganisationId) {
+            timetable.ring(Group { stream: Stream::Marketing, organisation, domain: 1, priority: 0 }, Timestamp(0));
+        }
+        let next = timetable.next(Timestamp(0), &Rooms::default());
+        let wants = timetable.pick(Timestamp(0), &Rooms::default(), 9);
+        assert_eq!((next.is_some(), timetable.first_due().is_some()), (!wants.is_empty(), !wants.is_empty()));
+        wants.iter().map(|want| want.group.organisation.0).collect()
+    }
+
+    #[test]
+    fn only_what_leaves_by_sources_of_this_server_that_go_is_claimed() {
+        let [own, all] = [1, 2].map(SourceId::read);
+        let pool = |source, organisation: Option<i64>| Pool {
+            name: "p".into(),
+            members: vec![Member { source, weight: 1 }],
+            streams: vec![Stream::Marketing],
+            organisation: organisation.map(OrganisationId),
+        };
+        let setup = Setup { pools: vec![pool(own, Some(1)), pool(all, None)], ..Setup::default() };
+        let held = |held: &[SourceId]| {
+            let mut setup = setup.clone();
+            setup.restrict(held);
+            claimed_of(&setup)
+        };
+        assert_eq!([held(&[own, all]), held(&[own]), held(&[all]), held(&[])], [vec![1, 2], vec![1], vec![2], vec![]]);
+        let stop = |what| {
+            let stops = vec![Stop { what, drains: false, since: Timestamp(0) }];
+            claimed_of(&Setup { stops, ..setup.clone() })
+        };
+        assert_eq!([stop(What::Source(own)), stop(What::Source(all))], [vec![2], vec![1]]);
+        assert!(stop(What::Stream(Stream::Marketing)).is_empty());
     }
 }

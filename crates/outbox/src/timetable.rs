@@ -42,6 +42,8 @@ struct State {
 #[derive(Default)]
 pub(crate) struct Stopped {
     pub(crate) streams: [bool; 3],
+    /// Whether those of organisations with pools of their own are.
+    pub(crate) own: HashMap<(Stream, OrganisationId), bool>,
     pub(crate) domains: HashSet<i64>,
     /// When which organisation's streams are quiet.
     pub(crate) quiet: HashMap<(Stream, OrganisationId), Quiet>,
@@ -50,6 +52,11 @@ pub(crate) struct Stopped {
 }
 
 impl Stopped {
+    /// Nothing of an organisation's stream is claimed here.
+    fn stops(&self, stream: Stream, organisation: OrganisationId) -> bool {
+        self.own.get(&(stream, organisation)).copied().unwrap_or(self.streams[stream as usize])
+    }
+
     /// Until when a stream of an organisation is quiet, if it is now.
     fn quiet(&self, stream: Stream, organisation: OrganisationId, now: Timestamp) -> Option<Timestamp> {
         self.quiet.get(&(stream, organisation))?.until(now)
@@ -320,9 +327,9 @@ impl Timetable {
     pub(crate) fn pick(&self, now: Timestamp, rooms: &Rooms, most: usize) -> Vec<Want> {
         let mut state = self.lock();
         let due = Stream::ALL.map(|stream| {
-            let stopped = state.stopped.streams[stream as usize];
-            let loud = |organisation| !stopped && state.stopped.quiet(stream, organisation, now).is_none();
-            state.order[stream as usize].due(now, |o| loud(o) && rooms.room_of(stream, o) > 0)
+            let stopped = &state.stopped;
+            let goes = |o| !stopped.stops(stream, o) && stopped.quiet(stream, o, now).is_none();
+            state.order[stream as usize].due(now, |o| goes(o) && rooms.room_of(stream, o) > 0)
         });
         let weights: i32 = (0..3).filter(|n| !due[*n].is_empty()).map(|n| WEIGHTS[n]).sum();
         let (mut wants, mut left) = (Vec::new(), most);
@@ -382,11 +389,12 @@ impl Timetable {
     pub(crate) fn next(&self, now: Timestamp, rooms: &Rooms) -> Option<Timestamp> {
         let state = self.lock();
         let first = |stream: Stream| {
-            let (stopped, order) = (state.stopped.streams[stream as usize], &state.order[stream as usize]);
-            let quiet = |o| state.stopped.quiet(stream, o, now);
-            let loud = order.first(|o| !stopped && rooms.room_of(stream, o) > 0 && quiet(o).is_none());
+            let (stopped, order) = (&state.stopped, &state.order[stream as usize]);
+            let quiet = |o| stopped.quiet(stream, o, now);
+            let goes = |o: OrganisationId| !stopped.stops(stream, o);
+            let loud = order.first(|o| goes(o) && rooms.room_of(stream, o) > 0 && quiet(o).is_none());
             // What is quiet now has its time when that is over.
-            loud.into_iter().chain(order.by.keys().filter_map(|o| quiet(*o)).filter(|_| !stopped)).min()
+            loud.into_iter().chain(order.by.keys().filter(|o| goes(**o)).filter_map(|o| quiet(*o))).min()
         };
         Stream::ALL.into_iter().filter_map(first).min()
     }
@@ -409,7 +417,7 @@ impl Timetable {
     /// When the first of all that is not stopped is or was due, or has its turn.
     pub(crate) fn first_due(&self) -> Option<Timestamp> {
         let state = self.lock();
-        let going = state.groups.iter().filter(|(group, _)| !state.stopped.streams[group.stream as usize]);
+        let going = state.groups.iter().filter(|(group, _)| !state.stopped.stops(group.stream, group.organisation));
         going.map(|(_, entry)| entry.at()).filter(|at| *at < EVER).min()
     }
 }

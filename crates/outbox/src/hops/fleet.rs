@@ -34,7 +34,7 @@ pub(super) struct Fleet {
 pub(crate) enum No {
     /// None has an address of a family that the host has.
     OutOfReach,
-    /// The administrator stopped it.
+    /// The administrator stopped it, or another server has the sources.
     Stopped,
     /// All have delivered what they may today; `pending` means that some of it may still not arrive.
     Spent {
@@ -190,7 +190,9 @@ impl State {
         if stops.work(work) || stops.site(&site, || sites::policy(&site.name, policies)) {
             return Err(Denied::No(No::Stopped));
         }
-        let (mut why, mut part) = (No::OutOfReach, 0);
+        // All its sources may be another server's.
+        let none = if members.is_empty() { No::Stopped } else { No::OutOfReach };
+        let (mut why, mut part) = (none, 0);
         let source = choose(members, work.message.id.bits(), |source| {
             site.source = source;
             let room = self.can_send(&site, policies, today);

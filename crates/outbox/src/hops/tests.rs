@@ -688,6 +688,25 @@ fn the_pool_of_an_organisation_is_its_own_and_its_mail_stays_there() {
     assert_eq!(next(&hops, &hop).unwrap().message.organisation.0, 1);
 }
 
+/// Of several servers one has the sources of a pool: to the others its mail is not out of reach, and no attempt is made.
+#[test]
+fn what_leaves_only_by_sources_of_another_server_is_not_tried() {
+    use queue::source::{Member, Pool, Setup, Source, SourceId};
+    let (hops, a, own) = (hops(), hop("a"), SourceId::read(1));
+    let source = Source { id: own, name: "own".into(), ..Source::default_one() };
+    let pool = Pool {
+        name: "p".into(),
+        members: vec![Member { source: own, weight: 1 }],
+        streams: vec![Stream::Marketing],
+        organisation: Some(OrganisationId(1)),
+    };
+    let mut setup = Setup { sources: vec![source], pools: vec![pool], ..Setup::default() };
+    setup.restrict(&[]);
+    hops.set_up(&setup, &[]).unwrap();
+    assert!(matches!(hops.add(&a, sent_by(1, 1)), Added::No(_, No::Stopped)));
+    assert!(matches!(hops.add(&a, sent_by(2, 1)), Added::Start(_)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_mailbox_has_no_more_than_its_site_wants_from_whomever() {
     use queue::source::{Rule, Scope, Setup};
