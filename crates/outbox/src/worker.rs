@@ -14,6 +14,7 @@ use queue::source::Source;
 use queue::{Cause, Delivery, Message, Outcome, Said};
 use smtp::client::Stage;
 use smtp::{Mail, Rcpt, Recipient};
+use tokio::sync::Notify;
 
 use crate::bodies::{self, Bytes};
 use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls, TlsFault};
@@ -37,6 +38,8 @@ pub(crate) const OLD: u32 = u32::MAX;
 pub(crate) const TURN: u32 = 20;
 /// How long mail waits for a network that has all the connections it may have.
 const CROWDED: Duration = Duration::from_secs(30);
+/// How long a connection waits until mail is made; hosts wait for five minutes (RFC 5321 §4.5.3.2.7).
+const UNTIL_PLACE: Duration = Duration::from_secs(120);
 /// And after a panic.
 const AFTER_PANIC: Duration = Duration::from_secs(300);
 /// RFC 8314 §3.3
@@ -392,9 +395,7 @@ type Taken = (Work, Option<bodies::Place>);
 
 /// The next mail for this connection; waits a little for one.
 async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: u32) -> Option<Taken> {
-    // Who is called away from the queue for a place keeps his turn in it.
-    let mut queued: Option<Pin<Box<dyn Future<Output = bodies::Place> + Send + '_>>> = None;
-    let mut place = None;
+    let (mut queued, mut place) = (None, None);
     loop {
         // Trap 21: while outcomes cannot be written, nothing more is sent.
         inner.until_not_held().await;
@@ -405,7 +406,11 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
         let idle = || inner.hops.ways(hop).idle;
         let next = inner.hops.next(hop, connection.max_recipients(), connection.mails(), place.is_some());
         call(inner);
-        let (rest, wait) = match next {
+        // Who is in the queue for a place and does not wait there would be given one, and make nothing.
+        if !matches!(next, Next::Make(_)) {
+            queued = None;
+        }
+        let (bells, wait) = match next {
             Next::Send(work) => match quiet_for(inner, &work) {
                 None => return Some((work, place)),
                 // It stood in line when they began.
@@ -425,49 +430,73 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
                 continue;
             }
             Next::Wait(wait) => (None, wait),
-            Next::Rest(bells) => (Some((For::Work, bells)), idle()),
-            Next::Make(bells) => {
-                queued.get_or_insert_with(|| Box::pin(inner.makers.place()));
-                (Some((For::Place, bells)), idle())
+            Next::Rest(bells) => (Some(bells), idle()),
+            Next::Make(bell) => {
+                place = until_place(inner, hop, connection, &bell, &mut queued).await?;
+                continue;
             }
         };
         // Not kept over a wait: others can use it.
         place = None;
-        let for_place = matches!(rest, Some((For::Place, _)));
+        let waits = bells.is_some().then(|| Waits { inner, hop, what: For::Work });
         let rung = async {
-            let Some((_, [line, site, all])) = &rest else { return std::future::pending().await };
+            let Some([line, site, all]) = &bells else { return std::future::pending().await };
             tokio::select! {
                 () = line.notified() => {}
                 () = site.notified() => {}
                 () = all.notified() => {}
             }
         };
-        let got = async {
-            match queued.as_mut().filter(|_| for_place) {
-                Some(queued) => queued.await,
-                None => std::future::pending().await,
-            }
-        };
         let go_on = tokio::select! {
             () = rung => true,
-            got = got => {
-                place = Some(got);
-                true
-            }
             () = connection.wait_for_end() => false,
-            () = tokio::time::sleep(wait) => rest.is_none(),
+            () = tokio::time::sleep(wait) => bells.is_none(),
             () = inner.stopped() => false,
         };
-        if place.is_some() {
-            queued = None;
-        }
-        if let Some((what, _)) = rest {
-            inner.hops.wake(hop, what);
-        }
+        drop(waits);
         if !go_on {
             return None;
         }
     }
+}
+
+/// Counts as waiting as long as it lives.
+struct Waits<'a> {
+    inner: &'a Inner,
+    hop: &'a Hop,
+    what: For,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.inner.hops.wake(self.hop, self.what);
+    }
+}
+
+/// A turn in the queue for a place where mail is made.
+type Queued<'a> = Option<Pin<Box<dyn Future<Output = bodies::Place> + Send + 'a>>>;
+
+/// Waits for a place where mail is made, or for other mail: who is called away keeps his turn in the queue. None: the connection
+/// is to end.
+async fn until_place<'a>(
+    inner: &'a Inner,
+    hop: &Hop,
+    connection: &mut Connection,
+    bell: &Notify,
+    queued: &mut Queued<'a>,
+) -> Option<Option<bodies::Place>> {
+    let _waits = Waits { inner, hop, what: For::Place };
+    let place = tokio::select! {
+        place = queued.get_or_insert_with(|| Box::pin(inner.makers.place())) => Some(place),
+        () = bell.notified() => None,
+        () = connection.wait_for_end() => return None,
+        () = tokio::time::sleep(UNTIL_PLACE) => return None,
+        () = inner.stopped() => return None,
+    };
+    if place.is_some() {
+        *queued = None;
+    }
+    Some(place)
 }
 
 /// Tries a mail. With `next`, gives what another host may be tried with at once, and what this one said to each.

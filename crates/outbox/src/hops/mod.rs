@@ -193,9 +193,13 @@ impl Line {
         self.wait
     }
 
-    /// A worker more would find something to do. Where some wait until mail is made, connections are not what is scarce.
+    /// A worker more would find something to do. Where some wait until mail is made, connections are not what is scarce, but for
+    /// what need not be made.
     fn wants_more(&self) -> bool {
-        self.ready.len() > self.idle && self.making == 0
+        match self.making {
+            0 => self.ready.len() > self.idle,
+            making => self.ready.len() - self.ready.to_be_made() > self.idle + making,
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -245,8 +249,8 @@ pub(crate) enum Next {
     Send(Work),
     /// To wait for a bell, of its line, its site or all; it counts as idle from now on ([`Hops::wake`]).
     Rest([Arc<Notify>; 3]),
-    /// To wait for a place where mail is made, or for a bell as above; it counts as one that does ([`Hops::wake`]).
-    Make([Arc<Notify>; 3]),
+    /// To wait for a place where mail is made, or for the bell of its line; it counts as one that does ([`Hops::wake`]).
+    Make(Arc<Notify>),
     /// To wait for so long: the site has had its share.
     Wait(Duration),
     /// To put this off: its sender, or its mailbox, has had his share.
@@ -352,8 +356,8 @@ impl Hops {
     }
 
     /// What a worker does next whose connection has carried `sent` mails, and takes `recipients` of one. `makes`: it has a place
-    /// where mail is made. Of a line whose turn it is for such mail one worker waits for a place, and the others send what else
-    /// there is.
+    /// where mail is made. Of several workers of a line whose turn it is for such mail one waits for a place, and the others send
+    /// what else there is; who is alone waits when there is nothing else.
     pub(crate) fn next(&self, hop: &Hop, recipients: usize, sent: u32, makes: bool) -> Next {
         let (mut guard, now) = (self.lock(), Instant::now());
         let state = &mut *guard;
@@ -379,9 +383,8 @@ impl Hops {
             return Next::Leave;
         }
         if is_to_be_made {
-            let bells = [bell, site.bell.clone(), state.bell.clone()];
             state.line(hop, &self.policies).making += 1;
-            return Next::Make(bells);
+            return Next::Make(bell);
         }
         let recipients = recipients.min(site.shape.recipients());
         let rates = site.shape.limits().mailbox_rate.clone();

@@ -27,6 +27,7 @@ pub(super) struct Turn {
 pub(super) struct Ready {
     works: [Turns; 3],
     deliveries: [usize; 3],
+    to_be_made: usize,
     site: InLine,
     /// Turns that a stream has not had yet.
     credit: [i32; 3],
@@ -35,15 +36,19 @@ pub(super) struct Ready {
 impl Ready {
     /// Of a line of a site.
     pub(super) fn new(site: InLine) -> Self {
-        Ready { works: Default::default(), deliveries: [0; 3], site, credit: [0; 3] }
+        Ready { works: Default::default(), deliveries: [0; 3], to_be_made: 0, site, credit: [0; 3] }
     }
 
-    fn gains(&mut self, stream: usize, n: usize) {
+    fn gains(&mut self, stream: usize, work: &Work) {
+        let n = work.deliveries.len();
+        self.to_be_made += usize::from(work.is_made());
         self.deliveries[stream] += n;
         self.site[stream].fetch_add(n, Ordering::Relaxed);
     }
 
-    fn loses(&mut self, stream: usize, n: usize) {
+    fn loses(&mut self, stream: usize, work: &Work) {
+        let n = work.deliveries.len();
+        self.to_be_made -= usize::from(work.is_made());
         self.deliveries[stream] -= n;
         self.site[stream].fetch_sub(n, Ordering::Relaxed);
     }
@@ -61,6 +66,11 @@ impl Ready {
         self.works.iter().flat_map(Turns::iter)
     }
 
+    /// Works that are to be made when they leave.
+    pub(super) fn to_be_made(&self) -> usize {
+        self.to_be_made
+    }
+
     /// Deliveries of a stream.
     pub(super) fn deliveries(&self, stream: Stream) -> usize {
         self.deliveries[stream as usize]
@@ -72,13 +82,13 @@ impl Ready {
 
     pub(super) fn push_back(&mut self, work: Work) {
         let at = work.message.stream as usize;
-        self.gains(at, work.deliveries.len());
+        self.gains(at, &work);
         self.works[at].push_back(work);
     }
 
     pub(super) fn push_front(&mut self, work: Work) {
         let at = work.message.stream as usize;
-        self.gains(at, work.deliveries.len());
+        self.gains(at, &work);
         self.works[at].push_front(work);
     }
 
@@ -86,8 +96,9 @@ impl Ready {
     /// spread as can be. Of `all` that is first, or only of what need not be made.
     pub(super) fn turn(&self, all: bool, may: impl Fn(OrganisationId) -> bool) -> Option<Turn> {
         let next: [Option<OrganisationId>; 3] = std::array::from_fn(|n| {
-            let (works, can_go) = (&self.works[n], |work: &Work| all || !work.is_made());
-            works.turn(&may).filter(|organisation| works.front(*organisation).is_some_and(can_go))
+            let works = &self.works[n];
+            let can_go = |organisation| all || works.front(organisation).is_some_and(|work| !work.is_made());
+            works.turn(|organisation| may(organisation) && can_go(organisation))
         });
         let stream = (0..3).filter(|n| next[*n].is_some()).max_by_key(|n| self.credit[*n] + WEIGHTS[*n])?;
         Some(Turn { stream, organisation: next[stream]?, goes: next.map(|next| next.is_some()) })
@@ -110,7 +121,7 @@ impl Ready {
         }
         self.credit[turn.stream] -= weights;
         let work = self.works[turn.stream].pop_front(turn.organisation)?;
-        self.loses(turn.stream, work.deliveries.len());
+        self.loses(turn.stream, &work);
         Some(work)
     }
 
@@ -121,8 +132,9 @@ impl Ready {
 
     /// Everything, the streams one after the other.
     pub(super) fn drain(&mut self) -> Vec<Work> {
-        (0..3).for_each(|n| self.loses(n, self.deliveries[n]));
-        self.works.iter_mut().flat_map(Turns::drain).collect()
+        let all: Vec<Work> = self.works.iter_mut().flat_map(Turns::drain).collect();
+        all.iter().for_each(|work| self.loses(work.message.stream as usize, work));
+        all
     }
 
     /// All such work.
@@ -130,7 +142,7 @@ impl Ready {
         let mut out = Vec::new();
         for stream in 0..3 {
             let of_it = self.works[stream].take_out(&such);
-            self.loses(stream, of_it.iter().map(|work| work.deliveries.len()).sum());
+            of_it.iter().for_each(|work| self.loses(stream, work));
             out.extend(of_it);
         }
         out

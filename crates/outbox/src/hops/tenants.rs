@@ -225,7 +225,9 @@ impl State {
         let may = |organisation| site.tenants.wait(organisation, now).is_none();
         let first = line.ready.turn(true, may)?;
         let is_to_be_made = !makes && line.ready.front(first).is_some_and(Work::is_made);
-        let other = if is_to_be_made && line.making > 0 { line.ready.turn(false, may) } else { None };
+        // Somebody is to wait for it, and somebody to be there for the rest.
+        let waits = line.making == 0 && line.connected > 1;
+        let other = if is_to_be_made && !waits { line.ready.turn(false, may) } else { None };
         Some(other.map_or((first, is_to_be_made), |other| (other, false)))
     }
 

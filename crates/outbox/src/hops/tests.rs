@@ -393,7 +393,7 @@ fn made(stream: Stream) -> Work {
 async fn who_waits_until_mail_is_made_sends_what_else_there_is() {
     let (hops, a) = (hops(), hop("a"));
     assert!(matches!(hops.add(&a, made(Stream::Marketing)), Added::Start(_)));
-    let Next::Make([line, ..]) = hops.next(&a, 9, 0, false) else { panic!("it has no place") };
+    let Next::Make(line) = hops.next(&a, 9, 0, false) else { panic!("it has no place") };
     // A connection more makes nothing sooner, and more to be made is no reason to be woken.
     assert!((0..3).all(|_| matches!(hops.add(&a, made(Stream::Marketing)), Added::InLine)));
     assert!(tokio::time::timeout(Duration::from_secs(1), line.notified()).await.is_err());
@@ -411,12 +411,32 @@ async fn who_waits_until_mail_is_made_sends_what_else_there_is() {
     assert_eq!(stream(hops.next(&a, 9, 0, true)), Stream::Marketing);
 }
 
+/// Who is alone at a line does not keep what is there behind what is yet to be made, however often that has its turn.
+#[test]
+fn who_is_alone_waits_until_mail_is_made_only_when_there_is_nothing_else() {
+    let (hops, a) = (hops(), hop("a"));
+    (0..20).for_each(|_| drop(hops.add(&a, made(Stream::Marketing))));
+    (0..20).for_each(|_| drop(hops.add(&a, of(Stream::Transactional, 1))));
+    hops.connected(&a);
+    for _ in 0..20 {
+        let next = hops.next(&a, 9, 0, false);
+        assert!(matches!(&next, Next::Send(work) if !work.is_made()), "{next:?}");
+    }
+    assert!(matches!(hops.next(&a, 9, 0, false), Next::Make(_)));
+    // While it waits, what need not be made is worth a connection.
+    assert!(matches!(hops.add(&a, of(Stream::Transactional, 1)), Added::InLine), "who waits can send it");
+    hops.came_of(&a, 1, 0);
+    hops.came_of(&a, 1, 0);
+    assert!(matches!(hops.add(&a, of(Stream::Transactional, 1)), Added::Start(_)));
+}
+
 /// Where there is always other mail, what is to be made has its turns all the same.
 #[test]
 fn one_of_a_line_waits_until_mail_is_made_when_it_is_its_turn() {
     let (hops, a) = (hops(), hop("a"));
     (0..20).for_each(|_| drop(hops.add(&a, of(Stream::Mail, 1))));
     (0..20).for_each(|_| drop(hops.add(&a, made(Stream::Marketing))));
+    (0..2).for_each(|_| hops.connected(&a));
     let mut sent = 0;
     while matches!(hops.next(&a, 9, 0, false), Next::Send(_)) {
         sent += 1;

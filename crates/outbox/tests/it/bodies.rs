@@ -176,30 +176,83 @@ async fn a_stop_waits_for_nobody_who_makes_a_mail() {
     assert_eq!(peer.taken().len(), 1);
 }
 
+/// Places where mails are made.
+fn places() -> usize {
+    available_parallelism().unwrap().get()
+}
+
+/// As many hosts as there are places, `c0.test` and so on.
+fn with_hosts(mut net: Net, letter: char, first: usize) -> Net {
+    for n in 0..places() {
+        net = net.host(&format!("{letter}{n}.test"), (first + n) as u8, Character::default()).0;
+    }
+    net
+}
+
+/// Mails to them that take all places, until they are slow no longer.
+async fn all_places_are_taken(w: &World, maker: &Maker) {
+    maker.slow.store(true, Ordering::Relaxed);
+    let slow: Vec<String> = (0..places()).map(|n| format!("a@c{n}.test")).collect();
+    let slow: Vec<&str> = slow.iter().map(String::as_str).collect();
+    w.make_for(&slow, "slow").await;
+    w.until_meanwhile("all places are taken", async || maker.asked().len() == places()).await;
+}
+
 /// A connection that waits for a place where mail is made has no mail in hand: it sends what is there.
 #[tokio::test(start_paused = true)]
 async fn what_is_to_be_made_keeps_back_no_other_mail() {
-    let (places, maker) = (available_parallelism().unwrap().get(), Arc::<Maker>::default());
-    let mut net = Net::default();
-    for n in 0..places {
-        net = net.host(&format!("c{n}.test"), n as u8 + 2, Character::default()).0;
-    }
-    let (net, peer) = net.host("b.test", 1, Character::default());
+    let maker = Arc::<Maker>::default();
+    let (net, peer) = with_hosts(Net::default(), 'c', 2).host("b.test", 1, Character::default());
     let w = net.making(maker.clone()).world().await;
     w.policy(None, &[("connections", "1")]).await;
-    maker.slow.store(true, Ordering::Relaxed);
-    let slow: Vec<String> = (0..places).map(|n| format!("a@c{n}.test")).collect();
-    let slow: Vec<&str> = slow.iter().map(String::as_str).collect();
-    w.make_for(&slow, "slow").await;
-    w.until_meanwhile("all places are taken", async || maker.asked().len() == places).await;
+    all_places_are_taken(&w, &maker).await;
     let made = w.make_for(&["a@b.test", "b@b.test", "c@b.test"], "").await;
     w.until_meanwhile("a connection", async || !peer.said().is_empty()).await;
-    let other = w.send_in(Stream::Transactional, &["code@b.test"]).await;
-    w.until_meanwhile("it is gone", async || w.show(other).await.is_empty()).await;
-    assert_eq!((maker.asked().len(), w.show(made).await.len()), (places, 3), "nothing else was made meanwhile");
+    // By weight each third or so would be the turn of what is to be made.
+    for _ in 0..5 {
+        let other = w.send_in(Stream::Transactional, &["code@b.test"]).await;
+        w.until_meanwhile("it is gone", async || w.show(other).await.is_empty()).await;
+        // So that it is not the rate for a new site that counts.
+        w.jump(1).await;
+    }
+    assert_eq!((maker.asked().len(), w.show(made).await.len()), (places(), 3), "nothing else was made meanwhile");
     maker.slow.store(false, Ordering::Relaxed);
     assert!(ends(&w, made).await.iter().all(|(end, _)| *end == End::Delivered));
     w.check().await;
+}
+
+/// Who was in the queue for a place and has something else to wait for is not given one.
+#[tokio::test(start_paused = true)]
+async fn a_place_is_given_to_who_makes_a_mail() {
+    let maker = Arc::<Maker>::default();
+    let net = with_hosts(with_hosts(Net::default(), 'c', 2), 'b', 2 + places());
+    let (net, peer) = net.host("d.test", 1, Character::default());
+    let w = net.making(maker.clone()).world().await;
+    w.policy(None, &[("connections", "1")]).await;
+    // These have had their mail of this while, and rest.
+    for n in 0..places() {
+        w.policy(Some(&format!("b{n}.test")), &[("rate", "1/m")]).await;
+        let first = w.send_in(Stream::Transactional, &[&format!("a@b{n}.test")]).await;
+        w.until_gone(first).await;
+    }
+    all_places_are_taken(&w, &maker).await;
+    for n in 0..places() {
+        let to = format!("a@b{n}.test");
+        let made = w.make_for(&[&to], "").await;
+        w.until_meanwhile("it is in line", async || w.show(made).await[0].state == State::Claimed).await;
+        let mut looks = 0;
+        let some = async || {
+            looks += 1;
+            looks > 20
+        };
+        w.until_meanwhile("it waits for a place", some).await;
+        let other = w.send_in(Stream::Transactional, &[&to]).await;
+        w.until_meanwhile("it has no turn yet", async || w.show(other).await[0].state == State::Waiting).await;
+    }
+    w.make_for(&["a@d.test"], "").await;
+    w.until_meanwhile("a connection", async || !peer.said().is_empty()).await;
+    maker.slow.store(false, Ordering::Relaxed);
+    w.until_meanwhile("it is made", async || peer.taken().len() == 1).await;
 }
 
 #[tokio::test(start_paused = true)]
