@@ -142,26 +142,26 @@ impl Https {
     /// certificate that is not trusted, and for an answer that is no HTTP or larger than 1 MiB; others from the network.
     /// The text names the host.
     pub async fn ask(&self, request: Request<Full<Bytes>>, deadline: Deadline) -> io::Result<Response<Bytes>> {
-        self.exchange(request, Some(MOST), deadline).await
+        self.exchange(request, Body::Whole(MOST), deadline).await
     }
 
-    /// Tells who is at a URL something, with these fields, and reads the answer whatever its status: of its body at most so many
-    /// octets, or without a figure nothing.
+    /// Tells who is at a URL something, with these fields, and reads the answer whatever its status: of its body so many octets,
+    /// and what is beyond them is left.
     ///
     /// # Errors
-    /// Those of [`Https::ask`]; a body that is longer is one.
+    /// Those of [`Https::ask`], but for a body that is long.
     pub async fn tell(
         &self,
         url: &str,
         fields: &[(&str, &str)],
         body: Vec<u8>,
-        most: Option<usize>,
+        most: usize,
         deadline: Deadline,
     ) -> io::Result<Told> {
         let request = fields.iter().fold(Request::post(url), |request, (name, value)| request.header(*name, *value));
         let request = request.body(Full::new(body.into()));
         let request = request.map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-        let answer = self.exchange(request, most, deadline).await?;
+        let answer = self.exchange(request, Body::Begin(most), deadline).await?;
         let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = after.map(str::to_owned);
         Ok(Told { status: answer.status().as_u16(), retry_after, body: answer.into_body().to_vec() })
@@ -170,13 +170,13 @@ impl Https {
     async fn exchange(
         &self,
         request: Request<Full<Bytes>>,
-        most: Option<usize>,
+        body: Body,
         deadline: Deadline,
     ) -> io::Result<Response<Bytes>> {
         let to = self.target(request.uri())?;
         let named = |e: io::Error| io::Error::new(e.kind(), format!("{}:{}: {e}", to.host, to.port));
         let stream = self.connect(&to, deadline).await.map_err(named)?;
-        with_deadline(deadline, exchange(stream, request, most)).await.map_err(named)
+        with_deadline(deadline, exchange(stream, request, body)).await.map_err(named)
     }
 
     /// What a URI leads to: `https`, or `http` where networks of ours are reached.
@@ -222,12 +222,17 @@ struct Target {
     port: u16,
 }
 
-/// One request and its answer, with at most so much of its body; without a figure none of it.
-async fn exchange(
-    stream: Stream,
-    mut request: Request<Full<Bytes>>,
-    most: Option<usize>,
-) -> io::Result<Response<Bytes>> {
+/// What is wanted of an answer's body.
+#[derive(Clone, Copy)]
+enum Body {
+    /// All of it; so many octets are the most.
+    Whole(usize),
+    /// So many octets of it, and no error for more.
+    Begin(usize),
+}
+
+/// One request and its answer.
+async fn exchange(stream: Stream, mut request: Request<Full<Bytes>>, wanted: Body) -> io::Result<Response<Bytes>> {
     let bad = |e: hyper::Error| io::Error::new(io::ErrorKind::InvalidData, e);
     // RFC 9112 §3.2: the path goes into the request line, the authority into Host.
     let (authority, path) = (request.uri().authority().cloned(), request.uri().path_and_query().cloned());
@@ -239,13 +244,22 @@ async fn exchange(
     let handshake = http1::Builder::new().max_buf_size(MOST_HEADER).handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(bad)?;
     let answer = async move {
-        let (head, body) = sender.send_request(request).await.map_err(bad)?.into_parts();
-        let body = match most {
-            Some(most) => {
+        let (head, mut body) = sender.send_request(request).await.map_err(bad)?.into_parts();
+        let body = match wanted {
+            Body::Whole(most) => {
                 let body = Limited::new(body, most).collect().await;
                 body.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?.to_bytes()
             }
-            None => Bytes::new(),
+            Body::Begin(most) => {
+                let mut begin = Vec::new();
+                while begin.len() < most
+                    && let Some(frame) = body.frame().await.transpose().map_err(bad)?
+                {
+                    let data = frame.data_ref().map_or(&[][..], |data| data);
+                    begin.extend_from_slice(&data[..data.len().min(most - begin.len())]);
+                }
+                begin.into()
+            }
         };
         Ok(Response::from_parts(head, body))
     };

@@ -128,7 +128,8 @@ async fn addresses_are_looked_at_where_they_are_dialled() {
             let mut said = Vec::new();
             while !said.ends_with(b"hello") && stream.read_buf(&mut said).await.unwrap_or(0) > 0 {}
             // A body without end is not waited for.
-            let _ = stream.write_all(b"HTTP/1.1 204 No\r\nRetry-After: 7\r\nContent-Length: 99999999\r\n\r\n").await;
+            let _ =
+                stream.write_all(b"HTTP/1.1 202 No\r\nRetry-After: 7\r\nContent-Length: 99999999\r\n\r\nlong").await;
             let _ = stream.flush().await;
             let _ = stream.read_buf(&mut Vec::new()).await;
         }));
@@ -138,14 +139,15 @@ async fn addresses_are_looked_at_where_they_are_dialled() {
         let https = Https::new(dialer, Resolver::memory(zone), &Roots::new(&[]).unwrap()).unwrap();
         let https = https.public_and(ours.map(|ours: &str| ours.parse::<net::Cidr>().unwrap()));
         // By its name, and by its number.
-        for host in ["hook.example.test", ip] {
+        for (host, most) in [("hook.example.test", 0), (ip, 3)] {
             let url = format!("{scheme}://{host}:8080/");
             let answer = https
-                .tell(&url, &[("x-a", "b")], b"hello".to_vec(), None, Deadline::after(Duration::from_secs(9)))
+                .tell(&url, &[("x-a", "b")], b"hello".to_vec(), most, Deadline::after(Duration::from_secs(9)))
                 .await;
             match (reached, scheme, answer) {
                 (true, "http", Ok(answer)) => {
-                    assert_eq!(answer, net::Told { status: 204, retry_after: Some("7".into()), body: vec![] });
+                    let body = b"long"[..most].to_vec();
+                    assert_eq!(answer, net::Told { status: 202, retry_after: Some("7".into()), body });
                 }
                 // What it says is no TLS: so it was reached.
                 (true, "https", Err(e)) => assert_ne!(e.kind(), ErrorKind::HostUnreachable, "{ip}: {e}"),

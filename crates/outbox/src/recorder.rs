@@ -2,6 +2,7 @@
 //! accepted elsewhere and is not known to be would be sent again.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use base::Timestamp;
@@ -90,11 +91,12 @@ async fn classified(mut settled: Vec<Settled>) -> Vec<Settled> {
     if refusals.is_empty() {
         return settled;
     }
-    let read = move || {
-        let class =
-            |(at, message, said, outcome): &(_, Arc<Message>, _, _)| (*at, dialogue::class(message, said, *outcome));
-        refusals.iter().map(class).collect::<Vec<_>>()
+    let class = |(at, message, said, outcome): &(_, Arc<Message>, _, _)| {
+        // One that makes it panic has no class, and the others theirs.
+        let class = catch_unwind(AssertUnwindSafe(|| dialogue::class(message, said, *outcome)));
+        (*at, class.unwrap_or_default())
     };
+    let read = move || refusals.iter().map(class).collect::<Vec<_>>();
     match spawn_blocking(read).await {
         Ok(classes) => classes.into_iter().for_each(|(at, (class, rule))| {
             if let Some(s) = settled.get_mut(at) {

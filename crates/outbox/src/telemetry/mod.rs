@@ -7,7 +7,8 @@
 mod otlp;
 mod spans;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -38,7 +39,7 @@ const LINES: usize = 512;
 const SPANS: usize = 256;
 /// How long a collector may take to answer (the specification's OTEL_EXPORTER_OTLP_TIMEOUT is 10 s).
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Octets of an answer.
+/// Octets of an answer that are read.
 const MOST_ANSWER: usize = 64 << 10;
 /// How long it is left alone after a failure, at first and at most; and how long it may ask for.
 const LEFT_ALONE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -211,14 +212,19 @@ impl Telemetry {
         let sample = self.setup.sample;
         let read = move |tx: &mut Tx<'_>| {
             let page = log::read(tx, from, &wanted(), LINES)?;
-            let (mut spans, mut whole) = (Vec::new(), HashSet::new());
+            let (mut spans, mut ends) = (Vec::new(), HashMap::new());
             for line in page.lines.iter().filter(|line| sample.has(&line.head)) {
                 spans.push(spans::span(line));
-                if spans::ends(line.what)
-                    && let Some(ended) = receipt::ended(tx, line.head.message)?
-                    && (ended.at, ended.last) == (line.time, line.head.number)
-                    && whole.insert(line.head.message)
-                {
+                if !spans::ends(line.what) {
+                    continue;
+                }
+                // Asked once for a message of many: its receipts are all read.
+                let ended = match ends.entry(line.head.message) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => unknown.insert(receipt::ended(tx, line.head.message)?),
+                };
+                // Told with its last, and once.
+                if let Some(ended) = ended.take_if(|ended| (ended.at, ended.last) == (line.time, line.head.number)) {
                     spans.push(spans::message(&line.head, &ended));
                 }
             }
@@ -256,8 +262,7 @@ impl Telemetry {
     async fn tell(&self, body: Vec<u8>, spans: u64) -> Result<(), Option<Duration>> {
         let mut fields = vec![("content-type", "application/json"), ("user-agent", "Postroom")];
         fields.extend(self.setup.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        let telling =
-            self.https.tell(&self.setup.endpoint, &fields, body, Some(MOST_ANSWER), Deadline::after(PATIENCE));
+        let telling = self.https.tell(&self.setup.endpoint, &fields, body, MOST_ANSWER, Deadline::after(PATIENCE));
         let Ok(Ok(told)) = timeout(PATIENCE, telling).await else { return Err(None) };
         let (refused, why) = match told.status {
             200..300 => Answer::refused(&told.body),

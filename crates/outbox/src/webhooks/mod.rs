@@ -133,5 +133,5 @@ async fn tell(https: &Https, setup: &Setup, id: &str, body: &str, now: Timestamp
         ("webhook-timestamp", &seconds),
         ("webhook-signature", &signature),
     ];
-    https.tell(&setup.url, &fields, body.as_bytes().to_vec(), None, Deadline::after(PATIENCE)).await
+    https.tell(&setup.url, &fields, body.as_bytes().to_vec(), 0, Deadline::after(PATIENCE)).await
 }
