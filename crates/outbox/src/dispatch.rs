@@ -77,6 +77,7 @@ async fn set_up(inner: &Arc<Inner>) -> bool {
         Ok((setup, delivered)) => {
             if let Some(moved) = inner.hops.set_up(&setup, &delivered) {
                 inner.timetable.stop(stopped(&setup));
+                call(inner);
                 moved.into_iter().for_each(|(hop, work)| line_up(inner, &hop, work));
             }
             true
@@ -317,12 +318,13 @@ fn full(inner: &Inner, hop: &Hop, work: Work, wait: Duration) {
     work.deliveries.iter().for_each(|d| inner.release(&work.message, d, now));
 }
 
-/// Those whose line was full are claimed of again, if there is room.
-pub(crate) fn call(inner: &Inner) {
-    let called = inner.hops.called();
+/// Those whose line was full are claimed of again, if there is room; and lines that may have a connection again get it.
+pub(crate) fn call(inner: &Arc<Inner>) {
+    let (called, start) = inner.hops.called();
     if !called.is_empty() {
         inner.timetable.let_go(&called);
     }
+    start.into_iter().for_each(|hop| worker::start(inner, hop));
 }
 
 /// It keeps its place in the queue, and its time. Its groups are looked at again then, or soon; at once when what was `seen`

@@ -68,5 +68,6 @@ impl Hops {
         let Some(line) = state.lines.get_mut(hop) else { return };
         line.connected += 1;
         state.sites.get_mut(&line.site).into_iter().for_each(|site| _ = site.failing.0.remove(&hop.to));
+        state.keep_promise(hop);
     }
 }

@@ -144,6 +144,12 @@ impl Hops {
             moved.extend(works.into_iter().map(|work| (hop.clone(), work)));
         }
         state.remove_empty();
+        // What waited for a figure that is no more goes on.
+        let names: Vec<SiteKey> = state.sites.iter_mut().map(|(name, _)| name.clone()).collect();
+        let start: Vec<Hop> = names.iter().flat_map(|name| state.start_bound(name)).collect();
+        state.to_start.extend(start);
+        state.lines.values().for_each(|line| line.bell.notify_one());
+        self.has_called.store(!state.called.is_empty() || !state.to_start.is_empty(), Ordering::Relaxed);
         Some(moved)
     }
 

@@ -16,7 +16,7 @@ mod turns;
 mod warmup;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -111,7 +111,7 @@ pub(crate) struct Hops {
     policies: Policies,
     /// The day, as [`queue::source::day_of`] counts.
     today: AtomicI64,
-    /// Somebody is in [`State::called`].
+    /// Somebody is in [`State::called`], or in [`State::to_start`].
     has_called: AtomicBool,
 }
 
@@ -131,6 +131,8 @@ struct State {
     bell: Arc<Notify>,
     /// Groups that may be claimed of again.
     called: BTreeSet<Group>,
+    /// Hops for which a worker is counted, and is yet to be started.
+    to_start: Vec<Hop>,
 }
 
 struct Line {
@@ -153,6 +155,8 @@ struct Line {
     starved: bool,
     /// It stands among those whose organisations have as many connections as they may.
     bound: bool,
+    /// Whose mail those are to carry who are about to be connected, of organisations that count their connections.
+    promised: Vec<OrganisationId>,
     /// Groups whose mail had no place in it.
     refused: BTreeSet<Group>,
     bell: Arc<Notify>,
@@ -173,6 +177,7 @@ impl Line {
             wait: UNKNOWN,
             starved: false,
             bound: false,
+            promised: Vec::new(),
             refused: BTreeSet::new(),
             bell,
         }
@@ -359,14 +364,25 @@ impl Hops {
     /// where mail is made. Of several workers of a line whose turn it is for such mail one waits for a place, and the others send
     /// what else there is; who is alone waits when there is nothing else.
     pub(crate) fn next(&self, hop: &Hop, recipients: usize, sent: u32, makes: bool) -> Next {
-        let (mut guard, now) = (self.lock(), Instant::now());
-        let state = &mut *guard;
+        let mut state = self.lock();
+        let next = self.next_of(&mut state, hop, recipients, (sent, makes));
+        // What the last one carried may have been what a line waits for, and this is not.
+        if let Some(name) = state.has_bound(hop) {
+            let start = state.start_bound(&name);
+            state.to_start.extend(start);
+        }
+        self.has_called.store(!state.called.is_empty() || !state.to_start.is_empty(), Ordering::Relaxed);
+        next
+    }
+
+    fn next_of(&self, state: &mut State, hop: &Hop, recipients: usize, (sent, makes): (u32, bool)) -> Next {
+        let now = Instant::now();
         let line = state.line(hop, &self.policies);
         let (name, bell) = (line.site.clone(), line.bell.clone());
         let Some((turn, is_to_be_made)) = state.turn(hop, &name, makes, now) else {
-            let has_none = state.lines.get(hop).is_none_or(|line| line.ready.is_empty()) || state.is_bound(hop);
+            let is_bound = state.is_bound(hop);
             let site = state.sites.of(&name, &self.policies);
-            if !site.starved.is_empty() || !state.starved.is_empty() || has_none && !site.bound.is_empty() {
+            if !site.starved.is_empty() || !state.starved.is_empty() || is_bound && !site.bound.is_empty() {
                 return Next::Leave;
             }
             let bells = [bell, site.bell.clone(), state.bell.clone()];
@@ -392,7 +408,7 @@ impl Hops {
             return Next::Later(work, wait);
         }
         let held = state.sites.of(&name, &self.policies).shape.send(&sender, now);
-        let next = match held {
+        match held {
             Err(Hold::Site(wait)) => Next::Wait(wait),
             Err(Hold::Sender(wait)) => state.take(hop, turn, usize::MAX).map_or(Next::Leave, |w| Next::Later(w, wait)),
             Ok(()) => state.take(hop, turn, recipients).map_or(Next::Leave, |mut work| {
@@ -400,11 +416,7 @@ impl Hops {
                 state.sites.of(&name, &self.policies).tenants.sent(&mut work, now);
                 Next::Send(work)
             }),
-        };
-        if !state.called.is_empty() {
-            self.has_called.store(true, Ordering::Relaxed);
         }
-        next
     }
 
     /// A worker no longer rests, or waits for a place where mail is made.
@@ -441,12 +453,13 @@ impl Hops {
         line.map(|line| line.refused.insert(group)).is_some()
     }
 
-    /// Groups whose mail had no place, and has one now.
-    pub(crate) fn called(&self) -> Vec<Group> {
+    /// Groups whose mail had no place, and has one now; and hops for which a worker is to be started.
+    pub(crate) fn called(&self) -> (Vec<Group>, Vec<Hop>) {
         if !self.has_called.swap(false, Ordering::Relaxed) {
-            return Vec::new();
+            return Default::default();
         }
-        std::mem::take(&mut self.lock().called).into_iter().collect()
+        let mut state = self.lock();
+        (std::mem::take(&mut state.called).into_iter().collect(), std::mem::take(&mut state.to_start))
     }
 
     /// Work that was not begun, and is the next in line; what may not stay there is given back. If the host said nothing, it
@@ -653,6 +666,10 @@ impl Hops {
         let Some(line) = state.lines.get_mut(hop) else { return Vec::new() };
         line.workers -= 1;
         line.connected -= usize::from(was_connected);
+        if !was_connected {
+            state.keep_promise(hop);
+        }
+        let Some(line) = state.lines.get_mut(hop) else { return Vec::new() };
         let (name, goes_on) = (line.site.clone(), !line.ready.is_empty() || line.workers > 0);
         if let Some(site) = state.sites.get_mut(&name) {
             site.shape.exit();
@@ -662,7 +679,7 @@ impl Hops {
             state.called.extend(refused);
             state.sites.leave(&name);
         }
-        self.has_called.store(!state.called.is_empty(), Ordering::Relaxed);
+        self.has_called.store(!state.called.is_empty() || !state.to_start.is_empty(), Ordering::Relaxed);
         if stopping {
             return Vec::new();
         }
@@ -726,14 +743,15 @@ impl State {
             && let Some(line) = self.lines.remove(hop)
         {
             self.sites.leave(&line.site);
+            self.forget_bound(&line.site);
         }
     }
 
     fn remove_empty(&mut self) {
-        let State { lines, sites, .. } = self;
-        for (_, line) in lines.extract_if(|_, line| line.is_over()) {
-            sites.leave(&line.site);
-        }
+        let over: Vec<Line> = self.lines.extract_if(|_, line| line.is_over()).map(|(_, line)| line).collect();
+        over.iter().for_each(|line| self.sites.leave(&line.site));
+        let bound: HashSet<SiteKey> = over.into_iter().filter(|line| line.bound).map(|line| line.site).collect();
+        bound.iter().for_each(|name| self.forget_bound(name));
     }
 
     /// The first of a line, with at most `recipients`; the rest remains.
@@ -767,7 +785,6 @@ impl State {
         if is_bound {
             if line.workers == 0 && !std::mem::replace(&mut line.bound, true) {
                 site.bound.push_back(hop.clone());
-                site.bell.notify_one();
             }
             return false;
         }
@@ -781,6 +798,7 @@ impl State {
                 site.shape.enter();
                 line.workers += 1;
                 self.connections += 1;
+                line.promised.extend(site.tenants.promise(line.ready.organisations()));
                 return true;
             }
             MayConnect::Yes => (&mut self.starved, &self.bell),

@@ -20,9 +20,6 @@ const AHEAD: Duration = Duration::from_secs(4);
 /// From one look to the next for who waits until others of its organisation are through.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Lines that are looked through for one whose organisation may have a connection again.
-const LOOKED_THROUGH: usize = 16;
-
 /// Organisations that have figures of their own.
 #[derive(Default)]
 pub(super) struct Tenants(HashMap<OrganisationId, Tenant>);
@@ -31,6 +28,8 @@ struct Tenant {
     bound: Bound,
     sends: Vec<Pace>,
     counts: Arc<Counts>,
+    /// Connections that are about to be made to carry its mail.
+    promised: usize,
 }
 
 #[derive(Debug, Default)]
@@ -94,7 +93,12 @@ impl Drop for Seat {
 
 impl Tenant {
     fn new(bound: Bound) -> Self {
-        Tenant { sends: bound.rate.iter().copied().map(Pace::new).collect(), bound, counts: Arc::default() }
+        Tenant {
+            sends: bound.rate.iter().copied().map(Pace::new).collect(),
+            bound,
+            counts: Arc::default(),
+            promised: 0,
+        }
     }
 
     fn in_hand(&self) -> usize {
@@ -108,6 +112,11 @@ impl Tenant {
     /// How many more may be under way.
     fn left(&self) -> usize {
         self.bound.connections.map_or(usize::MAX, |most| most.saturating_sub(self.sending()))
+    }
+
+    /// How many connections more would find something to carry.
+    fn free(&self) -> usize {
+        self.left().saturating_sub(self.promised)
     }
 
     /// How long the next has to wait.
@@ -180,9 +189,37 @@ impl Tenants {
         self.0.get(&organisation)?.wait(now)
     }
 
-    /// How many works more of an organisation may be under way.
-    pub(super) fn left(&self, organisation: OrganisationId) -> usize {
-        self.0.get(&organisation).map_or(usize::MAX, Tenant::left)
+    /// How many connections more would find something of an organisation's to carry.
+    fn free(&self, organisation: OrganisationId) -> usize {
+        self.0.get(&organisation).map_or(usize::MAX, Tenant::free)
+    }
+
+    /// Some organisation that counts its connections may have one more.
+    fn has_free(&self) -> bool {
+        self.0.values().any(|tenant| tenant.free() > 0)
+    }
+
+    /// A connection is about to be made for a line of these: whose mail it is to carry, if all of them count their connections.
+    pub(super) fn promise(
+        &mut self,
+        mut organisations: impl Iterator<Item = (OrganisationId, usize)>,
+    ) -> Option<OrganisationId> {
+        if self.is_empty() {
+            return None;
+        }
+        let first = organisations.try_fold(None, |first: Option<OrganisationId>, (organisation, _)| {
+            let free = self.free(organisation);
+            (self.counts_connections(organisation)).then_some(first.or((free > 0).then_some(organisation)))
+        })??;
+        self.0.get_mut(&first)?.promised += 1;
+        Some(first)
+    }
+
+    /// It is made, or will not be.
+    fn keep(&mut self, organisation: OrganisationId) {
+        if let Some(tenant) = self.0.get_mut(&organisation) {
+            tenant.promised = tenant.promised.saturating_sub(1);
+        }
     }
 
     /// Connections are what an organisation is short of, or may be.
@@ -242,8 +279,31 @@ impl State {
     pub(super) fn is_bound(&self, hop: &Hop) -> bool {
         let Some(line) = self.lines.get(hop) else { return false };
         let Some(site) = self.sites.get(&line.site).filter(|site| !site.tenants.is_empty()) else { return false };
-        let may_go = line.ready.organisations().map(|(organisation, n)| n.min(site.tenants.left(organisation)));
-        line.wants_more() && may_go.fold(0, usize::saturating_add) <= line.idle + line.workers - line.connected
+        let may_go = line.ready.organisations().map(|(organisation, n)| n.min(site.tenants.free(organisation)));
+        let others = (line.workers - line.connected).saturating_sub(line.promised.len());
+        line.wants_more() && may_go.fold(0, usize::saturating_add) <= line.idle + others
+    }
+
+    /// A worker of a line is connected, or ends without having been.
+    pub(super) fn keep_promise(&mut self, hop: &Hop) {
+        let Some(line) = self.lines.get_mut(hop) else { return };
+        if let (Some(organisation), Some(site)) = (line.promised.pop(), self.sites.get_mut(&line.site)) {
+            site.tenants.keep(organisation);
+        }
+    }
+
+    /// The site of a hop, if lines wait there until others of their organisations are through, and some may go.
+    pub(super) fn has_bound(&self, hop: &Hop) -> Option<SiteKey> {
+        let name = &self.lines.get(hop)?.site;
+        let site = self.sites.get(name)?;
+        (!site.bound.is_empty() && site.tenants.has_free()).then(|| name.clone())
+    }
+
+    /// Lines that are no more wait for nothing.
+    pub(super) fn forget_bound(&mut self, name: &SiteKey) {
+        let State { sites, lines, .. } = self;
+        let Some(site) = sites.get_mut(name) else { return };
+        site.bound.retain(|hop| lines.get(hop).is_some_and(|line| line.bound));
     }
 
     /// A place in line for work whose organisation has figures of its own.
@@ -259,14 +319,17 @@ impl State {
         self.sites.get(name).map_or(Ok(None), |site| site.tenants.seat(organisation, most, now))
     }
 
-    /// Those that wait at a site until others of their organisation are through.
+    /// Of those that wait at a site until others of their organisation are through, as many as may go.
     pub(super) fn start_bound(&mut self, name: &SiteKey) -> Vec<Hop> {
-        let Some(site) = self.sites.get_mut(name) else { return Vec::new() };
-        let n = site.bound.len().min(LOOKED_THROUGH);
-        let waiting: Vec<Hop> = site.bound.drain(..n).collect();
-        for hop in &waiting {
-            self.lines.get_mut(hop).into_iter().for_each(|line| line.bound = false);
+        let mut start = Vec::new();
+        for _ in 0..self.sites.get(name).map_or(0, |site| site.bound.len()) {
+            let Some(hop) = self.sites.get_mut(name).and_then(|site| site.bound.pop_front()) else { break };
+            self.lines.get_mut(&hop).into_iter().for_each(|line| line.bound = false);
+            // Who may still not go waits behind the others.
+            if self.start(&hop) {
+                start.push(hop);
+            }
         }
-        waiting.into_iter().filter(|hop| self.start(hop)).collect()
+        start
     }
 }

@@ -565,7 +565,7 @@ async fn who_had_no_place_is_called_when_the_line_is_short() {
     assert!(matches!(hops.add(&a, work(1)), Added::Full(..)));
     assert!(hops.refused(&a, group));
     let mut taken = 0;
-    while hops.called().is_empty() {
+    while hops.called().0.is_empty() {
         match hops.next(&a, 100, 0, true) {
             Next::Send(_) => taken += 1,
             // As fast as the site takes them.
@@ -576,7 +576,7 @@ async fn who_had_no_place_is_called_when_the_line_is_short() {
     }
     assert_eq!(taken, OF_ONE_HOP - LOW);
     // Once.
-    assert!(hops.called().is_empty());
+    assert!(hops.called().0.is_empty());
     // Whoever comes too late to be called is told.
     assert!(!hops.refused(&a, group));
 }
@@ -667,12 +667,84 @@ async fn a_line_that_waits_for_others_of_its_organisation_has_its_turn() {
     assert!(matches!(hops.next(&b, 9, 1, true), Next::Wait(_)));
     assert!(hops.leave(&b, false, false).is_empty(), "it would find nothing to do");
     [&a, &b].into_iter().for_each(|hop| hops.answered(hop));
+    hops.connected(&a);
+    assert!(matches!(hops.next(&a, 9, 1, true), Next::Rest(_)), "to leave would help nobody");
+    hops.wake(&a, For::Work);
     drop(first);
-    assert!(matches!(hops.next(&a, 9, 1, true), Next::Leave));
-    assert_eq!(hops.leave(&a, false, false), std::slice::from_ref(&b));
+    assert!(matches!(hops.next(&a, 9, 1, true), Next::Rest(_)));
+    assert_eq!(hops.called().1, std::slice::from_ref(&b));
     // As fast as the site takes them.
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(by(next(&hops, &b)), 1);
+}
+
+/// The lines of some customers of a provider, of which an organisation may have one connection: it is one's who carries its mail.
+fn lines_that_wait(n: usize) -> (Hops, Hop, Option<Work>, Vec<Hop>) {
+    let hops = hops();
+    let mut setup = bound("microsoft365", &[("connections", "1")]);
+    let scope = queue::source::Scope { organisation: None, ..setup.rules[0].scope.clone() };
+    let rule =
+        |(key, value): (&str, &str)| queue::source::Rule { scope: scope.clone(), key: key.into(), value: value.into() };
+    setup.rules.extend([("connections", "9"), ("start_connections", "9")].map(rule));
+    hops.set_up(&setup, &[]).unwrap();
+    let tenant = |n: usize| mail_hosts(&format!("t{n}.mail.protection.outlook.com"));
+    let first = tenant(0);
+    assert!(matches!(hops.add(&first, sent_by(1, 1)), Added::Start(_)));
+    hops.connected(&first);
+    let work = next(&hops, &first);
+    let waiting: Vec<Hop> = (1..=n).map(tenant).collect();
+    waiting.iter().for_each(|hop| assert!(matches!(hops.add(hop, sent_by(1, 1)), Added::InLine)));
+    (hops, first, work, waiting)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_waits_no_longer_than_others_of_its_organisation_send() {
+    let (hops, first, work, waiting) = lines_that_wait(1);
+    (0..3).for_each(|_| drop(hops.add(&first, sent_by(2, 1))));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!((by(next(&hops, &first)), hops.called().1), (2, vec![]));
+    drop(work);
+    hops.answered(&first);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let next = hops.next(&first, 9, 1, true);
+    assert!(matches!(next, Next::Send(_)), "the connection goes on with another's mail: {next:?}");
+    assert_eq!(hops.called().1, waiting);
+}
+
+#[test]
+fn a_line_waits_no_longer_than_there_are_figures() {
+    let (hops, _, _work, waiting) = lines_that_wait(1);
+    hops.set_up(&Default::default(), &[]).unwrap();
+    assert_eq!(hops.called().1, waiting);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_lines_are_started_than_an_organisation_may_have_connections() {
+    let (hops, first, work, waiting) = lines_that_wait(9);
+    drop(work);
+    assert_eq!(hops.leave(&first, true, false), waiting[..1]);
+    // It is about to be connected, and nobody else is to be.
+    let other = mail_hosts("t99.mail.protection.outlook.com");
+    assert!(matches!(hops.add(&other, sent_by(1, 1)), Added::InLine));
+    assert_eq!(hops.leave(&waiting[0], false, false), waiting[1..2], "it was not to be had there");
+    hops.connected(&waiting[1]);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let work = next(&hops, &waiting[1]);
+    assert_eq!((by(work.clone()), hops.called().1), (1, vec![]), "that is the one");
+    drop(work);
+    assert!(matches!(hops.next(&waiting[1], 9, 1, true), Next::Rest(_)));
+    assert_eq!(hops.called().1, waiting[2..3]);
+}
+
+#[test]
+fn lines_that_are_no_more_are_in_nobodys_way() {
+    let (hops, first, work, waiting) = lines_that_wait(40);
+    hops.take_out(|work| work.message.organisation.0 == 1);
+    let last = &waiting[39];
+    assert!(matches!(hops.add(last, sent_by(1, 1)), Added::InLine));
+    assert_eq!(hops.lock().sites.iter_mut().map(|(_, site)| site.bound.len()).sum::<usize>(), 1);
+    drop(work);
+    assert_eq!(hops.leave(&first, true, false), std::slice::from_ref(last));
 }
 
 #[test]
