@@ -281,11 +281,7 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
             line_up(inner, hop, work);
         }
         Added::No(work, No::Stopped) => keep(inner, work, (Why::Stopped, seen), None),
-        Added::Bound(work, wait) => {
-            let now = inner.clock.now();
-            let work = unless_over(inner, work, now, "No attempt was made: its organisation had sent enough there");
-            keep(inner, work, (Why::Bound, seen), Some(Timestamp(now.0 + schedule::millis(wait))));
-        }
+        Added::Bound(work, wait) => bound(inner, work, wait, seen),
         Added::No(work, No::Spent { pending }) => {
             let now = inner.clock.now();
             let said = "No attempt was made: what it may leave by is new, and had sent enough";
@@ -300,6 +296,13 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
         Added::Full(work, wait, hop) => full(inner, &hop, work, wait),
         Added::Later(work, wait) => too_many(inner, work, wait),
     }
+}
+
+/// Its organisation has sent what it may, as things were when that was `seen`.
+pub(crate) fn bound(inner: &Inner, work: Work, wait: Duration, seen: u64) {
+    let now = inner.clock.now();
+    let work = unless_over(inner, work, now, "No attempt was made: its organisation had sent enough there");
+    keep(inner, work, (Why::Bound, seen), Some(Timestamp(now.0 + schedule::millis(wait))));
 }
 
 /// Its line is full: it keeps its time, and nothing of its kind is claimed before the line is shorter ([`call`]).

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use crate::bodies::{self, Bytes};
 use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls, TlsFault};
 use crate::dialogue::{self, ours};
-use crate::dispatch::{call, later, line_up, put_off, too_many};
+use crate::dispatch::{bound, call, later, line_up, put_off, too_many};
 use crate::guard::Guard;
 use crate::hops::{For, Next, Work};
 use crate::outbox::Inner;
@@ -410,6 +410,7 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
         if !matches!(next, Next::Make(_)) {
             queued = None;
         }
+        let goes_on = !matches!(next, Next::Rest(_));
         let (bells, wait) = match next {
             Next::Send(work) => match quiet_for(inner, &work) {
                 None => return Some((work, place)),
@@ -429,7 +430,13 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
                 put_off(inner, inner.hops.put_off(hop, wait));
                 continue;
             }
+            Next::Bound(works) => {
+                let seen = inner.timetable.stops_seen();
+                works.into_iter().for_each(|(work, wait)| bound(inner, work, wait, seen));
+                continue;
+            }
             Next::Wait(wait) => (None, wait),
+            Next::Until(bells, wait) => (Some(bells), wait),
             Next::Rest(bells) => (Some(bells), idle()),
             Next::Make(bell) => {
                 place = until_place(inner, hop, connection, &bell, &mut queued).await?;
@@ -450,7 +457,7 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
         let go_on = tokio::select! {
             () = rung => true,
             () = connection.wait_for_end() => false,
-            () = tokio::time::sleep(wait) => bells.is_none(),
+            () = tokio::time::sleep(wait) => goes_on,
             () = inner.stopped() => false,
         };
         drop(waits);

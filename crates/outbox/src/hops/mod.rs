@@ -256,6 +256,10 @@ pub(crate) enum Next {
     Rest([Arc<Notify>; 3]),
     /// To wait for a place where mail is made, or for the bell of its line; it counts as one that does ([`Hops::wake`]).
     Make(Arc<Notify>),
+    /// To rest as above, and so long at most: what is in line may go then.
+    Until([Arc<Notify>; 3], Duration),
+    /// To put this off, as its organisations have had their share: for longer than a connection rests.
+    Bound(Vec<Later>),
     /// To wait for so long: the site has had its share.
     Wait(Duration),
     /// To put this off: its sender, or its mailbox, has had his share.
@@ -386,11 +390,12 @@ impl Hops {
                 return Next::Leave;
             }
             let bells = [bell, site.bell.clone(), state.bell.clone()];
-            if let Some(wait) = state.bound_for(hop, &name, now) {
-                return Next::Wait(wait);
+            let (idle, wait) = (site.ways().idle, state.bound_for(hop, &name, now));
+            if let Some(wait) = wait.filter(|wait| *wait > state.idle(idle)) {
+                return Next::Bound(state.all_bound(hop, wait));
             }
             state.line(hop, &self.policies).idle += 1;
-            return Next::Rest(bells);
+            return wait.map_or(Next::Rest(bells.clone()), |wait| Next::Until(bells, wait));
         };
         let sender = state.line(hop, &self.policies).ready.front(turn);
         let sender = sender.map_or_else(String::new, |work| work.sender().to_owned());
@@ -560,10 +565,9 @@ impl Hops {
     pub(crate) fn ways(&self, hop: &Hop) -> Ways {
         let (mut guard, policies) = (self.lock(), &self.policies);
         let state = &mut *guard;
-        let (name, scarce) = (state.line(hop, policies).site.clone(), state.connections > CONNECTIONS / 2);
+        let name = state.line(hop, policies).site.clone();
         let ways = state.sites.of(&name, policies).ways();
-        // Others may need the place.
-        Ways { idle: if scarce { ways.idle.min(IDLE) } else { ways.idle }, ..ways }
+        Ways { idle: state.idle(ways.idle), ..ways }
     }
 
     /// A worker connects now, or waits for so long first: connections may not follow each other faster.
@@ -728,6 +732,11 @@ impl Hops {
 }
 
 impl State {
+    /// How long a connection waits for more, where its site lets it wait for so long: others may need the place.
+    fn idle(&self, idle: Duration) -> Duration {
+        if self.connections > CONNECTIONS / 2 { idle.min(IDLE) } else { idle }
+    }
+
     /// The line of a hop.
     fn line(&mut self, hop: &Hop, policies: &Policies) -> &mut Line {
         let State { lines, sites, .. } = self;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::ready::Turn;
 use super::sites::SiteKey;
-use super::{State, Work};
+use super::{Later, State, TURN, Work};
 use crate::route::Hop;
 use crate::shape::{Bound, Pace, kept};
 
@@ -131,6 +131,11 @@ impl Tenant {
         let waiting = u32::try_from(self.in_hand().saturating_sub(self.sending())).unwrap_or(u32::MAX);
         let of = |pace: &Pace| pace.wait(1.0, now).saturating_add(pace.interval(1.0).saturating_mul(waiting));
         self.sends.iter().map(of).max().unwrap_or_default()
+    }
+
+    /// From one work to the next.
+    fn interval(&self) -> Duration {
+        self.sends.iter().map(|pace| pace.interval(1.0)).max().unwrap_or_default()
     }
 
     fn is_at_rest(&self, now: Instant) -> bool {
@@ -272,6 +277,25 @@ impl State {
     pub(super) fn bound_for(&self, hop: &Hop, name: &SiteKey, now: Instant) -> Option<Duration> {
         let (line, site) = (self.lines.get(hop)?, self.sites.get(name)?);
         line.ready.organisations().filter_map(|(organisation, _)| site.tenants.wait(organisation, now)).min()
+    }
+
+    /// All of a line is put off, as its organisations have sent what they may: each of their works to its turn, the first after
+    /// `wait` or later.
+    pub(super) fn all_bound(&mut self, hop: &Hop, wait: Duration) -> Vec<Later> {
+        let now = Instant::now();
+        let Some(line) = self.lines.get_mut(hop) else { return Vec::new() };
+        let (site, mut turns) = (self.sites.get(&line.site), HashMap::<OrganisationId, u32>::new());
+        let turn = |work: Work| {
+            let organisation = work.message.organisation;
+            let n = turns.entry(organisation).or_default();
+            let tenant = site.and_then(|site| site.tenants.0.get(&organisation));
+            let first = tenant.and_then(|tenant| tenant.wait(now)).unwrap_or(wait);
+            let later = first + tenant.map_or(Duration::ZERO, Tenant::interval).saturating_mul(*n);
+            *n = n.saturating_add(1);
+            (Work { seat: None, permit: None, ..work }, later.min(TURN.max(first)))
+        };
+        let all = line.ready.drain();
+        all.into_iter().map(turn).collect()
     }
 
     /// All in a line is of organisations that have as many connections as they may, but for what those can take who rest or are

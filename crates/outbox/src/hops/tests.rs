@@ -606,18 +606,38 @@ async fn an_organisation_at_its_rate_keeps_back_no_other() {
     (0..5).for_each(|_| assert!(matches!(hops.add(&a, sent_by(2, 1)), Added::InLine)));
     assert_eq!([(); 6].map(|()| by(next(&hops, &a))), [1, 2, 2, 2, 2, 2]);
     for _ in 0..8 {
-        let Next::Wait(wait) = hops.next(&a, 9, 0, true) else { panic!("it may send two a second") };
+        let Next::Until([line, ..], wait) = hops.next(&a, 9, 0, true) else { panic!("it may send two a second") };
         assert_eq!(wait, Duration::from_millis(500));
         assert!(matches!(hops.add(&a, sent_by(2, 1)), Added::InLine));
+        tokio::time::timeout(Duration::ZERO, line.notified()).await.expect("the other is not told of");
+        hops.wake(&a, For::Work);
         assert_eq!(by(next(&hops, &a)), 2);
         tokio::time::advance(wait).await;
         assert_eq!(by(next(&hops, &a)), 1);
     }
     // What has no figures any more waits no longer.
     (0..8).for_each(|_| assert!(matches!(hops.add(&a, sent_by(1, 1)), Added::InLine)));
-    assert!(matches!(hops.next(&a, 9, 0, true), Next::Wait(_)));
+    let Next::Until([line, ..], _) = hops.next(&a, 9, 0, true) else { panic!("it may send two a second") };
     hops.set_up(&Default::default(), &[]).unwrap();
+    tokio::time::timeout(Duration::ZERO, line.notified()).await.expect("nobody is told of it");
+    hops.wake(&a, For::Work);
     assert_eq!([(); 8].map(|()| by(next(&hops, &a))), [1; 8]);
+}
+
+/// What stood in line before there were any figures, and has its turn much later, waits in the queue.
+#[tokio::test(start_paused = true)]
+async fn what_is_bound_for_longer_than_a_connection_rests_is_put_off() {
+    let (hops, a) = (hops(), hop("a"));
+    (0..3).for_each(|_| drop(hops.add(&a, sent_by(1, 1))));
+    hops.set_up(&bound("a", &[("rate", "1/m")]), &[]).unwrap();
+    hops.add(&a, sent_by(2, 1));
+    assert_eq!([(); 2].map(|()| by(next(&hops, &a))), [1, 2]);
+    let Next::Bound(later) = hops.next(&a, 9, 0, true) else { panic!("a minute is long") };
+    let turns: Vec<_> = later.iter().map(|(work, wait)| (work.message.organisation.0, wait.as_secs())).collect();
+    assert_eq!(turns, [(1, 60), (1, 120)]);
+    // As long as another's mail is there that goes first, and none of it is put off.
+    hops.add(&a, sent_by(2, 1));
+    assert_eq!(by(next(&hops, &a)), 2);
 }
 
 /// Also of what stood in line before there were any.
@@ -630,11 +650,13 @@ async fn an_organisation_has_no_more_connections_than_it_may() {
     let first = next(&hops, &a);
     assert_eq!((by(first.clone()), first.as_ref().map(|work| work.deliveries.len())), (1, Some(9)));
     assert_eq!([(); 5].map(|()| by(next(&hops, &a))), [2; 5]);
-    assert!(matches!(hops.next(&a, 9, 0, true), Next::Wait(_)), "the first is under way");
+    assert!(matches!(hops.next(&a, 9, 0, true), Next::Until(..)), "the first is under way");
+    hops.wake(&a, For::Work);
     drop(first);
     let rest = next(&hops, &a);
     assert_eq!(by(rest.clone()), 1);
-    assert!(matches!(hops.next(&a, 9, 0, true), Next::Wait(_)), "its rest is");
+    assert!(matches!(hops.next(&a, 9, 0, true), Next::Until(..)), "its rest is");
+    hops.wake(&a, For::Work);
     // It was not begun.
     assert!(hops.give_back(&a, rest.unwrap(), true).is_none());
     assert_eq!(by(next(&hops, &a)), 1);
@@ -664,7 +686,8 @@ async fn a_line_that_waits_for_others_of_its_organisation_has_its_turn() {
     assert!(matches!(hops.add(&b, sent_by(1, 1)), Added::InLine));
     assert!(matches!(hops.add(&b, sent_by(2, 1)), Added::Start(_)), "who has no figures does not wait");
     assert_eq!(by(next(&hops, &b)), 2);
-    assert!(matches!(hops.next(&b, 9, 1, true), Next::Wait(_)));
+    assert!(matches!(hops.next(&b, 9, 1, true), Next::Until(..)));
+    hops.wake(&b, For::Work);
     assert!(hops.leave(&b, false, false).is_empty(), "it would find nothing to do");
     [&a, &b].into_iter().for_each(|hop| hops.answered(hop));
     hops.connected(&a);
