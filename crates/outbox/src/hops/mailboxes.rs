@@ -104,6 +104,7 @@ impl State {
         now: Instant,
     ) -> Option<(Work, Duration)> {
         let (rates, mailboxes, line) = (rates.as_deref()?, &mut self.mailboxes, self.lines.get_mut(hop)?);
+        let stream = line.ready.front(turn)?.message.stream;
         let is_late = |to: &Address| !mailboxes.wait(to, rates, now).is_zero();
         if !line.ready.front(turn)?.deliveries.iter().any(|d| is_late(&d.to)) {
             return None;
@@ -115,6 +116,8 @@ impl State {
         if !work.deliveries.is_empty() {
             line.ready.push_front(work);
         }
+        line.taken += later.deliveries.len();
+        self.call_refused(hop, stream);
         Some((later, wait))
     }
 

@@ -780,10 +780,16 @@ impl State {
         }
         let n = work.deliveries.len();
         line.taken += n;
-        if !line.refused.is_empty() && line.ready.deliveries(work.message.stream) <= LOW {
+        self.call_refused(hop, work.message.stream);
+        Some(work)
+    }
+
+    /// Some of a stream left a line: those that had no place in it may have one.
+    fn call_refused(&mut self, hop: &Hop, stream: Stream) {
+        let Some(line) = self.lines.get_mut(hop) else { return };
+        if !line.refused.is_empty() && line.ready.deliveries(stream) <= LOW {
             self.called.append(&mut line.refused);
         }
-        Some(work)
     }
 
     /// Counts a worker more for this hop, if it needs and may have one.

@@ -852,6 +852,28 @@ async fn a_mailbox_has_no_more_than_its_site_wants_from_whomever() {
     assert!(next(&hops, &b).is_some());
 }
 
+/// A line that empties as its mailbox has had enough is as short as any other.
+#[tokio::test(start_paused = true)]
+async fn who_had_no_place_is_called_when_a_mailbox_has_had_enough() {
+    use queue::source::{Rule, Scope, Setup};
+    let (hops, a) = (hops(), hop("a"));
+    let scope = Scope { site: Some("a".into()), ..Scope::default() };
+    let rule = Rule { scope, key: "mailbox_rate".into(), value: "2/m".into() };
+    hops.set_up(&Setup { rules: vec![rule], ..Setup::default() }, &[]).unwrap();
+    (0..OF_ONE_HOP).for_each(|_| drop(hops.add(&a, work(1))));
+    let group = work(1).message.group(&work(1).deliveries[0]);
+    assert!(hops.refused(&a, group));
+    assert!(next(&hops, &a).is_some());
+    tokio::time::advance(PACE).await;
+    for n in 1..OF_ONE_HOP - LOW {
+        assert!(hops.called().0.is_empty(), "{n}");
+        assert!(matches!(hops.next(&a, 9, 0, true), Next::Later(..)), "{n}");
+    }
+    assert_eq!(hops.called().0, [group]);
+    // It is not a line of which nothing is taken.
+    assert!(hops.lock().lines.get_mut(&a).unwrap().pace(Stream::Mail) < UNKNOWN);
+}
+
 #[tokio::test(start_paused = true)]
 async fn hosts_that_failed_in_a_row_are_left_alone() {
     let (hops, a) = (hops(), mail_hosts("t1.mail.protection.outlook.com"));
