@@ -168,6 +168,27 @@ fn an_organisation_has_pools_of_its_own_and_else_the_general_ones() {
         assert_eq!([by(Stream::Mail, own), by(Stream::Transactional, own)], [[a], [SourceId::DEFAULT]]);
         let taken = w.no(w.write(|tx| source::give_pool(tx, "own", None)));
         assert_eq!(taken, "the stream marketing is served by the pool all: take it from there first");
+        // Its source is its alone, whoever would share it and on whichever way.
+        let shared =
+            |pool| format!("the source {pool} already: the sources of an organisation's pool send its mail alone");
+        let both = |pool: &'static str| {
+            let members = [("a".to_owned(), 1), ("b".to_owned(), 1)];
+            w.no(w.write(move |tx| source::change_pool(tx, pool, Some(&members), None)))
+        };
+        assert_eq!(
+            [both("all"), both("own")],
+            [shared("b sends for the pool own"), shared("a sends for the pool all")]
+        );
+        w.add_pool("more", &[("b", 1)], &[]).unwrap();
+        let serve = || w.write(|tx| source::change_pool(tx, "more", None, Some(&[Stream::Transactional])));
+        assert_eq!(w.no(serve()), shared("b sends for the pool own"));
+        w.write(move |tx| source::give_pool(tx, "more", Some(own))).unwrap();
+        serve().unwrap();
+        assert_eq!(
+            w.no(w.write(move |tx| source::give_pool(tx, "more", Some(other)))),
+            shared("b sends for the pool own")
+        );
+        w.write(|tx| source::remove_pool(tx, "more")).unwrap();
         assert!(w.no(w.write(move |tx| source::forget_organisation(tx, own))).starts_with("the pool own is its own"));
         w.write(|tx| source::remove_pool(tx, "own")).unwrap();
         w.write(move |tx| source::forget_organisation(tx, own)).unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base::{OrganisationId, Stream};
 use store::{Result, Tx, params};
 
-use super::{MOST, SourceId, changed, is_name, locked, refused, schema, setup, unknown};
+use super::{DEFAULT, MOST, SourceId, changed, is_name, locked, refused, schema, setup, unknown};
 use crate::entry::corrupt;
 
 /// A weight, at most.
@@ -58,7 +58,8 @@ pub(super) fn all(tx: &mut Tx<'_>) -> Result<Vec<Pool>> {
 /// A new pool of these sources, each with its weight, for these streams.
 ///
 /// # Errors
-/// A refusal in words: the name is taken or none, it has no sources or unknown ones, a stream has a pool. The store's.
+/// A refusal in words: the name is taken or none, it has no sources or unknown ones, a stream has a pool, or one of its sources
+/// sends the mail of an organisation alone. The store's.
 pub fn add_pool(tx: &mut Tx<'_>, name: &str, members: &[(String, u32)], streams: &[Stream]) -> Result<()> {
     is_name("pool", name)?;
     let pools = locked(tx)?.pools;
@@ -71,6 +72,7 @@ pub fn add_pool(tx: &mut Tx<'_>, name: &str, members: &[(String, u32)], streams:
     tx.execute(&schema::ADD_POOL, params![name])?;
     set_members(tx, name, members)?;
     set_streams(tx, name, streams)?;
+    shares_none(tx, name)?;
     changed(tx)
 }
 
@@ -91,17 +93,19 @@ pub fn change_pool(
     if let Some(streams) = streams {
         set_streams(tx, name, streams)?;
     }
+    shares_none(tx, name)?;
     changed(tx)
 }
 
 /// Gives a pool to an organisation, or to all again.
 ///
 /// # Errors
-/// A refusal in words: it serves a stream that has such a pool. The store's.
+/// A refusal in words: it serves a stream that has such a pool, or one of its sources sends others' mail too. The store's.
 pub fn give_pool(tx: &mut Tx<'_>, name: &str, to: Option<OrganisationId>) -> Result<()> {
     let pool = known(tx, name)?;
     tx.execute(&schema::GIVE_POOL, params![name, to])?;
     set_streams(tx, name, &pool.streams)?;
+    shares_none(tx, name)?;
     changed(tx)
 }
 
@@ -144,6 +148,28 @@ fn set_members(tx: &mut Tx<'_>, name: &str, members: &[(String, u32)]) -> Result
             return Err(refused(format!("{weight} is no weight: 1 to {WEIGHT}")));
         }
         tx.execute(&schema::ADD_MEMBER, params![name, id.stored(), *weight])?;
+    }
+    Ok(())
+}
+
+/// Whoever has an address for himself shares it with no other: neither with an organisation nor with all. A pool that serves
+/// nothing takes nothing.
+fn shares_none(tx: &mut Tx<'_>, name: &str) -> Result<()> {
+    let setup = setup(tx)?;
+    let Some(pool) = setup.pools.iter().find(|pool| *pool.name == *name && !pool.streams.is_empty()) else {
+        return Ok(());
+    };
+    let of_others = setup.pools.iter().filter(|o| o.organisation != pool.organisation && !o.streams.is_empty());
+    for other in of_others {
+        let shared = |member: &&Member| other.members.iter().any(|m| m.source == member.source);
+        if let Some(shared) = pool.members.iter().find(shared) {
+            let source = setup.sources.iter().find(|source| source.id == shared.source);
+            return Err(refused(format!(
+                "the source {} sends for the pool {} already: the sources of an organisation's pool send its mail alone",
+                source.map_or(DEFAULT, |source| &source.name),
+                other.name
+            )));
+        }
     }
     Ok(())
 }
