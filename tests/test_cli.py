@@ -281,6 +281,15 @@ def test_root_becomes_the_configured_user():
         shutil.rmtree(home)
 
 
+def test_init_takes_the_first_of_organisations_that_were_added_before(tmp_path):
+    server = Server(tmp_path, accounts=0)
+    for name in ["Shop", "Office"]:
+        server.cli("organisation", "add", name)
+    server.create()
+    organisations = json.loads(server.cli("organisation", "list", "--json"))
+    assert {one["name"]: one["domains"] for one in organisations} == {"Shop": 1, "Office": 0}
+
+
 def test_organisations_have_what_is_theirs(make_server):
     server = make_server()
     server.start()

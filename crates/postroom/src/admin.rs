@@ -308,7 +308,7 @@ async fn init(house: &House, domain: String, admin: String, password: String, no
         if !directory::domains(tx)?.is_empty() {
             return Err(refused("this data directory is in use already: it has a domain".into()));
         }
-        let organisation = organisations::meant_or_first(tx, None, now)?;
+        let organisation = organisations::first(tx, now)?;
         directory::create_domain(tx, &NewDomain { organisation, name: &domain, created: now })?;
         trust::add_keys(tx, &domain.to_lowercase(), &keys)?;
         let new = Person { address: &admin, name: "Administrator", quota: None, administrator: true };

@@ -152,6 +152,12 @@ pub fn meant_or_first(tx: &mut Tx<'_>, name: Option<&str>, now: Timestamp) -> st
     }
 }
 
+/// The first of all, which is made where there is none.
+pub fn first(tx: &mut Tx<'_>, now: Timestamp) -> store::Result<OrganisationId> {
+    let first = directory::organisations(tx)?.iter().map(|organisation| organisation.id).min();
+    first.map_or_else(|| directory::create_organisation(tx, FIRST, now), Ok)
+}
+
 fn names(all: &[Organisation]) -> String {
     all.iter().map(|organisation| organisation.name.as_str()).collect::<Vec<_>>().join(", ")
 }
