@@ -159,6 +159,8 @@ struct Line {
     promised: Vec<OrganisationId>,
     /// Groups whose mail had no place in it.
     refused: BTreeSet<Group>,
+    /// With so few left in it there is a place for those.
+    low: usize,
     bell: Arc<Notify>,
 }
 
@@ -179,6 +181,7 @@ impl Line {
             bound: false,
             promised: Vec::new(),
             refused: BTreeSet::new(),
+            low: LOW,
             bell,
         }
     }
@@ -349,6 +352,7 @@ impl Hops {
             let wait = line.pace(stream);
             // Only what the line itself is too long for: of a full site one line that is served says nothing of the others.
             if line.ready.deliveries(stream) >= share {
+                line.low = LOW.min(share / 2);
                 return Added::Full(work, wait, hop.clone());
             }
             state.remove_if_empty(hop);
@@ -454,7 +458,7 @@ impl Hops {
     /// A group waits until the line of a hop is shorter, and is called then; false when it is already.
     pub(crate) fn refused(&self, hop: &Hop, group: Group) -> bool {
         let mut state = self.lock();
-        let line = state.lines.get_mut(hop).filter(|line| line.ready.deliveries(group.stream) > LOW);
+        let line = state.lines.get_mut(hop).filter(|line| line.ready.deliveries(group.stream) > line.low);
         line.map(|line| line.refused.insert(group)).is_some()
     }
 
@@ -787,7 +791,7 @@ impl State {
     /// Some of a stream left a line: those that had no place in it may have one.
     fn call_refused(&mut self, hop: &Hop, stream: Stream) {
         let Some(line) = self.lines.get_mut(hop) else { return };
-        if !line.refused.is_empty() && line.ready.deliveries(stream) <= LOW {
+        if !line.refused.is_empty() && line.ready.deliveries(stream) <= line.low {
             self.called.append(&mut line.refused);
         }
     }

@@ -581,6 +581,36 @@ async fn who_had_no_place_is_called_when_the_line_is_short() {
     assert!(!hops.refused(&a, group));
 }
 
+/// Where many sources share what may stand in line, the line of each is short, and none is called before it is shorter still.
+#[tokio::test(start_paused = true)]
+async fn who_had_no_place_in_a_short_line_is_not_called_at_once() {
+    use queue::source::{Member, Pool, Setup, Source, SourceId};
+    let (hops, a) = (hops(), hop("a"));
+    let ids: Vec<_> = (1..=100).map(SourceId::read).collect();
+    let source = |id: &SourceId| Source { id: *id, name: id.stored().to_string().into(), ..Source::default_one() };
+    let members = ids.iter().map(|source| Member { source: *source, weight: 1 }).collect();
+    let pool = Pool { name: "p".into(), members, streams: vec![Stream::Mail], organisation: None };
+    hops.set_up(&Setup { sources: ids.iter().map(source).collect(), pools: vec![pool], ..Setup::default() }, &[])
+        .unwrap();
+    let group = work(1).message.group(&work(1).deliveries[0]);
+    let full = (0..100 * LEAST + 1).find_map(|_| match hops.add(&a, work(1)) {
+        Added::Full(_, _, hop) => Some(hop),
+        _ => None,
+    });
+    let full = full.expect("each line has its share");
+    assert!(hops.refused(&full, group));
+    let mut taken = 0;
+    while hops.called().0.is_empty() {
+        match hops.next(&full, 100, 0, true) {
+            Next::Send(_) => taken += 1,
+            Next::Wait(wait) => tokio::time::advance(wait).await,
+            other => panic!("{other:?} after {taken}"),
+        }
+        hops.answered(&full);
+    }
+    assert_eq!(taken, LEAST / 2);
+}
+
 /// Figures of the first organisation for a host of the administrator's.
 fn bound(site: &str, figures: &[(&str, &str)]) -> queue::source::Setup {
     use queue::source::{Rule, Scope, Setup};
