@@ -19,6 +19,9 @@ use crate::hops::{Rooms, WEIGHTS};
 const LESS_URGENT: usize = 4;
 /// Groups of which one job claims.
 const GROUPS: usize = 64;
+/// So many are claimed of a group first after it was more than its organisation may send; then four times as many, as long as
+/// all have a place.
+const FEW: u32 = 8;
 
 #[derive(Default)]
 pub(crate) struct Timetable {
@@ -182,6 +185,8 @@ struct Entry {
     /// It has no place before.
     held: Timestamp,
     why: Why,
+    /// So many are claimed of it at most.
+    most: u32,
     /// It is being claimed of; what rang meanwhile.
     claiming: Option<Option<Timestamp>>,
 }
@@ -208,14 +213,18 @@ impl State {
     fn insert(&mut self, group: Group, due: Timestamp, held: Timestamp, why: Why) {
         let stopped = self.stopped.domains.contains(&group.domain);
         let (held, why) = if stopped { (EVER, Why::Stopped) } else { (held, why) };
-        let entry = Entry { due, held, why, claiming: None };
+        let most = if why == Why::Bound { FEW } else { u32::MAX };
+        let entry = Entry { due, held, why, most, claiming: None };
         self.order[group.stream as usize].insert(group, entry.at());
         self.groups.insert(group, entry);
     }
 
     /// Whether a group is held or not is changed, where it stands.
     fn hold(&mut self, group: Group, until: Timestamp, why: Why) {
-        let hold = |entry: &mut Entry| (entry.held, entry.why) = (until, why);
+        let hold = |entry: &mut Entry| {
+            (entry.held, entry.why) = (until, why);
+            entry.most = if why == Why::Bound { FEW } else { entry.most };
+        };
         match self.groups.get_mut(&group) {
             Some(entry) if entry.claiming.is_some() => hold(entry),
             _ => self.change(group, hold),
@@ -343,12 +352,12 @@ impl Timetable {
                 for (domain, most) in domains.iter().zip(parts(share, domains.len())) {
                     let (organisation, domain, priority) = (*organisation, *domain, *priority);
                     let group = Group { stream, organisation, domain, priority };
-                    wants.push(Want { group, most: most as u32 });
-                    if let Some(entry) = state.groups.get_mut(&group) {
-                        let at = entry.at();
-                        entry.claiming = Some(None);
-                        state.order[n].remove(group, at);
-                    }
+                    let Some(entry) = state.groups.get_mut(&group) else { continue };
+                    wants.push(Want { group, most: entry.most.min(most as u32) });
+                    entry.most = entry.most.saturating_mul(4);
+                    let at = entry.at();
+                    entry.claiming = Some(None);
+                    state.order[n].remove(group, at);
                 }
             }
             left = left.saturating_sub(share);
@@ -511,6 +520,30 @@ mod tests {
         assert_eq!((t.held_groups(at(99)), t.held_groups(at(100))), (1, 0));
         assert!(t.pick(at(99), &room(), 9).is_empty());
         assert_eq!(picked(&t.pick(at(100), &room(), 9)), [(Stream::Mail, 1, 9)]);
+    }
+
+    #[test]
+    fn of_what_was_more_than_its_organisation_may_send_little_is_claimed_at_first() {
+        let (t, a) = (Timetable::default(), group(Stream::Mail, 1));
+        let most = |now| {
+            let wants = t.pick(at(now), &room(), 200);
+            t.claimed(&[(a, Some(at(0)))]);
+            wants.iter().map(|want| want.most).collect::<Vec<_>>()
+        };
+        t.ring(a, at(0));
+        assert_eq!(most(0), [200]);
+        t.hold(a, at(100), at(0), Why::Bound);
+        assert_eq!(
+            [most(99), most(100), most(100), most(100), most(100)],
+            [vec![], vec![8], vec![32], vec![128], vec![200]]
+        );
+        t.hold(a, at(200), at(100), Why::Bound);
+        assert_eq!([most(200), most(200)], [[8], [32]]);
+        // Nor of one of which all was claimed.
+        let b = group(Stream::Mail, 2);
+        t.hold(b, at(300), at(200), Why::Bound);
+        let wants = t.pick(at(300), &room(), 200);
+        assert_eq!(wants.iter().find(|want| want.group == b).map(|want| want.most), Some(8));
     }
 
     #[test]
