@@ -4,6 +4,7 @@
 
 mod dead;
 mod fleet;
+mod line;
 mod mailboxes;
 mod ready;
 mod room;
@@ -31,9 +32,10 @@ use crate::route::Hop;
 use crate::shape::{Course, Hint, Hold, MayConnect, Policies, Policy, Words, on_one_line};
 use fleet::{Denied, Fleet};
 pub(crate) use fleet::{No, choose};
+use line::Line;
 use mailboxes::Mailboxes;
+use ready::Turn;
 pub(crate) use ready::WEIGHTS;
-use ready::{InLine, Ready, Turn};
 use room::OWN;
 pub(crate) use room::Rooms;
 pub use shown::SiteState;
@@ -62,17 +64,12 @@ pub(crate) const CONNECTIONS_OF_MARKETING: usize = CONNECTIONS * 9 / 10;
 pub(crate) const IDLE: Duration = Duration::from_secs(5);
 /// Connections to one network (a /24, or a /48 of IPv6), whatever the names of its hosts: who holds one does not hold all.
 const OF_ONE_NETWORK: usize = CONNECTIONS / 4;
-/// How long work waits for which its line has no place: as long as the line takes to empty, between these two.
-const WAIT: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(600)];
 /// How long work waits whose organisation has as much in line as it may.
 const CROWD: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 /// Works of a line that are looked through for domains.
 const DOMAINS: usize = 20;
 /// How far ahead a turn is given to what a site is too slow for.
 const TURN: Duration = Duration::from_secs(6 * 3600);
-/// And before the pace of a line is known, which is measured over as long.
-const PACE: Duration = Duration::from_secs(10);
-const UNKNOWN: Duration = Duration::from_secs(30);
 
 /// Characters of a reply that are kept for those who look.
 const SHOWN: usize = 300;
@@ -133,91 +130,6 @@ struct State {
     called: BTreeSet<Group>,
     /// Hops for which a worker is counted, and is yet to be started.
     to_start: Vec<Hop>,
-}
-
-struct Line {
-    ready: Ready,
-    /// Workers, connected or about to be.
-    workers: usize,
-    /// Those that are connected.
-    connected: usize,
-    /// Those that wait for work.
-    idle: usize,
-    /// Those that wait for a place where mail is made.
-    making: usize,
-    site: SiteKey,
-    /// Deliveries that were taken from it, and what that was when its pace was measured last.
-    taken: usize,
-    measured: (Instant, usize),
-    /// So long waits what it has no place for.
-    wait: Duration,
-    /// It stands among the starved, of all or of its site.
-    starved: bool,
-    /// It stands among those whose organisations have as many connections as they may.
-    bound: bool,
-    /// Whose mail those are to carry who are about to be connected, of organisations that count their connections.
-    promised: Vec<OrganisationId>,
-    /// Groups whose mail had no place in it.
-    refused: BTreeSet<Group>,
-    /// With so few left in it there is a place for those.
-    low: usize,
-    bell: Arc<Notify>,
-}
-
-impl Line {
-    fn new(site: SiteKey, in_line: InLine) -> Self {
-        let bell = Arc::new(Notify::new());
-        Line {
-            ready: Ready::new(in_line),
-            workers: 0,
-            connected: 0,
-            idle: 0,
-            making: 0,
-            site,
-            taken: 0,
-            measured: (Instant::now(), 0),
-            wait: UNKNOWN,
-            starved: false,
-            bound: false,
-            promised: Vec::new(),
-            refused: BTreeSet::new(),
-            low: LOW,
-            bell,
-        }
-    }
-
-    /// Measures how long it will take to empty of a stream.
-    fn pace(&mut self, stream: Stream) -> Duration {
-        let (since, before) = self.measured;
-        let (elapsed, taken) = (since.elapsed(), self.taken - before);
-        if elapsed >= PACE {
-            self.wait = match taken {
-                0 => self.wait * 2,
-                n => elapsed.mul_f64(self.ready.deliveries(stream) as f64 / n as f64),
-            };
-            self.wait = self.wait.clamp(WAIT[0], WAIT[1]);
-            self.measured = (Instant::now(), self.taken);
-        }
-        self.wait
-    }
-
-    /// A worker more would find something to do. Where some wait until mail is made, connections are not what is scarce, but for
-    /// what need not be made.
-    fn wants_more(&self) -> bool {
-        match self.making {
-            0 => self.ready.len() > self.idle,
-            making => self.ready.len() - self.ready.to_be_made() > self.idle + making,
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.ready.is_empty() && self.workers == 0
-    }
-
-    /// Somebody waits for what is in it.
-    fn is_urgent(&self) -> bool {
-        self.ready.has(Stream::Transactional)
-    }
 }
 
 /// What became of work that was brought.

@@ -1,6 +1,7 @@
 use base::{Address, BlobId, OrganisationId, Timestamp};
 use smtp::BodyType;
 
+use super::line::{PACE, UNKNOWN};
 use super::*;
 use crate::route::{HostPort, Hosts, To};
 
