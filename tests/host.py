@@ -10,11 +10,26 @@ from postroom import eventually, free_address
 PORT = 20025
 
 
-class Host(socketserver.ThreadingTCPServer):
+class Background:
+    """What a server of `socketserver` is besides: it serves in a thread of its own, until it is left."""
+
+    daemon_threads = True
+
+    def begin(self) -> None:
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+
+
+class Host(Background, socketserver.ThreadingTCPServer):
     """Another organisation's host, which answers as it is told and keeps what it took."""
 
     allow_reuse_address = True
-    daemon_threads = True
 
     def __init__(self, tls: ssl.SSLContext | None = None, **answers: str):
         self.address = free_address()
@@ -25,14 +40,7 @@ class Host(socketserver.ThreadingTCPServer):
         self.taken: list[tuple[str, list[str], bytes]] = []
         self.said: list[str] = []
         super().__init__((self.address, PORT), Conversation)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.shutdown()
-        self.server_close()
+        self.begin()
 
     def answer(self, verb: str, line: str) -> str | None:
         """What this host says to a command in place of a good answer; "end" is the final dot."""

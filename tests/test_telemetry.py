@@ -19,7 +19,7 @@ import pytest
 from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from host import Host
+from host import Background, Host
 from mail import message
 from postroom import BINARY, eventually, free_address
 from test_outbound import queue, start, submit
@@ -31,10 +31,8 @@ pytestmark = [pytest.mark.ours, pytest.mark.needs("relay")]
 PORT = 20318
 
 
-class Collector(http.server.ThreadingHTTPServer):
+class Collector(Background, http.server.ThreadingHTTPServer):
     """Takes spans, or answers as `answer` says; keeps those that it took."""
-
-    daemon_threads = True
 
     def __init__(self, address: str | None = None):
         self.address = address or free_address()
@@ -43,14 +41,7 @@ class Collector(http.server.ThreadingHTTPServer):
         self.requests: list[dict] = []
         self.lock = threading.Lock()
         super().__init__((self.address, PORT), Request)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.shutdown()
-        self.server_close()
+        self.begin()
 
     def answer(self, earlier: int) -> tuple[int, dict, bytes]:
         return 200, {}, b""

@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 from standardwebhooks import Webhook
 
-from host import Host
+from host import Background, Host
 from mail import message
 from postroom import eventually, free_address, run
 from test_events import Picky, events, several
@@ -22,10 +22,8 @@ PORT = 20443
 OURS = '[webhooks]\nnetworks = ["127.0.0.0/8"]\n'
 
 
-class Sink(http.server.ThreadingHTTPServer):
+class Sink(Background, http.server.ThreadingHTTPServer):
     """Takes what it is told, or answers as `answer` says; keeps everything in the order in which it came."""
-
-    daemon_threads = True
 
     def __init__(self, directory=None):
         self.address = free_address()
@@ -43,14 +41,7 @@ class Sink(http.server.ThreadingHTTPServer):
             context.load_cert_chain(self.certificate, key)
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.url = f"{scheme}://{self.address}:{PORT}/hook?a=b"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.shutdown()
-        self.server_close()
+        self.begin()
 
     def answer(self, body: dict, earlier: int) -> int:
         return 204

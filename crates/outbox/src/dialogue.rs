@@ -134,12 +134,12 @@ pub(crate) fn has_class(said: &Said, outcome: Outcome) -> bool {
     }
 }
 
-/// The class of a refusal, empty where there is none; and what follows for the address, if nothing more will be tried. A mail
-/// whose time was over may have been refused for a reason that passes: it counts as that (`bounce-classes.toml`, head).
-/// The first takes a tenth of a second, and each some of a millisecond.
+/// The class of what [has one](has_class); and what follows for the address, if nothing more will be tried. A mail whose time
+/// was over may have been refused for a reason that passes: it counts as that (`bounce-classes.toml`, head). The first takes a tenth of
+/// a second, and each some of a millisecond.
 pub(crate) fn class(message: &Message, said: &Said, outcome: Outcome) -> (String, Option<Rule>) {
     // Its patterns take some megabytes, and a server whose mail is never refused needs none. The data is tested to be good.
-    let Some(classifier) = Classifier::shared().filter(|_| has_class(said, outcome)) else { return Default::default() };
+    let Some(classifier) = Classifier::shared() else { return Default::default() };
     let class = name(classifier, said);
     let suppression = match outcome {
         Outcome::Failed => classifier.class(&class).and_then(|class| class.suppression.as_ref()),

@@ -298,55 +298,17 @@ impl Asking {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use base::{Address, BlobId, Timestamp};
-    use queue::{Delivery, Message};
-    use smtp::BodyType;
+    use queue::Message;
 
     use super::*;
+    use crate::hops;
 
     /// Mail of a stream to so many, each a message with an id of its own.
     fn work(stream: Stream, n: u32) -> Work {
         static IDS: AtomicU32 = AtomicU32::new(1);
-        let message = Message {
-            id: format!("1-{}", IDS.fetch_add(1, Ordering::Relaxed)).parse().unwrap(),
-            from: None,
-            prefix: Arc::from(&b""[..]),
-            content: queue::Content::Stored(BlobId(1)),
-            octets: 0,
-            envelope_id: None,
-            ret: None,
-            body: BodyType::SevenBit,
-            smtputf8: false,
-            require_tls: false,
-            tls_optional: false,
-            account: None,
-            created: Timestamp(0),
-            total: n,
-            stream,
-            organisation: base::OrganisationId::HOUSE,
-            priority: 0,
-            release: None,
-            deliver_by: None,
-            message_id: None,
-        };
-        let delivery = |number| Delivery {
-            number,
-            to: Address::parse("x@y.test").unwrap(),
-            notify: None,
-            original: None,
-            expires: Timestamp(0),
-            attempts: 0,
-            warned: false,
-            uncertain: 0,
-            trail: None,
-        };
-        Work {
-            message: Arc::new(message),
-            deliveries: (0..n).map(delivery).collect(),
-            again: false,
-            permit: None,
-            seat: None,
-        }
+        let id = format!("1-{}", IDS.fetch_add(1, Ordering::Relaxed)).parse().unwrap();
+        let (organisation, work) = (base::OrganisationId::HOUSE, hops::tests::work(n));
+        Work { message: Arc::new(Message { id, stream, organisation, ..(*work.message).clone() }), ..work }
     }
 
     fn find(finder: &Finder, domain: &str) -> Found {

@@ -173,7 +173,7 @@ pub(crate) struct Inner {
     pub(crate) held: watch::Sender<bool>,
     /// How often an address was suppressed.
     pub(crate) suppressed: AtomicU64,
-    /// By outcome: delivered, deferred, bounced, expired.
+    /// By stream, and by outcome: delivered, deferred, bounced, expired.
     pub(crate) outcomes: [[AtomicU64; 4]; 3],
     random: Random,
     /// To the recorder; never more in it than deliveries are in hand.

@@ -556,6 +556,20 @@ fn a_stopped_domain_takes_no_other_out_of_the_line_of_a_smart_host() {
     assert_eq!(in_line(&hops), 1);
 }
 
+/// Takes mails out of a line, as fast as its site takes them, until those are called who had no place; gives how many.
+async fn until_called(hops: &Hops, hop: &Hop) -> usize {
+    let mut taken = 0;
+    while hops.called().0.is_empty() {
+        match hops.next(hop, 100, 0, true) {
+            Next::Send(_) => taken += 1,
+            Next::Wait(wait) => tokio::time::advance(wait).await,
+            other => panic!("{other:?} after {taken}"),
+        }
+        hops.answered(hop);
+    }
+    taken
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_had_no_place_is_called_when_the_line_is_short() {
     let (hops, a) = (hops(), hop("a"));
@@ -565,17 +579,7 @@ async fn who_had_no_place_is_called_when_the_line_is_short() {
     }
     assert!(matches!(hops.add(&a, work(1)), Added::Full(..)));
     assert!(hops.refused(&a, group));
-    let mut taken = 0;
-    while hops.called().0.is_empty() {
-        match hops.next(&a, 100, 0, true) {
-            Next::Send(_) => taken += 1,
-            // As fast as the site takes them.
-            Next::Wait(wait) => tokio::time::advance(wait).await,
-            other => panic!("{other:?} after {taken}"),
-        }
-        hops.answered(&a);
-    }
-    assert_eq!(taken, OF_ONE_HOP - LOW);
+    assert_eq!(until_called(&hops, &a).await, OF_ONE_HOP - LOW);
     // Once.
     assert!(hops.called().0.is_empty());
     // Whoever comes too late to be called is told.
@@ -600,16 +604,7 @@ async fn who_had_no_place_in_a_short_line_is_not_called_at_once() {
     });
     let full = full.expect("each line has its share");
     assert!(hops.refused(&full, group));
-    let mut taken = 0;
-    while hops.called().0.is_empty() {
-        match hops.next(&full, 100, 0, true) {
-            Next::Send(_) => taken += 1,
-            Next::Wait(wait) => tokio::time::advance(wait).await,
-            other => panic!("{other:?} after {taken}"),
-        }
-        hops.answered(&full);
-    }
-    assert_eq!(taken, LEAST / 2);
+    assert_eq!(until_called(&hops, &full).await, LEAST / 2);
 }
 
 /// Figures of the first organisation for a host of the administrator's.
