@@ -7,7 +7,7 @@
 UPDATE queue_epoch_number SET last = last + 1 RETURNING last;
 
 -- name: begin_epoch
-INSERT INTO queue_epoch (epoch, node, name, began, until) VALUES (?1, ?2, ?3, ?4, ?5);
+INSERT INTO queue_epoch (epoch, node, name, began, until, heir) VALUES (?1, ?2, ?3, ?4, ?5, 0);
 
 -- name: epochs_before
 -- What is over when this life begins: a node's own, and those of servers that were alone, which share with nobody. Who is alone
@@ -22,14 +22,24 @@ DELETE FROM queue_epoch WHERE epoch = ?1;
 SELECT epoch, node, name, began, until FROM queue_epoch ORDER BY epoch;
 
 -- name: renew
-UPDATE queue_epoch SET until = ?2 WHERE epoch = ?1;
+UPDATE queue_epoch SET until = ?2 WHERE epoch = ?1 AND heir = 0;
 
 -- name: stands
 -- Changes nothing, but waits for who is taking over just now.
-UPDATE queue_epoch SET node = node WHERE epoch = ?1;
+UPDATE queue_epoch SET node = node WHERE epoch = ?1 AND heir = 0;
 
--- name: lock_lapsed
-UPDATE queue_epoch SET until = until WHERE epoch = ?1 AND until < ?2;
+-- name: inherit
+-- It is over: it says and claims nothing any more, and who gives back what it had claimed is this one.
+UPDATE queue_epoch SET heir = ?2 WHERE epoch = ?1;
+
+-- name: inherit_lapsed
+-- One that is silent for longer than its lease, unless it has an heir that lives.
+UPDATE queue_epoch SET heir = ?2 WHERE epoch = ?1 AND until < ?3
+    AND (heir = 0 OR heir = ?2 OR heir NOT IN (SELECT epoch FROM queue_epoch WHERE until >= ?3));
+
+-- name: inherits
+-- Changes nothing, but keeps it so until the commit.
+UPDATE queue_epoch SET heir = heir WHERE epoch = ?1 AND heir = ?2;
 
 -- name: hold_source
 INSERT INTO queue_source_held (source, epoch) VALUES (?2, ?1)
@@ -72,29 +82,22 @@ SELECT max(id) FROM (SELECT id FROM queue_message WHERE id > ?1 AND id < ?2 ORDE
 SELECT DISTINCT stream, organisation, domain, priority FROM queue_delivery
 WHERE message > ?1 AND message <= ?2 AND state = 0 ORDER BY stream, organisation, domain, priority;
 
--- name: recover
--- What a life that is over had claimed: whether the next hop has it, nobody knows.
-UPDATE queue_delivery SET state = 0, epoch = 0, attempts = attempts + 1, uncertain = uncertain + 1,
-    due = CASE WHEN ?2 < expires THEN ?2 ELSE expires END
-WHERE state = 1 AND epoch = ?1 AND epoch <> 0 RETURNING message, number;
+-- name: claims_of
+-- Some of what a life had claimed.
+SELECT message, number, state FROM queue_delivery WHERE epoch = ?1 AND epoch <> 0 AND state IN (1, 6) LIMIT ?2;
 
--- name: recover_begun
--- It is known what it had begun: only this is uncertain.
-UPDATE queue_delivery SET state = 0, epoch = 0, attempts = attempts + 1, uncertain = uncertain + 1,
+-- name: recover
+-- It goes back to the queue; with 1 it was perhaps sent: whether the next hop has it, nobody knows.
+UPDATE queue_delivery SET state = 0, epoch = 0, attempts = attempts + ?5, uncertain = uncertain + ?5,
     due = CASE WHEN ?4 < expires THEN ?4 ELSE expires END
 WHERE message = ?1 AND number = ?2 AND epoch = ?3 AND state = 1;
-
--- name: recover_unbegun
--- The rest stood in line.
-UPDATE queue_delivery SET state = 0, epoch = 0, due = CASE WHEN ?2 < expires THEN ?2 ELSE expires END
-WHERE state = 1 AND epoch = ?1 AND epoch <> 0;
 
 -- name: point
 -- Its last record is there.
 UPDATE queue_delivery SET segment = ?3, place = ?4 WHERE message = ?1 AND number = ?2;
 
 -- name: recover_cancelled
-UPDATE queue_delivery SET state = 4, epoch = 0 WHERE state = 6 AND epoch = ?1 AND epoch <> 0 RETURNING message, number;
+UPDATE queue_delivery SET state = 4, epoch = 0 WHERE message = ?1 AND number = ?2 AND epoch = ?3 AND state = 6;
 
 -- name: owing
 SELECT DISTINCT message FROM queue_delivery WHERE owed <> 0 ORDER BY message;
@@ -200,6 +203,10 @@ UPDATE queue_delivery SET owed = 0 WHERE message = ?1 AND number = ?2 AND owed =
 SELECT id, blob, prefix, octets, sender, envelope_id, ret, flags, account, created, total, stream, organisation,
     priority, release, deliver_by, message_id, kind, reference
 FROM queue_message WHERE id = ?1;
+
+-- name: delivery
+SELECT number, recipient, notify, original, expires, attempts, warned, uncertain, segment, place
+FROM queue_delivery WHERE message = ?1 AND number = ?2;
 
 -- name: deliveries
 SELECT number, recipient, notify, original, expires, attempts, warned, uncertain, segment, place, state, due, owed, status,

@@ -1,7 +1,9 @@
 //! Looking at the queue, changing its course, and paying its debts.
 
+use std::sync::Arc;
+
 use base::{Address, OrganisationId, Timestamp};
-use store::{Result, Tx, params};
+use store::{Error, Result, Tx, params};
 
 use crate::entry::{read_delivery, read_message};
 use crate::node::{Told, tell};
@@ -81,6 +83,24 @@ pub fn show(tx: &mut Tx<'_>, id: QueueId) -> Result<Option<(Message, Vec<Standin
         })
     })?;
     Ok(Some((message, deliveries)))
+}
+
+/// Some deliveries of a message, with it; without those that cannot be read, and none where the message cannot be.
+pub(crate) fn readable(tx: &mut Tx<'_>, id: QueueId, numbers: &[u32]) -> Result<Vec<(Arc<Message>, Delivery)>> {
+    fn known<T>(read: Result<Option<T>>) -> Result<Option<T>> {
+        match read {
+            Err(Error::Corrupt(_)) => Ok(None),
+            read => read,
+        }
+    }
+    let message = known(tx.row(&schema::MESSAGE, params![id], |r| read_message(r, 0)))?;
+    let Some(message) = message.map(Arc::new) else { return Ok(Vec::new()) };
+    let mut all = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        let delivery = known(tx.row(&schema::DELIVERY, params![id, *number], |r| read_delivery(r, 0)))?;
+        all.extend(delivery.map(|delivery| (message.clone(), delivery)));
+    }
+    Ok(all)
 }
 
 /// Makes due at once what waits of a message or is held; gives how many deliveries that were.

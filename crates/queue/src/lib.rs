@@ -37,6 +37,7 @@ mod node;
 mod open;
 pub mod reader;
 pub mod receipt;
+mod recover;
 pub mod returned;
 mod schema;
 pub mod source;
@@ -59,7 +60,8 @@ pub use group::{Group, next_due, scheduled};
 pub use heard::{Came, Heard, hear, understand};
 pub use id::{BadQueueId, QueueId};
 pub use node::{Life, Mark, Node, hold_sources, lives, news, renew};
-pub use open::{Delivered, Event, Queue, Remains};
+pub use open::{Event, Queue};
+pub use recover::{Delivered, Remains};
 pub use schema::{ALL, MIGRATIONS};
 pub use verify::verify;
 

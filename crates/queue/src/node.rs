@@ -10,7 +10,7 @@ use base::{Address, Timestamp};
 use store::{Result, Store, Tx, params};
 
 use crate::entry::opt_text;
-use crate::open::{Remains, end_life};
+use crate::recover::{Heir, Remains, inherit};
 use crate::source::SourceId;
 use crate::{Event, Group, Queue, QueueId, schema};
 
@@ -105,17 +105,17 @@ impl Queue {
         remains: Option<Remains>,
         now: Timestamp,
     ) -> Result<Option<u64>> {
-        let queue = self.clone();
-        let job = move |tx: &mut Tx<'_>| {
+        let heir = self.epoch();
+        // It cannot renew its lease any more, and claims nothing.
+        let lapsed = move |tx: &mut Tx<'_>| {
             let time = tx.shared_time()?;
-            // In this order: it cannot renew its lease any more, and claims nothing.
-            if tx.execute(&schema::LOCK_LAPSED, params![epoch, time])? != 1 {
-                return Ok(None);
-            }
-            let uncertain = end_life(tx, &queue, epoch, remains.as_ref(), now)?;
-            Ok(Some(uncertain))
+            Ok(tx.execute(&schema::INHERIT_LAPSED, params![epoch, heir, time])? == 1)
         };
-        store.write(job).await
+        if !store.write(lapsed).await? {
+            return Ok(None);
+        }
+        let heir = Heir { store, queue: self, of: epoch, lease: None, now };
+        heir.end(remains).await.map(Some)
     }
 
     /// This node stops, and has given back what it had claimed: its life is over, and others need not wait for its lease to
@@ -125,7 +125,12 @@ impl Queue {
     /// The store's.
     pub async fn leave(&self, store: &Store, now: Timestamp) -> Result<()> {
         let queue = self.clone();
-        store.write(move |tx| end_life(tx, &queue, queue.epoch(), None, now).map(drop)).await
+        let over = move |tx: &mut Tx<'_>| {
+            if queue.stands(tx)? { inherit(tx, queue.epoch(), queue.epoch()) } else { Ok(()) }
+        };
+        store.write(over).await?;
+        let heir = Heir { store, queue: self, of: self.epoch(), lease: None, now };
+        heir.end(None).await.map(drop)
     }
 }
 

@@ -10,7 +10,7 @@ const FIRST: &str = "
 CREATE TABLE queue_epoch_number (last {int} NOT NULL) {table};
 INSERT INTO queue_epoch_number (last) VALUES (0);
 CREATE TABLE queue_epoch (epoch {int} PRIMARY KEY, node {int} NOT NULL, name {text} NOT NULL, began {int} NOT NULL,
-    until {int} NOT NULL) {table};
+    until {int} NOT NULL, heir {int} NOT NULL) {table};
 CREATE TABLE queue_source_held (source {int} PRIMARY KEY, epoch {int} NOT NULL) {table};
 CREATE TABLE queue_told_number (last {int} NOT NULL) {table};
 INSERT INTO queue_told_number (last) VALUES (0);
@@ -90,7 +90,9 @@ store::statements! { include_str!("../sql/queue.sql");
     LIVES = "lives",
     RENEW = "renew",
     STANDS = "stands",
-    LOCK_LAPSED = "lock_lapsed",
+    INHERIT = "inherit",
+    INHERIT_LAPSED = "inherit_lapsed",
+    INHERITS = "inherits",
     HOLD_SOURCE = "hold_source",
     HELD_SOURCES = "held_sources",
     LET_SOURCE_GO = "let_source_go",
@@ -103,9 +105,8 @@ store::statements! { include_str!("../sql/queue.sql");
     LAST_MESSAGE = "last_message",
     MESSAGE_AFTER = "message_after",
     GROUPS_BETWEEN = "groups_between",
+    CLAIMS_OF = "claims_of",
     RECOVER = "recover",
-    RECOVER_BEGUN = "recover_begun",
-    RECOVER_UNBEGUN = "recover_unbegun",
     POINT = "point",
     RECOVER_CANCELLED = "recover_cancelled",
     OWING = "owing",
@@ -130,6 +131,7 @@ store::statements! { include_str!("../sql/queue.sql");
     REMOVE_DELIVERIES = "remove_deliveries",
     REPORTED = "reported",
     MESSAGE = "message",
+    DELIVERY = "delivery",
     DELIVERIES = "deliveries",
     ACCEPTED = "accepted",
     PAGE = "page",

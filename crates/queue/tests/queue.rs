@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use base::{Address, BlobId, OrganisationId, Reply, Stream, Timestamp};
+use queue::log::{Cursor, Filter, What};
 use queue::receipt::{End, Segment};
 use queue::{
     Claimed, Content, Delivered, Event, Fate, MAX_REFERENCE, MIGRATIONS, Mark, NewDelivery, NewMessage, Node, Outcome,
@@ -478,6 +480,139 @@ fn with_a_journal_only_what_was_begun_is_uncertain() {
         }
         w.check();
     }
+}
+
+/// Polls so often that a job's end was waited for `jobs` times, or to the end; gives the outcome if there is one, and how many jobs that
+/// were.
+fn after_jobs<T>(jobs: usize, work: impl Future<Output = T>) -> (Option<T>, usize) {
+    struct Bell(mpsc::Sender<()>);
+    impl std::task::Wake for Bell {
+        fn wake(self: std::sync::Arc<Self>) {
+            let _ = self.0.send(());
+        }
+    }
+    let (bell, rung) = mpsc::channel();
+    let (bell, mut work) = (std::sync::Arc::new(Bell(bell)).into(), std::pin::pin!(work));
+    for n in 0..jobs {
+        if let std::task::Poll::Ready(done) = work.as_mut().poll(&mut std::task::Context::from_waker(&bell)) {
+            return (Some(done), n);
+        }
+        rung.recv_timeout(Duration::from_secs(60)).unwrap();
+    }
+    (None, jobs)
+}
+
+/// Messages with so many recipients in all, claimed.
+fn claimed_many(w: &World) -> (Vec<QueueId>, usize) {
+    let to: Vec<String> = (0..1000).map(|n| format!("u{n}@b.test")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let ids: Vec<QueueId> = [1000, 700, 800].iter().map(|n| w.enqueue("me@a.test", &to[..*n])).collect();
+    let n = w.claim(3000, NOW).iter().map(|c| c.deliveries.len()).sum();
+    assert_eq!(n, 2500, "{}", w.name);
+    (ids, n)
+}
+
+/// How often the log says what of each delivery.
+fn told(w: &World, what: What) -> BTreeMap<(QueueId, u32), usize> {
+    let (mut told, mut from) = (BTreeMap::new(), Cursor::START);
+    loop {
+        let page = w.store.read_blocking(move |tx| queue::log::read(tx, from, &Filter::default(), 1000)).unwrap();
+        for line in page.lines.iter().filter(|line| line.what == what) {
+            *told.entry((line.head.message, line.head.number)).or_default() += 1;
+        }
+        from = page.next;
+        if !page.more {
+            return told;
+        }
+    }
+}
+
+#[test]
+fn many_claims_of_the_dead_are_given_back_in_many_jobs_and_a_stop_between_two_loses_and_doubles_nothing() {
+    for w in worlds() {
+        let (ids, n) = claimed_many(&w);
+        let cancelled = ids[1];
+        w.store.write_blocking(move |tx| queue::cancel(tx, cancelled, NOW)).unwrap();
+        // It stops after some, and so does the next.
+        for jobs in [3, 4] {
+            assert!(after_jobs(jobs, Queue::open(&w.store, 1, NOW)).0.is_none());
+            w.check();
+        }
+        let claimed = || ids.iter().flat_map(|id| w.show(*id)).filter(|d| d.1 != State::Waiting).count();
+        let left = claimed();
+        assert!((1..n - 256).contains(&left), "{}: {left}", w.name);
+        let (queue, jobs) = after_jobs(100, Queue::open(&w.store, 1, NOW));
+        // At most 256 at once, and none left out.
+        assert!(queue.is_some() && jobs > left / 256 + 1, "{}: {jobs}", w.name);
+        for (id, n) in [(ids[0], 1000), (ids[2], 800)] {
+            let shown = w.store.read_blocking(move |tx| show(tx, id)).unwrap().unwrap().1;
+            let once = |s: &queue::Standing| {
+                (s.state, s.delivery.attempts, s.delivery.uncertain) == (State::Waiting, 1, 1)
+                    && s.delivery.trail.is_some()
+            };
+            assert!(shown.len() == n && shown.iter().all(once), "{}", w.name);
+        }
+        let (uncertain, taken_back) = (told(&w, What::Uncertain), told(&w, What::Cancelled));
+        assert!(uncertain.len() == 1800 && uncertain.values().all(|n| *n == 1), "{}", w.name);
+        assert!(taken_back.len() == 700 && taken_back.values().all(|n| *n == 1), "{}", w.name);
+        assert!(w.show(cancelled).is_empty(), "{}", w.name);
+        w.check();
+    }
+}
+
+#[test]
+fn what_a_journal_tells_is_gone_on_from_where_the_one_before_stopped() {
+    for w in worlds() {
+        let (ids, _) = claimed_many(&w);
+        let epoch = w.queue.epoch();
+        let remains = || {
+            let delivered = |number| Delivered { message: ids[0], number, reports: true, said: taken_by() };
+            let begun = (0..800).map(|number| (ids[2], number)).collect();
+            Some(Remains { epoch, begun, delivered: (0..1000).map(delivered).collect() })
+        };
+        for jobs in [3, 5, 6] {
+            assert!(after_jobs(jobs, Queue::recover(&w.store, &Node::alone(), NOW, remains())).0.is_none());
+        }
+        block_on(Queue::recover(&w.store, &Node::alone(), NOW, remains())).unwrap();
+        assert!(w.show(ids[0]).is_empty(), "{}", w.name);
+        let all = |id, attempts| w.show(id).into_iter().all(|d| (d.1, d.2) == (State::Waiting, attempts));
+        assert!(all(ids[1], 0) && all(ids[2], 1), "{}", w.name);
+        let (delivered, uncertain) = (told(&w, What::Delivered), told(&w, What::Uncertain));
+        assert!(delivered.len() == 1000 && delivered.values().all(|n| *n == 1), "{}", w.name);
+        assert!(uncertain.len() == 800 && uncertain.values().all(|n| *n == 1), "{}", w.name);
+        w.check();
+    }
+}
+
+#[test]
+fn trap_23_who_is_half_taken_over_is_over_and_whoever_lives_goes_on() {
+    let lease = Duration::from_millis(600);
+    let (w, other) = two_nodes(lease);
+    let (ids, _) = claimed_many(&w);
+    let (dead, renew) = (w.queue.epoch(), |queue: &Queue| {
+        let queue = queue.clone();
+        w.store.write_blocking(move |tx| queue::renew(tx, &queue, lease)).unwrap()
+    });
+    std::thread::sleep(lease * 2);
+    renew(&other);
+    assert!(after_jobs(4, other.take_over(&w.store, dead, None, NOW)).0.is_none());
+    // It wakes up, and has nothing to say.
+    assert_eq!(renew(&w.queue), None);
+    let old = w.queue.clone();
+    assert!(w.store.write_blocking(move |tx| claim_any(tx, &old, 9, NOW)).is_err());
+    let third = Node { number: 13, name: "three".into(), lease: Some(lease) };
+    let third = block_on(Queue::recover(&w.store, &third, NOW, None)).unwrap();
+    // As long as its heir lives, nobody else comes between.
+    renew(&other);
+    assert_eq!(block_on(third.take_over(&w.store, dead, None, NOW)).unwrap(), None);
+    std::thread::sleep(lease * 2);
+    renew(&third);
+    let left = block_on(third.take_over(&w.store, dead, None, NOW)).unwrap().unwrap();
+    assert!((1..2500).contains(&left), "{left}");
+    assert!(ids.iter().all(|id| w.show(*id).iter().all(|d| (d.1, d.2) == (State::Waiting, 1))));
+    let uncertain = told(&w, What::Uncertain);
+    assert!(uncertain.len() == 2500 && uncertain.values().all(|n| *n == 1));
+    w.check();
 }
 
 #[test]

@@ -21,11 +21,11 @@ pub use talk::{Peer, Step, Talk, command};
 pub(crate) use wire::{Reader, Writer};
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use base::{AccountId, OrganisationId, Reply, Stream, Timestamp};
-use store::{Error, Result, Row, Tx, params};
+use store::{Result, Row, Tx, params};
 
+use crate::admin::readable;
 use crate::entry::corrupt;
 use crate::{Delivery, Message, Outcome, QueueId, State, log, schema};
 
@@ -258,13 +258,7 @@ fn untried(
 ) -> Result<()> {
     let mut deliveries = Vec::new();
     for (id, numbers) in all {
-        let (message, standing) = match crate::show(tx, *id) {
-            Ok(Some(found)) => found,
-            Ok(None) | Err(Error::Corrupt(_)) => continue,
-            Err(e) => return Err(e),
-        };
-        let (message, wanted) = (Arc::new(message), standing.into_iter().map(|s| s.delivery));
-        deliveries.extend(wanted.filter(|d| numbers.contains(&d.number)).map(|d| (message.clone(), d)));
+        deliveries.extend(readable(tx, *id, numbers)?);
     }
     for some in deliveries.chunks(MAX_RECORDS) {
         let segment = tx.one(&schema::LEAST_SEGMENT, params![], |r| r.int(0))?;
