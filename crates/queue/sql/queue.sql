@@ -133,9 +133,13 @@ UPDATE queue_delivery SET state = 5, reply = ?3, host = ?4 WHERE message = ?1 AN
 SELECT min(due) FROM queue_delivery WHERE state = 0 AND stream = ?1 AND organisation = ?2 AND domain = ?3 AND priority = ?4;
 
 -- name: scheduled
-SELECT stream, organisation, domain, priority, min(due) FROM queue_delivery
-WHERE state = 0 AND (stream, organisation, domain, priority) > (?1, ?2, ?3, ?4)
-GROUP BY stream, organisation, domain, priority ORDER BY stream, organisation, domain, priority LIMIT ?5;
+-- The groups of the next few that wait, and how many each has of them: with the first of a group is known when it is due, however many
+-- are behind it. The last column is what makes SQLite seek, too.
+SELECT stream, organisation, domain, priority, min(due), count(*) FROM
+    (SELECT stream, organisation, domain, priority, due FROM queue_delivery
+    WHERE state = 0 AND (stream, organisation, domain, priority, due) > (?1, ?2, ?3, ?4, 9223372036854775807)
+    ORDER BY stream, organisation, domain, priority, due LIMIT ?5) AS next
+GROUP BY stream, organisation, domain, priority ORDER BY stream, organisation, domain, priority;
 
 -- name: groups_of_message
 SELECT DISTINCT stream, organisation, domain, priority FROM queue_delivery WHERE message = ?1

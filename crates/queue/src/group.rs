@@ -47,19 +47,46 @@ impl Group {
     }
 }
 
-/// Groups that [`scheduled`] gives at once.
-const PAGE: i64 = 1000;
+/// Groups that [`scheduled`] gives at once, or a few more.
+const PAGE: usize = 1000;
+/// What it reads of the index for them, at most.
+const READ: usize = 20_000;
+/// What one statement reads: little where groups are large, as all of it may be of one; much where they are small.
+const LEAST: usize = 256;
+const MOST: usize = 4096;
+/// What a statement takes, in deliveries that might be read instead.
+const STATEMENT: usize = 200;
 
-/// The groups behind one, or the first, in which something waits, with the time when the first of each is due: a page of at
-/// most 1,000. All pages together read the whole index of what waits.
+/// The groups behind one, or the first, in which something waits, with the time when the first of each is due: a page of some 1,000,
+/// or fewer that are large. None when that was all. However many wait in a group, a few are read of it.
 ///
 /// # Errors
 /// The store's.
 pub fn scheduled(tx: &mut Tx<'_>, behind: Option<Group>) -> Result<Vec<(Group, Timestamp)>> {
-    let [stream, organisation, domain, priority] =
-        behind.map_or([i64::MIN; 4].map(Value::from), |group| group.stored());
-    let page = [stream, organisation, domain, priority, PAGE.into()];
-    tx.list(&schema::SCHEDULED, &page, |r| Ok((Group::read(r, 0)?, Timestamp(r.int(4)?))))
+    seek(tx, behind).map(|(groups, _)| groups)
+}
+
+/// With how much was read of the index.
+fn seek(tx: &mut Tx<'_>, behind: Option<Group>) -> Result<(Vec<(Group, Timestamp)>, usize)> {
+    let (mut groups, mut behind, mut read, mut paid, mut most) = (Vec::new(), behind, 0, 0, LEAST);
+    while groups.len() < PAGE && paid < READ {
+        let [stream, organisation, domain, priority] =
+            behind.map_or([i64::MIN; 4].map(Value::from), |group| group.stored());
+        let (next, mut rows) = ([stream, organisation, domain, priority, (most as i64).into()], 0);
+        let some = tx.list(&schema::SCHEDULED, &next, |r| {
+            rows += r.int(5)? as usize;
+            Ok((Group::read(r, 0)?, Timestamp(r.int(4)?)))
+        })?;
+        (read, paid) = (read + rows, paid + rows + STATEMENT);
+        let (is_all, are_small) = (rows < most, some.len() * LEAST > 2 * rows);
+        most = if are_small { MOST.min(most * 4) } else { LEAST.max(most / 4) };
+        behind = some.last().map(|(group, _)| *group);
+        groups.extend(some);
+        if is_all {
+            break;
+        }
+    }
+    Ok((groups, read))
 }
 
 /// When the first of a group is due; none when nothing of it waits.
@@ -68,4 +95,54 @@ pub fn scheduled(tx: &mut Tx<'_>, behind: Option<Group>) -> Result<Vec<(Group, T
 /// The store's.
 pub fn next_due(tx: &mut Tx<'_>, group: Group) -> Result<Option<Timestamp>> {
     tx.one(&schema::NEXT_DUE, &group.stored(), |r| Ok(r.opt_int(0)?.map(Timestamp)))
+}
+
+#[cfg(test)]
+mod tests {
+    use store::{Sql, params};
+    use testkit::engines;
+
+    use super::*;
+    use crate::MIGRATIONS;
+
+    /// So many groups behind `?3` of so many deliveries each; the later ones are due first.
+    const FILL: Sql = Sql {
+        name: "fill",
+        text: "INSERT INTO queue_delivery (message, number, recipient, state, epoch, due, expires, attempts, uncertain, warned, owed,
+    status, reply, host, class, segment, place, stream, organisation, domain, priority)
+SELECT ?3 + g.n, d.n, ?4, 0, 0, 1000000 - d.n, 9000000, 0, 0, 0, 0, '', ?4, ?4, '', 0, 0, 1, 1, ?3 + g.n, 0 FROM
+    (WITH RECURSIVE c(n) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT n + 1 FROM c WHERE n < ?1) SELECT n FROM c) AS g,
+    (WITH RECURSIVE c(n) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT n + 1 FROM c WHERE n < ?2) SELECT n FROM c) AS d",
+    };
+
+    #[test]
+    fn of_a_large_group_little_is_read_and_small_ones_are_read_together() {
+        for bed in engines() {
+            let store = bed.open(&[MIGRATIONS]);
+            for (groups, each, behind) in [(900, 3, 0), (2, 20_000, 1000), (900, 3, 2000)] {
+                store.write_blocking(move |tx| tx.execute(&FILL, params![groups, each, behind, &b""[..]])).unwrap();
+            }
+            let (mut all, mut read, mut behind) = (Vec::new(), 0, None);
+            loop {
+                let (page, n) = store.read_blocking(move |tx| seek(tx, behind)).unwrap();
+                let Some((last, _)) = page.last() else { break };
+                (behind, read) = (Some(*last), read + n);
+                all.extend(page.iter().map(|(group, due)| (group.domain, due.0)));
+            }
+            let small = |behind: i64| (1..=900).map(move |n| (behind + n, 999_997));
+            let large = (1i64..=2).map(|n| (1000 + n, 980_000));
+            assert_eq!(all, small(0).chain(large).chain(small(2000)).collect::<Vec<_>>(), "{}", bed.name());
+            assert!(read < 2 * 900 * 3 + 3 * MOST, "{}: {read} of 45,400", bed.name());
+        }
+    }
+
+    #[test]
+    fn what_is_behind_a_group_is_found_by_the_index() {
+        let store = testkit::Bed::sqlite().open(&[MIGRATIONS]);
+        let text = format!("EXPLAIN QUERY PLAN {}", schema::SCHEDULED.text);
+        let plan = Sql { name: "plan", text: text.leak() };
+        let plan = store.read_blocking(move |tx| tx.list(&plan, params![1, 2, 3, 4, 5], |r| Ok(r.text(3)?.to_owned())));
+        let sought = "queue_delivery_due ((stream,organisation,domain,priority,due)>(?,?,?,?,?))";
+        assert!(plan.as_ref().unwrap().iter().any(|step| step.contains(sought)), "{plan:?}");
+    }
 }
