@@ -294,7 +294,7 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
             inner.settle_all(work, &ours(Reply::new(451, 4, 4, text)));
         }
         Added::Full(work, wait, hop) => full(inner, &hop, work, wait),
-        Added::Later(work, wait) => too_many(inner, work, wait),
+        Added::Later(work, wait) => too_many_for(inner, hop, work, wait),
     }
 }
 
@@ -308,8 +308,9 @@ pub(crate) fn bound(inner: &Inner, work: Work, wait: Duration, seen: u64) {
 /// Its line is full: it keeps its time, and nothing of its kind is claimed before the line is shorter ([`call`]).
 fn full(inner: &Inner, hop: &Hop, work: Work, wait: Duration) {
     let now = inner.clock.now();
-    if work.deliveries.iter().any(|d| d.expires <= now) {
-        return too_many(inner, work, wait);
+    let elsewhere = inner.hops.nobody_takes(hop, &work, wait).is_none();
+    if elsewhere || work.deliveries.iter().any(|d| d.expires <= now) {
+        return too_many_for(inner, hop, work, wait);
     }
     if let Some(group) = work.deliveries.first().map(|d| work.message.group(d)) {
         inner.timetable.hold(group, Timestamp(now.0 + schedule::millis(wait)), now, Why::Busy);
@@ -357,19 +358,32 @@ fn unless_over(inner: &Inner, work: Work, now: Timestamp, said: &'static str) ->
     rest
 }
 
-/// All of it later.
-pub(crate) fn put_off(inner: &Inner, all: Vec<Later>) {
-    all.into_iter().for_each(|(work, wait)| too_many(inner, work, wait));
+/// All of it later, that was to go to a hop.
+pub(crate) fn put_off(inner: &Inner, hop: &Hop, all: Vec<Later>) {
+    all.into_iter().for_each(|(work, wait)| too_many_for(inner, hop, work, wait));
 }
 
-/// More than the hop's or the network's share: it comes again later, unless its time is over (trap 20).
+/// More than the hop bears of the source that was to send it: nothing of its kind is claimed before another source, or this one, takes
+/// some.
+pub(crate) fn too_many_for(inner: &Inner, hop: &Hop, work: Work, wait: Duration) {
+    if let Some(wait) = inner.hops.nobody_takes(hop, &work, wait) {
+        hold(inner, &work, wait);
+    }
+    later(inner, work, wait);
+}
+
+/// More than there is a place for: it comes again later, unless its time is over (trap 20), and nothing of its kind is claimed before.
 pub(crate) fn too_many(inner: &Inner, work: Work, wait: Duration) {
-    // And nothing of its kind is claimed before.
+    hold(inner, &work, wait);
+    later(inner, work, wait);
+}
+
+/// Nothing of this kind is claimed before.
+fn hold(inner: &Inner, work: &Work, wait: Duration) {
     if let Some(d) = work.deliveries.first() {
         let now = inner.clock.now();
         inner.timetable.hold(work.message.group(d), Timestamp(now.0 + schedule::millis(wait)), now, Why::Busy);
     }
-    later(inner, work, wait);
 }
 
 /// This comes again later, whatever else does. What was kept back until its time was over has a while more.

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use crate::bodies::{self, Bytes};
 use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls, TlsFault};
 use crate::dialogue::{self, ours};
-use crate::dispatch::{bound, call, later, line_up, put_off, too_many};
+use crate::dispatch::{bound, call, later, line_up, put_off, too_many_for};
 use crate::guard::Guard;
 use crate::hops::{For, Next, Work};
 use crate::outbox::Inner;
@@ -65,7 +65,7 @@ impl Drop for Slot {
         if std::thread::panicking() {
             tracing::error!(hop = %self.hop, "a worker panicked");
             // The next might too, and the next: what is in line waits.
-            put_off(&self.inner, self.inner.hops.put_off(&self.hop, AFTER_PANIC));
+            put_off(&self.inner, &self.hop, self.inner.hops.put_off(&self.hop, AFTER_PANIC));
         }
         // What is in line at a stop is given back by who stops.
         let next = self.inner.hops.leave(&self.hop, self.connected, self.inner.is_stopping());
@@ -146,7 +146,7 @@ async fn work(mut slot: Slot) {
             inner.hops.out_of_reach(hop).into_iter().for_each(|work| line_up(inner, hop, work));
         }
         Err(NoneFound::Crowded) => {
-            inner.hops.unreachable(hop).into_iter().for_each(|work| too_many(inner, work, CROWDED));
+            inner.hops.unreachable(hop).into_iter().for_each(|work| too_many_for(inner, hop, work, CROWDED));
         }
         Err(NoneFound::Said(said)) => {
             tracing::info!(%hop, host = said.host, reply = %said.reply, "no connection");
@@ -164,7 +164,7 @@ async fn may_connect(inner: &Arc<Inner>, hop: &Hop) -> bool {
         match inner.hops.connect(hop) {
             Ok(()) => return true,
             Err(wait) if wait > PATIENCE => {
-                put_off(inner, inner.hops.put_off(hop, wait));
+                put_off(inner, hop, inner.hops.put_off(hop, wait));
                 return false;
             }
             Err(wait) => {
@@ -192,7 +192,7 @@ fn turned_away(inner: &Inner, hop: &Hop, said: &Said) {
     let (course, put_back) = hint.map_or_else(Default::default, |(hint, wait)| {
         inner.hops.heard(hop, &Words { hint, wait, sender: None, of_mail: false, attempts: OLD })
     });
-    put_off(inner, put_back);
+    put_off(inner, hop, put_back);
     for work in turned_away {
         for delivery in work.deliveries {
             let course = Course { keep: keep || course.keep, stop: false, ..course };
@@ -427,7 +427,7 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
                 continue;
             }
             Next::Wait(wait) if wait > idle() => {
-                put_off(inner, inner.hops.put_off(hop, wait));
+                put_off(inner, hop, inner.hops.put_off(hop, wait));
                 continue;
             }
             Next::Bound(works) => {
@@ -716,7 +716,7 @@ impl Heard {
         let sender = message.from.as_ref().filter(|_| message.account.is_some()).map(Address::domain);
         let words = Words { hint, wait, sender, of_mail: true, attempts: delivery.attempts };
         let (course, put_back) = inner.hops.heard(hop, &words);
-        put_off(inner, put_back);
+        put_off(inner, hop, put_back);
         self.close |= course.close;
         self.courses.insert(hint, course);
         course

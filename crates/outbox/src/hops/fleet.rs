@@ -215,7 +215,7 @@ impl State {
     }
 
     /// To how many recipients a source can send to a site now.
-    fn can_send(&self, site: &SiteKey, policies: &Policies, today: i64) -> Result<usize, No> {
+    pub(super) fn can_send(&self, site: &SiteKey, policies: &Policies, today: i64) -> Result<usize, No> {
         if self.fleet.stops.source(site) {
             return Err(No::Stopped);
         }

@@ -6,6 +6,7 @@ mod dead;
 mod fleet;
 mod line;
 mod mailboxes;
+mod others;
 mod ready;
 mod room;
 mod shown;
@@ -237,12 +238,7 @@ impl Hops {
         };
         let hop = &*hop;
         let stream = work.message.stream;
-        let crowded = state.rooms.of_stream(stream) >= OWN;
-        let (share, of_site) =
-            if crowded { (OF_ONE_HOP_OF_MANY, OF_ONE_SITE_OF_MANY) } else { (OF_ONE_HOP, OF_ONE_SITE) };
-        // All sources together are not to have more.
-        let sources = state.fleet.members(stream, work.message.organisation).len();
-        let (share, of_site) = ((share / sources).max(LEAST), (of_site / sources).max(LEAST));
+        let (share, of_site) = state.shares(stream, work.message.organisation);
         let site = state.sites.of(&name, &self.policies);
         let dead = site.failing.wait(&hop.to, self.policies.dead, now);
         if let Some(wait) = site.shape.pause(now).max(dead) {
@@ -651,6 +647,16 @@ impl State {
     /// How long a connection waits for more, where its site lets it wait for so long: others may need the place.
     fn idle(&self, idle: Duration) -> Duration {
         if self.connections > CONNECTIONS / 2 { idle.min(IDLE) } else { idle }
+    }
+
+    /// So many of an organisation's stream a line may hold, and all lines of a site.
+    fn shares(&self, stream: Stream, organisation: OrganisationId) -> (usize, usize) {
+        let crowded = self.rooms.of_stream(stream) >= OWN;
+        let (share, of_site) =
+            if crowded { (OF_ONE_HOP_OF_MANY, OF_ONE_SITE_OF_MANY) } else { (OF_ONE_HOP, OF_ONE_SITE) };
+        // All sources together are not to have more.
+        let sources = self.fleet.members(stream, organisation).len().max(1);
+        ((share / sources).max(LEAST), (of_site / sources).max(LEAST))
     }
 
     /// The line of a hop.

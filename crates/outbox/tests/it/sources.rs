@@ -117,6 +117,51 @@ async fn what_a_site_says_is_said_to_one_source() {
     w.check().await;
 }
 
+/// Nor does it keep back what comes while that one source is to wait, and is another's.
+#[tokio::test(start_paused = true)]
+async fn new_mail_of_another_source_does_not_wait_for_the_one_that_is_paused() {
+    let pause = "421 4.7.1 DNS lookup failed, try again in 600 seconds";
+    let (net, peer) = Net::default().mx("b.test", 10, "mx1.prodigy.net", 1, rules(&[("EHLO a.", Act::Say(pause))]));
+    let w = net.world().await;
+    w.source("a", &["127.0.0.2"]).await;
+    w.source("b", &["127.0.0.3"]).await;
+    w.pool("all", &[("a", 1)]).await;
+    let first = w.send(&["first@b.test"]).await;
+    w.until_deferred(first, 1).await;
+    let both = || vec![("a".to_owned(), 1), ("b".to_owned(), 1)];
+    w.store.write(move |tx| source::change_pool(tx, "all", Some(&both()), None)).await.unwrap();
+    let mut ids = vec![first];
+    for n in 0..12 {
+        ids.push(w.send(&[&format!("u{n}@b.test")]).await);
+        w.pass(1).await;
+    }
+    w.settle().await;
+    let mut open = 0;
+    for id in &ids {
+        open += usize::from(!w.show(*id).await.is_empty());
+    }
+    // What is a's waits, and b's does not.
+    assert_eq!((open + by(&peer, "127.0.0.3"), by(&peer, "127.0.0.2")), (13, 0));
+    assert!((2..=11).contains(&open), "{open}");
+    // When neither takes any, nothing is claimed.
+    peer.becomes(rules(&[("EHLO", Act::Say(pause)), ("MAIL", Act::Say(pause))]));
+    w.until("b is to wait, too", async || {
+        ids.push(w.send(&[&format!("v{}@b.test", ids.len())]).await);
+        w.pass(1).await;
+        w.settle().await;
+        w.held("b.test")
+    })
+    .await;
+    peer.becomes(Character::default());
+    w.pass(12 * MINUTE).await;
+    for id in ids {
+        w.pass(1).await;
+        w.until_gone(id).await;
+    }
+    assert!(by(&peer, "127.0.0.2") > 0);
+    w.check().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_source_without_an_address_of_the_family_leaves_it_to_another() {
     let (net, peer) = Net::default().host("b.test", 1, Character::default());
