@@ -55,16 +55,25 @@ impl Accepted {
     /// Whose mail it was to be, each with its place: those of a message begin behind the deliveries of all before it, wherever they
     /// are by now. Those of which nothing is kept any more are missing.
     pub(crate) fn heads(&self, tx: &mut Tx<'_>) -> Result<Vec<(u32, Head)>> {
-        let (mut all, mut first) = (Vec::new(), 0);
+        let (mut all, mut first, mut ended) = (Vec::new(), 0, Vec::new());
         for (message, deliveries) in &self.0 {
-            let mut heads = queued(tx, *message)?;
+            let heads = queued(tx, *message)?;
             if heads.is_empty() {
-                heads = ended(tx, *message)?;
+                let trails = receipt::of_message(tx, *message)?.into_iter().filter_map(|receipt| receipt.trail);
+                ended.extend(trails.map(|trail| (trail, first, *deliveries)));
             }
             let known = heads.into_iter().filter(|head| head.number < *deliveries);
             all.extend(known.map(|head| (first + head.number, head)));
             first += deliveries;
         }
+        // In this order each segment is unpacked once, whatever messages ended in it.
+        ended.sort();
+        let trails: Vec<_> = ended.iter().map(|(trail, ..)| Some(*trail)).collect();
+        for ((_, first, deliveries), head) in ended.into_iter().zip(receipt::head(tx, &trails)?) {
+            let known = head.filter(|head| head.number < deliveries);
+            all.extend(known.map(|head| (first + head.number, head)));
+        }
+        all.sort_by_key(|(place, _)| *place);
         Ok(all)
     }
 }
@@ -84,10 +93,4 @@ fn queued(tx: &mut Tx<'_>, message: QueueId) -> Result<Vec<Head>> {
             organisation: OrganisationId(r.int(6)?),
         })
     })
-}
-
-/// From the receipts of a message that is not in the queue any more.
-fn ended(tx: &mut Tx<'_>, message: QueueId) -> Result<Vec<Head>> {
-    let trails: Vec<_> = receipt::of_message(tx, message)?.iter().map(|receipt| receipt.trail).collect();
-    Ok(receipt::head(tx, &trails)?.into_iter().flatten().collect())
 }

@@ -478,14 +478,20 @@ pub fn read(tx: &mut Tx<'_>, from: Cursor, filter: &Filter, most: usize) -> Resu
     Ok(page)
 }
 
-/// The line at a place; none when it is not there any more.
+/// The lines at some places; none for one that is not there any more. Each position is read once, where those of one follow each other.
 ///
 /// # Errors
 /// The store's.
-pub fn line(tx: &mut Tx<'_>, (position, place): (i64, u32)) -> Result<Option<Line>> {
-    let found = tx.row(&schema::LOG, params![position, 1], entry)?.filter(|entry| entry.position == position);
-    let lines = found.map(|entry| entry.lines(tx)).transpose()?.flatten();
-    Ok(lines.into_iter().flatten().find(|line| line.at.1 == place))
+pub fn lines(tx: &mut Tx<'_>, places: &[(i64, u32)]) -> Result<Vec<Option<Line>>> {
+    let mut all = Vec::with_capacity(places.len());
+    for of_one in places.chunk_by(|a, b| a.0 == b.0) {
+        let position = of_one[0].0;
+        let found = tx.row(&schema::LOG, params![position, 1], entry)?.filter(|entry| entry.position == position);
+        let lines = found.map(|entry| entry.lines(tx)).transpose()?.flatten().unwrap_or_default();
+        let at = |place: &(i64, u32)| lines.binary_search_by_key(place, |line| line.at).ok();
+        all.extend(of_one.iter().map(|place| at(place).map(|n| lines[n].clone())));
+    }
+    Ok(all)
 }
 
 /// The last position that was given; 0 when there is none.

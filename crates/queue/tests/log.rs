@@ -68,10 +68,14 @@ impl World {
 
     /// Everything that waits for b.test, of one message.
     fn claim(&self, now: Timestamp) -> Claimed {
+        self.claim_all(now).swap_remove(0)
+    }
+
+    /// Everything that waits for b.test.
+    fn claim_all(&self, now: Timestamp) -> Vec<Claimed> {
         let queue = self.queue.clone();
         let want = Want { group: Group::of(Stream::Marketing, OrganisationId(1), "b.test", 0), most: 1000 };
-        let due = self.store.write_blocking(move |tx| queue::claim_due(tx, &queue, &[want], now)).unwrap();
-        due.claimed.into_iter().next().unwrap()
+        self.store.write_blocking(move |tx| queue::claim_due(tx, &queue, &[want], now)).unwrap().claimed
     }
 
     fn record(&self, settled: Vec<Settled>, now: Timestamp) {
@@ -202,9 +206,11 @@ fn what_happens_is_read_in_its_order_from_any_place() {
         for (n, line) in page.lines.iter().enumerate() {
             let from: Cursor = line.cursor().to_string().parse().unwrap();
             assert_eq!(w.read(from, 100).lines, page.lines[n + 1..], "{from}");
-            let at = line.at;
-            assert_eq!(w.store.read_blocking(move |tx| log::line(tx, at)).unwrap().as_ref(), Some(line));
         }
+        let mut places: Vec<_> = page.lines.iter().map(|line| line.at).collect();
+        places.push((places[9].0, 9));
+        let found = w.store.read_blocking(move |tx| log::lines(tx, &places)).unwrap();
+        assert_eq!(found, page.lines.iter().cloned().map(Some).chain([None]).collect::<Vec<_>>());
         let mut ids: Vec<String> = page.lines.iter().map(Line::id).collect();
         assert_eq!(ids, w.read(Cursor::START, 100).lines.iter().map(Line::id).collect::<Vec<_>>());
         ids.sort();
@@ -358,8 +364,8 @@ fn what_was_accepted_is_told_the_same_wherever_it_is_by_now() {
         w.record(vec![settled(&c, 3, Outcome::Deferred(later(9)))], later(4));
         assert!(!w.store.read_blocking(move |tx| queue::exists(tx, id)).unwrap());
         assert_eq!(told(w.read_some(Cursor::START, &[What::Queued], 9)), first);
-        let at = first[2].0;
-        assert_eq!(w.store.read_blocking(move |tx| log::line(tx, at)).unwrap().as_ref(), Some(&first[2].2));
+        let at = [first[2].0];
+        assert_eq!(w.store.read_blocking(move |tx| log::lines(tx, &at)).unwrap(), [Some(first[2].2.clone())]);
         // Who does not want it does not hear it, nor that it is missing when nothing of it is kept.
         let kinds = [What::Delivered, What::Bounced, What::Cancelled];
         assert_eq!(w.read_some(Cursor::START, &kinds, 99).lines.len(), 4);
@@ -417,6 +423,17 @@ fn many_messages_cost_one_row_and_what_is_not_to_be_sent_is_not_told() {
         // From a place within it.
         let from = page.lines[99].cursor();
         assert_eq!(w.read(from, 1).lines, page.lines[100..]);
+        // Wherever they are by now: in segments, of which the first to end stand in the last, and in the queue.
+        let claims = w.claim_all(NOW);
+        let ends: Vec<_> =
+            claims.iter().filter(|c| ids.contains(&c.message.id)).map(|c| settled(c, 0, DELIVERED)).collect();
+        for some in [&ends[200..], &ends[..90]] {
+            w.record(some.to_vec(), NOW);
+            // Nor do they owe a report.
+            some.iter().for_each(|s| w.cancel(s.message.id, NOW));
+        }
+        assert!(!w.store.read_blocking(move |tx| queue::exists(tx, ids[0])).unwrap());
+        assert_eq!(w.read(Cursor::before(2), 1).lines, page.lines);
     }
 }
 

@@ -87,8 +87,9 @@ impl Sender {
             // As whoever had it before has left it.
             let Some(hook) = webhook::all(tx)?.into_iter().find(|hook| hook.id == id) else { return Ok(None) };
             let (mut window, stored) = (Window::new(&hook.record), webhook::waiting(tx, id)?);
-            for (at, waiting) in &stored {
-                match log::line(tx, *at)? {
+            let places: Vec<_> = stored.keys().copied().collect();
+            for (waiting, line) in stored.values().zip(log::lines(tx, &places)?) {
+                match line {
                     Some(line) => window.restore(&line, *waiting),
                     None => window.is_gone(),
                 }
