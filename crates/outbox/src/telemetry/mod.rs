@@ -31,7 +31,7 @@ const READER: &str = "telemetry";
 const LOOK: Duration = Duration::from_millis(500);
 /// From one look whether nobody else tells it any more to the next; and after the store failed.
 const PAUSE: Duration = Duration::from_secs(5);
-/// How often it is written down how far it has come: so much is told twice after a crash.
+/// How often it is written down how far it has come: so much is told twice after a stop.
 const NOTED: Duration = Duration::from_secs(1);
 /// Lines of a page: when there are so many, no further batch is unpacked.
 const LINES: usize = 512;
@@ -185,10 +185,12 @@ impl Telemetry {
             }
             from = told.next;
             if from != written && noted.elapsed() >= NOTED {
-                if !self.note(from.position - 1).await {
-                    return;
+                match self.note(from.position - 1).await {
+                    Ok(true) => written = from,
+                    Ok(false) => return,
+                    Err(error) => tracing::warn!(%error, "it cannot be written how far traces were told"),
                 }
-                (written, noted) = (from, Instant::now());
+                noted = Instant::now();
             }
             if !told.more {
                 sleep(LOOK).await;
@@ -196,15 +198,10 @@ impl Telemetry {
         }
     }
 
-    async fn note(&self, position: i64) -> bool {
+    /// Writes down how far it has come; false when another tells them.
+    async fn note(&self, position: i64) -> store::Result<bool> {
         let epoch = self.epoch;
-        match self.store.write(move |tx| reader::note(tx, READER, epoch, position)).await {
-            Ok(ours) => ours,
-            Err(error) => {
-                tracing::warn!(%error, "it cannot be written how far traces were told");
-                true
-            }
-        }
+        self.store.write(move |tx| reader::note(tx, READER, epoch, position)).await
     }
 
     /// Reads on.
