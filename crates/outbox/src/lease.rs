@@ -301,13 +301,29 @@ fn remove_journals(journals: &Path, known: &HashSet<PathBuf>) -> io::Result<usiz
         if node.is_none_or(|node| journal_of(journals, node) != path) || known.contains(&path) {
             continue;
         }
-        let written = fs::metadata(&path)?.modified()?;
-        if written.elapsed().is_ok_and(|since| since > OLD) {
-            fs::remove_file(&path)?;
-            removed += 1;
-        }
+        removed += usize::from(is_old(&path)? && remove_journal(&path)?);
     }
     Ok(removed)
+}
+
+fn is_old(journal: &Path) -> io::Result<bool> {
+    Ok(fs::metadata(journal)?.modified()?.elapsed().is_ok_and(|since| since > OLD))
+}
+
+/// Looks again at what it takes away, under another name: a node may have put a new one in its place meanwhile. That goes back, unless
+/// there is a newer one by now.
+fn remove_journal(path: &Path) -> io::Result<bool> {
+    let aside = path.with_extension("gone");
+    fs::rename(path, &aside)?;
+    let is_old = is_old(&aside)?;
+    if !is_old
+        && let Err(error) = fs::hard_link(&aside, path)
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(error);
+    }
+    fs::remove_file(&aside)?;
+    Ok(is_old)
 }
 
 /// What others did is as good as done here.
@@ -367,6 +383,10 @@ mod tests {
         assert!(!journal_of(dir.path(), 0x1f).exists());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 5);
         assert_eq!(remove_journals(dir.path(), &known).unwrap(), 0);
+        // A node came back just before the old one was to go.
+        assert!(!remove_journal(&journal_of(dir.path(), 3)).unwrap());
+        assert!(journal_of(dir.path(), 3).exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 5);
     }
 
     #[tokio::test(start_paused = true)]
