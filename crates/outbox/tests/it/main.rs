@@ -16,6 +16,7 @@ mod stopping;
 mod stops;
 mod streams;
 mod sts;
+mod tenants;
 mod timing;
 mod tls;
 mod tls_reports;

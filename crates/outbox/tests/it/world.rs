@@ -376,9 +376,26 @@ impl World {
         self.enqueue_in(stream, mail("me@example.test"), to, None, BODY).await
     }
 
+    /// Of an organisation's.
+    pub async fn send_of(&self, organisation: i64, to: &[&str]) -> QueueId {
+        let of = (OrganisationId(organisation), Stream::Mail);
+        self.enqueue_of(of, mail("me@example.test"), to, None, BODY).await
+    }
+
     pub async fn enqueue_in(
         &self,
         stream: Stream,
+        mail: Mail,
+        to: &[&str],
+        notify: Option<Notify>,
+        body: &str,
+    ) -> QueueId {
+        self.enqueue_of((OrganisationId::HOUSE, stream), mail, to, notify, body).await
+    }
+
+    async fn enqueue_of(
+        &self,
+        (organisation, stream): (OrganisationId, Stream),
         mail: Mail,
         to: &[&str],
         notify: Option<Notify>,
@@ -415,7 +432,7 @@ impl World {
                 require_tls: mail.require_tls,
                 tls_optional: false,
                 account: None,
-                organisation: OrganisationId::HOUSE,
+                organisation,
                 stream,
                 created,
                 priority: mail.priority.unwrap_or(0),
@@ -469,8 +486,14 @@ impl World {
 
     /// Figures of the operator's, for a site or all.
     pub async fn policy(&self, site: Option<&str>, figures: &[(&str, &str)]) {
+        self.policy_of(None, site, figures).await;
+    }
+
+    /// The same, for the mail of an organisation.
+    pub async fn policy_of(&self, organisation: Option<i64>, site: Option<&str>, figures: &[(&str, &str)]) {
+        let organisation = organisation.map(OrganisationId);
         let rule = |(key, value): &(&str, &str)| source::Rule {
-            scope: Scope { site: site.map(Into::into), ..Scope::default() },
+            scope: Scope { site: site.map(Into::into), organisation, ..Scope::default() },
             key: (*key).into(),
             value: (*value).into(),
         };
