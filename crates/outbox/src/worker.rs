@@ -416,7 +416,7 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
                 None => return Some((work, place)),
                 // It stood in line when they began.
                 Some(wait) => {
-                    inner.hops.unsent(hop);
+                    inner.hops.unsent(hop, work.message.organisation);
                     later(inner, work, wait);
                     continue;
                 }
@@ -530,7 +530,7 @@ async fn send(
     let (m, now) = (&work.message, inner.clock.now());
     // RFC 2852 §4.1.4: it is not passed on without time.
     if m.is_late(now) {
-        inner.hops.unsent(hop);
+        inner.hops.unsent(hop, m.organisation);
         let said = ours(Reply::new(550, 4, 7, "There was no way to deliver it in time"));
         work.deliveries.into_iter().for_each(|d| inner.settle(&work.message, d, Outcome::Expired, said.clone()));
         return None;
@@ -539,13 +539,13 @@ async fn send(
     let bytes = match bodies::get(inner, place, m, work.deliveries.first()?).await {
         // Trap 35: somebody was suppressed while it was made; who that was is asked again.
         Ok(Bytes::Made(_)) if inner.suppressed.load(Ordering::Relaxed) != suppressed => {
-            inner.hops.unsent(hop);
+            inner.hops.unsent(hop, m.organisation);
             work.deliveries.iter().for_each(|d| inner.release(m, d, now));
             return None;
         }
         Ok(bytes) => bytes,
         Err(missing) => {
-            inner.hops.unsent(hop);
+            inner.hops.unsent(hop, m.organisation);
             bodies::settle(inner, &work.message, work.deliveries, missing);
             return None;
         }
@@ -584,7 +584,7 @@ async fn send(
     match connection.send(Letter { mail, rcpts, prefix, blob, lease: &inner.lease }).await {
         // Trap 30: what the host lacks is not left out of the mail.
         Err(unable) => {
-            inner.hops.unsent(hop);
+            inner.hops.unsent(hop, m.organisation);
             let reply = unable.reply();
             let text = format!("{}: {}", connection.host(), reply.text);
             inner.settle_all(work, &ours(Reply { text: text.into(), ..reply }));

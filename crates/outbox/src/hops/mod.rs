@@ -347,12 +347,14 @@ impl Hops {
         }
     }
 
-    /// What a worker was given was not sent: the site has nothing to answer.
-    pub(crate) fn unsent(&self, hop: &Hop) {
+    /// What a worker was given of an organisation was not sent: the site has nothing to answer.
+    pub(crate) fn unsent(&self, hop: &Hop, organisation: OrganisationId) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let site = state.lines.get(hop).and_then(|line| state.sites.get_mut(&line.site));
-        site.into_iter().for_each(|site| site.shape.unsent());
+        if let Some(site) = state.lines.get(hop).and_then(|line| state.sites.get_mut(&line.site)) {
+            site.shape.unsent();
+            site.tenants.unsent(organisation);
+        }
     }
 
     /// The connection ended before a mail was answered.
@@ -388,7 +390,10 @@ impl Hops {
         let (name, work) = (line.site.clone(), Work { again: true, ..work });
         let site = state.sites.of(&name, &self.policies);
         match was_answered {
-            true => site.shape.unsent(),
+            true => {
+                site.shape.unsent();
+                site.tenants.unsent(work.message.organisation);
+            }
             false => site.shape.unanswered(Instant::now()),
         }
         work.seat.iter().for_each(|seat| seat.sends(false));

@@ -239,6 +239,12 @@ impl Tenants {
         work.seat.get_or_insert_with(|| Arc::new(Seat::new(&tenant.counts))).sends(true);
     }
 
+    /// The last was not sent.
+    pub(super) fn unsent(&mut self, organisation: OrganisationId) {
+        let tenant = self.0.get_mut(&organisation);
+        tenant.into_iter().flat_map(|tenant| &mut tenant.sends).for_each(|pace| pace.give_back(1.0));
+    }
+
     /// Forgets those of whom nothing would be lost; true when that is all.
     pub(super) fn rest(&mut self, now: Instant) -> bool {
         self.0.retain(|_, tenant| !tenant.is_at_rest(now));

@@ -666,6 +666,20 @@ async fn what_is_bound_for_longer_than_a_connection_rests_is_put_off() {
     assert_eq!(by(next(&hops, &a)), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_not_sent_takes_no_turn_of_its_organisation() {
+    let (hops, a) = (hops(), hop("a"));
+    hops.set_up(&bound("a", &[("rate", "1/m")]), &[]).unwrap();
+    hops.add(&a, sent_by(1, 1));
+    assert_eq!(by(next(&hops, &a)), 1);
+    hops.unsent(&a, OrganisationId(1));
+    assert!(!matches!(hops.add(&a, sent_by(1, 1)), Added::Bound(..)));
+    let work = next(&hops, &a).unwrap();
+    assert!(hops.give_back(&a, work, true).is_none());
+    assert_eq!(by(next(&hops, &a)), 1);
+    assert!(matches!(hops.add(&a, sent_by(1, 1)), Added::Bound(..)), "this one was");
+}
+
 /// Also of what stood in line before there were any.
 #[tokio::test(start_paused = true)]
 async fn an_organisation_has_no_more_connections_than_it_may() {

@@ -91,6 +91,11 @@ impl Pace {
         self.even = Some(self.even.map_or(now, |even| even.max(now)) + self.interval(share));
     }
 
+    /// The last did not come.
+    pub(crate) fn give_back(&mut self, share: f64) {
+        self.even = self.even.and_then(|even| even.checked_sub(self.interval(share)));
+    }
+
     pub(crate) fn rate(&self) -> Rate {
         self.rate
     }
