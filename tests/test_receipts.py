@@ -70,6 +70,22 @@ def test_a_refusal_has_its_class_and_is_found_by_message_id(make_server):
     assert lines == [one]
 
 
+def test_a_mail_to_many_is_shown_whole_though_it_is_read_in_pages(make_server):
+    with Host() as host:
+        server = start(make_server, host, "out.test")
+        submit(server, server.user(), [f"u{n}@out.test" for n in range(730)], message("to many"))
+        listed = eventually(
+            "receipts of all",
+            lambda: (all := receipts(server, "list", "--limit", "1000")["receipts"])[729:] and all,
+        )
+        shown = receipts(server, "show", listed[0]["id"])
+        text = server.cli("receipt", "show", listed[0]["id"])
+    assert [(one["number"], one["to"]) for one in shown] == [(n, f"u{n}@out.test") for n in range(730)]
+    assert all(one["state"] == "delivered" and len(one["attempts"]) == 1 for one in shown)
+    heads = [line.split()[0] for line in text.splitlines() if not line.startswith(" ")]
+    assert heads == [f"{listed[0]['id']}/{n}" for n in range(730)]
+
+
 def test_questions_that_make_no_sense_are_answered_so(make_server):
     server = make_server()
     server.start()

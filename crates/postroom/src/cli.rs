@@ -9,6 +9,7 @@ use base::Stream;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::admin::{self, Answer, Kind, Outcome, Request};
+use crate::cli_pages::{Export, export, follow, show};
 use crate::cli_sending::{PolicyCommand, PoolCommand, SiteCommand, SourceCommand, Stopped};
 use crate::config::Config;
 use crate::house::House;
@@ -486,6 +487,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
             log();
             return runtime()?.block_on(serve::run(config)).map_err(CliError::Failed);
         }
+        Command::Receipt(receipts::Command::Show { id }) => return show(&config, &id, cli.json),
         Command::Receipt(receipts::Command::Export { which, csv }) => {
             return export(&config, Export::Receipts(which), csv);
         }
@@ -524,82 +526,6 @@ fn print(answer: &Answer, json: bool) -> Result<(), CliError> {
     }
 }
 
-/// Page after page, so that neither side holds all of it.
-fn export(config: &Config, what: Export, csv: bool) -> Result<(), CliError> {
-    let mut out = std::io::stdout().lock();
-    let mut write = |line: &str| match writeln!(out, "{line}") {
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(e) => Err(CliError::Failed(format!("writing the answer: {e}"))),
-        Ok(()) => Ok(true),
-    };
-    let (rows, columns) = match &what {
-        Export::Receipts(_) => ("receipts", &receipts::COLUMNS[..]),
-        Export::Suppressions(_) => ("suppressions", &suppressions::COLUMNS[..]),
-    };
-    if csv && !write(&columns.join(","))? {
-        return Ok(());
-    }
-    let mut after: Option<String> = None;
-    loop {
-        let request = match &what {
-            Export::Receipts(which) => {
-                let which = after.as_ref().map_or_else(|| which.clone(), |after| which.behind(after));
-                Request::Receipt(receipts::Request::List { which, limit: usize::MAX })
-            }
-            Export::Suppressions(organisation) => Request::Suppression(suppressions::Ask::List {
-                organisation: organisation.clone(),
-                address: None,
-                after: after.clone().unwrap_or_default(),
-            }),
-        };
-        let data = ask(config, request)?.data;
-        for row in data[rows].as_array().into_iter().flatten() {
-            let line = if csv { receipts::csv(row, columns) } else { row.to_string() };
-            if !write(&line)? {
-                return Ok(());
-            }
-        }
-        match data["next"].as_str() {
-            Some(next) => after = Some(next.to_owned()),
-            None => return Ok(()),
-        }
-    }
-}
-
-/// From one question for more events to the next.
-const ASK: Duration = Duration::from_millis(500);
-
-/// Events, answer after answer; for ever, if that is wanted.
-fn follow(config: &Config, mut which: events::Which) -> Result<(), CliError> {
-    let mut out = std::io::stdout().lock();
-    loop {
-        let data = ask(config, Request::Events(which.clone()))?.data;
-        if let Some(lost @ 1..) = data["lost"].as_u64() {
-            eprintln!("postroom: {lost} places of the log were kept no longer: what happened there is missing");
-        }
-        let mut lines = data["lines"].as_array().into_iter().flatten().filter_map(|line| line.as_str());
-        let written = lines.try_for_each(|line| out.write_all(line.as_bytes()));
-        match written.and_then(|()| out.flush()) {
-            Ok(()) => {}
-            Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            Err(e) => return Err(CliError::Failed(format!("writing the answer: {e}"))),
-        }
-        which = which.behind(data["next"].as_str().unwrap_or_default());
-        match data["more"].as_bool() {
-            Some(true) => {}
-            _ if which.follow => std::thread::sleep(ASK),
-            _ => return Ok(()),
-        }
-    }
-}
-
-/// What is given page by page.
-enum Export {
-    Receipts(receipts::Which),
-    /// Of an organisation.
-    Suppressions(Option<String>),
-}
-
 /// The first command of all: with a password of the administrator's choice, or one that is made and shown.
 fn init(config: &Config, domain: String, admin: String, given: bool, json: bool) -> Result<(), CliError> {
     let password = if given {
@@ -624,7 +550,7 @@ fn request(command: Command) -> Result<Request, CliError> {
         | Command::Doctor { .. }
         | Command::Events(_)
         | Command::Simulate(_)
-        | Command::Receipt(receipts::Command::Export { .. }) => {
+        | Command::Receipt(receipts::Command::Show { .. } | receipts::Command::Export { .. }) => {
             return Err(CliError::Usage("that is no request".into()));
         }
         Command::Organisation(command) => Request::Organisation(command.into()),
@@ -693,7 +619,6 @@ fn request(command: Command) -> Result<Request, CliError> {
         }
         Command::Credential(CredentialCommand::List { account }) => Request::CredentialList { account },
         Command::Credential(CredentialCommand::Remove { account, id }) => Request::CredentialRemove { account, id },
-        Command::Receipt(receipts::Command::Show { id }) => Request::Receipt(receipts::Request::Show { id }),
         Command::Receipt(receipts::Command::Find { what, message_id, limit }) => {
             Request::Receipt(receipts::Request::Find { what, message_id, limit })
         }
@@ -722,7 +647,7 @@ fn alias(forward: bool) -> Kind {
 const STARTING: Duration = Duration::from_secs(10);
 
 /// Asks the running server, or works on the store itself when none runs.
-fn ask(config: &Config, request: Request) -> Result<Answer, CliError> {
+pub fn ask(config: &Config, request: Request) -> Result<Answer, CliError> {
     let failed = |e: &dyn fmt::Display| CliError::Failed(e.to_string());
     let (runtime, begun) = (runtime()?, Instant::now());
     let outcome: Outcome = loop {

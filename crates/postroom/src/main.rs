@@ -9,6 +9,7 @@ mod addresses;
 mod admin;
 mod certificates;
 mod cli;
+mod cli_pages;
 mod cli_sending;
 mod compact;
 mod config;

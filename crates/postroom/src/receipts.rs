@@ -16,6 +16,10 @@ use crate::house::House;
 
 /// Receipts of one answer.
 const MOST: usize = 1000;
+/// A page of a message's: octets of its text and recipients, at most or a few more; and recipients that are read together.
+const PAGE: usize = 1 << 20;
+const RECIPIENTS: usize = 500;
+const TOGETHER: u32 = 10;
 /// Segments of which one read looks at the traces.
 const SEGMENTS: u32 = 2000;
 /// Reads of one search, and pages of one list: beyond, it says where to go on.
@@ -87,8 +91,8 @@ pub struct Which {
 /// What is asked of the server.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// One message.
-    Show { id: String },
+    /// Some recipients of one message, behind that number.
+    Show { id: String, behind: Option<u32> },
     /// By recipient or Message-ID.
     Find { what: String, message_id: bool, limit: usize },
     /// A page of all.
@@ -150,7 +154,7 @@ pub fn time(text: &str, now: Timestamp) -> store::Result<Timestamp> {
 /// Carries a request out.
 pub async fn execute(house: &House, request: Request) -> Outcome {
     match request {
-        Request::Show { id } => show(house, id).await,
+        Request::Show { id, behind } => show(house, id, behind).await,
         Request::Find { what, message_id, limit } => find(house, what, message_id, limit.min(MOST)).await,
         Request::List { which, limit } => list(house, which, limit.clamp(1, MOST)).await,
     }
@@ -168,10 +172,10 @@ enum State {
     Ended(Receipt),
 }
 
-/// All deliveries of a message.
-fn deliveries(tx: &mut Tx<'_>, id: QueueId) -> store::Result<Vec<One>> {
+/// At most `n` deliveries of a message, behind that number.
+fn deliveries(tx: &mut Tx<'_>, id: QueueId, behind: Option<u32>, n: u32) -> store::Result<Vec<One>> {
     let mut all = BTreeMap::new();
-    let ended = receipt::of_message(tx, id)?;
+    let ended = receipt::some_of_message(tx, id, behind, n)?;
     let heads = receipt::head(tx, &ended.iter().map(|r| r.trail).collect::<Vec<_>>())?;
     for (r, head) in ended.into_iter().zip(heads) {
         // The record was kept as long as it was to be; the row may stay a little longer.
@@ -187,7 +191,7 @@ fn deliveries(tx: &mut Tx<'_>, id: QueueId) -> store::Result<Vec<One>> {
         });
         all.insert(r.number, One { head, trail: r.trail, state: State::Ended(r) });
     }
-    if let Some((message, standing)) = queue::show(tx, id)? {
+    if let Some((message, standing)) = queue::show_some(tx, id, behind, n)? {
         for d in standing {
             let head = Head {
                 message: id,
@@ -204,35 +208,51 @@ fn deliveries(tx: &mut Tx<'_>, id: QueueId) -> store::Result<Vec<One>> {
             all.entry(head.number).or_insert_with(|| One { head, trail, state: State::Open(Box::new(d)) });
         }
     }
-    Ok(all.into_values().collect())
+    Ok(all.into_values().take(n as usize).collect())
 }
 
-async fn show(house: &House, id: String) -> Outcome {
+/// A page of it: some recipients, until they are long enough.
+async fn show(house: &House, id: String, behind: Option<u32>) -> Outcome {
     let id: QueueId = id.parse().map_err(|e: queue::BadQueueId| format!("{id:?}: {e}"))?;
     let work = move |tx: &mut Tx<'_>| {
-        let all = deliveries(tx, id)?;
-        if all.is_empty() {
+        let (mut text, mut data, mut last) = (String::new(), Vec::new(), behind);
+        while text.len() < PAGE && data.len() < RECIPIENTS {
+            let some = deliveries(tx, id, last, TOGETHER)?;
+            let is_all = some.len() < TOGETHER as usize;
+            last = some.last().map(|one| one.head.number);
+            tell_all(tx, some, &mut text, &mut data)?;
+            if is_all {
+                last = None;
+                break;
+            }
+        }
+        if data.is_empty() && behind.is_none() {
             return Err(refused(format!("there is no receipt of {id}: it never was, or is older than they are kept")));
         }
-        let (mut text, mut data) = (String::new(), Vec::new());
-        let trails: Vec<_> = all.iter().map(|one| one.trail).collect();
-        for (one, attempts) in all.into_iter().zip(receipt::attempts(tx, &trails)?) {
-            let events = receipt::events(tx, id, one.head.number)?;
-            one.tell(&mut text);
-            attempts.iter().for_each(|attempt| tell_attempt(&mut text, attempt));
-            for event in &events {
-                let Event { at, kind, class, detail } = event;
-                let _ = writeln!(text, "  {} {}{}: {detail}", at.rfc3339(), kind.word(), bracketed(class));
-            }
-            let mut facts = one.facts();
-            facts["attempts"] = attempts.iter().map(attempt_facts).collect();
-            let event = |e: &Event| json!({ "at": e.at.rfc3339(), "kind": e.kind.word(), "class": e.class, "detail": e.detail });
-            facts["events"] = events.iter().map(event).collect();
-            data.push(facts);
-        }
-        Ok(Answer::new(text.trim_end(), Value::Array(data)))
+        Ok(Answer::new(text.trim_end(), json!({ "receipts": data, "next": last })))
     };
     house.store.read(work).await.map_err(words)
+}
+
+/// With all attempts, and all that was heard.
+fn tell_all(tx: &mut Tx<'_>, all: Vec<One>, text: &mut String, data: &mut Vec<Value>) -> store::Result<()> {
+    let trails: Vec<_> = all.iter().map(|one| one.trail).collect();
+    for (one, attempts) in all.into_iter().zip(receipt::attempts(tx, &trails)?) {
+        let events = receipt::events(tx, one.head.message, one.head.number)?;
+        one.tell(text);
+        attempts.iter().for_each(|attempt| tell_attempt(text, attempt));
+        for event in &events {
+            let Event { at, kind, class, detail } = event;
+            let _ = writeln!(text, "  {} {}{}: {detail}", at.rfc3339(), kind.word(), bracketed(class));
+        }
+        let mut facts = one.facts();
+        facts["attempts"] = attempts.iter().map(attempt_facts).collect();
+        let event =
+            |e: &Event| json!({ "at": e.at.rfc3339(), "kind": e.kind.word(), "class": e.class, "detail": e.detail });
+        facts["events"] = events.iter().map(event).collect();
+        data.push(facts);
+    }
+    Ok(())
 }
 
 fn bracketed(class: &str) -> String {
@@ -347,7 +367,7 @@ async fn find(house: &House, what: String, message_id: bool, limit: usize) -> Ou
             let fits = |one: &One| {
                 wanted.contains(&(id, one.head.number)) || to.as_ref().is_some_and(|to| to.to_string() == one.head.to)
             };
-            found.extend(deliveries(tx, id)?.into_iter().filter(fits));
+            found.extend(deliveries(tx, id, None, u32::MAX)?.into_iter().filter(fits));
         }
         Ok(found)
     };

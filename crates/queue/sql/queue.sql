@@ -215,7 +215,7 @@ FROM queue_delivery WHERE message = ?1 AND number = ?2;
 -- name: deliveries
 SELECT number, recipient, notify, original, expires, attempts, warned, uncertain, segment, place, state, due, owed, status,
     reply, host, class
-FROM queue_delivery WHERE message = ?1 ORDER BY number;
+FROM queue_delivery WHERE message = ?1 AND number > ?2 ORDER BY number LIMIT ?3;
 
 -- name: accepted
 -- What was to be sent when it came, as long as the message stands: without what was only to be reported.
@@ -316,7 +316,7 @@ SELECT 1 FROM queue_delivery WHERE message = ?1 AND state IN (0, 1, 5, 6) LIMIT 
 
 -- name: receipts_of_message
 SELECT message, number, ended, class, stream, account, at, attempts, uncertain, segment, place
-FROM queue_receipt WHERE message = ?1 ORDER BY number;
+FROM queue_receipt WHERE message = ?1 AND number > ?2 ORDER BY number LIMIT ?3;
 
 -- name: receipts_before
 SELECT message, number, ended, class, stream, account, at, attempts, uncertain, segment, place

@@ -68,8 +68,21 @@ pub fn exists(tx: &mut Tx<'_>, id: QueueId) -> Result<bool> {
 /// # Errors
 /// The store's; [`store::Error::Corrupt`] when a row of the message cannot be read.
 pub fn show(tx: &mut Tx<'_>, id: QueueId) -> Result<Option<(Message, Vec<Standing>)>> {
+    show_some(tx, id, None, u32::MAX)
+}
+
+/// A message and at most `n` of its deliveries, of higher numbers than `behind`; none when it is finished.
+///
+/// # Errors
+/// As [`show`], of the rows that are read.
+pub fn show_some(
+    tx: &mut Tx<'_>,
+    id: QueueId,
+    behind: Option<u32>,
+    n: u32,
+) -> Result<Option<(Message, Vec<Standing>)>> {
     let Some(message) = tx.row(&schema::MESSAGE, params![id], |r| read_message(r, 0))? else { return Ok(None) };
-    let deliveries = tx.list(&schema::DELIVERIES, params![id], |r| {
+    let deliveries = tx.list(&schema::DELIVERIES, params![id, behind.map_or(-1, i64::from), n], |r| {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Standing {
             delivery: read_delivery(r, 0)?,

@@ -46,7 +46,7 @@ mod verify;
 pub mod webhook;
 
 pub use admin::{
-    Cancelled, Report, Standing, by_recipient, cancel, exists, has_mail, owing, page, reported, retry, show,
+    Cancelled, Report, Standing, by_recipient, cancel, exists, has_mail, owing, page, reported, retry, show, show_some,
 };
 pub use blobs::{REFERENCES, blob, refers_between};
 pub use body::{Bodies, Content, MAX_MADE, MAX_REFERENCE, NotMade, Recipe};

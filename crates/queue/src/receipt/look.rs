@@ -44,7 +44,15 @@ pub fn receipt(tx: &mut Tx<'_>, message: QueueId, number: u32) -> Result<Option<
 /// # Errors
 /// The store's.
 pub fn of_message(tx: &mut Tx<'_>, message: QueueId) -> Result<Vec<Receipt>> {
-    tx.list(&schema::RECEIPTS_OF_MESSAGE, params![message], read)
+    some_of_message(tx, message, None, u32::MAX)
+}
+
+/// At most `n` of them, of higher numbers than `behind`.
+///
+/// # Errors
+/// The store's.
+pub fn some_of_message(tx: &mut Tx<'_>, message: QueueId, behind: Option<u32>, n: u32) -> Result<Vec<Receipt>> {
+    tx.list(&schema::RECEIPTS_OF_MESSAGE, params![message, behind.map_or(-1, i64::from), n], read)
 }
 
 /// A message all of whose deliveries have ended.

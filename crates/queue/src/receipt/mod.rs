@@ -14,7 +14,7 @@ mod wire;
 pub(crate) use event::one;
 pub use event::{Event, Kind, attach, events};
 pub use keep::{forget_dialogues, forget_receipts, forget_segments};
-pub use look::{Ended, Filter, Found, Key, attempts, ended, head, look_up, of_message, page, receipt};
+pub use look::{Ended, Filter, Found, Key, attempts, ended, head, look_up, of_message, page, receipt, some_of_message};
 pub use segment::{MAX_RECORDS, Segment};
 pub(crate) use segment::{Packer, Unpacked};
 pub use talk::{Peer, Step, Talk, command};
