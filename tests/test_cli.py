@@ -306,7 +306,9 @@ def test_organisations_have_what_is_theirs(make_server):
     server.cli("suppression", "add", "x@out.test")
     assert "of main" not in server.cli("domain", "list") + server.cli("account", "list")
     assert listed("organisation", "list") == [{"number": 1, "name": "main", "domains": 1}]
-    server.cli("organisation", "add", "Shop & Co")
+    assert "Added Shop & Co" in server.cli("organisation", "add", "  Shop & Co ")
+    for wrong in ("", "  ", "Shop\n& Co"):
+        assert "name" in fails("organisation", "add", wrong).lower()
     assert "exists already" in fails("organisation", "add", "Shop & Co")
     server.cli("organisation", "change", "main", "--name", "office")
     # Of several one is to be named, where an address does not tell.

@@ -52,10 +52,14 @@ def test_each_outcome_is_an_event(make_server):
             ("--stream", "mail"), ("--stream", "marketing"), ("--since", "1h"),
             ("--since", first["bob@out.test"]["cursor"]),
         ]]  # fmt: skip
+        of_main = events(server, "--organisation", "main")
+        with pytest.raises(Exception, match="there is no organisation 1; there are: main"):
+            events(server, "--organisation", "1")
         with pytest.raises(Exception, match="an event is one of"):
             events(server, "--type", "opened")
         with pytest.raises(Exception, match="or a cursor like 12.3"):
             events(server, "--since", "yesterday")
+    assert of_main == everything
     ann, bob = first["ann@out.test"], first["bob@out.test"]
     assert list(ann)[:4] == ["id", "cursor", "type", "time"] and re.fullmatch("evt_[0-9a-f]{32}", ann["id"])
     assert (ann["type"], ann["code"], ann["class"], ann["attempts"], ann["uncertain"]) == ("delivery.delivered", 250, None, 1, 0)

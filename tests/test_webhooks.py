@@ -126,7 +126,10 @@ def test_each_event_is_told_signed_and_in_the_order_of_its_recipient(make_server
         user = server.user()
         submit(server, user, "early@out.test", message("before"))
         several(server, 1)
-        key = add(server, sink.url)
+        with pytest.raises(Exception, match="there is no organisation nobody"):
+            add(server, sink.url, "--organisation", "nobody")
+        key = add(server, sink.url, "--organisation", "main")
+        assert listed(server)["organisation"] == "main" and "of main" in server.cli("webhook", "list")
         for n in range(4):
             submit(server, user, ["ann@out.test", "bob@out.test", f"joe{n}@out.test"], message(f"told {n}"))
         several(server, 13)

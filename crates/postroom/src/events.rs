@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use base::{OrganisationId, Stream};
+use base::Stream;
 use clap::Args;
 use queue::log::{self, Cursor, Filter, Page, What};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use crate::admin::{Answer, Outcome, refused, words};
 use crate::house::House;
+use crate::organisations::named;
 use crate::receipts::time;
 
 /// Lines of one answer: when there are so many, no further place is read.
@@ -37,9 +38,9 @@ pub struct Which {
     /// From then on, as far as they are kept: behind a cursor, or since 2026-11-22, 2026-11-22T08:00:00Z, 90m, 24h, 7d.
     #[arg(long, value_name = "CURSOR|TIME")]
     since: Option<String>,
-    /// Mail of this organisation, by its number, which `organisation list` shows.
-    #[arg(long, value_name = "NUMBER")]
-    organisation: Option<i64>,
+    /// Mail of this organisation.
+    #[arg(long, value_name = "NAME")]
+    organisation: Option<String>,
     /// mail, transactional or marketing.
     #[arg(long)]
     stream: Option<String>,
@@ -74,16 +75,19 @@ pub fn whats(types: &[String]) -> Result<Vec<What>, String> {
     Ok(all)
 }
 
-/// A filter of its parts.
-pub fn filter(organisation: Option<i64>, stream: Option<&str>, types: &[String]) -> Result<Filter, String> {
+/// A filter of its parts, for the mail of all organisations.
+pub fn filter(stream: Option<&str>, types: &[String]) -> Result<Filter, String> {
     let stream = stream.map(|word| word.parse::<Stream>()).transpose().map_err(|e| e.to_string())?;
-    Ok(Filter { organisation: organisation.map(OrganisationId), stream, whats: whats(types)? })
+    Ok(Filter { organisation: None, stream, whats: whats(types)? })
 }
 
 /// Reads on: lines, where to go on, whether there is more, and how many places are gone.
 pub async fn execute(house: &House, which: Which) -> Outcome {
     let now = house.clock.now();
-    let filter = filter(which.organisation, which.stream.as_deref(), &which.types)?;
+    let mut filter = filter(which.stream.as_deref(), &which.types)?;
+    if let Some(name) = which.organisation.clone() {
+        filter.organisation = Some(house.store.read(move |tx| named(tx, &name)).await.map_err(words)?);
+    }
     let mut from = match which.since.clone() {
         None if which.follow => Cursor::before(house.store.read(log::last).await.map_err(words)? + 1),
         None => Cursor::START,

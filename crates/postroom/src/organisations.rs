@@ -73,6 +73,7 @@ pub async fn execute(house: &House, ask: Ask) -> Outcome {
     let now = house.clock.now();
     match ask {
         Ask::Add { name } => {
+            let name = name.trim().to_owned();
             write(house, move |tx| {
                 let id = directory::create_organisation(tx, &name, now)?;
                 Ok(Answer::new(format!("Added {name}"), json!({ "number": id.0, "name": name })))
@@ -81,6 +82,7 @@ pub async fn execute(house: &House, ask: Ask) -> Outcome {
         }
         Ask::List => read(house, list).await,
         Ask::Change { organisation, name } => {
+            let name = name.trim().to_owned();
             write(house, move |tx| {
                 let id = named(tx, &organisation)?;
                 directory::rename_organisation(tx, id, &name)?;

@@ -6,7 +6,7 @@ use base::{Stream, Timestamp};
 use clap::Subcommand;
 use net::{Cidr, Https};
 use outbox::webhooks::{KEY, shown, test, way};
-use queue::log;
+use queue::log::{self, Filter};
 use queue::webhook::{self, State, Webhook};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use store::Tx;
 use crate::admin::{Answer, Outcome, read, refused, words, write};
 use crate::events;
 use crate::house::House;
+use crate::organisations::{Names, named};
 use crate::outside::Outside;
 use crate::receipts::time;
 
@@ -30,9 +31,9 @@ pub enum Command {
     Add {
         /// https://host/path; http only into networks that the configuration names.
         url: String,
-        /// Mail of this organisation, by its number, which `organisation list` shows.
-        #[arg(long, value_name = "NUMBER")]
-        organisation: Option<i64>,
+        /// Mail of this organisation.
+        #[arg(long, value_name = "NAME")]
+        organisation: Option<String>,
         /// mail, transactional or marketing.
         #[arg(long)]
         stream: Option<Stream>,
@@ -84,7 +85,7 @@ pub enum Command {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Ask {
     /// A new one.
-    Add { url: String, organisation: Option<i64>, stream: Option<String>, types: Vec<String> },
+    Add { url: String, organisation: Option<String>, stream: Option<String>, types: Vec<String> },
     /// All.
     List,
     /// Away with one.
@@ -146,8 +147,10 @@ pub async fn execute(house: &House, ask: Ask) -> Outcome {
     match ask {
         Ask::Add { url, organisation, stream, types } => {
             house.webhooks.way(&house.outside)?.accepts(&url).map_err(|e| e.to_string())?;
-            let (filter, key) = (events::filter(organisation, stream.as_deref(), &types)?, new_key()?);
+            let (filter, key) = (events::filter(stream.as_deref(), &types)?, new_key()?);
             write(house, move |tx| {
+                let organisation = organisation.as_deref().map(|name| named(tx, name)).transpose()?;
+                let filter = Filter { organisation, ..filter.clone() };
                 if webhook::all(tx)?.len() >= MOST {
                     return Err(refused(format!("there are {MOST} webhooks already: each reads the log for itself")));
                 }
@@ -244,12 +247,12 @@ fn replay(tx: &mut Tx<'_>, number: i64, since: &str, now: Timestamp) -> store::R
 }
 
 fn list(tx: &mut Tx<'_>) -> store::Result<Answer> {
-    let (all, last) = (webhook::all(tx)?, log::last(tx)?);
+    let (all, last, names) = (webhook::all(tx)?, log::last(tx)?, Names::read(tx)?);
     let (mut text, mut data) = (Vec::new(), Vec::new());
     for hook in &all {
         let waiting = webhook::waiting(tx, hook.id)?.len();
-        text.push(line(hook, last, waiting));
-        data.push(facts(hook, last, waiting));
+        text.push(line(hook, &names, last, waiting));
+        data.push(facts(hook, &names, last, waiting));
     }
     if text.is_empty() {
         text.push("There are no webhooks".into());
@@ -257,9 +260,9 @@ fn list(tx: &mut Tx<'_>) -> store::Result<Answer> {
     Ok(Answer::new(text.join("\n"), Value::Array(data)))
 }
 
-fn line(hook: &Webhook, last: i64, waiting: usize) -> String {
+fn line(hook: &Webhook, names: &Names, last: i64, waiting: usize) -> String {
     let Webhook { id, setup, record } = hook;
-    let mut text = format!("{id}  {}  {}  {}", setup.state.word(), setup.url, selection(hook));
+    let mut text = format!("{id}  {}  {}  {}", setup.state.word(), setup.url, selection(hook, names));
     let numbers = [("taken", record.taken), ("waiting", waiting as u64), ("given up", record.given_up)];
     for (what, n) in numbers {
         text += &format!(", {n} {what}");
@@ -280,24 +283,24 @@ fn line(hook: &Webhook, last: i64, waiting: usize) -> String {
     text
 }
 
-fn selection(hook: &Webhook) -> String {
+fn selection(hook: &Webhook, names: &Names) -> String {
     let filter = &hook.setup.filter;
     let mut parts: Vec<String> = filter.whats.iter().map(|what| what.name().to_owned()).collect();
     if parts.is_empty() {
         parts.push("everything".into());
     }
     parts.extend(filter.stream.map(|stream| format!("of {stream}")));
-    parts.extend(filter.organisation.map(|organisation| format!("of organisation {organisation}")));
+    parts.extend(filter.organisation.map(|organisation| format!("of {}", names.of(organisation))));
     parts.join(" ")
 }
 
-fn facts(hook: &Webhook, last: i64, waiting: usize) -> Value {
+fn facts(hook: &Webhook, names: &Names, last: i64, waiting: usize) -> Value {
     let Webhook { id, setup, record } = hook;
     let when = |at: Option<Timestamp>| at.map(|at| at.rfc3339());
     json!({ "number": id, "url": setup.url, "state": setup.state.word(), "made": setup.made.rfc3339(),
         "types": setup.filter.whats.iter().map(|what| what.name()).collect::<Vec<_>>(),
         "stream": setup.filter.stream.map(|stream| stream.word()),
-        "organisation": setup.filter.organisation.map(|organisation| organisation.0),
+        "organisation": setup.filter.organisation.map(|organisation| names.of(organisation)),
         "taken": record.taken, "waiting": waiting, "given_up": record.given_up, "lost": record.lost,
         "behind": (last - record.position).max(0), "last_taken": when(record.last_taken),
         "failing_since": when(record.failing), "why": record.why })
