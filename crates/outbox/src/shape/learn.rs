@@ -3,6 +3,9 @@
 //! Sites count mails over a span of time, and say neither the number nor the span. The number is what they took until they
 //! refused one. The span is found by trying: the shortest that can be is believed until the site refuses a mail although
 //! fewer than the number stand in it; then it is the next. So a site is asked a few times too often, and then no more.
+//!
+//! Nor do they say which mails they count: one counts recipients that it does not know, another only what it took. So a mail in
+//! doubt counts where we ask how much may go, and hardly where we ask how much a site bears.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,9 +23,14 @@ const FEWEST: usize = 3;
 const AFTER: usize = 2000;
 const AFTER_AT_MOST: usize = 50_000;
 /// Of a site that said nothing yet so many mails may be unanswered, and one more for every so many that passed: when it says
-/// that it was enough, it is not to say so to many.
+/// that it was enough, it says so to all of them, and these are to be few of those that passed. One alone would be stopped by a
+/// connection that hangs.
 const AT_ONCE: usize = 2;
-const MORE_AFTER: usize = 32;
+const MORE_AFTER: usize = 200;
+/// Who takes longer for an answer than this keeps back no other.
+const PROMPT: Duration = Duration::from_secs(5);
+/// So small a part of what a site bears is given up as it is in doubt. More would cost more time than a refusal is worth.
+const DOUBT: usize = 16;
 /// More by this part, and each time that this does not fail by twice of it.
 const STEP: f64 = 0.125;
 const STEP_AT_MOST: f64 = 1.0;
@@ -53,11 +61,11 @@ struct Limit {
     /// Of [`SPANS`].
     span: usize,
     count: usize,
-    /// What the site took when it last refused one; `count` may be raised beyond it.
-    heard: usize,
+    /// What the site had when it last refused one; `count` may be raised beyond it.
+    heard: Mails,
     /// When it was last said.
     said: Instant,
-    /// A mail that was sent since was taken.
+    /// A mail that was sent since was taken, which a site that counts over the next longer span had refused.
     proven: bool,
     /// When the next may go: not all at once.
     next: Instant,
@@ -67,20 +75,42 @@ struct Limit {
     step: f64,
 }
 
+/// Mails that a site may have counted, and those of them that it counted for sure.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mails {
+    all: usize,
+    sure: usize,
+}
+
+impl Mails {
+    fn add(&mut self, sure: bool) {
+        (self.all, self.sure) = (self.all + 1, self.sure + usize::from(sure));
+    }
+
+    fn without(self, other: Mails) -> Mails {
+        Mails { all: self.all - other.all, sure: self.sure - other.sure }
+    }
+
+    /// What a site bears that refused one more.
+    fn borne(self) -> usize {
+        self.sure.max(self.all - self.all / DOUBT)
+    }
+}
+
 /// Mails that passed within a span.
 #[derive(Debug)]
 struct Tally {
     span: Duration,
     /// Parts of the span in which mails passed: when they began, and how many.
-    parts: VecDeque<(Instant, usize)>,
-    count: usize,
+    parts: VecDeque<(Instant, Mails)>,
+    mails: Mails,
     /// As many as ever passed within the span.
     most: usize,
 }
 
 impl Tally {
     fn new(span: Duration) -> Self {
-        Tally { span, parts: VecDeque::new(), count: 0, most: 0 }
+        Tally { span, parts: VecDeque::new(), mails: Mails::default(), most: 0 }
     }
 
     fn part(&self) -> Duration {
@@ -93,32 +123,32 @@ impl Tally {
     }
 
     fn pass(&mut self, now: Instant) {
-        while let Some((began, n)) = self.parts.front().copied()
+        while let Some((began, mails)) = self.parts.front().copied()
             && self.leaves(began) <= now
         {
             self.parts.pop_front();
-            self.count -= n;
+            self.mails = self.mails.without(mails);
         }
     }
 
-    fn add(&mut self, now: Instant) {
+    fn add(&mut self, sure: bool, now: Instant) {
         self.pass(now);
         let part = self.part();
-        match self.parts.back_mut() {
-            Some((began, n)) if *began + part > now => *n += 1,
-            _ => self.parts.push_back((now, 1)),
+        if self.parts.back().is_none_or(|(began, _)| *began + part <= now) {
+            self.parts.push_back((now, Mails::default()));
         }
-        self.count += 1;
-        self.most = self.most.max(self.count);
+        self.parts.back_mut().into_iter().for_each(|(_, mails)| mails.add(sure));
+        self.mails.add(sure);
+        self.most = self.most.max(self.mails.all);
     }
 
     /// Until fewer than `count` are in it.
     fn wait(&self, count: usize, now: Instant) -> Duration {
-        let mut left = self.count;
+        let mut left = self.mails.all;
         let mut parts = self.parts.iter();
         while left >= count {
-            let Some((began, n)) = parts.next() else { return SOON };
-            left -= n;
+            let Some((began, mails)) = parts.next() else { return SOON };
+            left -= mails.all;
             if left < count {
                 return self.leaves(*began).saturating_duration_since(now);
             }
@@ -126,9 +156,16 @@ impl Tally {
         Duration::ZERO
     }
 
-    /// The site may have counted over this span: it never took more within it.
-    fn may_be(&self) -> bool {
-        self.count >= FEWEST && self.count + (self.count / 10).max(1) >= self.most
+    /// What is in it for sure, and not at its edge.
+    fn within(&self, now: Instant) -> Mails {
+        let is_out = |(began, _): &&(Instant, Mails)| *began + self.span <= now;
+        self.parts.iter().take_while(is_out).fold(self.mails, |mails, (_, part)| mails.without(*part))
+    }
+
+    /// The site may have counted over this span: it took some within it, and never more.
+    fn may_be(&self, now: Instant) -> bool {
+        let count = self.mails.all;
+        self.within(now).all >= FEWEST && count + (count / 10).max(1) >= self.most
     }
 }
 
@@ -144,14 +181,16 @@ impl Learned {
         self.pass(now);
         let Some(limit) = &self.limit else {
             let at_once = self.at_once.saturating_add(self.passed / MORE_AFTER);
-            return if self.flying.len() >= at_once { SOON } else { Duration::ZERO };
+            let nth = self.flying.len().checked_sub(at_once).and_then(|n| self.flying.get(n));
+            let is_full = nth.is_some_and(|sent| now.saturating_duration_since(*sent) < PROMPT);
+            return if is_full { SOON } else { Duration::ZERO };
         };
         let tally = &self.tallies[limit.span];
         let apart = limit.next.saturating_duration_since(now);
         match () {
             () if !limit.proven && !self.flying.is_empty() => SOON,
-            () if tally.count >= limit.count => tally.wait(limit.count, now).max(apart),
-            () if tally.count + self.flying.len() >= limit.count => SOON,
+            () if tally.mails.all >= limit.count => tally.wait(limit.count, now).max(apart),
+            () if tally.mails.all + self.flying.len() >= limit.count => SOON,
             () => apart,
         }
     }
@@ -179,7 +218,7 @@ impl Learned {
     pub(super) fn unanswered(&mut self, now: Instant) {
         self.pass(now);
         self.flying.pop_front();
-        self.tallies.iter_mut().for_each(|tally| tally.add(now));
+        self.count(false, now);
     }
 
     /// What is known, in words.
@@ -194,19 +233,39 @@ impl Learned {
         self.limit.is_some()
     }
 
-    /// It was answered, and not for being one too many.
+    /// It was taken, or put off for another reason than being one too many.
     pub(super) fn passed(&mut self, now: Instant) {
+        self.goes_by(true, now);
+    }
+
+    /// It failed, for what it was: the site may have counted it.
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.goes_by(false, now);
+    }
+
+    fn goes_by(&mut self, sure: bool, now: Instant) {
         self.pass(now);
         let sent = self.flying.pop_front();
         self.passed += 1;
-        self.tallies.iter_mut().for_each(|tally| tally.add(now));
         if let Some(limit) = &mut self.limit {
-            match sent.is_some_and(|sent| sent < limit.said) {
+            match sent {
                 // It was on its way when another was refused: the site bears one more than had been answered then.
-                true => (limit.count, limit.heard) = (limit.count + 1, limit.heard + 1),
-                false => limit.pass(sent.is_some()),
+                Some(sent) if sent < limit.said => {
+                    limit.count += usize::from(sure);
+                    limit.heard.add(sure);
+                }
+                _ => {
+                    let longer = self.tallies.get(limit.span + 1);
+                    let is_full = longer.is_none_or(|tally| tally.mails.sure >= limit.heard.all);
+                    limit.pass(sent.is_some() && sure && is_full);
+                }
             }
         }
+        self.count(sure, now);
+    }
+
+    fn count(&mut self, sure: bool, now: Instant) {
+        self.tallies.iter_mut().for_each(|tally| tally.add(sure, now));
     }
 
     /// The site said that it was one too many, and perhaps for how long none is to come. Gives how long the next waits.
@@ -221,8 +280,8 @@ impl Learned {
         let (first, before) = match &self.limit {
             Some(limit) => {
                 // Before it is proven every mail counts; then not each that was counted a little earlier or later there.
-                let heard = if limit.proven { limit.heard * 9 / 10 } else { limit.heard };
-                let refuted = self.tallies[limit.span].count < heard;
+                let heard = if limit.proven { limit.heard.borne() * 9 / 10 } else { limit.heard.sure };
+                let refuted = self.tallies[limit.span].within(now).all < heard;
                 ((limit.span + usize::from(refuted)).min(SPANS.len() - 1), Some(*limit))
             }
             None => {
@@ -231,19 +290,21 @@ impl Learned {
                 (SPANS.iter().position(fits).unwrap_or(0), None)
             }
         };
-        let found = (first..SPANS.len()).find(|span| self.tallies[*span].may_be());
+        let found = (first..SPANS.len()).find(|span| self.tallies[*span].may_be(now));
         let Some(span) = found else {
             // It takes less than it once did: that is no number, but a mood.
             if let Some(limit) = &mut self.limit {
                 limit.count = (limit.count / 2).max(FEWEST);
-                (limit.heard, limit.said, limit.proven, limit.passed) = (limit.count, now, false, 0);
+                limit.heard = Mails { all: limit.count, sure: limit.count };
+                (limit.said, limit.proven, limit.passed) = (now, false, 0);
             }
             return;
         };
-        let count = self.tallies[span].count;
+        let heard = self.tallies[span].within(now);
+        let count = heard.borne();
         let again = before.filter(|b| b.span == span && b.proven && count * 10 >= b.count * 7);
         let after = again.map_or(AFTER, |b| (b.after * 2).min(AFTER_AT_MOST));
-        let (heard, proven) = (count, again.is_some());
+        let proven = again.is_some();
         self.limit = Some(Limit { span, count, heard, said: now, proven, next: now, passed: 0, after, step: STEP });
     }
 
@@ -253,7 +314,7 @@ impl Learned {
         while self.flying.front().is_some_and(|sent| now.saturating_duration_since(*sent) >= UNANSWERED) {
             self.flying.pop_front();
             // The site may have counted it.
-            self.tallies.iter_mut().for_each(|tally| tally.add(now));
+            self.count(false, now);
         }
         if self.limit.is_some_and(|limit| now.saturating_duration_since(limit.said) >= REMEMBERED) {
             self.limit = None;
@@ -263,7 +324,7 @@ impl Learned {
     /// Nothing would be lost if it were forgotten.
     pub(super) fn is_at_rest(&mut self, now: Instant) -> bool {
         self.pass(now);
-        self.limit.is_none() && self.tallies.iter().all(|tally| tally.count < FEWEST)
+        self.limit.is_none() && self.tallies.iter().all(|tally| tally.mails.all < FEWEST)
     }
 }
 
@@ -273,8 +334,8 @@ impl Limit {
     }
 
     /// A mail more passed. After enough of them more is tried.
-    fn pass(&mut self, sent_since: bool) {
-        self.proven |= sent_since;
+    fn pass(&mut self, proves: bool) {
+        self.proven |= proves;
         self.passed += 1;
         if self.passed >= self.after {
             self.count += ((self.count as f64 * self.step) as usize).max(1);
@@ -388,14 +449,91 @@ mod tests {
         assert!(!rig.learned.is_limited());
     }
 
+    /// When a site says that it was enough, it says so to few of those it was sent.
     #[tokio::test(start_paused = true)]
-    async fn no_more_than_two_are_on_their_way_to_a_site_that_was_not_sent_to_before() {
+    async fn two_are_on_their_way_to_a_stranger_and_one_more_after_two_hundred() {
+        let (mut learned, mut passed) = (Learned::new(true), 0);
+        for (upto, at_once) in [(200, 2), (399, 3), (600, 4), (800, 5)] {
+            while passed < upto {
+                while learned.wait(Instant::now()).is_zero() {
+                    learned.sent(Instant::now());
+                }
+                assert_eq!((learned.flying.len(), learned.wait(Instant::now())), (at_once, SOON));
+                advance(Duration::from_millis(100)).await;
+                (0..at_once).for_each(|_| learned.passed(Instant::now()));
+                passed += at_once;
+            }
+        }
+    }
+
+    /// Else a thousand mails to a host that takes its time for each took hours, and one that hangs stopped all for minutes.
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_his_time_for_an_answer_keeps_back_no_other() {
         let mut learned = Learned::new(true);
-        (0..AT_ONCE).for_each(|_| learned.sent(Instant::now()));
-        assert_eq!(learned.wait(Instant::now()), SOON);
-        // Whoever never answers does not hold up the rest for ever.
-        advance(UNANSWERED).await;
-        assert!(learned.wait(Instant::now()).is_zero());
+        for _ in 0..2 {
+            (0..AT_ONCE).for_each(|_| learned.sent(Instant::now()));
+            assert_eq!(learned.wait(Instant::now()), SOON);
+            advance(PROMPT).await;
+            assert!(learned.wait(Instant::now()).is_zero());
+        }
+    }
+
+    /// It took 48, and refused the next; three that it did not know had not counted. Then 51 an hour were sent to it, and three
+    /// refused, until that was learned too.
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_says_nothing_of_what_a_site_bears() {
+        let mut rig = Rig::of(48, HOUR);
+        for _ in 0..3 {
+            rig.learned.sent(Instant::now());
+            advance(Duration::from_millis(100)).await;
+            rig.learned.failed(Instant::now());
+        }
+        let taken = rig.send(8 * HOUR).await;
+        assert_eq!(rig.refused.len(), 3, "the price of the span: {:?}", rig.refused);
+        assert!(taken as f64 >= 0.85 * 48.0 * 8.0, "{taken}");
+        // But of few it is not a quarter that is given up.
+        let mut rig = Rig::of(8, HOUR);
+        for _ in 0..2 {
+            rig.learned.sent(Instant::now());
+            rig.taken.push_back(Instant::now());
+            rig.learned.failed(Instant::now());
+        }
+        rig.send(2 * HOUR).await;
+        assert_eq!(rig.learned.limit.unwrap().count, 8);
+    }
+
+    /// Five in ten minutes, of which one was lost. After a minute the rest stood at the edge of it: as the number of a minute it was
+    /// none, and for a day nothing was sent.
+    #[tokio::test(start_paused = true)]
+    async fn what_stands_at_the_edge_of_a_span_is_no_number() {
+        for count in [5, 15] {
+            let mut rig = Rig::of(count, 10 * MINUTE);
+            rig.learned.sent(Instant::now());
+            rig.taken.push_back(Instant::now());
+            rig.learned.unanswered(Instant::now());
+            advance(Duration::from_millis(900)).await;
+            let taken = rig.send(2 * HOUR).await;
+            assert_eq!(rig.refused.len(), 2, "{:?}", rig.refused);
+            assert!(taken as f64 >= 0.85 * count as f64 * 12.0, "{taken}");
+        }
+        // Nor when it is the first that is said.
+        let mut rig = Rig::of(4, 10 * MINUTE);
+        rig.send(Duration::from_millis(400)).await;
+        advance(MINUTE).await;
+        rig.send(2 * HOUR).await;
+        assert_eq!((rig.refused.len(), rig.learned.limit.unwrap().span), (1, 1));
+    }
+
+    /// A site that was left alone takes anything: that it does so says nothing of its span. Yahoo was believed to count over ten
+    /// minutes for two pauses of two hours.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_taken_after_a_pause_proves_nothing() {
+        let mut rig = Rig::of(100, HOUR);
+        rig.send(MINUTE + MINUTE / 10).await;
+        assert_eq!(rig.refused.len(), 2);
+        advance(2 * HOUR).await;
+        rig.send(6 * HOUR).await;
+        assert_eq!(rig.refused.len(), 3, "{:?}", rig.refused);
     }
 
     /// Yahoo's words for too many mails keep it alone for two hours: it was then sent in an hour what it takes in a minute.

@@ -328,9 +328,9 @@ impl Site {
         self.bears.unanswered(now);
     }
 
-    /// A mail was answered by its own merits.
+    /// A mail was refused for what it is.
     pub(crate) fn answered(&mut self, now: Instant) {
-        self.bears.passed(now);
+        self.bears.failed(now);
     }
 
     /// The site is known to count our mails: it gets none more than it must.
@@ -665,7 +665,10 @@ mod tests {
             rig.site.accepted(Instant::now());
         }
         advance(30 * MINUTE).await;
-        assert!(rig.send().is_ok() && rig.send().is_ok());
+        for _ in 0..2 {
+            assert!(rig.send().is_ok());
+            rig.site.accepted(Instant::now());
+        }
     }
 
     /// A complaint is no reason to go faster.

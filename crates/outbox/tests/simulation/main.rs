@@ -126,12 +126,14 @@ fn our_sender_is_hardly_blocked_where_one_that_hears_nothing_is() {
 }
 
 /// Of more seeds than can be sent for in a test, by the forecast, which is right about the pace: one site that is treated
-/// wrongly shows in the time.
+/// wrongly shows in the time. `SIMNET_SEEDS` are so many.
 #[test]
-fn no_seed_has_a_site_that_takes_much_longer_than_it_must() {
-    let (mut blocked, mut slower, mut seeds) = (0.0, 0.0, 0.0);
-    for seed in 1..=12 {
-        let internet = made(seed, 200, 20_000);
+fn no_seed_is_blocked_or_takes_much_longer_than_it_must() {
+    let (first, sites, mails) = (number("SIMNET_SEED", 1), number("SIMNET_SITES", 200), number("SIMNET_MAILS", 20_000));
+    let seeds = number("SIMNET_SEEDS", 12);
+    let mut all = Vec::new();
+    for seed in first..first + seeds {
+        let internet = made(seed, sites, mails);
         let said = foretold(&internet, seed);
         let needs = internet.sites.iter().zip(internet.takes()).map(|(site, n)| site.needs(n)).max();
         let (share, time) = (
@@ -139,11 +141,12 @@ fn no_seed_has_a_site_that_takes_much_longer_than_it_must() {
             hours(said.last()) / hours(needs.unwrap_or_default()),
         );
         println!("seed {seed}: blocked {share:.2} %, {time:.2} of the least");
-        assert!(share < 0.5 && time < 1.3, "seed {seed}: blocked {share:.2} %, {time:.2} of the least");
-        (blocked, slower, seeds) = (blocked + share, slower + time, seeds + 1.0);
+        all.push((seed, share, time));
     }
-    let (blocked, slower) = (blocked / seeds, slower / seeds);
-    assert!(blocked < 0.45 && slower < 1.15, "on average {blocked:.2} %, {slower:.2} of the least");
+    let average = |of: fn(&(u64, f64, f64)) -> f64| all.iter().map(of).sum::<f64>() / seeds as f64;
+    println!("on average blocked {:.2} %, {:.2} of the least", average(|seed| seed.1), average(|seed| seed.2));
+    let missed: Vec<_> = all.iter().filter(|(_, share, time)| *share >= 0.5 || *time > 1.2).collect();
+    assert!(missed.is_empty(), "over 0.5 % or 1.2 times the least: {missed:?}");
 }
 
 #[test]
