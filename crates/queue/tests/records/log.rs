@@ -1,87 +1,32 @@
 //! The log: what happened to recipients, in the order of commits, on both engines.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use base::{Address, BlobId, OrganisationId, Reply, Stream, Timestamp};
+use base::{Address, OrganisationId, Reply, Stream, Timestamp};
 use bounce::Stage;
 use queue::log::{self, Cursor, Filter, Line, Page, What};
-use queue::receipt::{self, Event, Kind, Segment};
-use queue::{Claimed, Fate, Group, MIGRATIONS, NewDelivery, NewMessage, Outcome, Queue, QueueId, Said, Settled, Want};
-use store::{Class, Lane, Store};
-use testkit::{Bed, engines};
+use queue::receipt::{self, Event, Kind};
+use queue::{Claimed, Fate, NewDelivery, NewMessage, Outcome, Queue, QueueId, Said, Settled};
+use store::Lane;
+use testkit::Bed;
 
-const NOW: Timestamp = Timestamp(1_800_000_000_000);
-const BODY: &[u8] = b"Subject: x\r\n\r\nx\r\n";
-const DELIVERED: Outcome = Outcome::Delivered { reports: false };
-
-fn later(ms: i64) -> Timestamp {
-    Timestamp(NOW.0 + ms)
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
-}
-
-struct World {
-    store: Store,
-    queue: Queue,
-    _bed: Bed,
-}
-
-fn worlds() -> impl Iterator<Item = World> {
-    engines().map(|bed| {
-        let store = bed.open(&[MIGRATIONS]);
-        let queue = block_on(Queue::open(&store, 1, NOW)).unwrap();
-        World { store, queue, _bed: bed }
-    })
-}
+use crate::world::{DELIVERED, NOW, US, World, block_on, later, worlds};
 
 impl World {
-    fn enqueue(&self, to: &[String]) -> QueueId {
-        let (id, from) = (self.queue.next_id(), Address::parse("joe@ours.test").unwrap());
-        let to: Vec<_> = to.iter().map(|to| Address::parse(to).unwrap()).collect();
-        let mut stager = self.store.stager(Class::Transit);
-        stager.push(BODY).unwrap();
-        let work = move |tx: &mut store::Tx<'_>, blobs: &[BlobId]| {
-            let new = NewMessage {
-                from: Some(&from),
-                organisation: OrganisationId(1),
-                stream: Stream::Marketing,
-                message_id: Some("1@ours.test"),
-                ..NewMessage::new(id, blobs[0], BODY.len() as u64, NOW)
-            };
-            let one = |to: &Address| NewDelivery {
-                to: to.clone(),
-                notify: Some(smtp::Notify::Never),
-                original: None,
-                fate: Fate::Open,
-            };
-            queue::enqueue(tx, &new, &to.iter().map(one).collect::<Vec<_>>())
-        };
-        block_on(self.store.write_with(Lane::Interactive, vec![stager.finish()], work)).unwrap();
-        id
+    fn mail_to(&self, to: &[String]) -> QueueId {
+        self.news("1@ours.test", to)
     }
 
     /// Everything that waits for b.test, of one message.
-    fn claim(&self, now: Timestamp) -> Claimed {
+    fn claim_one(&self, now: Timestamp) -> Claimed {
         self.claim_all(now).swap_remove(0)
     }
 
     /// Everything that waits for b.test.
     fn claim_all(&self, now: Timestamp) -> Vec<Claimed> {
-        let queue = self.queue.clone();
-        let want = Want { group: Group::of(Stream::Marketing, OrganisationId(1), "b.test", 0), most: 1000 };
-        self.store.write_blocking(move |tx| queue::claim_due(tx, &queue, &[want], now)).unwrap().claimed
-    }
-
-    fn record(&self, settled: Vec<Settled>, now: Timestamp) {
-        let queue = self.queue.clone();
-        let segment = Segment::of(&queue, &settled, now).unwrap();
-        self.store.write_blocking(move |tx| queue::record(tx, &queue, &settled, &segment, now)).unwrap();
+        self.claim(US, Stream::Marketing, "b.test", now).claimed
     }
 
     fn read(&self, from: Cursor, most: usize) -> Page {
@@ -125,12 +70,9 @@ fn told(lines: &[Line]) -> Vec<(&str, &'static str)> {
 /// On PostgreSQL jobs run at the same time: all that lock the same rows do so in one order, in whatever order they work.
 #[test]
 fn jobs_that_tell_and_append_in_opposite_orders_wait_for_each_other_once() {
-    let bed = Bed::postgres();
-    let store = bed.open(&[MIGRATIONS]);
-    let queue = block_on(Queue::open(&store, 1, NOW)).unwrap();
-    let w = World { store, queue, _bed: bed };
-    let id = w.enqueue(&recipients(2));
-    let c = w.claim(NOW);
+    let w = World::on(Bed::postgres());
+    let id = w.mail_to(&recipients(2));
+    let c = w.claim_one(NOW);
     w.record((0..2).map(|n| settled(&c, n, DELIVERED)).collect(), later(1));
     let runs = Arc::new(AtomicU32::new(0));
     let met = Arc::new(Barrier::new(2));
@@ -170,11 +112,11 @@ fn jobs_that_tell_and_append_in_opposite_orders_wait_for_each_other_once() {
 fn what_happens_is_read_in_its_order_from_any_place() {
     for w in worlds() {
         assert_eq!(w.read(Cursor::START, 9), Page { lines: vec![], next: Cursor::before(1), more: false, lost: 0 });
-        let id = w.enqueue(&recipients(4));
-        let c = w.claim(NOW);
+        let id = w.mail_to(&recipients(4));
+        let c = w.claim_one(NOW);
         let all = [DELIVERED, Outcome::Deferred(later(9)), Outcome::Failed, Outcome::Expired];
         w.record(all.into_iter().enumerate().map(|(n, outcome)| settled(&c, n, outcome)).collect(), later(1));
-        let again = w.claim(later(10));
+        let again = w.claim_one(later(10));
         w.record(vec![settled(&again, 0, DELIVERED)], later(11));
         let event = Event { at: later(12), kind: Kind::Complained, class: "complaint".into(), detail: "abuse".into() };
         w.store.write_blocking(move |tx| receipt::attach(tx, id, 0, &event)).unwrap();
@@ -233,8 +175,8 @@ fn what_happens_is_read_in_its_order_from_any_place() {
 #[test]
 fn a_batch_costs_one_row() {
     for w in worlds() {
-        w.enqueue(&recipients(256));
-        let c = w.claim(NOW);
+        w.mail_to(&recipients(256));
+        let c = w.claim_one(NOW);
         w.record((0..256).map(|n| settled(&c, n, DELIVERED)).collect(), NOW);
         assert_eq!((w.rows(), w.read(Cursor::before(2), 1).lines.len()), (2, 256));
     }
@@ -243,8 +185,8 @@ fn a_batch_costs_one_row() {
 #[test]
 fn what_came_of_nothing_is_not_told() {
     for w in worlds() {
-        let id = w.enqueue(&recipients(3));
-        let c = w.claim(NOW);
+        let id = w.mail_to(&recipients(3));
+        let c = w.claim_one(NOW);
         let first = vec![settled(&c, 0, DELIVERED)];
         w.record(first.clone(), NOW);
         // A commit whose answer was lost is made once more, with the next: only the next is news.
@@ -265,8 +207,8 @@ fn what_came_of_nothing_is_not_told() {
 fn a_late_commit_is_not_passed_by() {
     const JOBS: usize = 60;
     for w in worlds() {
-        let id = w.enqueue(&recipients(JOBS));
-        let c = w.claim(NOW);
+        let id = w.mail_to(&recipients(JOBS));
+        let c = w.claim_one(NOW);
         w.record((0..JOBS).map(|n| settled(&c, n, DELIVERED)).collect(), NOW);
         let (heard, done) = (|n: usize| (id, n as u32), AtomicBool::new(false));
         let seen = std::thread::scope(|scope| {
@@ -312,7 +254,7 @@ fn a_late_commit_is_not_passed_by() {
 fn who_comes_too_late_hears_how_much_is_gone() {
     for w in worlds() {
         let forget = |before: i64, n| w.store.write_blocking(move |tx| log::forget(tx, later(before), n)).unwrap();
-        let ids: Vec<_> = (0..5).map(|_| w.enqueue(&recipients(2))).collect();
+        let ids: Vec<_> = (0..5).map(|_| w.mail_to(&recipients(2))).collect();
         assert_eq!(forget(1, 9), 5);
         for (n, id) in (0..).zip(ids) {
             w.cancel(id, later(n * 1000));
@@ -347,7 +289,7 @@ fn who_comes_too_late_hears_how_much_is_gone() {
 #[test]
 fn what_was_accepted_is_told_the_same_wherever_it_is_by_now() {
     for w in worlds() {
-        let id = w.enqueue(&recipients(4));
+        let id = w.mail_to(&recipients(4));
         let told = |page: Page| page.lines.iter().map(|line| (line.at, line.id(), line.clone())).collect::<Vec<_>>();
         let first = told(w.read_some(Cursor::START, &[What::Queued], 9));
         let places: Vec<_> = first.iter().map(|(at, _, line)| (*at, line.head.number, line.time)).collect();
@@ -356,7 +298,7 @@ fn what_was_accepted_is_told_the_same_wherever_it_is_by_now() {
         assert_eq!((line.head.to.as_str(), &*line.head.from, line.head.message), ("u1@b.test", "joe@ours.test", id));
         assert_eq!((line.attempts, &line.reply, line.talk.is_none()), (0, &None, true));
         // One is claimed, two have ended, then all have, and the message is gone.
-        let c = w.claim(later(1));
+        let c = w.claim_one(later(1));
         w.record(vec![settled(&c, 0, DELIVERED), settled(&c, 1, Outcome::Failed)], later(2));
         assert_eq!(told(w.read_some(Cursor::START, &[What::Queued], 9)), first);
         w.record(vec![settled(&c, 2, DELIVERED)], later(3));
@@ -381,7 +323,7 @@ fn many_messages_cost_one_row_and_what_is_not_to_be_sent_is_not_told() {
     for w in worlds() {
         let ids: Vec<_> = (0..300).map(|_| w.queue.next_id()).collect();
         let from = Address::parse("joe@ours.test").unwrap();
-        let body = w.enqueue(&recipients(1));
+        let body = w.mail_to(&recipients(1));
         let (blob, told) = w
             .store
             .read_blocking(move |tx| Ok((queue::show(tx, body)?.unwrap().0.content.blob(), log::last(tx)?)))
@@ -440,10 +382,10 @@ fn many_messages_cost_one_row_and_what_is_not_to_be_sent_is_not_told() {
 #[test]
 fn that_nobody_knows_what_came_of_an_attempt_is_told() {
     for w in worlds() {
-        let id = w.enqueue(&recipients(3));
-        let c = w.claim(NOW);
+        let id = w.mail_to(&recipients(3));
+        let c = w.claim_one(NOW);
         w.record(vec![settled(&c, 0, DELIVERED), settled(&c, 1, Outcome::Deferred(later(5)))], later(1));
-        w.claim(later(5));
+        w.claim_one(later(5));
         // It dies: two were in its hands.
         let mut w = w;
         w.queue = block_on(Queue::open(&w.store, 1, later(7))).unwrap();
@@ -453,7 +395,7 @@ fn that_nobody_knows_what_came_of_an_attempt_is_told() {
         assert_eq!(said, [("u1@b.test", later(7), 2, 1), ("u2@b.test", later(7), 1, 1)]);
         assert!(page.lines.iter().all(|line| line.reply.is_none() && line.class.is_empty() && line.host.is_empty()));
         // It stands in the receipt, between what was before and what comes then.
-        let c = w.claim(later(8));
+        let c = w.claim_one(later(8));
         w.record(c.deliveries.iter().enumerate().map(|(n, _)| settled(&c, n, DELIVERED)).collect(), later(9));
         let attempts = move |tx: &mut store::Tx<'_>| {
             let trail = receipt::receipt(tx, id, 1)?.unwrap().trail;

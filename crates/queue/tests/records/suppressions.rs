@@ -1,46 +1,18 @@
 //! Suppressions: who is not sent to, why, and how that ends; on both engines.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-use base::{Address, BlobId, OrganisationId, Reply, Stream, Timestamp};
+use base::{OrganisationId, Reply, Stream, Timestamp};
 use bounce::Stage;
-use queue::receipt::{self, End, Segment};
+use queue::receipt::{self, End};
 use queue::suppression::{self, Rule, Suppression};
-use queue::{
-    Due, Fate, Group, MIGRATIONS, NewDelivery, NewMessage, Outcome, Queue, QueueId, Said, Settled, State, Want,
-};
-use store::{Class, Lane, Store};
-use testkit::{Bed, engines};
+use queue::{Due, Outcome, QueueId, Said, Settled, State};
 
-const NOW: Timestamp = Timestamp(1_800_000_000_000);
+use crate::world::{Mail, NOW, US, World, at, block_on, worlds};
+
 const DAY: i64 = 24 * 3600 * 1000;
-const US: OrganisationId = OrganisationId(1);
 const OTHERS: OrganisationId = OrganisationId(2);
 
 fn day(n: i64) -> Timestamp {
     Timestamp(NOW.0 + n * DAY)
-}
-
-fn at(text: &str) -> Address {
-    Address::parse(text).unwrap()
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
-}
-
-struct World {
-    store: Store,
-    queue: Queue,
-    _bed: Bed,
-}
-
-fn worlds() -> impl Iterator<Item = World> {
-    engines().map(|bed| {
-        let store = bed.open(&[MIGRATIONS]);
-        let queue = block_on(Queue::open(&store, 1, NOW)).unwrap();
-        World { store, queue, _bed: bed }
-    })
 }
 
 fn suppression(stream: Option<Stream>, expires: Option<Timestamp>) -> Suppression {
@@ -57,29 +29,12 @@ fn suppression(stream: Option<Stream>, expires: Option<Timestamp>) -> Suppressio
 }
 
 impl World {
-    fn enqueue(&self, by: OrganisationId, stream: Stream, to: &str) -> QueueId {
-        let (id, from, to) = (self.queue.next_id(), at("joe@ours.test"), at(to));
-        let mut stager = self.store.stager(Class::Transit);
-        stager.push(b"Subject: x\r\n\r\n").unwrap();
-        let work = move |tx: &mut store::Tx<'_>, blobs: &[BlobId]| {
-            let new = NewMessage {
-                from: Some(&from),
-                organisation: by,
-                stream,
-                expires: Some(day(100)),
-                ..NewMessage::new(id, blobs[0], 14, NOW)
-            };
-            let to = NewDelivery { to: to.clone(), notify: None, original: None, fate: Fate::Open };
-            queue::enqueue(tx, &new, &[to])
-        };
-        block_on(self.store.write_with(Lane::Interactive, vec![stager.finish()], work)).unwrap();
-        id
+    fn mail_of(&self, by: OrganisationId, stream: Stream, to: &str) -> QueueId {
+        self.send(Mail { by, stream, message_id: None, notify: None, expires: Some(day(100)) }, &[to])
     }
 
-    fn claim(&self, by: OrganisationId, stream: Stream, now: Timestamp) -> Due {
-        let queue = self.queue.clone();
-        let want = Want { group: Group::of(stream, by, "b.test", 0), most: 100 };
-        self.store.write_blocking(move |tx| queue::claim_due(tx, &queue, &[want], now)).unwrap()
+    fn claim_of(&self, by: OrganisationId, stream: Stream, now: Timestamp) -> Due {
+        self.claim(by, stream, "b.test", now)
     }
 
     fn add(&self, address: &str, new: Suppression) {
@@ -94,14 +49,13 @@ impl World {
 
     /// Sends a mail that comes to this.
     fn comes_to(&self, stream: Stream, outcome: Outcome, rule: Option<Rule>, now: Timestamp) {
-        self.enqueue(US, stream, "jane@b.test");
-        let due = self.claim(US, stream, now);
+        self.mail_of(US, stream, "jane@b.test");
+        let due = self.claim_of(US, stream, now);
         let claimed = &due.claimed[0];
         let said = Said::by("mx.b.test", Stage::Rcpt, Reply::new(552, 2, 2, "full"));
         let (message, delivery) = (claimed.message.clone(), claimed.deliveries[0].clone());
-        let settled = [Settled { message, delivery, outcome, said, class: "mailbox-full".into(), rule }];
-        let (queue, segment) = (self.queue.clone(), Segment::of(&self.queue, &settled, now).unwrap());
-        self.store.write_blocking(move |tx| queue::record(tx, &queue, &settled, &segment, now)).unwrap();
+        let settled = Settled { message, delivery, outcome, said, class: "mailbox-full".into(), rule };
+        self.record(vec![settled], now);
     }
 }
 
@@ -110,8 +64,8 @@ fn trap_35_whoever_is_suppressed_is_sent_nothing_by_any_way() {
     for w in worlds() {
         w.add("Jane@B.test", suppression(None, None));
         for stream in Stream::ALL {
-            let id = w.enqueue(US, stream, "jane@b.test");
-            let due = w.claim(US, stream, NOW);
+            let id = w.mail_of(US, stream, "jane@b.test");
+            let due = w.claim_of(US, stream, NOW);
             assert_eq!((due.claimed.len(), due.suppressed), (0, 1), "{stream:?}");
             let receipt = w.store.read_blocking(move |tx| receipt::receipt(tx, id, 0)).unwrap().unwrap();
             assert_eq!((receipt.end, receipt.class.as_str()), (End::Bounced, "suppressed"));
@@ -121,8 +75,8 @@ fn trap_35_whoever_is_suppressed_is_sent_nothing_by_any_way() {
             assert!(shown[0].reply.contains("suppression list"), "{}", shown[0].reply);
         }
         // Another's list is another's.
-        w.enqueue(OTHERS, Stream::Marketing, "jane@b.test");
-        assert_eq!(w.claim(OTHERS, Stream::Marketing, NOW).claimed.len(), 1);
+        w.mail_of(OTHERS, Stream::Marketing, "jane@b.test");
+        assert_eq!(w.claim_of(OTHERS, Stream::Marketing, NOW).claimed.len(), 1);
     }
 }
 
@@ -133,8 +87,8 @@ fn one_is_for_its_stream_and_its_time() {
         assert_eq!(w.find(US, "jane@b.test", Stream::Transactional, NOW), None);
         assert_eq!(w.find(US, "jane@b.test", Stream::Marketing, day(2)).unwrap().note, "asked by telephone");
         assert_eq!(w.find(US, "jane@b.test", Stream::Marketing, day(3)), None);
-        w.enqueue(US, Stream::Mail, "jane@b.test");
-        assert_eq!(w.claim(US, Stream::Mail, NOW).claimed.len(), 1);
+        w.mail_of(US, Stream::Mail, "jane@b.test");
+        assert_eq!(w.claim_of(US, Stream::Mail, NOW).claimed.len(), 1);
         assert_eq!(w.store.write_blocking(move |tx| suppression::forget(tx, day(2), 9)).unwrap(), 0);
         assert_eq!(w.store.write_blocking(move |tx| suppression::forget(tx, day(3), 9)).unwrap(), 1);
     }
@@ -232,9 +186,9 @@ fn an_organisation_that_is_gone_leaves_none() {
 fn mail_of_an_organisation_is_found_while_it_waits_and_is_sent() {
     for w in worlds() {
         let has = |by| block_on(w.store.read(move |tx| queue::has_mail(tx, by))).unwrap();
-        w.enqueue(OTHERS, Stream::Marketing, "x@b.test");
+        w.mail_of(OTHERS, Stream::Marketing, "x@b.test");
         assert!(!has(US) && has(OTHERS));
-        assert_eq!(w.claim(OTHERS, Stream::Marketing, NOW).claimed.len(), 1);
+        assert_eq!(w.claim_of(OTHERS, Stream::Marketing, NOW).claimed.len(), 1);
         assert!(!has(US) && has(OTHERS), "it is claimed");
     }
 }

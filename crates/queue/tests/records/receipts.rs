@@ -1,81 +1,18 @@
 //! Receipts: what stays of a delivery, on both engines.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::sync::Arc;
 
-use base::{Address, BlobId, OrganisationId, Reply, Stream, Timestamp};
+use base::{Reply, Stream, Timestamp};
 use bounce::Stage;
 use queue::receipt::{self, Event, Filter, Key, Kind, Peer, Segment, Step, Talk};
-use queue::{Claimed, Fate, Group, MIGRATIONS, NewDelivery, NewMessage, Outcome, Queue, QueueId, Said, Settled, Want};
+use queue::{Claimed, Outcome, QueueId, Said, Settled};
 use smtp::client::Answered;
-use store::{Class, Lane, Store};
-use testkit::{Bed, engines};
 
-const NOW: Timestamp = Timestamp(1_800_000_000_000);
-const BODY: &[u8] = b"Subject: x\r\n\r\nx\r\n";
-
-fn later(ms: i64) -> Timestamp {
-    Timestamp(NOW.0 + ms)
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
-}
-
-struct World {
-    store: Store,
-    queue: Queue,
-    _bed: Bed,
-}
-
-fn worlds() -> impl Iterator<Item = World> {
-    engines().map(|bed| {
-        let store = bed.open(&[MIGRATIONS]);
-        let queue = block_on(Queue::open(&store, 1, NOW)).unwrap();
-        World { store, queue, _bed: bed }
-    })
-}
+use crate::world::{DELIVERED, NOW, US, World, later, worlds};
 
 impl World {
-    fn enqueue(&self, message_id: &str, to: &[&str]) -> QueueId {
-        let (id, from) = (self.queue.next_id(), Address::parse("joe@ours.test").unwrap());
-        let message_id = message_id.to_owned();
-        let to: Vec<_> = to.iter().map(|to| Address::parse(to).unwrap()).collect();
-        let mut stager = self.store.stager(Class::Transit);
-        stager.push(BODY).unwrap();
-        let work = move |tx: &mut store::Tx<'_>, blobs: &[BlobId]| {
-            let new = NewMessage {
-                from: Some(&from),
-                organisation: OrganisationId(1),
-                stream: Stream::Marketing,
-                message_id: Some(&message_id),
-                ..NewMessage::new(id, blobs[0], BODY.len() as u64, NOW)
-            };
-            let one = |to: &Address| NewDelivery {
-                to: to.clone(),
-                notify: Some(smtp::Notify::Never),
-                original: None,
-                fate: Fate::Open,
-            };
-            queue::enqueue(tx, &new, &to.iter().map(one).collect::<Vec<_>>())
-        };
-        block_on(self.store.write_with(Lane::Interactive, vec![stager.finish()], work)).unwrap();
-        id
-    }
-
-    fn claim(&self, domain: &'static str, now: Timestamp) -> Vec<Claimed> {
-        let queue = self.queue.clone();
-        let want = Want { group: Group::of(Stream::Marketing, OrganisationId(1), domain, 0), most: 1000 };
-        self.store.write_blocking(move |tx| queue::claim_due(tx, &queue, &[want], now)).unwrap().claimed
-    }
-
-    fn record(&self, settled: Vec<Settled>, now: Timestamp) -> usize {
-        let queue = self.queue.clone();
-        let segment = Segment::of(&queue, &settled, now).unwrap();
-        let octets = segment.octets();
-        self.store.write_blocking(move |tx| queue::record(tx, &queue, &settled, &segment, now)).unwrap();
-        octets
+    fn claim_to(&self, domain: &str, now: Timestamp) -> Vec<Claimed> {
+        self.claim(US, Stream::Marketing, domain, now).claimed
     }
 
     fn look_up(&self, key: Key) -> Vec<(QueueId, u32, String)> {
@@ -133,13 +70,11 @@ fn yes(talk: Arc<Talk>, place: usize) -> Said {
     Said { talk: Some(talk), place, ..Said::by("mx.b.test", Stage::Dot, reply) }
 }
 
-const DELIVERED: Outcome = Outcome::Delivered { reports: false };
-
 #[test]
 fn each_recipient_has_its_own_dialogue() {
     for w in worlds() {
-        let id = w.enqueue("1@ours.test", &["jane@b.test", "jim@b.test"]);
-        let claimed = w.claim("b.test", NOW);
+        let id = w.news("1@ours.test", &["jane@b.test", "jim@b.test"]);
+        let claimed = w.claim_to("b.test", NOW);
         let talk = talk(0, true);
         let no = Reply::new(550, 1, 1, "No such user");
         let no = Said { talk: Some(talk.clone()), place: 1, ..Said::by("mx.b.test", Stage::Rcpt, no) };
@@ -173,12 +108,12 @@ fn each_recipient_has_its_own_dialogue() {
 #[test]
 fn attempts_follow_each_other() {
     for w in worlds() {
-        let id = w.enqueue("2@ours.test", &["jane@b.test"]);
-        let claimed = w.claim("b.test", NOW);
+        let id = w.news("2@ours.test", &["jane@b.test"]);
+        let claimed = w.claim_to("b.test", NOW);
         let busy = Said::by("mx.b.test", Stage::Connect, Reply::new(421, 7, 0, "busy"));
         w.record(vec![settled(&claimed[0], 0, Outcome::Deferred(later(10)), busy, "rate-limited")], later(1));
         assert_eq!(w.receipt(id, 0), None);
-        let claimed = w.claim("b.test", later(10));
+        let claimed = w.claim_to("b.test", later(10));
         assert_eq!(claimed[0].deliveries[0].attempts, 1);
         w.record(vec![settled(&claimed[0], 0, DELIVERED, yes(talk(3, true), 0), "")], later(20));
         let done = w.receipt(id, 0).unwrap();
@@ -195,8 +130,8 @@ fn they_are_found_by_recipient_and_by_message_id() {
     for w in worlds() {
         let mut ids = Vec::new();
         for n in 0..5 {
-            ids.push(w.enqueue(&format!("{n}@ours.test"), &["jane@b.test", "Jim@b.test"]));
-            for c in w.claim("b.test", NOW) {
+            ids.push(w.news(&format!("{n}@ours.test"), &["jane@b.test", "Jim@b.test"]));
+            for c in w.claim_to("b.test", NOW) {
                 let all = (0..2).map(|place| settled(&c, place, DELIVERED, yes(talk(0, true), place), "")).collect();
                 w.record(all, later(n));
             }
@@ -225,8 +160,8 @@ fn they_are_found_by_recipient_and_by_message_id() {
 #[test]
 fn what_is_cancelled_has_a_receipt_too() {
     for w in worlds() {
-        let id = w.enqueue("9@ours.test", &["jane@b.test", "jim@b.test"]);
-        let claimed = w.claim("b.test", NOW);
+        let id = w.news("9@ours.test", &["jane@b.test", "jim@b.test"]);
+        let claimed = w.claim_to("b.test", NOW);
         let busy = Said::by("mx.b.test", Stage::Rcpt, Reply::new(451, 7, 1, "later"));
         w.record(vec![settled(&claimed[0], 0, Outcome::Deferred(later(9)), busy, "greylisted")], later(1));
         // One waits, one is claimed.
@@ -246,8 +181,8 @@ fn what_is_cancelled_has_a_receipt_too() {
 #[test]
 fn a_commit_that_is_made_twice_counts_once() {
     for w in worlds() {
-        let id = w.enqueue("9@ours.test", &["jane@b.test"]);
-        let claimed = w.claim("b.test", NOW);
+        let id = w.news("9@ours.test", &["jane@b.test"]);
+        let claimed = w.claim_to("b.test", NOW);
         let all = vec![settled(&claimed[0], 0, DELIVERED, yes(talk(0, true), 0), "")];
         let (queue, segment) = (w.queue.clone(), Segment::of(&w.queue, &all, NOW).unwrap());
         for _ in 0..2 {
@@ -261,8 +196,8 @@ fn a_commit_that_is_made_twice_counts_once() {
 #[test]
 fn what_is_heard_later_is_attached() {
     for w in worlds() {
-        let id = w.enqueue("9@ours.test", &["jane@b.test"]);
-        let claimed = w.claim("b.test", NOW);
+        let id = w.news("9@ours.test", &["jane@b.test"]);
+        let claimed = w.claim_to("b.test", NOW);
         w.record(vec![settled(&claimed[0], 0, DELIVERED, yes(talk(0, true), 0), "")], NOW);
         let event = |kind, class: &str| Event { at: later(5), kind, class: class.into(), detail: "é".repeat(600) };
         let attach = |event: Event| w.store.write_blocking(move |tx| receipt::attach(tx, id, 0, &event)).unwrap();
@@ -287,10 +222,10 @@ fn what_is_heard_later_is_attached() {
 #[test]
 fn old_ones_go_dialogues_first() {
     for w in worlds() {
-        let id = w.enqueue("9@ours.test", &["jane@b.test"]);
-        let claimed = w.claim("b.test", NOW);
+        let id = w.news("9@ours.test", &["jane@b.test"]);
+        let claimed = w.claim_to("b.test", NOW);
         w.record(vec![settled(&claimed[0], 0, DELIVERED, yes(talk(0, true), 0), "")], NOW);
-        let gone = w.enqueue("10@ours.test", &["jane@b.test"]);
+        let gone = w.news("10@ours.test", &["jane@b.test"]);
         w.store.write_blocking(move |tx| queue::cancel(tx, gone, later(50))).unwrap();
         let dialogues = |before| w.store.write_blocking(move |tx| receipt::forget_dialogues(tx, before, 10)).unwrap();
         let receipts = |before| {
@@ -314,13 +249,13 @@ fn old_ones_go_dialogues_first() {
 
 #[test]
 fn a_delivered_recipient_takes_less_than_300_octets() {
-    let w = World::on_first();
+    let w = worlds().next().unwrap();
     let to: Vec<String> = (0..1000).map(|n| format!("subscriber.{:x}@b.test", n * 7919 % 65_537)).collect();
     let ids: Vec<_> =
-        to.iter().map(|to| w.enqueue(&format!("{:016x}.campaign@ours.test", to.len() * 31), &[to])).collect();
+        to.iter().map(|to| w.news(&format!("{:016x}.campaign@ours.test", to.len() * 31), &[to])).collect();
     assert_eq!(ids.len(), 1000);
     let (mut octets, mut n) = (0, 0);
-    let claimed = w.claim("b.test", NOW);
+    let claimed = w.claim_to("b.test", NOW);
     // As the outbox writes them.
     for batch in claimed.chunks(256) {
         let one = |c: &Claimed| settled(c, 0, DELIVERED, yes(talk(n, true), 0), "");
@@ -330,14 +265,8 @@ fn a_delivered_recipient_takes_less_than_300_octets() {
     // A row of the table of receipts has eleven small columns: 60 octets on SQLite.
     assert!(octets / 1000 < 120, "{} octets a recipient in segments", octets / 1000);
     // And one alone.
-    w.enqueue("1@ours.test", &["jane@b.test"]);
-    let claimed = w.claim("b.test", NOW);
+    w.news("1@ours.test", &["jane@b.test"]);
+    let claimed = w.claim_to("b.test", NOW);
     let alone = w.record(vec![settled(&claimed[0], 0, DELIVERED, yes(talk(0, true), 0), "")], NOW);
     assert!(alone < 240, "{alone}");
-}
-
-impl World {
-    fn on_first() -> World {
-        worlds().next().unwrap()
-    }
 }

@@ -1,0 +1,8 @@
+//! What is kept of mail that left, and who is not sent to: on both engines.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod log;
+mod receipts;
+mod suppressions;
+mod world;
