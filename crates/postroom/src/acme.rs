@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use base::{Address, Clock, SystemClock, Timestamp};
 use net::acme::{Account, AcmeError, Authority, Challenges, Issued};
-use net::{CertFacts, CertFiles, Deadline, Https, Roots, write_whole};
+use net::{CertFacts, CertFiles, Deadline, write_whole};
 use tokio::sync::Notify;
 
 use crate::certificates::directory;
@@ -65,7 +65,7 @@ impl Renewal {
         let wrong = |key: &str, e: &dyn std::fmt::Display| config.at(&["acme", key], format!("[acme] {e}"));
         let outside = Outside::of(config);
         let roots = outside.roots(acme.ca_file.as_ref()).map_err(|e| wrong("ca_file", &e))?;
-        let https = https(&outside, &roots).map_err(|e| wrong("directory", &e))?;
+        let https = outside.https(&roots).map_err(|e| wrong("directory", &e))?;
         let authority = Authority::new(&acme.directory, https).map_err(|e| wrong("directory", &e))?;
         let contact = acme.contact.as_deref().map(Address::parse).transpose().map_err(|e| wrong("contact", &e))?;
         let names = if acme.names.is_empty() { std::slice::from_ref(&config.hostname) } else { &acme.names[..] };
@@ -177,11 +177,6 @@ impl Renewal {
         store::make_private_dir(&self.dir).map_err(|e| AcmeError::Failed(e.to_string()))?;
         write_whole(file, text.as_bytes(), 0o600).map_err(|e| AcmeError::Failed(e.to_string()))
     }
-}
-
-fn https(outside: &Outside, roots: &Roots) -> Result<Https, String> {
-    let resolver = outside.resolver().map_err(|e| e.to_string())?;
-    Https::new(outside.dialer(), resolver, roots).map_err(|e| e.to_string())
 }
 
 /// How long a certificate will do.

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use net::{Dialer, DnsError, Resolver, Roots, TlsError};
+use net::{Dialer, DnsError, Https, Resolver, Roots, TlsError};
 
 use crate::config::{Config, Laboratory};
 
@@ -54,6 +54,15 @@ impl Outside {
     pub fn roots(&self, more: Option<&PathBuf>) -> Result<Roots, TlsError> {
         let files: Vec<PathBuf> = self.0.iter().map(|laboratory| &laboratory.roots).chain(more).cloned().collect();
         Roots::new(&files)
+    }
+
+    /// HTTPS to it, where `roots` prove who answers.
+    ///
+    /// # Errors
+    /// In words: as [`Outside::resolver`]; the roots cannot be used.
+    pub fn https(&self, roots: &Roots) -> Result<Https, String> {
+        let resolver = self.resolver().map_err(|e| e.to_string())?;
+        Https::new(self.dialer(), resolver, roots).map_err(|e| e.to_string())
     }
 
     /// The laboratory, where it is one.

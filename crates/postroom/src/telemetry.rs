@@ -56,8 +56,7 @@ impl TelemetryConfig {
     pub fn way(&self, outside: &Outside) -> Result<Https, String> {
         let wrong = |e: &dyn std::fmt::Display| format!("[telemetry] {e}");
         let roots = outside.roots(self.ca_file.as_ref()).map_err(|e| wrong(&e))?;
-        let resolver = outside.resolver().map_err(|e| wrong(&e))?;
-        let https = way(outside.dialer(), resolver, &roots).map_err(|e| wrong(&e))?;
+        let https = way(outside.https(&roots).map_err(|e| wrong(&e))?);
         https.accepts(&self.endpoint).map_err(|e| wrong(&e))?;
         Ok(https)
     }

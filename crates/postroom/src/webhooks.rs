@@ -136,8 +136,8 @@ impl Where {
     pub fn way(&self, outside: &Outside) -> Result<Https, String> {
         let wrong = |e: &dyn std::fmt::Display| format!("[webhooks] {e}");
         let roots = outside.roots(self.ca_file.as_ref()).map_err(|e| wrong(&e))?;
-        let resolver = outside.resolver().map_err(|e| wrong(&e))?;
-        way(outside.dialer(), resolver, &roots, self.networks.clone()).map_err(|e| wrong(&e))
+        let https = outside.https(&roots).map_err(|e| wrong(&e))?;
+        Ok(way(https, self.networks.clone()))
     }
 }
 

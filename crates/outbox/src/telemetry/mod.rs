@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use base::Clock;
-use net::{Cidr, Deadline, Dialer, Https, Resolver, Roots, TlsError};
+use net::{Cidr, Deadline, Https};
 use queue::log::{self, Cursor, Filter, What};
 use queue::{reader, receipt};
 use store::{Store, Tx};
@@ -48,12 +48,8 @@ const LONGEST_WISH: Duration = Duration::from_secs(600);
 const CLEAR: [&str; 6] = ["127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
 
 /// The way to a collector: by `https` to public addresses, and anyhow to those of private networks, as the administrator named it.
-///
-/// # Errors
-/// [`TlsError`]
-pub fn way(dialer: Dialer, resolver: Resolver, roots: &Roots) -> Result<Https, TlsError> {
-    let clear = CLEAR.iter().filter_map(|network| network.parse::<Cidr>().ok());
-    Ok(Https::new(dialer, resolver, roots)?.public_and(clear))
+pub fn way(https: Https) -> Https {
+    https.public_and(CLEAR.iter().filter_map(|network| network.parse::<Cidr>().ok()))
 }
 
 /// Where traces are told, and of which.

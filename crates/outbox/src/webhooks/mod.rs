@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use base::{Clock, Timestamp};
 use directory::Random;
-use net::{Cidr, Deadline, Dialer, Https, Resolver, Roots, TlsError, Told};
+use net::{Cidr, Deadline, Https, Told};
 use queue::webhook::{self, Setup, State, Webhook};
 use store::Store;
 use tokio::sync::watch;
@@ -30,11 +30,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The way to webhooks: public addresses, and those of networks of ours that they may be in.
-///
-/// # Errors
-/// [`TlsError`]
-pub fn way(dialer: Dialer, resolver: Resolver, roots: &Roots, ours: Vec<Cidr>) -> Result<Https, TlsError> {
-    Ok(Https::new(dialer, resolver, roots)?.public_and(ours))
+pub fn way(https: Https, ours: Vec<Cidr>) -> Https {
+    https.public_and(ours)
 }
 
 /// Tells webhooks. One for the whole server.
