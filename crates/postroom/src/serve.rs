@@ -88,26 +88,8 @@ pub async fn run(config: Config) -> Result<(), String> {
     let watch =
         Arc::new(Watch { house: house.clone(), outbox: outbox.meter(), counters, telemetry: telemetry.clone() });
     let policies = Arc::new(Policies { store: house.store.clone(), hostname: config.hostname.clone() });
-    for Door { listener, behind } in doors {
-        let (services, watch, stop) = (services.clone(), watch.clone(), stopped(stopping.clone()));
-        match behind {
-            Behind::Mail(service, tls) => {
-                tasks.spawn(listener.serve(stop, move |stream| server::serve(services.clone(), service, tls, stream)));
-            }
-            Behind::Watch => {
-                tasks.spawn(listener.serve(stop, move |stream| http::serve(stream, watch.clone())));
-            }
-            Behind::Policies => {
-                let (policies, tls) = (policies.clone(), certificates.tls());
-                let serve = move |stream| http::serve_policies(stream, tls.clone(), policies.clone());
-                tasks.spawn(listener.serve(stop, serve));
-            }
-            Behind::Challenges => {
-                let challenges = certificates.challenges();
-                tasks.spawn(listener.serve(stop, move |stream| http::serve_challenges(stream, challenges.clone())));
-            }
-        }
-    }
+    let inside = Inside { services, watch, policies, certificates: &certificates };
+    doors.into_iter().for_each(|door| inside.let_in(&mut tasks, door, &stopping));
     let socket = ListenAddr::Unix(control::path(&config.data));
     let listener = Listener::bind(&socket, ListenOptions::default()).map_err(|e| listening(&socket, &e))?;
     {
@@ -115,43 +97,14 @@ pub async fn run(config: Config) -> Result<(), String> {
         tasks.spawn(listener.serve(stop, move |stream| control::serve(house.clone(), stream)));
     }
     tasks.spawn(certificates.keep(hangup, stopped(stopping.clone())));
-    let (mailboxes, keeps) = (house.mailboxes.clone(), config.node.keeps());
-    tokio::spawn(async move {
-        if keeps && let Err(error) = mailboxes.tidy_up().await {
-            tracing::warn!(%error, "what deleted mailboxes and expunged mails left could not be taken away");
-        }
-    });
     let meter = outbox.meter();
     tasks.spawn(outbox.run(stopped(stopping.clone())));
-    let every = Duration::from_secs(config.store.compact_seconds);
-    tasks.spawn(compact::run(house.store.clone(), every, stopping.clone()));
-    let webhooks = Webhooks {
-        store: house.store.clone(),
-        epoch,
-        clock: house.clock.clone(),
-        https: house.webhooks.way(&house.outside)?,
-        random: directory::system_random,
-    };
-    tasks.spawn(webhooks.run(stopped(stopping.clone())));
-    if let Some((to, figures)) = config.telemetry.as_ref().zip(telemetry) {
-        let telemetry = Telemetry {
-            store: house.store.clone(),
-            epoch,
-            clock: house.clock.clone(),
-            https: to.way(&house.outside)?,
-            setup: to.setup(&config.hostname),
-            figures,
-            stopping: stopping.clone(),
-        };
-        tasks.spawn(telemetry.run());
-    }
+    tell(&mut tasks, &config, &house, epoch, telemetry, &stopping)?;
     if let Some(file) = event_file {
         let hangup = signal(SignalKind::hangup()).map_err(|e| format!("waiting for signals: {e}"))?;
         tasks.spawn(file.run(house.store.clone(), hangup, stopping.clone()));
     }
-    if keeps {
-        tasks.spawn(published::watch(house, stopping.clone()));
-    }
+    tend(&mut tasks, &config, house, &stopping);
     println!("postroom: ready");
     let _ = std::io::stdout().flush();
     let outcome = tokio::select! {
@@ -166,6 +119,88 @@ pub async fn run(config: Config) -> Result<(), String> {
     }
     let _ = std::fs::remove_file(control::path(&config.data));
     outcome
+}
+
+/// What those who are let in find.
+struct Inside<'a> {
+    services: Arc<Services>,
+    watch: Arc<Watch>,
+    policies: Arc<Policies>,
+    certificates: &'a Certificates,
+}
+
+impl Inside<'_> {
+    /// Whoever comes to a door is let in until the server stops.
+    fn let_in(&self, tasks: &mut JoinSet<()>, Door { listener, behind }: Door, stopping: &watch::Receiver<bool>) {
+        let stop = stopped(stopping.clone());
+        match behind {
+            Behind::Mail(service, tls) => {
+                let services = self.services.clone();
+                tasks.spawn(listener.serve(stop, move |stream| server::serve(services.clone(), service, tls, stream)));
+            }
+            Behind::Watch => {
+                let watch = self.watch.clone();
+                tasks.spawn(listener.serve(stop, move |stream| http::serve(stream, watch.clone())));
+            }
+            Behind::Policies => {
+                let (policies, tls) = (self.policies.clone(), self.certificates.tls());
+                let serve = move |stream| http::serve_policies(stream, tls.clone(), policies.clone());
+                tasks.spawn(listener.serve(stop, serve));
+            }
+            Behind::Challenges => {
+                let challenges = self.certificates.challenges();
+                tasks.spawn(listener.serve(stop, move |stream| http::serve_challenges(stream, challenges.clone())));
+            }
+        }
+    }
+}
+
+/// Programs are told what happens: webhooks, and a collector of traces, if one is named.
+fn tell(
+    tasks: &mut JoinSet<()>,
+    config: &Config,
+    house: &House,
+    epoch: i64,
+    figures: Option<Arc<Figures>>,
+    stopping: &watch::Receiver<bool>,
+) -> Result<(), String> {
+    let webhooks = Webhooks {
+        store: house.store.clone(),
+        epoch,
+        clock: house.clock.clone(),
+        https: house.webhooks.way(&house.outside)?,
+        random: directory::system_random,
+    };
+    tasks.spawn(webhooks.run(stopped(stopping.clone())));
+    if let Some((to, figures)) = config.telemetry.as_ref().zip(figures) {
+        let telemetry = Telemetry {
+            store: house.store.clone(),
+            epoch,
+            clock: house.clock.clone(),
+            https: to.way(&house.outside)?,
+            setup: to.setup(&config.hostname),
+            figures,
+            stopping: stopping.clone(),
+        };
+        tasks.spawn(telemetry.run());
+    }
+    Ok(())
+}
+
+/// What is done beside all the time: what was left is taken away, dead space is given back, and what the DNS says of us is looked at.
+fn tend(tasks: &mut JoinSet<()>, config: &Config, house: House, stopping: &watch::Receiver<bool>) {
+    let every = Duration::from_secs(config.store.compact_seconds);
+    tasks.spawn(compact::run(house.store.clone(), every, stopping.clone()));
+    if !config.node.keeps() {
+        return;
+    }
+    let mailboxes = house.mailboxes.clone();
+    tokio::spawn(async move {
+        if let Err(error) = mailboxes.tidy_up().await {
+            tracing::warn!(%error, "what deleted mailboxes and expunged mails left could not be taken away");
+        }
+    });
+    tasks.spawn(published::watch(house, stopping.clone()));
 }
 
 /// The store; a command that has just looked into it is waited for.
