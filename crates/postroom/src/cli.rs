@@ -15,8 +15,8 @@ use crate::config::Config;
 use crate::house::House;
 use crate::outside::Outside;
 use crate::{
-    certificates, control, doctor, events, guide, organisations, privileges, quiet, receipts, serve, simulate, stops,
-    suppressions, webhooks,
+    certificates, control, doctor, events, guide, log, organisations, privileges, quiet, receipts, serve, simulate,
+    stops, suppressions, webhooks,
 };
 
 /// Where the configuration is looked for.
@@ -484,7 +484,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
             return Ok(());
         }
         Command::Serve { check: false } => {
-            log();
+            let _log = log::begin();
             return runtime()?.block_on(serve::run(config)).map_err(CliError::Failed);
         }
         Command::Receipt(receipts::Command::Show { id }) => return show(&config, &id, cli.json),
@@ -700,14 +700,6 @@ impl GivenPassword {
 pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|e| CliError::Failed(format!("starting: {e}")))
-}
-
-/// Readable on a terminal, JSON otherwise; `RUST_LOG` chooses what.
-fn log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() { log.init() } else { log.json().init() }
 }
 
 #[cfg(test)]

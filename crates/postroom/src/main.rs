@@ -21,6 +21,7 @@ mod events;
 mod findings;
 mod guide;
 mod house;
+mod log;
 mod mailq;
 mod mta_sts;
 mod node;

@@ -1,0 +1,316 @@
+//! The log on stderr: a line for each event. On a terminal it is for people; else it is JSON, and written by a thread of its own,
+//! many lines at once: a mail has two or three, and none is to wait for a write.
+
+use std::cell::Cell;
+use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal, Write as _};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use base::{Clock, SystemClock};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt as readable};
+
+/// Octets of lines that wait to be written; what comes when there are more is lost, and counted.
+const WAITING: usize = 4 << 20;
+/// So long lines are gathered before they are written.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// Begins the log; `RUST_LOG` chooses what. What was said is written when the guard is gone.
+pub(crate) fn begin() -> Option<Guard> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    if io::stderr().is_terminal() {
+        readable().with_env_filter(filter).with_writer(io::stderr).init();
+        return None;
+    }
+    let sink = Arc::new(Sink::default());
+    let writer = {
+        let sink = sink.clone();
+        thread::Builder::new().name("log".into()).spawn(move || sink.run(&mut io::stderr()))
+    };
+    // Without a thread each line is written by who says it.
+    let writer = writer.map_err(|_| sink.close()).ok();
+    tracing_subscriber::registry().with(filter).with(Lines(sink.clone())).init();
+    Some(Guard { sink, writer })
+}
+
+/// Lines wait for the thread as long as this lives; what is said later is written at once.
+pub(crate) struct Guard {
+    sink: Arc<Sink>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.sink.close();
+        self.writer.take().map(JoinHandle::join);
+    }
+}
+
+/// The lines that are not written yet.
+#[derive(Default)]
+struct Sink {
+    waiting: Mutex<Waiting>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    lines: Vec<u8>,
+    /// The thread sleeps until it is called.
+    sleeps: bool,
+    /// Lines for which there was no room.
+    lost: u64,
+    closed: bool,
+}
+
+impl Sink {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Never waits for who reads the log: a server whose log is stuck goes on.
+    fn add(&self, line: &str) {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            drop(waiting);
+            // There is nobody to tell.
+            let _ = io::stderr().write_all(line.as_bytes());
+        } else if waiting.lines.len() + line.len() > WAITING {
+            waiting.lost += 1;
+        } else {
+            waiting.lines.extend_from_slice(line.as_bytes());
+            if std::mem::take(&mut waiting.sleeps) {
+                self.more.notify_one();
+            }
+        }
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.more.notify_one();
+    }
+
+    /// Writes until the sink is closed and empty.
+    fn run(&self, out: &mut impl io::Write) {
+        let mut lines = Vec::new();
+        loop {
+            let mut waiting = self.lock();
+            while waiting.lines.is_empty() && waiting.lost == 0 {
+                if waiting.closed {
+                    return;
+                }
+                waiting.sleeps = true;
+                waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            }
+            if !waiting.closed {
+                drop(waiting);
+                thread::sleep(GATHER);
+                waiting = self.lock();
+            }
+            std::mem::swap(&mut waiting.lines, &mut lines);
+            let lost = std::mem::take(&mut waiting.lost);
+            drop(waiting);
+            let _ = out.write_all(&lines);
+            lines.clear();
+            // What a flood took is given back.
+            lines.shrink_to(64 << 10);
+            if lost > 0 {
+                tracing::warn!(lines = lost, "the log was not read fast enough: lines are missing");
+            }
+        }
+    }
+}
+
+/// Writes each event as a line of JSON: `timestamp`, `level`, `fields` and `target`.
+struct Lines(Arc<Sink>);
+
+thread_local! {
+    /// Kept for the next line.
+    static LINE: Cell<String> = const { Cell::new(String::new()) };
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        // Taken, not borrowed: a value that says something itself while it is written has a line of its own.
+        let mut line = LINE.take();
+        line.clear();
+        put(&mut line, event);
+        self.0.add(&line);
+        LINE.set(line);
+    }
+}
+
+fn put(line: &mut String, event: &Event<'_>) {
+    let (now, about) = (SystemClock.now().rfc3339_millis(), event.metadata());
+    let mut fields = Fields { line, any: false };
+    // Nothing fails to be written to a string but what fails to say itself.
+    let _ = write!(fields.line, r#"{{"timestamp":"{now}","level":"{}","fields":{{"#, about.level());
+    event.record(&mut fields);
+    line.push_str(r#"},"target":"#);
+    string(line, format_args!("{}", about.target()));
+    line.push_str("}\n");
+}
+
+/// The fields of an event, behind each other.
+struct Fields<'a> {
+    line: &'a mut String,
+    any: bool,
+}
+
+impl Fields<'_> {
+    fn name(&mut self, field: &Field) {
+        if std::mem::replace(&mut self.any, true) {
+            self.line.push(',');
+        }
+        string(self.line, format_args!("{}", field.name().trim_start_matches("r#")));
+        self.line.push(':');
+    }
+
+    fn plain(&mut self, field: &Field, value: impl fmt::Display) {
+        self.name(field);
+        let _ = write!(self.line, "{value}");
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        if value.is_finite() { self.plain(field, value) } else { self.record_debug(field, &value) }
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.plain(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.plain(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.plain(field, value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.name(field);
+        string(self.line, format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.name(field);
+        string(self.line, format_args!("{value:?}"));
+    }
+}
+
+/// A string as RFC 8259 §7 has it.
+fn string(line: &mut String, text: fmt::Arguments<'_>) {
+    line.push('"');
+    // As far as it could say itself.
+    let _ = Escaped(line).write_fmt(text);
+    line.push('"');
+}
+
+struct Escaped<'a>(&'a mut String);
+
+impl fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.bytes().position(|octet| octet < b' ' || octet == b'"' || octet == b'\\') {
+            self.0.push_str(&rest[..at]);
+            match rest.as_bytes()[at] {
+                b'\n' => self.0.push_str("\\n"),
+                b'\r' => self.0.push_str("\\r"),
+                b'\t' => self.0.push_str("\\t"),
+                octet @ (b'"' | b'\\') => self.0.extend(['\\', char::from(octet)]),
+                octet => write!(self.0, "\\u{octet:04x}")?,
+            }
+            rest = &rest[at + 1..];
+        }
+        self.0.push_str(rest);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What a log says of what is said in `f`.
+    fn said(f: impl FnOnce()) -> String {
+        let sink = Arc::new(Sink::default());
+        let lines = tracing_subscriber::registry().with(Lines(sink.clone()));
+        tracing::subscriber::with_default(lines, f);
+        let mut out = Vec::new();
+        sink.close();
+        sink.run(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_json_whatever_is_said() {
+        let odd = "a \"quoted\" \\ line\r\nand\ta \u{1}\u{7f}bell, ü";
+        let all = said(|| {
+            let (big, none) = (u64::MAX, f64::NAN);
+            tracing::info!(n = -7, big, yes = true, half = 0.5, none, odd, shown = %odd, r#type = ?Some(1), "it \"is\"");
+            tracing::warn!("second");
+        });
+        let lines: Vec<Value> = all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let fields = json!({"n": -7, "big": u64::MAX, "yes": true, "half": 0.5, "none": "NaN", "odd": odd, "shown": odd,
+            "type": "Some(1)", "message": "it \"is\""});
+        assert_eq!(lines[0]["fields"], fields);
+        assert_eq!((&lines[0]["level"], &lines[0]["target"]), (&json!("INFO"), &json!(module_path!())));
+        assert!(base::Timestamp::parse_rfc3339(lines[0]["timestamp"].as_str().unwrap()).is_some());
+        assert_eq!((lines.len(), &lines[1]["level"]), (2, &json!("WARN")));
+        assert_eq!(lines[1]["fields"], json!({"message": "second"}));
+    }
+
+    /// Takes what it is given one piece at a time.
+    struct Slow(mpsc::Receiver<()>, Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            self.1.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_does_not_read_the_log_keeps_nobody_waiting() {
+        let (sink, (go, wait), read) = (Arc::new(Sink::default()), mpsc::channel(), Arc::<Mutex<Vec<u8>>>::default());
+        let writer = {
+            let (sink, mut slow) = (sink.clone(), Slow(wait, read.clone()));
+            thread::spawn(move || {
+                let lines = tracing_subscriber::registry().with(Lines(sink.clone()));
+                tracing::subscriber::with_default(lines, || sink.run(&mut slow));
+            })
+        };
+        let line = format!("{}\n", "x".repeat(1023));
+        (0..20_000).for_each(|_| sink.add(&line));
+        drop(go);
+        // What is said of them stands behind them.
+        while !sink.lock().sleeps {
+            thread::yield_now();
+        }
+        sink.close();
+        writer.join().unwrap();
+        let read = String::from_utf8(read.lock().unwrap().clone()).unwrap();
+        let kept = read.lines().filter(|read| line.trim_end() == *read).count();
+        // What was being written, and what waited.
+        assert!((4096..=8192).contains(&kept), "{kept}");
+        let told: u64 =
+            read.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()?["fields"]["lines"].as_u64()).sum();
+        assert_eq!(kept as u64 + told, 20_000);
+    }
+}
