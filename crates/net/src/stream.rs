@@ -3,6 +3,7 @@
 //! Sessions of all protocols read and write a [`Stream`] and never ask what it is. It is small when nothing happens:
 //! an idle session waits in [`Stream::readable`] without a read buffer, and gets one only when bytes are there.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -15,6 +16,11 @@ use tokio_rustls::{TlsAcceptor, client, server};
 use crate::tls_client::{ClientTls, Trust};
 use crate::tls_server::Tls;
 use crate::{Deadline, with_deadline};
+
+thread_local! {
+    /// Where octets come in: cleared once, where a buffer of each read's own would be cleared for each.
+    static PIECE: RefCell<Box<[u8]>> = RefCell::new(vec![0; 32 * 1024].into());
+}
 
 /// A connection to a peer.
 ///
@@ -200,6 +206,18 @@ impl Stream {
             Poll::Ready(Err(e)) => Err(e),
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
+    }
+
+    /// [`Stream::try_read`] of at most 32 KiB, behind what `held` holds already: it grows by what came, and by no more.
+    ///
+    /// # Errors
+    /// Those of [`Stream::try_read`].
+    pub fn try_read_behind(&mut self, held: &mut Vec<u8>) -> io::Result<usize> {
+        PIECE.with_borrow_mut(|piece| {
+            let read = self.try_read(piece)?;
+            held.extend_from_slice(&piece[..read]);
+            Ok(read)
+        })
     }
 
     /// Writes what the peer takes now, without waiting: a last word to one who is shown the door.

@@ -13,7 +13,7 @@ use queue::receipt::Talk;
 use smtp::client::{Client, Config, End, Event, Stage, Unable, Verdict};
 use smtp::{Mail, Rcpt};
 use store::BlobReader;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use crate::dialogue::{self, Dialogue, ours};
@@ -33,7 +33,6 @@ const PACE: u64 = 500;
 const LAST_WORD: Duration = Duration::from_secs(1);
 /// Octets of a body that are on their way at once.
 const PIECE: u64 = 64 * 1024;
-const READ: usize = 8 * 1024;
 
 /// What a hop demands of a connection.
 pub(crate) struct Terms<'a> {
@@ -446,27 +445,23 @@ impl Connection {
     }
 
     async fn read(&mut self, deadline: Deadline) -> io::Result<usize> {
-        self.make_room();
-        let at = self.input.len();
-        self.input.resize(at + READ, 0);
-        let read = with_deadline(deadline, self.stream.read(&mut self.input[at..])).await;
-        self.input.truncate(at + *read.as_ref().unwrap_or(&0));
-        read
+        let read = async {
+            loop {
+                self.stream.readable().await?;
+                match self.fill() {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    read => return read,
+                }
+            }
+        };
+        with_deadline(deadline, read).await
     }
 
     /// Reads what is there, without waiting.
     fn fill(&mut self) -> io::Result<usize> {
-        self.make_room();
-        let at = self.input.len();
-        self.input.resize(at + READ, 0);
-        let read = self.stream.try_read(&mut self.input[at..]);
-        self.input.truncate(at + *read.as_ref().unwrap_or(&0));
-        read
-    }
-
-    fn make_room(&mut self) {
         self.input.drain(..self.used);
         self.used = 0;
+        self.stream.try_read_behind(&mut self.input)
     }
 
     /// False when the peer takes no more: the machine has been told, or has what the peer said before it left.

@@ -11,8 +11,6 @@ use net::{Deadline, Stream, Tls, with_deadline};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
-/// What is read at once.
-const READ: usize = 32 * 1024;
 /// How long a peer may take to take what we write.
 const WRITE: Duration = Duration::from_secs(120);
 
@@ -118,14 +116,10 @@ impl Conn {
             self.input.drain(..self.used);
             self.used = 0;
         }
-        let held = self.input.len();
-        self.input.resize(held + READ, 0);
-        let read = self.stream.try_read(&mut self.input[held..]);
-        self.input.truncate(held + *read.as_ref().unwrap_or(&0));
         if self.input.is_empty() {
             self.input = Vec::new();
         }
-        read
+        self.stream.try_read_behind(&mut self.input)
     }
 
     /// Writes all of it.
