@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::engine::{Read, Stop};
@@ -52,7 +53,7 @@ impl Sqlite {
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;
              PRAGMA foreign_keys = OFF; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;",
         )?;
-        c.set_prepared_statement_cache_capacity(256);
+        prepare_once(&c)?;
         c.execute_batch("BEGIN IMMEDIATE")?;
         let mut tx = Tx::sqlite(&c);
         crate::migrate::run(&mut tx, migrations, &DIALECT)?;
@@ -68,7 +69,7 @@ impl Sqlite {
         )?;
         c.execute_batch("PRAGMA cache_size = -16384; PRAGMA query_only = ON; PRAGMA temp_store = MEMORY;")?;
         c.busy_timeout(Duration::from_secs(5))?;
-        c.set_prepared_statement_cache_capacity(256);
+        prepare_once(&c)?;
         Ok(c)
     }
 
@@ -169,6 +170,13 @@ fn one(c: &Connection, tx: &mut Tx<'_>, job: &mut dyn Job) -> Result<Result<()>>
         statement(c, "RELEASE job")?;
     }
     Ok(result)
+}
+
+/// Statements are kept, and stay as they were prepared: else one whose `LIMIT` is a parameter is prepared anew for each value.
+fn prepare_once(c: &Connection) -> Result<()> {
+    c.set_prepared_statement_cache_capacity(256);
+    c.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 fn statement(c: &Connection, sql: &str) -> Result<()> {
