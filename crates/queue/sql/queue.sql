@@ -351,13 +351,15 @@ SELECT at, kind, class, detail FROM queue_event WHERE message = ?1 AND number = 
 
 -- name: next_position
 -- The row is locked until the commit: so the order of positions is the order of commits, and none is missing.
-UPDATE queue_log_number SET last = last + 1 RETURNING last;
+UPDATE queue_log_number SET last = last + 1;
 
 -- name: last_position
 SELECT last FROM queue_log_number;
 
 -- name: append
-INSERT INTO queue_log (position, at, segment, message, number, n, marks) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7);
+-- At the position that was just given out.
+INSERT INTO queue_log (position, at, segment, message, number, n, marks)
+VALUES ((SELECT last FROM queue_log_number), ?1, ?2, ?3, ?4, ?5, ?6);
 
 -- name: log
 SELECT position, at, segment, message, number, n, marks FROM queue_log WHERE position >= ?1 ORDER BY position LIMIT ?2;

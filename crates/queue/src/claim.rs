@@ -289,7 +289,9 @@ pub fn record(
         if cancelled {
             marks.cancelled(place);
         }
-        if finished || cancelled {
+        if finished && s.message.total == 1 {
+            tx.execute(&schema::REMOVE_MESSAGE, params![id])?;
+        } else if finished || cancelled {
             *closed.entry(id).or_insert(0u32) += 1;
         } else if !owed.is_nothing() && !owing.contains(&id) {
             owing.push(id);
