@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use base::{OrganisationId, Reply, Stream, Timestamp};
+use base::{BlobId, OrganisationId, Reply, Stream, Timestamp};
 use queue::source::{self, Delivered, Member, Setup, SourceId, What, day_of};
 use queue::{Claimed, Content, Delivery, Due, Group, Held, Outcome, Release, Want};
-use store::Tx;
+use store::{Lane, Tx};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::dialogue::ours;
@@ -205,7 +205,7 @@ async fn claim_due(inner: &Inner, wants: &[Want], doubtful: &mut Vec<Doubtful>) 
     // An error may mean that the commit was not answered. What the job wanted is known then all the same.
     let wanted = Arc::new(Mutex::new(Vec::new()));
     let note = wanted.clone();
-    let job = move |tx: &mut Tx<'_>| {
+    let job = move |tx: &mut Tx<'_>, _: &[BlobId]| {
         let due = queue::claim_due(tx, &queue, &wants, now)?;
         let mut wanted = note.lock().unwrap_or_else(PoisonError::into_inner);
         wanted.clear();
@@ -215,7 +215,7 @@ async fn claim_due(inner: &Inner, wants: &[Want], doubtful: &mut Vec<Doubtful>) 
         }
         Ok(due)
     };
-    let found = inner.store.write(job).await;
+    let found = inner.store.write_with(Lane::Patient, Vec::new(), job).await;
     if found.is_err() {
         doubtful.append(&mut wanted.lock().unwrap_or_else(PoisonError::into_inner));
     }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use base::Timestamp;
+use base::{BlobId, Timestamp};
 use queue::receipt::Segment;
 use queue::source::{self, Count};
 use queue::{Group, Message, Outcome, QueueId, Release, Settled};
-use store::Tx;
+use store::{Lane, Tx};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -122,12 +122,12 @@ async fn write(
         let written = async {
             // Packed here, not in the job: the writer has better to do.
             let segment = Segment::of(&queue, &s, now)?;
-            let job = move |tx: &mut Tx<'_>| {
+            let job = move |tx: &mut Tx<'_>, _: &[BlobId]| {
                 queue::release(tx, &queue, &r, now)?;
                 source::count(tx, &counts)?;
                 queue::record(tx, &queue, &s, &segment, now)
             };
-            inner.store.write(job).await
+            inner.store.write_with(Lane::Patient, Vec::new(), job).await
         };
         match written.await {
             Ok(owing) => {

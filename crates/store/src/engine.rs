@@ -200,9 +200,9 @@ impl Store {
         sync(options.home())?;
         let (append, waiting) = pack::channel();
         threads.push({
-            let (packs, queue) = (packs.clone(), queue.clone());
+            let (packs, queue, grouped) = (packs.clone(), queue.clone(), options.engine == Engine::Sqlite);
             spawn("store-packs", move || {
-                pack::append_loop(&packs, &waiting, &queue);
+                pack::append_loop(&packs, &waiting, &queue, grouped);
                 queue.close();
             })?
         });

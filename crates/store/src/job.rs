@@ -18,6 +18,9 @@ const WAITING: usize = 20_000;
 pub enum Lane {
     /// Somebody waits for the answer.
     Interactive,
+    /// The same, but it waits for mails that are just being written, to be committed together with them: a sync less. Where none
+    /// are it waits for nothing.
+    Patient,
     /// Chunked background work: runs when no interactive job waits, and at least once in eight groups.
     Bulk,
 }
@@ -137,12 +140,31 @@ pub(crate) struct Queue {
     progress: Condvar,
 }
 
+/// See [`Queue::expect`].
+pub(crate) struct Coming<'a>(&'a Queue);
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        let mut lanes = self.0.lock();
+        lanes.coming = false;
+        self.0.call(lanes);
+    }
+}
+
 #[derive(Default)]
 struct Lanes {
     interactive: VecDeque<Box<dyn Job>>,
+    patient: VecDeque<Box<dyn Job>>,
     bulk: VecDeque<Box<dyn Job>>,
     /// Interactive jobs ever added.
     added: u64,
+    /// More are about to come.
+    coming: bool,
+    /// Who sleeps on [`Queue::progress`] is called when so many were taken.
+    awaited: Option<u64>,
+    /// Writers that sleep, and those of them that were called: each call is one of the system, and wakes a thread.
+    asleep: usize,
+    called: usize,
     groups_since_bulk: u32,
     closed: bool,
 }
@@ -158,25 +180,30 @@ impl Queue {
 
     /// Adds a job, or finishes it at once with [`Error::Busy`] or [`Error::Closed`].
     pub(crate) fn push(&self, lane: Lane, job: Box<dyn Job>) {
+        self.push_all([(lane, job)]);
+    }
+
+    /// Adds jobs that came together: a writer that slept finds all of them for its group.
+    pub(crate) fn push_all(&self, jobs: impl IntoIterator<Item = (Lane, Box<dyn Job>)>) {
         let mut lanes = self.lock();
-        let refusal = if lanes.closed {
-            Error::Closed
-        } else if lanes.interactive.len() + lanes.bulk.len() >= WAITING {
-            Error::Busy
-        } else {
-            match lane {
-                Lane::Interactive => {
-                    lanes.added += 1;
-                    lanes.interactive.push_back(job);
-                }
-                Lane::Bulk => lanes.bulk.push_back(job),
-            }
-            drop(lanes);
-            self.wake.notify_one();
-            return;
-        };
+        let refused: Vec<_> = jobs.into_iter().filter_map(|(lane, job)| lanes.add(lane, job).err()).collect();
+        self.call(lanes);
+        refused.into_iter().for_each(|(job, error)| job.finish(Err(error)));
+    }
+
+    /// Interactive jobs are about to come, in a moment and together: until then, and as long as what this gives lives, the patient
+    /// ones wait for them.
+    pub(crate) fn expect(&self) -> Coming<'_> {
+        self.lock().coming = true;
+        Coming(self)
+    }
+
+    /// Wakes writers for what can be taken.
+    fn call(&self, mut lanes: MutexGuard<'_, Lanes>) {
+        let calls = lanes.ready().min(lanes.asleep).saturating_sub(lanes.called);
+        lanes.called += calls;
         drop(lanes);
-        job.finish(Err(refusal));
+        (0..calls).for_each(|_| self.wake.notify_one());
     }
 
     /// Waits for the first job of a group; `None` once closed and empty.
@@ -190,7 +217,10 @@ impl Queue {
             if lanes.closed {
                 return None;
             }
+            lanes.asleep += 1;
             lanes = self.wake.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+            lanes.asleep -= 1;
+            lanes.called = lanes.called.saturating_sub(1);
         }
     }
 
@@ -201,7 +231,10 @@ impl Queue {
 
     fn next(&self, lanes: &mut Lanes, first: bool) -> Option<Box<dyn Job>> {
         let job = lanes.next(first);
-        self.progress.notify_all();
+        if lanes.awaited.is_some_and(|n| lanes.taken() >= n) {
+            lanes.awaited = None;
+            self.progress.notify_all();
+        }
         job
     }
 
@@ -212,8 +245,11 @@ impl Queue {
 
     /// Waits until the first `n` interactive jobs ever added have been taken by the writer.
     pub(crate) fn taken(&self, n: u64) {
-        let waiting = |lanes: &mut Lanes| lanes.added - (lanes.interactive.len() as u64) < n && !lanes.closed;
-        drop(self.progress.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner));
+        let mut lanes = self.lock();
+        while lanes.taken() < n && !lanes.closed {
+            lanes.awaited = Some(n);
+            lanes = self.progress.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// No new jobs; those that wait are still done.
@@ -225,9 +261,47 @@ impl Queue {
 }
 
 impl Lanes {
+    /// Interactive jobs ever taken.
+    fn taken(&self) -> u64 {
+        self.added - self.interactive.len() as u64
+    }
+
+    fn add(&mut self, lane: Lane, job: Box<dyn Job>) -> std::result::Result<(), (Box<dyn Job>, Error)> {
+        if self.closed {
+            return Err((job, Error::Closed));
+        }
+        if self.interactive.len() + self.patient.len() + self.bulk.len() >= WAITING {
+            return Err((job, Error::Busy));
+        }
+        match lane {
+            Lane::Interactive => {
+                self.added += 1;
+                self.interactive.push_back(job);
+            }
+            Lane::Patient => self.patient.push_back(job),
+            Lane::Bulk => self.bulk.push_back(job),
+        }
+        Ok(())
+    }
+
+    /// Jobs that can be taken.
+    fn ready(&self) -> usize {
+        let patient = if self.is_to_wait() { 0 } else { self.patient.len() };
+        self.interactive.len() + patient + self.bulk.len()
+    }
+
+    /// What is patient waits for others.
+    fn is_to_wait(&self) -> bool {
+        self.coming && self.interactive.is_empty() && !self.closed
+    }
+
     fn next(&mut self, first: bool) -> Option<Box<dyn Job>> {
         let starved = first && self.groups_since_bulk > BULK_TURN && !self.bulk.is_empty();
         if !starved && let Some(job) = self.interactive.pop_front() {
+            return Some(job);
+        }
+        let stays = starved || first && self.is_to_wait();
+        if !stays && let Some(job) = self.patient.pop_front() {
             return Some(job);
         }
         // A group holds one bulk job at most, as its first: the interactive ones behind it wait for no second.
@@ -236,5 +310,133 @@ impl Lanes {
             return Some(job);
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn job() -> Box<dyn Job> {
+        WriteJob::boxed(Arc::<Tally>::default().ask(), |_: &mut Tx<'_>, _: &[BlobId]| Ok(())).0
+    }
+
+    /// Until so many writers sleep.
+    fn asleep(queue: &Queue, n: usize) {
+        while queue.lock().asleep < n {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn what_came_together_is_found_together() {
+        for _ in 0..200 {
+            let queue = Arc::new(Queue::new());
+            let writer = {
+                let queue = queue.clone();
+                thread::spawn(move || {
+                    queue.first().unwrap();
+                    (1..).take_while(|_| queue.more().is_some()).count()
+                })
+            };
+            asleep(&queue, 1);
+            queue.push_all((0..5).map(|_| (Lane::Interactive, job())));
+            assert_eq!(writer.join().unwrap(), 4);
+        }
+    }
+
+    #[test]
+    fn who_is_patient_goes_with_the_next_mails_and_waits_for_nothing_else() {
+        let queue = Queue::new();
+        let take = |first| queue.next(&mut queue.lock(), first).is_some();
+        queue.push(Lane::Patient, job());
+        assert!(take(true), "none are being written");
+        let coming = queue.expect();
+        queue.push(Lane::Patient, job());
+        assert!(!take(true));
+        queue.push_all([(Lane::Interactive, job())]);
+        assert!(take(true) && take(false) && !take(false), "in one group");
+        queue.push(Lane::Patient, job());
+        assert!(!take(true));
+        drop(coming);
+        assert!(take(true), "they came, or they will not");
+        let _coming = queue.expect();
+        queue.push(Lane::Patient, job());
+        queue.close();
+        assert!(take(true), "nothing comes any more");
+    }
+
+    #[test]
+    fn a_writer_that_sleeps_is_woken_for_what_waited() {
+        let queue = Arc::new(Queue::new());
+        let writer = {
+            let queue = queue.clone();
+            thread::spawn(move || queue.first().is_some())
+        };
+        asleep(&queue, 1);
+        let coming = queue.expect();
+        queue.push(Lane::Patient, job());
+        assert_eq!(queue.lock().called, 0, "for nothing it could take");
+        drop(coming);
+        assert!(writer.join().unwrap());
+    }
+
+    #[test]
+    fn no_job_is_left_however_many_writers_sleep() {
+        let (queue, done) = (Arc::new(Queue::new()), Arc::new(AtomicUsize::new(0)));
+        let all_done = |queue: &Queue| {
+            let until = Instant::now() + Duration::from_secs(30);
+            let state = || {
+                let lanes = queue.lock();
+                (lanes.ready(), lanes.called, lanes.asleep)
+            };
+            while state() != (0, 0, 4) {
+                assert!(Instant::now() < until, "{:?}", state());
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let writers: Vec<_> = (0..4)
+            .map(|_| {
+                let (queue, done) = (queue.clone(), done.clone());
+                thread::spawn(move || {
+                    while queue.first().is_some() {
+                        done.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        for n in 0..5000 {
+            let lane = if n % 3 == 0 { Lane::Patient } else { Lane::Interactive };
+            queue.push_all((0..n % 4).map(|_| (lane, job())));
+            if n % 50 == 0 {
+                all_done(&queue);
+            }
+        }
+        all_done(&queue);
+        queue.close();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        assert_eq!(done.load(Ordering::Relaxed), 7500);
+    }
+
+    #[test]
+    fn who_waits_for_the_writer_is_called_when_it_has_taken_enough() {
+        let queue = Arc::new(Queue::new());
+        queue.push_all((0..3).map(|_| (Lane::Interactive, job())));
+        let waits = {
+            let queue = queue.clone();
+            thread::spawn(move || queue.taken(2))
+        };
+        while queue.lock().awaited.is_none() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        queue.more().unwrap();
+        assert_eq!(queue.lock().awaited, Some(2));
+        queue.more().unwrap();
+        waits.join().unwrap();
+        queue.taken(2);
     }
 }

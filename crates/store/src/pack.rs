@@ -32,6 +32,9 @@ const TRANSIT_FULL: u64 = 64 << 20;
 /// How many octets of waiting blobs go into one write.
 const BATCH: u64 = 8 << 20;
 
+/// So many are written in a moment: a sync takes longer.
+const SOON: u64 = 256 << 10;
+
 /// How much of a record is read at once.
 const PIECE: u64 = 256 * 1024;
 
@@ -389,21 +392,30 @@ pub(crate) fn channel() -> (Sender, mpsc::Receiver<Waiting>) {
     mpsc::sync_channel(WAITING)
 }
 
-/// Appends what waits until the channel closes.
-pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queue: &Queue) {
+impl Waiting {
+    fn octets(&self) -> u64 {
+        self.staged.iter().map(|s| s.header.length).sum()
+    }
+}
+
+/// Appends what waits until the channel closes. Where the writer commits jobs in groups, `grouped`, it hears what is coming.
+pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queue: &Queue, grouped: bool) {
     let (mut current, mut last) = (Current::default(), 0);
     while let Ok(first) = waiting.recv() {
         // While the jobs of the last batch still wait for their commit, a sync of our own would make nothing sooner: what
         // comes meanwhile joins this batch, and there is one sync here for one of the writer's.
         queue.taken(last);
+        // On a busy machine others are about to add to it, who have work to do and no core to do it on: they go first.
+        std::thread::yield_now();
+        let mut octets = first.octets();
         let mut batch = vec![first];
-        let mut octets = 0;
         while octets < BATCH
             && let Ok(more) = waiting.try_recv()
         {
-            octets += more.staged.iter().map(|s| s.header.length).sum::<u64>();
+            octets += more.octets();
             batch.push(more);
         }
+        let coming = (grouped && octets < SOON).then(|| queue.expect());
         // The second try is on fresh files.
         let outcome = current.append(packs, &batch).or_else(|e| {
             tracing::warn!(error = %e, "a pack failed and was sealed; writing its records anew");
@@ -412,10 +424,10 @@ pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queu
         });
         match outcome {
             Ok(places) => {
-                for (mut w, placed) in batch.into_iter().zip(places) {
+                queue.push_all(batch.into_iter().zip(places).map(|(mut w, placed)| {
                     w.job.placed(placed);
-                    queue.push(w.lane, w.job);
-                }
+                    (w.lane, w.job)
+                }));
                 last = queue.added();
             }
             Err(e) => {
@@ -426,6 +438,7 @@ pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queu
                 }
             }
         }
+        drop(coming);
     }
 }
 
