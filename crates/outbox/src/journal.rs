@@ -48,7 +48,12 @@ impl Journal {
         let open = path.zip(boot()).and_then(|(path, boot)| {
             let head = format!("postroom attempts {epoch} {boot}\n");
             let open = Open::create(path, head, HashMap::new());
-            open.map_err(|error| tracing::warn!(%error, path = %path.display(), "attempts cannot be noted")).ok()
+            let failed = |error| {
+                tracing::warn!(%error, path = %path.display(), "attempts cannot be noted");
+                // What stands there is of a life before.
+                let _ = fs::remove_file(path);
+            };
+            open.map_err(failed).ok()
         });
         Journal(Mutex::new(open))
     }
@@ -263,6 +268,17 @@ mod tests {
         journal.lock().as_mut().unwrap().file = File::open(&path).unwrap();
         journal.begun(id("7-1"), 0..1);
         assert!(Journal::remains(&stays).is_none() && !path.exists());
+    }
+
+    #[test]
+    fn where_none_can_be_begun_none_of_a_life_before_stays() {
+        let dir = testkit::Dir::new("journal");
+        let path = dir.path().join("attempts");
+        Journal::begin(Some(&path), 7).begun(id("7-1"), 0..1);
+        // What is written first cannot be.
+        fs::create_dir(path.with_extension("new")).unwrap();
+        Journal::begin(Some(&path), 8);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -65,6 +65,8 @@ type Done = (u64, bool);
 impl Heir<'_> {
     /// Gives how many deliveries are uncertain, as far as this one saw to them.
     pub(crate) async fn end(&self, remains: Option<Remains>) -> Result<u64> {
+        // What is known of another life says nothing of this one.
+        let remains = remains.filter(|remains| remains.epoch == self.of);
         let (of, now, queue, is_known) = (self.of, self.now, self.queue.clone(), remains.is_some());
         let mut uncertain = 0;
         if let Some(Remains { mut begun, mut delivered, .. }) = remains {

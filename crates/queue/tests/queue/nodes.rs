@@ -299,6 +299,19 @@ fn trap_23_who_is_silent_is_taken_over_and_has_nothing_more_to_say() {
 }
 
 #[test]
+fn trap_23_what_is_known_of_another_life_says_nothing_of_the_one_that_is_taken_over() {
+    let lease = Duration::from_millis(300);
+    let (w, other) = two_nodes(lease);
+    let id = w.enqueue("me@a.test", &["x@b.test"]);
+    assert_eq!(w.claim(1, NOW).len(), 1);
+    std::thread::sleep(lease * 2);
+    let remains = Remains { epoch: w.queue.epoch() - 1, begun: Vec::new(), delivered: Vec::new() };
+    assert_eq!(block_on(other.take_over(&w.store, w.queue.epoch(), Some(remains), NOW)).unwrap(), Some(1));
+    assert_eq!(w.show(id), [("x@b.test".into(), State::Waiting, 1)]);
+    w.check();
+}
+
+#[test]
 fn who_leaves_leaves_nothing() {
     let (w, other) = two_nodes(Duration::from_secs(600));
     let id = w.enqueue("me@a.test", &["x@b.test"]);
