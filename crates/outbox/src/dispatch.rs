@@ -308,9 +308,8 @@ pub(crate) fn bound(inner: &Inner, work: Work, wait: Duration, seen: u64) {
 /// Its line is full: it keeps its time, and nothing of its kind is claimed before the line is shorter ([`call`]).
 fn full(inner: &Inner, hop: &Hop, work: Work, wait: Duration) {
     let now = inner.clock.now();
-    let elsewhere = inner.hops.nobody_takes(hop, &work, wait).is_none();
-    if elsewhere || work.deliveries.iter().any(|d| d.expires <= now) {
-        return too_many_for(inner, hop, work, wait);
+    if work.deliveries.iter().any(|d| d.expires <= now) {
+        return too_many(inner, work, wait);
     }
     if let Some(group) = work.deliveries.first().map(|d| work.message.group(d)) {
         inner.timetable.hold(group, Timestamp(now.0 + schedule::millis(wait)), now, Why::Busy);

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use crate::bodies::{self, Bytes};
 use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls, TlsFault};
 use crate::dialogue::{self, ours};
-use crate::dispatch::{bound, call, later, line_up, put_off, too_many_for};
+use crate::dispatch::{bound, call, later, line_up, put_off, too_many};
 use crate::guard::Guard;
 use crate::hops::{For, Next, Work};
 use crate::outbox::Inner;
@@ -146,7 +146,7 @@ async fn work(mut slot: Slot) {
             inner.hops.out_of_reach(hop).into_iter().for_each(|work| line_up(inner, hop, work));
         }
         Err(NoneFound::Crowded) => {
-            inner.hops.unreachable(hop).into_iter().for_each(|work| too_many_for(inner, hop, work, CROWDED));
+            inner.hops.unreachable(hop).into_iter().for_each(|work| too_many(inner, work, CROWDED));
         }
         Err(NoneFound::Said(said)) => {
             tracing::info!(%hop, host = said.host, reply = %said.reply, "no connection");
