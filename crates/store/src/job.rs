@@ -19,14 +19,16 @@ pub enum Lane {
     /// Somebody waits for the answer.
     Interactive,
     /// The same, but it waits for mails that are just being written, to be committed together with them: a sync less. Where none
-    /// are it waits for nothing.
+    /// are it waits for nothing else.
     Patient,
     /// Chunked background work: runs when no interactive job waits, and at least once in eight groups.
     Bulk,
 }
 
-/// A bulk job gets its turn at the latest after this many groups of interactive ones.
+/// A bulk job gets its turn at the latest after this many groups of others.
 const BULK_TURN: u32 = 8;
+/// And a patient one after so many that left it behind.
+const PATIENT_TURN: u32 = 2;
 
 /// Jobs and reads of a store since it was opened. Two looks that are the same, with all of it answered, show that nothing was
 /// under way in between: tests on virtual time wait for that.
@@ -166,6 +168,8 @@ struct Lanes {
     asleep: usize,
     called: usize,
     groups_since_bulk: u32,
+    /// Groups since a patient one waits.
+    left_patient: u32,
     closed: bool,
 }
 
@@ -211,6 +215,7 @@ impl Queue {
         let mut lanes = self.lock();
         loop {
             lanes.groups_since_bulk += 1;
+            lanes.left_patient += u32::from(!lanes.patient.is_empty());
             if let Some(job) = self.next(&mut lanes, true) {
                 return Some(job);
             }
@@ -284,6 +289,12 @@ impl Lanes {
         Ok(())
     }
 
+    fn patient_one(&mut self) -> Option<Box<dyn Job>> {
+        let job = self.patient.pop_front()?;
+        self.left_patient = 0;
+        Some(job)
+    }
+
     /// Jobs that can be taken.
     fn ready(&self) -> usize {
         let patient = if self.is_to_wait() { 0 } else { self.patient.len() };
@@ -296,12 +307,16 @@ impl Lanes {
     }
 
     fn next(&mut self, first: bool) -> Option<Box<dyn Job>> {
+        let late = first && self.left_patient > PATIENT_TURN;
+        if late && let Some(job) = self.patient_one() {
+            return Some(job);
+        }
         let starved = first && self.groups_since_bulk > BULK_TURN && !self.bulk.is_empty();
         if !starved && let Some(job) = self.interactive.pop_front() {
             return Some(job);
         }
         let stays = starved || first && self.is_to_wait();
-        if !stays && let Some(job) = self.patient.pop_front() {
+        if !stays && let Some(job) = self.patient_one() {
             return Some(job);
         }
         // A group holds one bulk job at most, as its first: the interactive ones behind it wait for no second.
@@ -368,6 +383,20 @@ mod tests {
         queue.push(Lane::Patient, job());
         queue.close();
         assert!(take(true), "nothing comes any more");
+    }
+
+    #[test]
+    fn who_is_patient_has_a_turn_however_much_others_ask_for() {
+        let queue = Queue::new();
+        for _ in 0..3 {
+            queue.push(Lane::Patient, job());
+            let groups = (1..).find(|_| {
+                queue.push_all([(Lane::Interactive, job()), (Lane::Interactive, job())]);
+                queue.first().unwrap();
+                queue.lock().patient.is_empty()
+            });
+            assert_eq!(groups, Some(PATIENT_TURN + 1));
+        }
     }
 
     #[test]

@@ -415,7 +415,8 @@ pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queu
             octets += more.octets();
             batch.push(more);
         }
-        let coming = (grouped && octets < SOON).then(|| queue.expect());
+        let somebody_waits = batch.iter().any(|w| w.lane == Lane::Interactive);
+        let coming = (grouped && somebody_waits && octets < SOON).then(|| queue.expect());
         // The second try is on fresh files.
         let outcome = current.append(packs, &batch).or_else(|e| {
             tracing::warn!(error = %e, "a pack failed and was sealed; writing its records anew");
