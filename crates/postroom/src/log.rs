@@ -4,8 +4,8 @@
 use std::cell::Cell;
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write as _};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use base::{Clock, SystemClock};
@@ -20,6 +20,9 @@ const WAITING: usize = 4 << 20;
 /// So long lines are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(5);
 
+/// How long the end of the server waits for who does not read its last lines.
+const LAST: Duration = Duration::from_secs(2);
+
 /// Begins the log; `RUST_LOG` chooses what. What was said is written when the guard is gone.
 pub(crate) fn begin() -> Option<Guard> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -28,26 +31,33 @@ pub(crate) fn begin() -> Option<Guard> {
         return None;
     }
     let sink = Arc::new(Sink::default());
+    let (alive, ended) = mpsc::channel::<()>();
     let writer = {
         let sink = sink.clone();
-        thread::Builder::new().name("log".into()).spawn(move || sink.run(&mut io::stderr()))
+        thread::Builder::new().name("log".into()).spawn(move || {
+            sink.run(&mut io::stderr());
+            drop(alive);
+        })
     };
     // Without a thread each line is written by who says it.
-    let writer = writer.map_err(|_| sink.close()).ok();
+    if writer.is_err() {
+        sink.close();
+    }
     tracing_subscriber::registry().with(filter).with(Lines(sink.clone())).init();
-    Some(Guard { sink, writer })
+    Some(Guard { sink, ended })
 }
 
 /// Lines wait for the thread as long as this lives; what is said later is written at once.
 pub(crate) struct Guard {
     sink: Arc<Sink>,
-    writer: Option<JoinHandle<()>>,
+    /// Hears when the thread is gone.
+    ended: mpsc::Receiver<()>,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         self.sink.close();
-        self.writer.take().map(JoinHandle::join);
+        let _ = self.ended.recv_timeout(LAST);
     }
 }
 
@@ -97,7 +107,7 @@ impl Sink {
 
     /// Writes until the sink is closed and empty.
     fn run(&self, out: &mut impl io::Write) {
-        let mut lines = Vec::new();
+        let (mut lines, mut lost) = (Vec::new(), 0);
         loop {
             let mut waiting = self.lock();
             while waiting.lines.is_empty() && waiting.lost == 0 {
@@ -113,17 +123,34 @@ impl Sink {
                 waiting = self.lock();
             }
             std::mem::swap(&mut waiting.lines, &mut lines);
-            let lost = std::mem::take(&mut waiting.lost);
+            lost += std::mem::take(&mut waiting.lost);
             drop(waiting);
-            let _ = out.write_all(&lines);
+            let failed = write(out, &lines);
+            lost += failed;
             lines.clear();
             // What a flood took is given back.
             lines.shrink_to(64 << 10);
-            if lost > 0 {
+            // Said once it can be: who takes no lines takes this one neither.
+            if failed == 0 && lost > 0 {
                 tracing::warn!(lines = lost, "the log was not read fast enough: lines are missing");
+                lost = 0;
             }
         }
     }
+}
+
+/// Gives how many lines could not be written.
+fn write(out: &mut impl io::Write, mut lines: &[u8]) -> u64 {
+    while !lines.is_empty() {
+        match out.write(lines) {
+            Ok(n @ 1..) => lines = &lines[n.min(lines.len())..],
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            // Somebody before us has set it so that it waits for nobody.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => thread::sleep(GATHER),
+            Ok(_) | Err(_) => return lines.iter().filter(|octet| **octet == b'\n').count() as u64,
+        }
+    }
+    0
 }
 
 /// Writes each event as a line of JSON: `timestamp`, `level`, `fields` and `target`.
@@ -137,11 +164,12 @@ thread_local! {
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         // Taken, not borrowed: a value that says something itself while it is written has a line of its own.
-        let mut line = LINE.take();
+        let mut line = LINE.try_with(Cell::take).unwrap_or_default();
         line.clear();
         put(&mut line, event);
         self.0.add(&line);
-        LINE.set(line);
+        // Of a thread that ends it is gone.
+        let _ = LINE.try_with(|kept| kept.set(line));
     }
 }
 
@@ -236,8 +264,6 @@ impl fmt::Write for Escaped<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use serde_json::{Value, json};
 
     use super::*;
@@ -269,6 +295,33 @@ mod tests {
         assert!(base::Timestamp::parse_rfc3339(lines[0]["timestamp"].as_str().unwrap()).is_some());
         assert_eq!((lines.len(), &lines[1]["level"]), (2, &json!("WARN")));
         assert_eq!(lines[1]["fields"], json!({"message": "second"}));
+    }
+
+    /// Takes a few octets at a time, and each second time none.
+    struct Busy(Vec<u8>, u32);
+
+    impl io::Write for Busy {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1 += 1;
+            match self.1 {
+                1001.. => Err(io::ErrorKind::BrokenPipe.into()),
+                n if n % 2 == 0 => Err(io::ErrorKind::WouldBlock.into()),
+                _ => self.0.write(&bytes[..bytes.len().min(7)]),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_not_taken_at_once_comes_later_and_what_never_is_counts_as_lost() {
+        let (mut out, lines) = (Busy(Vec::new(), 0), "one line\nand another\n".repeat(2));
+        assert_eq!(write(&mut out, lines.as_bytes()), 0);
+        assert_eq!(out.0, lines.as_bytes());
+        out.1 = 1000;
+        assert_eq!(write(&mut out, lines.as_bytes()), 4);
     }
 
     /// Takes what it is given one piece at a time.
