@@ -461,6 +461,10 @@ impl Connection {
     fn fill(&mut self) -> io::Result<usize> {
         self.input.drain(..self.used);
         self.used = 0;
+        if self.input.is_empty() {
+            // What a burst took is given back.
+            self.input = Vec::new();
+        }
         self.stream.try_read_behind(&mut self.input)
     }
 
