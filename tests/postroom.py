@@ -199,6 +199,10 @@ class Server:
             log.seek(since)
             return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
 
+    def says(self, text: str, since: int = 0) -> bool:
+        """Whether the log says so, or will in a moment: lines are gathered for some milliseconds."""
+        return eventually(f"the log says: {text}", lambda: text in self.tail(since, 10**6), 5)
+
     # -- clients ------------------------------------------------------------------------------------------------
 
     def user(self) -> str:

@@ -88,6 +88,7 @@ def test_a_mail_is_found_in_the_log(server):
         client.login(me, PASSWORD)
         with pytest.raises(smtplib.SMTPDataError):
             client.sendmail(me, me, sent.replace(STRANGER, b"u1@example.test"))
+    assert server.says("refusal", before)
     lines = [json.loads(line) for line in server.log.read_bytes()[before:].splitlines()]
     kept, refused = [line["fields"] for line in lines if line["fields"].get("message") == "mail"]
     assert (kept["peer"], kept["from"], kept["accepted"], kept["octets"]) == \

@@ -167,7 +167,7 @@ def test_a_mail_beyond_the_quota_waits_and_the_site_is_known_for_it(server, inte
 
 
 def test_a_server_in_a_laboratory_says_so(server):
-    assert "nothing leaves this machine" in server.log.read_text()
+    assert server.says("nothing leaves this machine")
 
 
 def test_the_doctor_asks_the_laboratory(server):

@@ -197,6 +197,7 @@ def test_the_log_says_who_signed_in_and_who_did_not(server):
         smtp.login(user, "hunter2secret")
     with pytest.raises(poplib.error_proto):
         server.pop3("nobody@example.test", "hunter2secret")
+    assert server.says("nobody@example.test", since)
     text = server.tail(since, lines=1000)
     lines = [json.loads(line) for line in text.splitlines() if "sign" in line]
     said = [each["fields"] | {"level": each["level"]} for each in lines]
@@ -224,7 +225,7 @@ def test_the_limit_of_open_files_is_raised_and_a_low_one_is_warned_of(make_serve
     server.through = low[:2]
     server.start()
     assert resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE) == (1024, 1024)
-    assert "1024 open files make room for 768 connections only" in server.tail()
+    assert server.says("1024 open files make room for 768 connections only")
 
 
 @pytest.mark.ours
