@@ -50,6 +50,8 @@ use clap::Parser;
 
 /// Large blocks go back to the system, whichever thread freed them: hashing a password takes 19 MiB for a moment, and
 /// glibc's allocator keeps as much for every thread that ever did (300 MB were measured after 100 sign-ins).
+/// SQLite, zstd and the cryptography, which ask for memory in C, have it from here too (its feature `override`): relaying is a
+/// twelfth faster.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
