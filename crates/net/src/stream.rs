@@ -208,11 +208,16 @@ impl Stream {
         }
     }
 
-    /// [`Stream::try_read`] of at most 32 KiB, behind what `held` holds already: it grows by what came, and by no more.
+    /// [`Stream::try_read`] of at most 32 KiB, behind what `held` holds and is not `used` yet: what was used goes, and it grows by
+    /// what came and by no more. What nothing is left of gives its memory back.
     ///
     /// # Errors
     /// Those of [`Stream::try_read`].
-    pub fn try_read_behind(&mut self, held: &mut Vec<u8>) -> io::Result<usize> {
+    pub fn try_read_behind(&mut self, held: &mut Vec<u8>, used: &mut usize) -> io::Result<usize> {
+        held.drain(..std::mem::take(used));
+        if held.is_empty() {
+            *held = Vec::new();
+        }
         PIECE.with_borrow_mut(|piece| {
             let read = self.try_read(piece)?;
             held.extend_from_slice(&piece[..read]);

@@ -459,13 +459,7 @@ impl Connection {
 
     /// Reads what is there, without waiting.
     fn fill(&mut self) -> io::Result<usize> {
-        self.input.drain(..self.used);
-        self.used = 0;
-        if self.input.is_empty() {
-            // What a burst took is given back.
-            self.input = Vec::new();
-        }
-        self.stream.try_read_behind(&mut self.input)
+        self.stream.try_read_behind(&mut self.input, &mut self.used)
     }
 
     /// False when the peer takes no more: the machine has been told, or has what the peer said before it left.

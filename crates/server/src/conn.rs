@@ -112,14 +112,7 @@ impl Conn {
 
     /// Reads what is there; 0 at the end, `WouldBlock` when there is nothing.
     fn fill(&mut self) -> io::Result<usize> {
-        if self.used > 0 {
-            self.input.drain(..self.used);
-            self.used = 0;
-        }
-        if self.input.is_empty() {
-            self.input = Vec::new();
-        }
-        self.stream.try_read_behind(&mut self.input)
+        self.stream.try_read_behind(&mut self.input, &mut self.used)
     }
 
     /// Writes all of it.

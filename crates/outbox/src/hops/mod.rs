@@ -240,8 +240,7 @@ impl Hops {
         let stream = work.message.stream;
         let (share, of_site) = state.shares(stream, work.message.organisation);
         let site = state.sites.of(&name, &self.policies);
-        let dead = site.failing.wait(&hop.to, self.policies.dead, now);
-        if let Some(wait) = site.shape.pause(now).max(dead) {
+        if let Some(wait) = site.wait(&hop.to, &self.policies, now) {
             return Added::Later(work, wait);
         }
         let in_line = site.in_line[stream as usize].load(Ordering::Relaxed);

@@ -40,7 +40,7 @@ impl State {
         let (now, stream) = (Instant::now(), work.message.stream);
         let (share, of_site) = self.shares(stream, work.message.organisation);
         let place = self.sites.get(site)?;
-        let pause = place.shape.pause(now).max(place.failing.wait(&hop.to, policies.dead, now));
+        let pause = place.wait(&hop.to, policies, now);
         let is_full = place.in_line[stream as usize].load(Ordering::Relaxed) >= of_site;
         let full = match self.lines.get_mut(&hop.by(site.source)) {
             Some(line) if is_full || line.ready.deliveries(stream) >= share => Some(line.pace(stream)),

@@ -73,6 +73,11 @@ pub(crate) struct Ways {
 }
 
 impl Place {
+    /// How long it wants nothing, or is not to be had by this way; none when it may be tried.
+    pub(super) fn wait(&self, to: &To, policies: &Policies, now: Instant) -> Option<Duration> {
+        self.shape.pause(now).max(self.failing.wait(to, policies.dead, now))
+    }
+
     fn new(policy: Arc<Policy>, limits: Limits) -> Self {
         Place {
             shape: Site::new(policy, limits),
