@@ -1,12 +1,13 @@
 //! Requests about receipts: what became of each recipient, looked for, shown, and exported.
 
-use std::collections::{BTreeMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use base::{Civil, OrganisationId, Stream, Timestamp};
 use clap::{Args, Subcommand};
 use queue::receipt::{self, Attempt, End, Event, Filter, Found, Head, Key, Pointer, Receipt};
-use queue::{QueueId, Standing};
+use queue::{Message, QueueId, Standing};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::Tx;
@@ -174,13 +175,35 @@ enum State {
 
 /// At most `n` deliveries of a message, behind that number.
 fn deliveries(tx: &mut Tx<'_>, id: QueueId, behind: Option<u32>, n: u32) -> store::Result<Vec<One>> {
-    let mut all = BTreeMap::new();
-    let ended = receipt::some_of_message(tx, id, behind, n)?;
-    let heads = receipt::head(tx, &ended.iter().map(|r| r.trail).collect::<Vec<_>>())?;
-    for (r, head) in ended.into_iter().zip(heads) {
+    let receipts = receipt::some_of_message(tx, id, behind, n)?;
+    let standing = queue::show_some(tx, id, behind, n)?;
+    let open = standing.into_iter().flat_map(|(message, all)| all.into_iter().map(move |d| open(&message, d)));
+    let mut all: BTreeMap<u32, One> = open.map(|one| (one.head.number, one)).collect();
+    // What owes a report has its receipt already.
+    all.extend(ended(tx, receipts)?.into_iter().map(|one| (one.head.number, one)));
+    Ok(all.into_values().take(n as usize).collect())
+}
+
+/// Deliveries, each by itself: their messages may have any number of others.
+fn these(tx: &mut Tx<'_>, which: impl Iterator<Item = (QueueId, u32)>) -> store::Result<Vec<One>> {
+    let (mut receipts, mut all) = (Vec::new(), Vec::new());
+    for (id, number) in which {
+        match receipt::receipt(tx, id, number)? {
+            Some(receipt) => receipts.push(receipt),
+            None => all.extend(queue::show_one(tx, id, number)?.map(|(message, d)| open(&message, d))),
+        }
+    }
+    all.extend(ended(tx, receipts)?);
+    all.sort_by_key(|one| (Reverse(one.head.message), one.head.number));
+    Ok(all)
+}
+
+fn ended(tx: &mut Tx<'_>, receipts: Vec<Receipt>) -> store::Result<Vec<One>> {
+    let heads = receipt::head(tx, &receipts.iter().map(|r| r.trail).collect::<Vec<_>>())?;
+    let one = |(r, head): (Receipt, Option<Head>)| {
         // The record was kept as long as it was to be; the row may stay a little longer.
         let head = head.unwrap_or_else(|| Head {
-            message: id,
+            message: r.message,
             number: r.number,
             to: String::new(),
             from: String::new(),
@@ -189,26 +212,23 @@ fn deliveries(tx: &mut Tx<'_>, id: QueueId, behind: Option<u32>, n: u32) -> stor
             stream: r.stream,
             organisation: OrganisationId::HOUSE,
         });
-        all.insert(r.number, One { head, trail: r.trail, state: State::Ended(r) });
-    }
-    if let Some((message, standing)) = queue::show_some(tx, id, behind, n)? {
-        for d in standing {
-            let head = Head {
-                message: id,
-                number: d.delivery.number,
-                to: d.delivery.to.to_string(),
-                from: message.from.as_ref().map(ToString::to_string).unwrap_or_default(),
-                message_id: message.message_id.clone().unwrap_or_default(),
-                created: message.created,
-                stream: message.stream,
-                organisation: message.organisation,
-            };
-            let trail = d.delivery.trail;
-            // What owes a report has its receipt already.
-            all.entry(head.number).or_insert_with(|| One { head, trail, state: State::Open(Box::new(d)) });
-        }
-    }
-    Ok(all.into_values().take(n as usize).collect())
+        One { head, trail: r.trail, state: State::Ended(r) }
+    };
+    Ok(receipts.into_iter().zip(heads).map(one).collect())
+}
+
+fn open(message: &Message, d: Standing) -> One {
+    let head = Head {
+        message: message.id,
+        number: d.delivery.number,
+        to: d.delivery.to.to_string(),
+        from: message.from.as_ref().map(ToString::to_string).unwrap_or_default(),
+        message_id: message.message_id.clone().unwrap_or_default(),
+        created: message.created,
+        stream: message.stream,
+        organisation: message.organisation,
+    };
+    One { head, trail: d.delivery.trail, state: State::Open(Box::new(d)) }
 }
 
 /// A page of it: some recipients, until they are long enough.
@@ -341,38 +361,31 @@ fn attempt_facts(attempt: &Attempt) -> Value {
 async fn find(house: &House, what: String, message_id: bool, limit: usize) -> Outcome {
     let bare = what.trim_matches(['<', '>']).to_owned();
     let key = if message_id { Key::MessageId(bare.clone()) } else { Key::Recipient(bare.clone()) };
-    let (mut heads, mut after) = (Vec::<Head>::new(), None);
+    // By message, the youngest first.
+    let (mut wanted, mut after) = (BTreeSet::<(Reverse<QueueId>, u32)>::new(), None);
     for _ in 0..READS {
-        let key = key.clone();
-        let found = house.store.read(move |tx| receipt::look_up(tx, &key, after, SEGMENTS)).await.map_err(words)?;
-        heads.extend(found.all);
+        let (key, left) = (key.clone(), limit - wanted.len());
+        let found =
+            house.store.read(move |tx| receipt::look_up(tx, &key, after, SEGMENTS, left)).await.map_err(words)?;
+        wanted.extend(found.all.iter().map(|head| (Reverse(head.message), head.number)));
         after = found.next;
-        if after.is_none() || heads.len() >= limit {
+        if after.is_none() || wanted.len() >= limit {
             break;
         }
     }
     let to = base::Address::parse(&bare).ok().filter(|_| !message_id);
     let work = move |tx: &mut Tx<'_>| {
+        let mut wanted = wanted.clone();
         // What has not been tried yet has no record.
-        let mut messages: Vec<QueueId> = match &to {
-            Some(to) => queue::by_recipient(tx, to, limit as u32)?,
-            None => Vec::new(),
-        };
-        messages.extend(heads.iter().map(|head| head.message));
-        messages.sort_unstable_by(|a, b| b.cmp(a));
-        messages.dedup();
-        let wanted: HashSet<(QueueId, u32)> = heads.iter().map(|head| (head.message, head.number)).collect();
-        let mut found = Vec::new();
-        for id in messages.into_iter().take(limit) {
-            let fits = |one: &One| {
-                wanted.contains(&(id, one.head.number)) || to.as_ref().is_some_and(|to| to.to_string() == one.head.to)
-            };
-            found.extend(deliveries(tx, id, None, u32::MAX)?.into_iter().filter(fits));
+        if let Some(to) = &to {
+            let waiting = queue::by_recipient(tx, to, MOST as u32)?;
+            wanted.extend(waiting.into_iter().map(|(id, number)| (Reverse(id), number)));
         }
-        Ok(found)
+        let is_all = wanted.len() <= limit;
+        Ok((these(tx, wanted.into_iter().take(limit).map(|(Reverse(id), number)| (id, number)))?, is_all))
     };
-    let found = house.store.read(work).await.map_err(words)?;
-    let more = after.is_some().then(|| "There may be more, older ones: --limit".to_owned());
+    let (found, is_all) = house.store.read(work).await.map_err(words)?;
+    let more = (after.is_some() || !is_all).then(|| "There may be more, older ones: --limit".to_owned());
     Ok(lines(&found, &format!("No mail that left here is known with {what}"), more, Value::Null))
 }
 

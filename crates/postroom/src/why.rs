@@ -51,9 +51,9 @@ pub async fn why(house: &House, address: &str) -> Outcome {
 
 fn found(tx: &mut Tx<'_>, to: &Address) -> store::Result<Vec<(Message, Standing)>> {
     let mut found = Vec::new();
-    for id in queue::by_recipient(tx, to, SHOWN)? {
-        let Some((message, all)) = queue::show(tx, id)? else { continue };
-        found.extend(all.into_iter().filter(|d| d.delivery.to == *to).map(|d| (message.clone(), d)));
+    // One message may go to many others, too.
+    for (id, number) in queue::by_recipient(tx, to, SHOWN)? {
+        found.extend(queue::show_one(tx, id, number)?);
     }
     Ok(found)
 }

@@ -228,7 +228,7 @@ SELECT id FROM queue_message WHERE id > ?1 ORDER BY id LIMIT ?2;
 
 -- name: by_recipient
 -- Reads the whole table: asked for by people, now and then.
-SELECT DISTINCT message FROM queue_delivery WHERE recipient = ?1 ORDER BY message LIMIT ?2;
+SELECT message, number FROM queue_delivery WHERE recipient = ?1 ORDER BY message, number LIMIT ?2;
 
 -- name: retry
 UPDATE queue_delivery SET state = 0, due = CASE WHEN ?2 < expires THEN ?2 ELSE expires END

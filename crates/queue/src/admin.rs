@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base::{Address, OrganisationId, Timestamp};
-use store::{Error, Result, Tx, params};
+use store::{Error, Result, Row, Tx, params};
 
 use crate::entry::{read_delivery, read_message};
 use crate::node::{Told, tell};
@@ -39,12 +39,13 @@ pub fn page(tx: &mut Tx<'_>, after: QueueId, n: u32) -> Result<Vec<QueueId>> {
     tx.list(&schema::PAGE, params![after, n], |r| Ok(QueueId::stored(r.int(0)?)))
 }
 
-/// At most `n` messages that go to an address, the oldest first. Reads all deliveries.
+/// At most `n` deliveries to an address, by message and number: the oldest first. Reads all deliveries.
 ///
 /// # Errors
 /// The store's.
-pub fn by_recipient(tx: &mut Tx<'_>, to: &Address, n: u32) -> Result<Vec<QueueId>> {
-    tx.list(&schema::BY_RECIPIENT, params![to.to_string().as_bytes(), n], |r| Ok(QueueId::stored(r.int(0)?)))
+pub fn by_recipient(tx: &mut Tx<'_>, to: &Address, n: u32) -> Result<Vec<(QueueId, u32)>> {
+    let one = |r: &Row<'_>| Ok((QueueId::stored(r.int(0)?), r.int(1)? as u32));
+    tx.list(&schema::BY_RECIPIENT, params![to.to_string().as_bytes(), n], one)
 }
 
 /// Whether mail of an organisation waits, is being sent, or owes its sender a report.
@@ -96,6 +97,15 @@ pub fn show_some(
         })
     })?;
     Ok(Some((message, deliveries)))
+}
+
+/// One delivery, with its message; none when it is finished.
+///
+/// # Errors
+/// As [`show`], of the rows that are read.
+pub fn show_one(tx: &mut Tx<'_>, id: QueueId, number: u32) -> Result<Option<(Message, Standing)>> {
+    let found = show_some(tx, id, number.checked_sub(1), 1)?;
+    Ok(found.and_then(|(message, mut first)| Some((message, first.pop().filter(|d| d.delivery.number == number)?))))
 }
 
 /// Some deliveries of a message, with it; without those that cannot be read, and none where the message cannot be.

@@ -152,7 +152,7 @@ fn addressed(tx: &mut Tx<'_>, about: &[(QueueId, u32)]) -> Result<Vec<Head>> {
 /// What was sent from one of these addresses with the Message-ID.
 fn sent(tx: &mut Tx<'_>, about: &About, from: &[Address]) -> Result<Vec<Head>> {
     let Some(id) = &about.message_id else { return Ok(Vec::new()) };
-    let found = receipt::look_up(tx, &Key::MessageId(id.clone()), None, SEGMENTS)?;
+    let found = receipt::look_up(tx, &Key::MessageId(id.clone()), None, SEGMENTS, usize::MAX)?;
     let ours = |head: &Head| from.iter().any(|from| from.to_string().eq_ignore_ascii_case(&head.from));
     Ok(found.all.into_iter().filter(ours).collect())
 }

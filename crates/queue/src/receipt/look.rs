@@ -221,25 +221,31 @@ pub enum Key {
 }
 
 /// Deliveries of which a record bears the key, each once, the youngest first; reads the traces of at most `segments` segments, from behind
-/// `after` on.
+/// `after` on, and the last of them when `n` deliveries are found: there may be some more in that one.
 ///
 /// # Errors
 /// The store's.
-pub fn look_up(tx: &mut Tx<'_>, key: &Key, after: Option<i64>, segments: u32) -> Result<Found<Head, i64>> {
+pub fn look_up(tx: &mut Tx<'_>, key: &Key, after: Option<i64>, segments: u32, n: usize) -> Result<Found<Head, i64>> {
     let (sql, text) = match key {
         Key::Recipient(text) => (&schema::TRACES_OF_RECIPIENTS, text),
         Key::MessageId(text) => (&schema::TRACES_OF_MESSAGE_IDS, text),
     };
-    let (wanted, mut hits, mut last, mut n) = (trace(text), Vec::new(), None, 0);
+    let (wanted, mut hits, mut last, mut looked_at) = (trace(text), Vec::new(), None, 0);
     tx.rows(sql, params![after.unwrap_or(i64::MAX), segments], |r| {
         let segment = r.int(0)?;
-        (last, n) = (Some(segment), n + 1);
+        (last, looked_at) = (Some(segment), looked_at + 1);
         let places = r.bytes(1)?.chunks_exact(2).enumerate().filter(|(_, trace)| **trace == wanted);
         hits.extend(places.map(|(place, _)| (segment, place as u32)));
         Ok(())
     })?;
     let (mut heads, mut seen, mut all) = (Segments::new(&schema::HEADS), HashSet::new(), Vec::new());
+    let (mut next, mut of) = (last.filter(|_| looked_at == segments), None);
     for (segment, place) in hits {
+        if all.len() >= n && of.is_some_and(|of| of != segment) {
+            next = of;
+            break;
+        }
+        of = Some(segment);
         let Some(head) = heads.of(tx, segment)?.and_then(|unpacked| unpacked.head(place)) else { continue };
         let fits = match key {
             Key::Recipient(to) => head.to.eq_ignore_ascii_case(to),
@@ -249,5 +255,5 @@ pub fn look_up(tx: &mut Tx<'_>, key: &Key, after: Option<i64>, segments: u32) ->
             all.push(head);
         }
     }
-    Ok(Found { all, next: last.filter(|_| n == segments) })
+    Ok(Found { all, next })
 }

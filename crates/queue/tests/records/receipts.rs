@@ -20,7 +20,7 @@ impl World {
         loop {
             let key = key.clone();
             // Two segments at a time, so that going on is tested too.
-            let found = self.store.read_blocking(move |tx| receipt::look_up(tx, &key, after, 2)).unwrap();
+            let found = self.store.read_blocking(move |tx| receipt::look_up(tx, &key, after, 2, 9)).unwrap();
             all.extend(found.all.into_iter().map(|head| (head.message, head.number, head.to)));
             after = found.next;
             if after.is_none() {
@@ -175,6 +175,34 @@ fn what_is_cancelled_has_a_receipt_too() {
         w.store.write_blocking(move |tx| queue::release(tx, &queue, &[back], later(3))).unwrap();
         assert_eq!(w.receipt(id, 1).unwrap().end, receipt::End::Cancelled);
         assert_eq!(w.look_up(Key::Recipient("jim@b.test".into())), [(id, 1, "jim@b.test".into())]);
+    }
+}
+
+#[test]
+fn a_search_ends_when_enough_is_found_and_goes_on_there() {
+    for w in worlds() {
+        let ids: Vec<QueueId> = (0..5).map(|_| w.news("all@ours.test", &["jane@b.test", "jim@b.test"])).collect();
+        for c in w.claim_to("b.test", NOW) {
+            let all = (0..2).map(|place| settled(&c, place, DELIVERED, yes(talk(0, true), place), "")).collect();
+            w.record(all, NOW);
+        }
+        let (key, mut after) = (Key::MessageId("all@ours.test".into()), None);
+        let mut page = |n| {
+            let key = key.clone();
+            let found = w.store.read_blocking(move |tx| receipt::look_up(tx, &key, after, 100, n)).unwrap();
+            after = found.next;
+            found.all.into_iter().map(|head| (head.message, head.number)).collect::<Vec<_>>()
+        };
+        let both = |n: usize| [(ids[n], 0), (ids[n], 1)];
+        assert_eq!(page(3), [both(4), both(3)].concat());
+        assert_eq!(page(2), both(2));
+        assert_eq!(page(99), [both(1), both(0)].concat());
+        assert_eq!(after, None);
+        // One of a message's, and none that is not.
+        let id = w.news("new@ours.test", &["ann@b.test", "bob@b.test", "cid@b.test"]);
+        let one = |number| w.store.read_blocking(move |tx| queue::show_one(tx, id, number)).unwrap();
+        let to = |number| one(number).map(|(_, d)| d.delivery.to.to_string());
+        assert_eq!((to(0), to(1), to(3)), (Some("ann@b.test".into()), Some("bob@b.test".into()), None));
     }
 }
 
