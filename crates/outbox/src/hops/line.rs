@@ -9,8 +9,8 @@ use queue::Group;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::LOW;
 use super::ready::{InLine, Ready};
+use super::room::LOW;
 use super::sites::SiteKey;
 
 /// How long work waits for which its line has no place: as long as the line takes to empty, between these two.

@@ -37,7 +37,7 @@ use line::Line;
 use mailboxes::Mailboxes;
 use ready::Turn;
 pub(crate) use ready::WEIGHTS;
-use room::OWN;
+use room::LOW;
 pub(crate) use room::Rooms;
 pub use shown::SiteState;
 pub(crate) use sites::Ways;
@@ -47,17 +47,6 @@ use tenants::{NoSeat, Seat};
 use traffic::Traffic;
 pub(crate) use warmup::{Permit, Warmups};
 
-/// Of all in hand one hop may have so many in line, of each stream, so that mail to a host that is slow does not keep back all
-/// other; and so many once its stream has taken all that is its own.
-const OF_ONE_HOP: usize = OWN;
-const OF_ONE_HOP_OF_MANY: usize = OWN / 10;
-/// And all hops of one site together: a provider has a line for each of its customers.
-const OF_ONE_SITE: usize = OWN;
-const OF_ONE_SITE_OF_MANY: usize = OWN / 4;
-/// And however many sources share them, so many each.
-const LEAST: usize = 20;
-/// With so few left in line there is a place for those that had none: enough for the connections until more are claimed.
-const LOW: usize = OF_ONE_HOP_OF_MANY / 2;
 /// Connections in all; those that have only marketing to carry leave a tenth of them to the others.
 pub(crate) const CONNECTIONS: usize = 200;
 pub(crate) const CONNECTIONS_OF_MARKETING: usize = CONNECTIONS * 9 / 10;
@@ -651,16 +640,6 @@ impl State {
     /// How long a connection waits for more, where its site lets it wait for so long: others may need the place.
     fn idle(&self, idle: Duration) -> Duration {
         if self.connections > CONNECTIONS / 2 { idle.min(IDLE) } else { idle }
-    }
-
-    /// So many of an organisation's stream a line may hold, and all lines of a site.
-    fn shares(&self, stream: Stream, organisation: OrganisationId) -> (usize, usize) {
-        let crowded = self.rooms.of_stream(stream) >= OWN;
-        let (share, of_site) =
-            if crowded { (OF_ONE_HOP_OF_MANY, OF_ONE_SITE_OF_MANY) } else { (OF_ONE_HOP, OF_ONE_SITE) };
-        // All sources together are not to have more.
-        let sources = self.fleet.members(stream, organisation).len().max(1);
-        ((share / sources).max(LEAST), (of_site / sources).max(LEAST))
     }
 
     /// The line of a hop.

@@ -5,11 +5,25 @@ use std::collections::HashMap;
 
 use base::{OrganisationId, Stream};
 
+use super::State;
+
 /// Places that each stream has for itself, and those that all share.
 pub(super) const OWN: usize = 1000;
-pub(super) const SHARED: usize = 1000;
+const SHARED: usize = 1000;
 /// Places of a stream that an organisation leaves to the others.
 const OTHERS: usize = OWN / 10;
+
+/// Of all in hand one hop may have so many in line, of each stream, so that mail to a host that is slow does not keep back all
+/// other; and so many once its stream has taken all that is its own.
+pub(super) const OF_ONE_HOP: usize = OWN;
+pub(super) const OF_ONE_HOP_OF_MANY: usize = OWN / 10;
+/// And all hops of one site together: a provider has a line for each of its customers.
+pub(super) const OF_ONE_SITE: usize = OWN;
+const OF_ONE_SITE_OF_MANY: usize = OWN / 4;
+/// And however many sources share them, so many each.
+pub(super) const LEAST: usize = 20;
+/// With so few left in line there is a place for those that had none: enough for the connections until more are claimed.
+pub(super) const LOW: usize = OF_ONE_HOP_OF_MANY / 2;
 
 /// Deliveries in hand.
 #[derive(Clone, Default)]
@@ -59,6 +73,18 @@ impl Rooms {
         let own = self.organisations.get(&(stream, organisation)).copied().unwrap_or(0);
         let others = self.of_stream(stream).saturating_sub(own);
         self.room(stream).saturating_sub(OTHERS.saturating_sub(others))
+    }
+}
+
+impl State {
+    /// So many of an organisation's stream a line may hold, and all lines of a site.
+    pub(super) fn shares(&self, stream: Stream, organisation: OrganisationId) -> (usize, usize) {
+        let crowded = self.rooms.of_stream(stream) >= OWN;
+        let (share, of_site) =
+            if crowded { (OF_ONE_HOP_OF_MANY, OF_ONE_SITE_OF_MANY) } else { (OF_ONE_HOP, OF_ONE_SITE) };
+        // All sources together are not to have more.
+        let sources = self.fleet.members(stream, organisation).len().max(1);
+        ((share / sources).max(LEAST), (of_site / sources).max(LEAST))
     }
 }
 

@@ -2,6 +2,7 @@ use base::{Address, BlobId, OrganisationId, Timestamp};
 use smtp::BodyType;
 
 use super::line::{PACE, UNKNOWN};
+use super::room::{LEAST, LOW, OF_ONE_HOP, OF_ONE_HOP_OF_MANY, OF_ONE_SITE, OWN};
 use super::*;
 use crate::route::{HostPort, Hosts, To};
 
