@@ -29,6 +29,9 @@ const SHARE: u32 = 50;
 /// How long what is stopped is not looked at again, unless something is set up otherwise.
 const STOPPED: Duration = Duration::from_secs(600);
 
+/// Where an organisation is bound by one source and another has a place, that one's mail is looked for among the rest so often.
+const AMONG: Duration = Duration::from_secs(1);
+
 /// A claim of which it is not known whether it was made.
 type Doubtful = (Release, Group);
 
@@ -281,7 +284,7 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
             line_up(inner, hop, work);
         }
         Added::No(work, No::Stopped) => keep(inner, work, (Why::Stopped, seen), None),
-        Added::Bound(work, wait) => bound(inner, work, wait, seen),
+        Added::Bound(work, wait) => bound(inner, hop, work, wait, seen),
         Added::No(work, No::Spent { pending }) => {
             let now = inner.clock.now();
             let said = "No attempt was made: what it may leave by is new, and had sent enough";
@@ -298,9 +301,10 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
     }
 }
 
-/// Its organisation has sent what it may, as things were when that was `seen`.
-pub(crate) fn bound(inner: &Inner, work: Work, wait: Duration, seen: u64) {
+/// Its organisation has sent what it may by the source that was to send it, as things were when that was `seen`.
+pub(crate) fn bound(inner: &Inner, hop: &Hop, work: Work, wait: Duration, seen: u64) {
     let now = inner.clock.now();
+    let wait = inner.hops.nobody_takes(hop, &work, wait).unwrap_or(wait.min(AMONG));
     let work = unless_over(inner, work, now, "No attempt was made: its organisation had sent enough there");
     keep(inner, work, (Why::Bound, seen), Some(Timestamp(now.0 + schedule::millis(wait))));
 }

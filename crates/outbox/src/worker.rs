@@ -432,7 +432,7 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
             }
             Next::Bound(works) => {
                 let seen = inner.timetable.stops_seen();
-                works.into_iter().for_each(|(work, wait)| bound(inner, work, wait, seen));
+                works.into_iter().for_each(|(work, wait)| bound(inner, hop, work, wait, seen));
                 continue;
             }
             Next::Wait(wait) => (None, wait),

@@ -189,10 +189,7 @@ impl State {
     ) -> Result<(Cow<'h, Hop>, SiteKey), Denied> {
         let (stream, organisation) = (work.message.stream, work.message.organisation);
         let (members, stops) = (self.fleet.members(stream, organisation), &self.fleet.stops);
-        // Names of hosts are looked through once, for the line's first mail.
-        let known = self.lines.get(hop).map(|line| line.site.name.clone());
-        let name = known.unwrap_or_else(|| sites::name(hop, policies));
-        let mut site = SiteKey { source: SourceId::DEFAULT, name };
+        let mut site = SiteKey { source: SourceId::DEFAULT, name: self.site_of(hop, policies) };
         if stops.work(work) || stops.site(&site, || sites::policy(&site.name, policies)) {
             return Err(Denied::No(No::Stopped));
         }

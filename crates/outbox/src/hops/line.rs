@@ -71,19 +71,24 @@ impl Line {
         }
     }
 
-    /// Measures how long it will take to empty of a stream.
-    pub(super) fn pace(&mut self, stream: Stream) -> Duration {
+    /// How long it will take to empty of a stream, as far as it is known.
+    pub(super) fn pace(&self, stream: Stream) -> Duration {
         let (since, before) = self.measured;
         let (elapsed, taken) = (since.elapsed(), self.taken - before);
-        if elapsed >= PACE {
-            self.wait = match taken {
-                0 => self.wait * 2,
-                n => elapsed.mul_f64(self.ready.deliveries(stream) as f64 / n as f64),
-            };
-            self.wait = self.wait.clamp(WAIT[0], WAIT[1]);
+        let wait = match taken {
+            _ if elapsed < PACE => return self.wait,
+            0 => self.wait * 2,
+            n => elapsed.mul_f64(self.ready.deliveries(stream) as f64 / n as f64),
+        };
+        wait.clamp(WAIT[0], WAIT[1])
+    }
+
+    /// The same is known from now on, and measured anew when it is old.
+    pub(super) fn measure(&mut self, stream: Stream) {
+        self.wait = self.pace(stream);
+        if self.measured.0.elapsed() >= PACE {
             self.measured = (Instant::now(), self.taken);
         }
-        self.wait
     }
 
     /// A worker more would find something to do. Where some wait until mail is made, connections are not what is scarce, but for

@@ -37,13 +37,12 @@ use line::Line;
 use mailboxes::Mailboxes;
 use ready::Turn;
 pub(crate) use ready::WEIGHTS;
-use room::LOW;
 pub(crate) use room::Rooms;
 pub use shown::SiteState;
 pub(crate) use sites::Ways;
 use sites::{SiteKey, Sites};
+use tenants::Seat;
 pub use tenants::TenantState;
-use tenants::{NoSeat, Seat};
 use traffic::Traffic;
 pub(crate) use warmup::{Permit, Warmups};
 
@@ -226,34 +225,12 @@ impl Hops {
             Err(Denied::No(no)) => return Added::No(work, no),
         };
         let hop = &*hop;
-        let stream = work.message.stream;
-        let (share, of_site) = state.shares(stream, work.message.organisation);
-        let site = state.sites.of(&name, &self.policies);
-        if let Some(wait) = site.wait(&hop.to, &self.policies, now) {
-            return Added::Later(work, wait);
+        state.sites.of(&name, &self.policies);
+        state.sites.bind(&name, work.message.organisation);
+        if let Some(no) = state.no_place(hop, &name, &work, &self.policies, now) {
+            return state.turn_away(hop, work, no);
         }
-        let in_line = site.in_line[stream as usize].load(Ordering::Relaxed);
-        // Half of it is the others'.
-        match state.seat(&name, &work, share.min(of_site) / 2, now) {
-            Ok(seat) => work.seat = seat,
-            Err(NoSeat::Turn(wait)) => return Added::Bound(work, wait),
-            Err(NoSeat::Crowd) => {
-                let wait = state.line(hop, &self.policies).pace(stream) / 2;
-                state.remove_if_empty(hop);
-                return Added::Bound(work, wait.clamp(CROWD[0], CROWD[1]));
-            }
-        }
-        let line = state.line(hop, &self.policies);
-        if line.ready.deliveries(stream) >= share || in_line >= of_site {
-            let wait = line.pace(stream);
-            // Only what the line itself is too long for: of a full site one line that is served says nothing of the others.
-            if line.ready.deliveries(stream) >= share {
-                line.low = LOW.min(share / 2);
-                return Added::Full(work, wait, hop.clone());
-            }
-            state.remove_if_empty(hop);
-            return Added::Later(work, wait);
-        }
+        work.seat = state.sites.get(&name).and_then(|site| site.tenants.seat(work.message.organisation));
         work.permit = state.permit(&name, &work);
         let line = state.line(hop, &self.policies);
         // Who waits for a place where mail is made can send other mail meanwhile.
@@ -651,16 +628,7 @@ impl State {
         })
     }
 
-    /// A line without work and workers is none.
-    fn remove_if_empty(&mut self, hop: &Hop) {
-        if self.lines.get(hop).is_some_and(Line::is_over)
-            && let Some(line) = self.lines.remove(hop)
-        {
-            self.sites.leave(&line.site);
-            self.forget_bound(&line.site);
-        }
-    }
-
+    /// Lines without work and workers are none.
     fn remove_empty(&mut self) {
         let over: Vec<Line> = self.lines.extract_if(|_, line| line.is_over()).map(|(_, line)| line).collect();
         over.iter().for_each(|line| self.sites.leave(&line.site));

@@ -171,22 +171,19 @@ impl Tenants {
         self.0.is_empty()
     }
 
-    /// A place in line for a work of an organisation, at most for `most` of them; none is needed where it has no figures.
-    pub(super) fn seat(
-        &self,
-        organisation: OrganisationId,
-        most: usize,
-        now: Instant,
-    ) -> Result<Option<Arc<Seat>>, NoSeat> {
-        let Some(tenant) = self.0.get(&organisation) else { return Ok(None) };
+    /// Why there is no place in line for an organisation's work, of which at most so many may stand there.
+    pub(super) fn no_seat(&self, organisation: OrganisationId, most: usize, now: Instant) -> Option<NoSeat> {
+        let tenant = self.0.get(&organisation)?;
         let ahead = tenant.ahead(now);
         if ahead > AHEAD {
-            return Err(NoSeat::Turn(ahead - AHEAD / 2));
+            return Some(NoSeat::Turn(ahead - AHEAD / 2));
         }
-        if tenant.in_hand() >= most {
-            return Err(NoSeat::Crowd);
-        }
-        Ok(Some(Arc::new(Seat::new(&tenant.counts))))
+        (tenant.in_hand() >= most).then_some(NoSeat::Crowd)
+    }
+
+    /// A place in line for work whose organisation has figures of its own.
+    pub(super) fn seat(&self, organisation: OrganisationId) -> Option<Arc<Seat>> {
+        self.0.get(&organisation).map(|tenant| Arc::new(Seat::new(&tenant.counts)))
     }
 
     /// How long a work of an organisation has to wait, if it has to.
@@ -334,19 +331,6 @@ impl State {
         let State { sites, lines, .. } = self;
         let Some(site) = sites.get_mut(name) else { return };
         site.bound.retain(|hop| lines.get(hop).is_some_and(|line| line.bound));
-    }
-
-    /// A place in line for work whose organisation has figures of its own.
-    pub(super) fn seat(
-        &mut self,
-        name: &SiteKey,
-        work: &Work,
-        most: usize,
-        now: Instant,
-    ) -> Result<Option<Arc<Seat>>, NoSeat> {
-        let organisation = work.message.organisation;
-        self.sites.bind(name, organisation);
-        self.sites.get(name).map_or(Ok(None), |site| site.tenants.seat(organisation, most, now))
     }
 
     /// Of those that wait at a site until others of their organisation are through, as many as may go.

@@ -611,6 +611,36 @@ async fn who_had_no_place_in_a_short_line_is_not_called_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn to_look_whether_others_have_a_place_changes_nothing() {
+    use queue::source::{Member, Pool, Setup, Source, SourceId};
+    let (hops, a, never) = (hops(), hop("a"), Duration::from_secs(3600));
+    let ids = [1, 2].map(SourceId::read);
+    let source = |id: &SourceId| Source { id: *id, name: id.stored().to_string().into(), ..Source::default_one() };
+    let members = ids.iter().map(|source| Member { source: *source, weight: 1 }).collect();
+    let pool = Pool { name: "p".into(), members, streams: vec![Stream::Mail], organisation: None };
+    hops.set_up(&Setup { sources: ids.iter().map(source).collect(), pools: vec![pool], ..Setup::default() }, &[])
+        .unwrap();
+    let numbered = |n: usize| {
+        let message = Message { id: format!("1-{n:x}").parse().unwrap(), ..(*work(1).message).clone() };
+        Work { message: Arc::new(message), ..work(1) }
+    };
+    assert_eq!(hops.nobody_takes(&a.by(ids[0]), &work(1), never), None, "the other has no mail at all");
+    (1..2 * OF_ONE_HOP).for_each(|n| drop(hops.add(&a, numbered(n))));
+    for source in ids {
+        assert_eq!(hops.lock().lines[&a.by(source)].ready.deliveries(Stream::Mail), OF_ONE_HOP / 2);
+    }
+    for _ in 0..5 {
+        tokio::time::advance(PACE).await;
+        let wait = hops.nobody_takes(&a.by(ids[0]), &work(1), never);
+        assert_eq!(wait, Some(2 * UNKNOWN), "nothing was taken, however often that is looked at");
+    }
+    while hops.lock().lines[&a.by(ids[1])].ready.deliveries(Stream::Mail) == OF_ONE_HOP / 2 {
+        drop(hops.next(&a.by(ids[1]), 9, 0, true));
+    }
+    assert_eq!(hops.nobody_takes(&a.by(ids[0]), &work(1), never), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_mailbox_has_no_more_than_its_site_wants_from_whomever() {
     use queue::source::{Rule, Scope, Setup};
     let (hops, a, b) = (hops(), hop("a"), hop("b"));

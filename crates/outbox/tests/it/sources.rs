@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use queue::source;
+use base::OrganisationId;
+use queue::source::{self, Scope};
 
 use crate::peer::{Act, Character, Peer};
 use crate::world::{MINUTE, Net, World, rules};
@@ -194,4 +195,24 @@ async fn trap_18_a_source_does_not_take_this_server_for_another() {
         assert!(peer.taken().is_empty());
         assert!(w.mail(1).await.contains("Action: failed\r\nStatus: 5.4.6\r\n"), "{name}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_organisation_that_is_bound_by_one_source_goes_on_by_the_other() {
+    let (net, peer) = Net::default().host("b.test", 1, Character::default());
+    let w = net.world().await;
+    let a = w.source("a", &["127.0.0.2"]).await;
+    w.source("b", &["127.0.0.3"]).await;
+    w.pool("all", &[("a", 1), ("b", 1)]).await;
+    let scope = Scope { source: Some(a), organisation: Some(OrganisationId(7)), ..Scope::default() };
+    w.rules(scope, &[("rate", "6/h")]).await;
+    for n in 0..60 {
+        w.send_of(7, &[&format!("u{n}@b.test")]).await;
+    }
+    for _ in 0..30 {
+        w.pass(1).await;
+    }
+    let (a, b) = (by(&peer, "127.0.0.2"), by(&peer, "127.0.0.3"));
+    assert!(a == 1 && b >= 20, "{a} and {b}");
+    w.check().await;
 }

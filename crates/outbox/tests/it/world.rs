@@ -492,8 +492,13 @@ impl World {
     /// The same, for the mail of an organisation.
     pub async fn policy_of(&self, organisation: Option<i64>, site: Option<&str>, figures: &[(&str, &str)]) {
         let organisation = organisation.map(OrganisationId);
+        self.rules(Scope { site: site.map(Into::into), organisation, ..Scope::default() }, figures).await;
+    }
+
+    /// The same, for what the scope says.
+    pub async fn rules(&self, scope: Scope, figures: &[(&str, &str)]) {
         let rule = |(key, value): &(&str, &str)| source::Rule {
-            scope: Scope { site: site.map(Into::into), organisation, ..Scope::default() },
+            scope: scope.clone(),
             key: (*key).into(),
             value: (*value).into(),
         };
