@@ -54,7 +54,7 @@ impl Queue {
     /// long; who dies meanwhile is followed by one that goes on.
     ///
     /// # Errors
-    /// The store's.
+    /// The store's; another node took over from this one meanwhile, as it was silent for longer than its lease.
     pub async fn recover(store: &Store, node: &Node, now: Timestamp, remains: Option<Remains>) -> Result<Self> {
         let (of, packer, next) = (node.clone(), Arc::<Packer>::default(), Arc::new(AtomicU64::new(1)));
         let begin = move |tx: &mut Tx<'_>| {

@@ -97,7 +97,10 @@ impl Heir<'_> {
         let job = move |tx: &mut Tx<'_>| {
             if let Some(lease) = lease {
                 let time = tx.shared_time()?;
-                tx.execute(&schema::RENEW, params![heir, until(time, lease)])?;
+                // Nothing that this one says or claims would count any more.
+                if tx.execute(&schema::RENEW, params![heir, until(time, lease)])? != 1 {
+                    return Err(base::Error::internal("another node took over while this one began").into());
+                }
             }
             let inherits = tx.execute(&schema::INHERITS, params![of, heir])? == 1;
             if inherits { work(tx) } else { Ok((0, true)) }
@@ -165,4 +168,29 @@ fn give_back(tx: &mut Tx<'_>, of: i64, is_known: bool, now: Timestamp) -> Result
 fn noted(tx: &mut Tx<'_>, uncertain: &ByMessage, now: Timestamp) -> Result<u64> {
     receipt::uncertain(tx, uncertain, now)?;
     Ok(uncertain.values().map(|numbers| numbers.len() as u64).sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MIGRATIONS, Node};
+
+    #[test]
+    fn who_is_taken_over_while_it_begins_does_not_begin() {
+        let now = Timestamp(1_800_000_000_000);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for bed in testkit::engines() {
+            let store = bed.open(&[MIGRATIONS]);
+            let lease = Some(Duration::from_secs(60));
+            let node = |number| Node { number, name: String::new(), lease };
+            let [dead, begins, other] = [1, 2, 3].map(node);
+            let recover = |node: &Node| runtime.block_on(Queue::recover(&store, node, now, None)).unwrap();
+            let (dead, begins, other) = (recover(&dead).epoch(), recover(&begins), recover(&other).epoch());
+            let inherits = move |of, heir| move |tx: &mut Tx<'_>| inherit(tx, of, heir);
+            store.write_blocking(inherits(dead, begins.epoch())).unwrap();
+            let heir = Heir { store: &store, queue: &begins, of: dead, lease, now };
+            store.write_blocking(inherits(begins.epoch(), other)).unwrap();
+            assert!(runtime.block_on(heir.end(None)).is_err());
+        }
+    }
 }
