@@ -29,6 +29,8 @@ const MARGIN: Duration = Duration::from_secs(2);
 const NEWS: Duration = Duration::from_millis(500);
 /// How the file of a node's journal begins, before its number.
 const JOURNAL: &str = "attempts-";
+/// And how the name ends of one that is about to be removed.
+const ASIDE: &str = ".gone";
 /// A journal that was written to since may be of a node that has just begun.
 const OLD: Duration = Duration::from_secs(3600);
 /// What an answer may take.
@@ -293,6 +295,14 @@ pub(crate) async fn forget_journals(inner: &Inner) {
 
 /// All but those that are `known`, and those written to not long ago: a node may have begun since the others were read.
 fn remove_journals(journals: &Path, known: &HashSet<PathBuf>) -> io::Result<usize> {
+    // One that was set aside when this server died: it may be a living node's.
+    for aside in fs::read_dir(journals)? {
+        let aside = aside?.path();
+        let name = aside.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with(JOURNAL) && name.ends_with(ASIDE) {
+            put_back(&aside, &aside.with_extension(""))?;
+        }
+    }
     let mut removed = 0;
     for file in fs::read_dir(journals)? {
         let path = file?.path();
@@ -313,17 +323,27 @@ fn is_old(journal: &Path) -> io::Result<bool> {
 /// Looks again at what it takes away, under another name: a node may have put a new one in its place meanwhile. That goes back, unless
 /// there is a newer one by now.
 fn remove_journal(path: &Path) -> io::Result<bool> {
-    let aside = path.with_extension("gone");
+    let aside = path.with_extension(&ASIDE[1..]);
     fs::rename(path, &aside)?;
     let is_old = is_old(&aside)?;
-    if !is_old
-        && let Err(error) = fs::hard_link(&aside, path)
-        && error.kind() != io::ErrorKind::AlreadyExists
-    {
-        return Err(error);
+    if is_old {
+        fs::remove_file(&aside)?
+    } else {
+        put_back(&aside, path)?
     }
-    fs::remove_file(&aside)?;
     Ok(is_old)
+}
+
+/// Gives a journal its name again, unless there is a newer one.
+fn put_back(aside: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(aside, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            // A directory that knows no links: one that is made just now is lost to who looks for it, and what its node had claimed is
+            // uncertain then.
+            if path.try_exists()? { fs::remove_file(aside) } else { fs::rename(aside, path) }
+        }
+        _ => fs::remove_file(aside),
+    }
 }
 
 /// What others did is as good as done here.
@@ -386,6 +406,13 @@ mod tests {
         // A node came back just before the old one was to go.
         assert!(!remove_journal(&journal_of(dir.path(), 3)).unwrap());
         assert!(journal_of(dir.path(), 3).exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 5);
+        // This server died while it had two aside, of which one has come again meanwhile.
+        let aside = |node| dir.path().join(format!("attempts-{node:x}.gone"));
+        fs::write(aside(3), "before").unwrap();
+        fs::rename(journal_of(dir.path(), 2), aside(2)).unwrap();
+        assert_eq!(remove_journals(dir.path(), &known).unwrap(), 0);
+        assert!(journal_of(dir.path(), 2).exists() && fs::read(journal_of(dir.path(), 3)).unwrap().is_empty());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 5);
     }
 
