@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use base::BlobId;
 use tokio::sync::oneshot;
@@ -29,6 +30,10 @@ pub enum Lane {
 const BULK_TURN: u32 = 8;
 /// And a patient one after so many that left it behind.
 const PATIENT_TURN: u32 = 2;
+
+/// It waits so long for mails that are being written, and no longer: a disk that takes more for a sync is not to keep back what has
+/// nothing to do with it.
+const PATIENCE: Duration = Duration::from_millis(30);
 
 /// Jobs and reads of a store since it was opened. Two looks that are the same, with all of it answered, show that nothing was
 /// under way in between: tests on virtual time wait for that.
@@ -148,7 +153,7 @@ pub(crate) struct Coming<'a>(&'a Queue);
 impl Drop for Coming<'_> {
     fn drop(&mut self) {
         let mut lanes = self.0.lock();
-        lanes.coming = false;
+        lanes.coming = None;
         self.0.call(lanes);
     }
 }
@@ -160,13 +165,15 @@ struct Lanes {
     bulk: VecDeque<Box<dyn Job>>,
     /// Interactive jobs ever added.
     added: u64,
-    /// More are about to come.
-    coming: bool,
+    /// More are about to come, and are waited for until then.
+    coming: Option<Instant>,
     /// Who sleeps on [`Queue::progress`] is called when so many were taken.
     awaited: Option<u64>,
     /// Writers that sleep, and those of them that were called: each call is one of the system, and wakes a thread.
     asleep: usize,
     called: usize,
+    /// Of those that sleep, the ones that wake up when what is coming is late.
+    timed: usize,
     groups_since_bulk: u32,
     /// Groups since a patient one waits.
     left_patient: u32,
@@ -196,9 +203,9 @@ impl Queue {
     }
 
     /// Interactive jobs are about to come, in a moment and together: until then, and as long as what this gives lives, the patient
-    /// ones wait for them.
+    /// ones wait for them, but no longer than [`PATIENCE`].
     pub(crate) fn expect(&self) -> Coming<'_> {
-        self.lock().coming = true;
+        self.lock().coming = Some(Instant::now() + PATIENCE);
         Coming(self)
     }
 
@@ -223,7 +230,15 @@ impl Queue {
                 return None;
             }
             lanes.asleep += 1;
-            lanes = self.wake.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+            lanes = match lanes.patience() {
+                None => self.wake.wait(lanes).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => {
+                    lanes.timed += 1;
+                    let (mut lanes, _) = self.wake.wait_timeout(lanes, left).unwrap_or_else(PoisonError::into_inner);
+                    lanes.timed -= 1;
+                    lanes
+                }
+            };
             lanes.asleep -= 1;
             lanes.called = lanes.called.saturating_sub(1);
         }
@@ -295,15 +310,23 @@ impl Lanes {
         Some(job)
     }
 
-    /// Jobs that can be taken.
+    /// Jobs for which a writer is to be awake, or to wake up in time.
     fn ready(&self) -> usize {
-        let patient = if self.is_to_wait() { 0 } else { self.patient.len() };
+        let patient = match self.is_to_wait() {
+            true => usize::from(self.timed == 0),
+            false => self.patient.len(),
+        };
         self.interactive.len() + patient + self.bulk.len()
+    }
+
+    /// How long what is coming is waited for.
+    fn patience(&self) -> Option<Duration> {
+        self.coming?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 
     /// What is patient waits for others.
     fn is_to_wait(&self) -> bool {
-        self.coming && self.interactive.is_empty() && !self.closed
+        !self.patient.is_empty() && self.interactive.is_empty() && !self.closed && self.patience().is_some()
     }
 
     fn next(&mut self, first: bool) -> Option<Box<dyn Job>> {
@@ -332,12 +355,18 @@ impl Lanes {
 mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::thread;
-    use std::time::{Duration, Instant};
 
     use super::*;
 
     fn job() -> Box<dyn Job> {
         WriteJob::boxed(Arc::<Tally>::default().ask(), |_: &mut Tx<'_>, _: &[BlobId]| Ok(())).0
+    }
+
+    /// Mails are being written, and are waited for as long as that takes.
+    fn expect(queue: &Queue) -> Coming<'_> {
+        let coming = queue.expect();
+        queue.lock().coming = Some(Instant::now() + Duration::from_secs(3600));
+        coming
     }
 
     /// Until so many writers sleep.
@@ -370,7 +399,7 @@ mod tests {
         let take = |first| queue.next(&mut queue.lock(), first).is_some();
         queue.push(Lane::Patient, job());
         assert!(take(true), "none are being written");
-        let coming = queue.expect();
+        let coming = expect(&queue);
         queue.push(Lane::Patient, job());
         assert!(!take(true));
         queue.push_all([(Lane::Interactive, job())]);
@@ -379,7 +408,7 @@ mod tests {
         assert!(!take(true));
         drop(coming);
         assert!(take(true), "they came, or they will not");
-        let _coming = queue.expect();
+        let _coming = expect(&queue);
         queue.push(Lane::Patient, job());
         queue.close();
         assert!(take(true), "nothing comes any more");
@@ -402,16 +431,36 @@ mod tests {
     #[test]
     fn a_writer_that_sleeps_is_woken_for_what_waited() {
         let queue = Arc::new(Queue::new());
+        let coming = expect(&queue);
         let writer = {
             let queue = queue.clone();
             thread::spawn(move || queue.first().is_some())
         };
         asleep(&queue, 1);
-        let coming = queue.expect();
         queue.push(Lane::Patient, job());
         assert_eq!(queue.lock().called, 0, "for nothing it could take");
         drop(coming);
         assert!(writer.join().unwrap());
+    }
+
+    #[test]
+    fn who_is_patient_does_not_wait_for_ever() {
+        // A writer that sleeps when the mails begin to be written, and one that looks for work later.
+        for sleeps in [true, false] {
+            let queue = Arc::new(Queue::new());
+            let start = || {
+                let queue = queue.clone();
+                thread::spawn(move || queue.first().map(|_| Instant::now()))
+            };
+            let early = sleeps.then(start);
+            asleep(&queue, usize::from(sleeps));
+            let (began, coming) = (Instant::now(), queue.expect());
+            queue.push(Lane::Patient, job());
+            let writer = early.unwrap_or_else(start);
+            let taken = writer.join().unwrap().unwrap();
+            drop(coming);
+            assert!((PATIENCE..100 * PATIENCE).contains(&(taken - began)), "{:?}", taken - began);
+        }
     }
 
     #[test]
