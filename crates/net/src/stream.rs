@@ -201,11 +201,22 @@ impl Stream {
     /// [`Stream::readable`]: under TLS the bytes may be part of a record, or the protocol's own.
     pub fn try_read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut buf = ReadBuf::new(buf);
-        match Pin::new(self).poll_read(&mut Context::from_waker(Waker::noop()), &mut buf) {
+        match Pin::new(&mut *self).poll_read(&mut Context::from_waker(Waker::noop()), &mut buf) {
             Poll::Ready(Ok(())) => Ok(buf.filled().len()),
             Poll::Ready(Err(e)) => Err(e),
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            Poll::Pending => Err(self.failed().unwrap_or_else(|| io::ErrorKind::WouldBlock.into())),
         }
+    }
+
+    /// What was wrong with the peer's TLS. It was said once already: who reads on would wait for what never comes, without a pause, as
+    /// [`Stream::readable`] finds the error there.
+    fn failed(&mut self) -> Option<io::Error> {
+        let state = match &mut self.wire {
+            Wire::Plain(_) => return None,
+            Wire::TlsServer(tls) => tls.get_mut().1.process_new_packets(),
+            Wire::TlsClient(tls, _) => tls.get_mut().1.process_new_packets(),
+        };
+        state.err().map(|e| io::Error::new(io::ErrorKind::InvalidData, e))
     }
 
     /// [`Stream::try_read`] of at most 32 KiB, behind what `held` holds and is not `used` yet: what was used goes, and it grows by

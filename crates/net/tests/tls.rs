@@ -111,6 +111,36 @@ async fn tls_1_2_is_spoken_without_a_channel_binding() {
 }
 
 #[tokio::test]
+async fn tls_that_failed_stays_an_error_for_who_reads_on() {
+    let dir = Dir::new("failed");
+    let files = dir.cert("a", &["mx.example.test"]);
+    let tls = Tls::load(vec![files.clone()]).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(&files.chain).unwrap()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let (a, b) = Stream::duplex(32 * 1024);
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let (server, client) =
+        tokio::join!(a.upgrade(&tls, b"", soon()), connector.connect("mx.example.test".try_into().unwrap(), b));
+    let (mut server, (mut wire, _)) = (server.unwrap(), client.unwrap().into_inner());
+    // A record of application data that nobody encrypted (RFC 8446 §5.2); the connection stays open.
+    wire.write_all(&[&[23, 3, 3, 0, 32][..], &[0; 32]].concat()).await.unwrap();
+    let mut errors = Vec::new();
+    while errors.len() < 3 {
+        tokio::time::timeout(Duration::from_secs(20), server.readable()).await.unwrap().unwrap();
+        match server.try_read(&mut [0; 100]) {
+            Err(e) if errors.is_empty() && e.kind() == std::io::ErrorKind::WouldBlock => {}
+            said => errors.push(said.map_err(|e| e.kind())),
+        }
+    }
+    assert_eq!(errors, [Err(std::io::ErrorKind::InvalidData); 3]);
+}
+
+#[tokio::test]
 async fn sni_chooses_and_the_first_is_for_everybody_else() {
     let dir = Dir::new("sni");
     let first = dir.cert("first", &["mail.one.test"]);
