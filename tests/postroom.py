@@ -77,7 +77,8 @@ _addresses = itertools.count(os.getpid() * 251)
 def free_address() -> str:
     """A loopback address that no other server of this run has, and on which nothing listens: 127.23.x.y."""
     for at in itertools.islice(_addresses, 1000):
-        address = f"127.23.{at >> 8 & 255}.{at & 255 or 1}"
+        # None twice: who asked for the last one may not listen there yet.
+        address = f"127.23.{at // 255 % 256}.{at % 255 + 1}"
         with socket.socket() as probe:
             probe.settimeout(1)
             if probe.connect_ex((address, PORTS["smtp"])) != 0:
@@ -148,14 +149,14 @@ class Server:
             nonlocal seen
             seen += self.process.stdout.read() or b""
             if self.process.poll() is not None:
-                raise Failed(f"postroom serve ended with {self.process.returncode} before it was ready\n{self.tail()}")
+                raise Failed(f"postroom serve ended with {self.process.returncode} before it was ready")
             return b"postroom: ready\n" in seen
 
         try:
             eventually("postroom: ready", ready, START_SECONDS)
-        except Failed:
+        except Failed as failed:
             self.kill()
-            raise
+            raise Failed(f"{failed}\n{self.tail()}") from None
 
     def stop(self) -> None:
         """SIGTERM: the server finishes what it does and exits 0."""
