@@ -383,6 +383,7 @@ impl Incoming {
         let ingress = &self.ingress;
         let own = match (&self.origin.signed_in, &self.mail.from) {
             (Some(who), from) => Sender { reports: from.clone(), organisation: who.organisation, stream: who.stream },
+            // Who relays without a sign-in is the administrator's, and speaks for all organisations: whose mail it is, its sender says.
             (None, from) => {
                 let domain = from.as_ref().map_or("", Address::domain);
                 Sender::of_people(from.clone(), ingress.directory.organisation_of(domain).await?)
