@@ -75,6 +75,8 @@ struct Waiting {
     sleeps: bool,
     /// Lines for which there was no room.
     lost: u64,
+    /// One of them is not to be gathered for: it may be the last before the process ends.
+    urgent: bool,
     closed: bool,
 }
 
@@ -84,7 +86,7 @@ impl Sink {
     }
 
     /// Never waits for who reads the log: a server whose log is stuck goes on.
-    fn add(&self, line: &str) {
+    fn add(&self, line: &str, urgent: bool) {
         let mut waiting = self.lock();
         if waiting.closed {
             drop(waiting);
@@ -94,7 +96,8 @@ impl Sink {
             waiting.lost += 1;
         } else {
             waiting.lines.extend_from_slice(line.as_bytes());
-            if std::mem::take(&mut waiting.sleeps) {
+            waiting.urgent |= urgent;
+            if std::mem::take(&mut waiting.sleeps) || urgent {
                 self.more.notify_one();
             }
         }
@@ -117,11 +120,9 @@ impl Sink {
                 waiting.sleeps = true;
                 waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
             }
-            if !waiting.closed {
-                drop(waiting);
-                thread::sleep(GATHER);
-                waiting = self.lock();
-            }
+            let gathers = |waiting: &mut Waiting| !waiting.urgent && !waiting.closed;
+            waiting = self.more.wait_timeout_while(waiting, GATHER, gathers).unwrap_or_else(PoisonError::into_inner).0;
+            waiting.urgent = false;
             std::mem::swap(&mut waiting.lines, &mut lines);
             lost += std::mem::take(&mut waiting.lost);
             drop(waiting);
@@ -167,7 +168,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut line = LINE.try_with(Cell::take).unwrap_or_default();
         line.clear();
         put(&mut line, event);
-        self.0.add(&line);
+        self.0.add(&line, *event.metadata().level() == tracing::Level::ERROR);
         // Of a thread that ends it is gone.
         let _ = LINE.try_with(|kept| kept.set(line));
     }
@@ -339,6 +340,39 @@ mod tests {
         }
     }
 
+    /// Says when it was given something.
+    struct Told(mpsc::Sender<()>);
+
+    impl io::Write for Told {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_may_be_the_last_word_is_not_gathered() {
+        let (sink, (told, written)) = (Arc::new(Sink::default()), mpsc::channel());
+        let writer = {
+            let sink = sink.clone();
+            thread::spawn(move || sink.run(&mut Told(told)))
+        };
+        let (began, times) = (std::time::Instant::now(), 200);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(Lines(sink.clone())), || {
+            for _ in 0..times {
+                tracing::error!("it is over");
+                written.recv().unwrap();
+            }
+        });
+        assert!(began.elapsed() < GATHER * times, "{:?}", began.elapsed());
+        sink.close();
+        writer.join().unwrap();
+    }
+
     #[test]
     fn who_does_not_read_the_log_keeps_nobody_waiting() {
         let (sink, (go, wait), read) = (Arc::new(Sink::default()), mpsc::channel(), Arc::<Mutex<Vec<u8>>>::default());
@@ -350,7 +384,7 @@ mod tests {
             })
         };
         let line = format!("{}\n", "x".repeat(1023));
-        (0..20_000).for_each(|_| sink.add(&line));
+        (0..20_000).for_each(|_| sink.add(&line, false));
         drop(go);
         // What is said of them stands behind them.
         while !sink.lock().sleeps {
