@@ -3,7 +3,9 @@
 use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
 
-use crate::admin::Request;
+use serde_json::Value;
+
+use crate::admin::{Answer, Request};
 use crate::cli::{CliError, ask};
 use crate::config::Config;
 use crate::{events, receipts, suppressions};
@@ -17,32 +19,54 @@ fn written(outcome: io::Result<()>) -> Result<bool, CliError> {
     }
 }
 
-/// The receipts of a message: as text, or one array.
-pub fn show(config: &Config, id: &str, json: bool) -> Result<(), CliError> {
-    let mut out = io::stdout().lock();
-    let (mut behind, mut before) = (None, "[");
+/// Asks for page after page, each behind what the last one names as its `next`, until there is none or `take` wants no more.
+fn pages(
+    mut ask: impl FnMut(Option<&Value>) -> Result<Answer, CliError>,
+    mut take: impl FnMut(Answer) -> Result<bool, CliError>,
+) -> Result<(), CliError> {
+    let mut next: Option<Value> = None;
     loop {
-        let answer = ask(config, Request::Receipt(receipts::Request::Show { id: id.to_owned(), behind }))?;
-        let mut text = String::new();
-        if json {
-            for row in answer.data["receipts"].as_array().into_iter().flatten() {
-                text += std::mem::replace(&mut before, ",");
-                text += &row.to_string();
-            }
-        } else if !answer.text.is_empty() {
-            text = answer.text + "\n";
-        }
-        behind = answer.data["next"].as_u64().and_then(|number| u32::try_from(number).ok());
-        if json && behind.is_none() {
-            text += "]\n";
-        }
-        if !written(out.write_all(text.as_bytes()))? || behind.is_none() {
+        let mut answer = ask(next.as_ref())?;
+        next = answer.data.get_mut("next").map(Value::take).filter(|next| !next.is_null());
+        if !take(answer)? || next.is_none() {
             return Ok(());
         }
     }
 }
 
-/// Page after page, so that neither side holds all of it.
+/// The receipts of a message: as text, or one array.
+pub fn show(config: &Config, id: &str, json: bool) -> Result<(), CliError> {
+    let ask = |next: Option<&Value>| {
+        let behind = next.and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok());
+        ask(config, Request::Receipt(receipts::Request::Show { id: id.to_owned(), behind }))
+    };
+    let mut out = io::stdout().lock();
+    if json {
+        return show_array(&mut out, ask);
+    }
+    pages(ask, |answer| if answer.text.is_empty() { Ok(true) } else { written(writeln!(out, "{}", answer.text)) })
+}
+
+/// What was written before a page failed is an array too: that it is not all, the exit code says.
+fn show_array(
+    out: &mut impl Write,
+    ask: impl FnMut(Option<&Value>) -> Result<Answer, CliError>,
+) -> Result<(), CliError> {
+    let mut before = "[";
+    let outcome = pages(ask, |answer| {
+        let rows = answer.data["receipts"].as_array().into_iter().flatten();
+        let text: String = rows.map(|row| format!("{}{row}", std::mem::replace(&mut before, ","))).collect();
+        written(out.write_all(text.as_bytes()))
+    });
+    match before {
+        "[" if outcome.is_ok() => written(out.write_all(b"[]\n"))?,
+        "[" => false,
+        _ => written(out.write_all(b"]\n"))?,
+    };
+    outcome
+}
+
+/// A line for each row.
 pub fn export(config: &Config, what: Export, csv: bool) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     let mut write = |line: &str| written(writeln!(out, "{line}"));
@@ -53,31 +77,26 @@ pub fn export(config: &Config, what: Export, csv: bool) -> Result<(), CliError> 
     if csv && !write(&columns.join(","))? {
         return Ok(());
     }
-    let mut after: Option<String> = None;
-    loop {
+    let ask = |next: Option<&Value>| {
+        let after = next.and_then(Value::as_str);
         let request = match &what {
             Export::Receipts(which) => {
-                let which = after.as_ref().map_or_else(|| which.clone(), |after| which.behind(after));
+                let which = after.map_or_else(|| which.clone(), |after| which.behind(after));
                 Request::Receipt(receipts::Request::List { which, limit: usize::MAX })
             }
             Export::Suppressions(organisation) => Request::Suppression(suppressions::Ask::List {
                 organisation: organisation.clone(),
                 address: None,
-                after: after.clone().unwrap_or_default(),
+                after: after.unwrap_or_default().to_owned(),
             }),
         };
-        let data = ask(config, request)?.data;
-        for row in data[rows].as_array().into_iter().flatten() {
-            let line = if csv { receipts::csv(row, columns) } else { row.to_string() };
-            if !write(&line)? {
-                return Ok(());
-            }
-        }
-        match data["next"].as_str() {
-            Some(next) => after = Some(next.to_owned()),
-            None => return Ok(()),
-        }
-    }
+        ask(config, request)
+    };
+    pages(ask, |answer| {
+        let mut all = answer.data[rows].as_array().into_iter().flatten();
+        let line = |row: &Value| if csv { receipts::csv(row, columns) } else { row.to_string() };
+        all.try_fold(true, |wants, row| if wants { write(&line(row)) } else { Ok(false) })
+    })
 }
 
 /// From one question for more events to the next.
@@ -110,4 +129,34 @@ pub enum Export {
     Receipts(receipts::Which),
     /// Of an organisation.
     Suppressions(Option<String>),
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is written of pages, and whether all were.
+    fn shown(pages: &[Option<&[u32]>]) -> (String, bool) {
+        let (mut out, mut left) = (Vec::new(), pages.iter());
+        let ask = |next: Option<&Value>| {
+            let n = pages.len() - left.len();
+            assert_eq!(next.and_then(Value::as_u64), (n > 0).then_some(n as u64));
+            let page = left.next().unwrap().ok_or_else(|| CliError::Failed("gone".into()))?;
+            let next = if left.len() > 0 { json!(n + 1) } else { Value::Null };
+            Ok(Answer { text: String::new(), data: json!({ "receipts": page, "next": next }), good: true })
+        };
+        let outcome = show_array(&mut out, ask);
+        (String::from_utf8(out).unwrap(), outcome.is_ok())
+    }
+
+    #[test]
+    fn receipts_are_one_array_whatever_becomes_of_a_page() {
+        let (one, two) = (Some(&[1, 2][..]), Some(&[3][..]));
+        assert_eq!(shown(&[one, two]), ("[1,2,3]\n".into(), true));
+        assert_eq!(shown(&[Some(&[])]), ("[]\n".into(), true));
+        assert_eq!(shown(&[one, None]), ("[1,2]\n".into(), false));
+        assert_eq!(shown(&[None]), (String::new(), false));
+    }
 }
