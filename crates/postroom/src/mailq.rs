@@ -67,24 +67,35 @@ pub async fn retry(house: &House, id: String) -> Outcome {
     house.store.write(work).await.map_err(words)
 }
 
-/// Takes back what was not sent yet.
+/// Takes back what was not sent yet, in jobs of which none is long.
 pub async fn cancel(house: &House, id: String) -> Outcome {
     let (id, now) = (number(&id)?, house.clock.now());
-    let work = move |tx: &mut Tx<'_>| {
-        known(tx, id)?;
-        let done = queue::cancel(tx, id, now)?;
-        let mut text = format!("{id}: {} cancelled", deliveries(done.cancelled));
-        if done.under_way > 0 {
-            let _ = write!(text, ", {} under way: cancelled unless this attempt arrives", deliveries(done.under_way));
+    let (mut cancelled, mut under_way, mut reports, mut from) = (0, 0, 0, 0);
+    loop {
+        let some = move |tx: &mut Tx<'_>| {
+            // It may have ended with what is cancelled already.
+            if from == 0 {
+                known(tx, id)?;
+            }
+            queue::cancel(tx, id, from, now)
+        };
+        let done = house.store.write(some).await.map_err(words)?;
+        (cancelled, under_way) = (cancelled + done.cancelled, under_way + done.under_way);
+        reports += done.reports;
+        match done.next {
+            Some(next) => from = next,
+            None => break,
         }
-        if done.reports > 0 {
-            let _ = write!(text, ", {} reports dropped", done.reports);
-        }
-        let data = json!({ "id": id.to_string(), "cancelled": done.cancelled, "under_way": done.under_way,
-            "reports": done.reports });
-        Ok(Answer::new(text, data))
-    };
-    house.store.write(work).await.map_err(words)
+    }
+    let mut text = format!("{id}: {} cancelled", deliveries(cancelled));
+    if under_way > 0 {
+        let _ = write!(text, ", {} under way: cancelled unless this attempt arrives", deliveries(under_way));
+    }
+    if reports > 0 {
+        let _ = write!(text, ", {reports} reports dropped");
+    }
+    let data = json!({ "id": id.to_string(), "cancelled": cancelled, "under_way": under_way, "reports": reports });
+    Ok(Answer::new(text, data))
 }
 
 fn deliveries(n: u64) -> String {

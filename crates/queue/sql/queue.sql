@@ -235,14 +235,18 @@ UPDATE queue_delivery SET state = 0, due = CASE WHEN ?2 < expires THEN ?2 ELSE e
 WHERE message = ?1 AND state IN (0, 5);
 
 -- name: cancel
-UPDATE queue_delivery SET state = 4, owed = 0 WHERE message = ?1 AND state IN (0, 5) RETURNING number;
+UPDATE queue_delivery SET state = 4, owed = 0
+WHERE message = ?1 AND number >= ?2 AND number < ?3 AND state IN (0, 5) RETURNING number;
 
 -- name: cancel_claimed
 -- It may be in the middle of an attempt: what comes of that decides.
-UPDATE queue_delivery SET state = 6, owed = 0 WHERE message = ?1 AND state IN (1, 6);
+UPDATE queue_delivery SET state = 6, owed = 0 WHERE message = ?1 AND number >= ?2 AND number < ?3 AND state IN (1, 6);
 
 -- name: cancel_reports
-UPDATE queue_delivery SET owed = 0 WHERE message = ?1 AND owed <> 0;
+UPDATE queue_delivery SET owed = 0 WHERE message = ?1 AND number >= ?2 AND number < ?3 AND owed <> 0;
+
+-- name: total
+SELECT total FROM queue_message WHERE id = ?1;
 
 -- name: exists
 SELECT 1 FROM queue_message WHERE id = ?1;

@@ -147,25 +147,33 @@ pub struct Cancelled {
     pub under_way: u64,
     /// So many reports will not be sent.
     pub reports: u64,
+    /// What has this number, and those behind it, are not cancelled yet.
+    pub next: Option<u32>,
 }
 
-/// Takes back a message, without a report. Its rows need not be readable.
+/// Deliveries that one job cancels: a few milliseconds of work.
+const CANCELLED: u32 = 256;
+
+/// Takes back some deliveries of a message, from that number on, without a report: a message may have any number of them. Its rows need not
+/// be readable.
 ///
 /// # Errors
 /// The store's.
-pub fn cancel(tx: &mut Tx<'_>, id: QueueId, now: Timestamp) -> Result<Cancelled> {
-    let numbers = tx.list(&schema::CANCEL, params![id], |r| Ok(r.int(0)? as u32))?;
+pub fn cancel(tx: &mut Tx<'_>, id: QueueId, from: u32, now: Timestamp) -> Result<Cancelled> {
+    let end = from.saturating_add(CANCELLED);
+    let total = tx.row(&schema::TOTAL, params![id], |r| Ok(r.int(0)? as u32))?;
+    let numbers = tx.list(&schema::CANCEL, params![id, from, end], |r| Ok(r.int(0)? as u32))?;
     let cancelled = numbers.len() as u64;
     receipt::cancelled(tx, &ByMessage::from([(id, numbers)]), now)?;
-    let under_way = tx.execute(&schema::CANCEL_CLAIMED, params![id])?;
-    let reports = tx.execute(&schema::CANCEL_REPORTS, params![id])?;
+    let under_way = tx.execute(&schema::CANCEL_CLAIMED, params![id, from, end])?;
+    let reports = tx.execute(&schema::CANCEL_REPORTS, params![id, from, end])?;
     if under_way > 0 {
         tell(tx, &Told::Cancelling(id))?;
     }
     if cancelled + reports > 0 {
         claim::close(tx, id, (cancelled + reports) as u32)?;
     }
-    Ok(Cancelled { cancelled, under_way, reports })
+    Ok(Cancelled { cancelled, under_way, reports, next: total.filter(|total| *total > end).map(|_| end) })
 }
 
 /// A report that was sent.

@@ -140,6 +140,7 @@ store::statements! { include_str!("../sql/queue.sql");
     CANCEL = "cancel",
     CANCEL_CLAIMED = "cancel_claimed",
     CANCEL_REPORTS = "cancel_reports",
+    TOTAL = "total",
     EXISTS = "exists",
     BLOBS_BETWEEN = "blobs_between",
     BLOBS_OF_PACK = "blobs_of_pack",

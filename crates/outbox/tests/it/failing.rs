@@ -414,7 +414,7 @@ async fn what_is_cancelled_leaves_the_line_at_once() {
     let w = net.world().await;
     let (id, other) = (w.send(&["x@b.test", "y@b.test"]).await, w.send(&["z@b.test"]).await);
     w.until("connections", async || peer.said().len() == 2).await;
-    let cancelled = w.store.write(move |tx| queue::cancel(tx, id, crate::world::NOW)).await.unwrap();
+    let cancelled = w.store.write(move |tx| queue::cancel(tx, id, 0, crate::world::NOW)).await.unwrap();
     assert_eq!(cancelled.under_way, 2);
     w.until_gone(id).await;
     assert_eq!(w.show(other).await[0].state, State::Claimed);

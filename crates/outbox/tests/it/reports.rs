@@ -167,7 +167,7 @@ async fn a_debt_that_cannot_be_paid_blocks_no_other() {
     let report = w.mail(2).await;
     assert!(report.contains("Final-Recipient: rfc822;lost@b.test\r\nAction: failed\r\nStatus: 4.4.7\r\n"), "{report}");
     assert!(!report.contains("Content-Description: The mail"));
-    let cancelled = w.store.write(move |tx| queue::cancel(tx, bad, crate::world::NOW)).await.unwrap();
+    let cancelled = w.store.write(move |tx| queue::cancel(tx, bad, 0, crate::world::NOW)).await.unwrap();
     assert_eq!(cancelled.reports, 1);
 }
 

@@ -268,13 +268,34 @@ fn retry_and_cancel() {
         w.record(settled(&claimed, Outcome::Deferred(later(DAY)), later_please())[..1].to_vec(), NOW);
         let retried = w.store.write_blocking(move |tx| queue::retry(tx, id, later(1))).unwrap();
         assert_eq!((retried, w.claim(1, later(1)).len()), (2, 1));
-        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, id, NOW)).unwrap();
+        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, id, 0, NOW)).unwrap();
         assert_eq!((cancelled.cancelled, cancelled.under_way, cancelled.reports), (1, 2, 0));
         assert_eq!(w.show(id).iter().filter(|d| d.1 == State::Cancelled).count(), 1);
         w.check();
         let other = w.enqueue("me@a.test", &["x@b.test"]);
-        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, other, NOW)).unwrap();
+        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, other, 0, NOW)).unwrap();
         assert_eq!((cancelled.cancelled, w.show(other).len()), (1, 0));
+        w.check();
+    }
+}
+
+#[test]
+fn a_mail_to_many_is_cancelled_some_at_a_time() {
+    for w in worlds() {
+        let id = w
+            .enqueue_each("me@a.test", (0..600).map(|n| delivery(&format!("u{n}@b.test"), None, Fate::Open)).collect());
+        let queue = w.queue.clone();
+        w.store.write_blocking(move |tx| claim_any(tx, &queue, 300, NOW)).unwrap();
+        let (mut from, mut done) = (Some(0), Vec::new());
+        while let Some(next) = from {
+            let some = w.store.write_blocking(move |tx| queue::cancel(tx, id, next, NOW)).unwrap();
+            assert!(some.cancelled + some.under_way <= 256);
+            done.push((some.cancelled, some.under_way));
+            from = some.next;
+        }
+        let all = done.iter().fold((0, 0), |all, some| (all.0 + some.0, all.1 + some.1));
+        assert_eq!((done.len(), all), (3, (300, 300)));
+        assert!(w.show(id).iter().all(|d| [State::Cancelled, State::Cancelling].contains(&d.1)));
         w.check();
     }
 }
@@ -284,7 +305,7 @@ fn what_is_cancelled_while_it_is_claimed_is_not_tried_again() {
     for w in worlds() {
         let id = w.enqueue("me@a.test", &["w@b.test", "x@b.test", "y@b.test", "z@b.test"]);
         let claimed = w.claim(9, NOW);
-        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, id, NOW)).unwrap();
+        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, id, 0, NOW)).unwrap();
         assert_eq!((cancelled.cancelled, cancelled.under_way), (0, 4));
         w.check();
         // One arrives all the same, one fails, one would have to wait: nobody is told of either; one was not begun.
@@ -301,7 +322,7 @@ fn what_is_cancelled_while_it_is_claimed_is_not_tried_again() {
         // Nor after a crash.
         let id = w.enqueue("me@a.test", &["x@b.test", "y@b.test"]);
         w.claim(1, NOW);
-        w.store.write_blocking(move |tx| queue::cancel(tx, id, NOW)).unwrap();
+        w.store.write_blocking(move |tx| queue::cancel(tx, id, 0, NOW)).unwrap();
         let w = w.killed();
         assert!(w.is_empty());
         w.check();
@@ -335,7 +356,7 @@ fn a_row_that_cannot_be_read_is_set_aside() {
             assert!(w.store.read_blocking(move |tx| show(tx, id)).is_err());
             assert_eq!(w.store.write_blocking(move |tx| queue::retry(tx, id, NOW)).unwrap(), 1);
             assert!(w.claim(9, NOW).is_empty());
-            assert_eq!(w.store.write_blocking(move |tx| queue::cancel(tx, id, NOW)).unwrap().cancelled, 1);
+            assert_eq!(w.store.write_blocking(move |tx| queue::cancel(tx, id, 0, NOW)).unwrap().cancelled, 1);
         }
         assert!(w.is_empty());
         w.check();
@@ -347,7 +368,7 @@ fn a_message_that_owes_a_report_can_be_cancelled() {
     for w in worlds() {
         let id = w.enqueue("me@a.test", &["x@b.test", "y@b.test"]);
         w.record(settled(&w.claim(1, NOW), Outcome::Failed, no()), NOW);
-        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, id, NOW)).unwrap();
+        let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, id, 0, NOW)).unwrap();
         assert_eq!((cancelled.cancelled, cancelled.reports), (1, 1));
         assert!(w.is_empty());
         w.check();

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod claims;
+mod held;
 mod nodes;
 mod world;

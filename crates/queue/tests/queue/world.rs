@@ -1,5 +1,8 @@
 //! A queue on each engine, and what tests ask of it.
 
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
 use base::{Address, BlobId, OrganisationId, Reply, Stream, Timestamp};
 use queue::receipt::Segment;
 use queue::{
@@ -49,6 +52,11 @@ impl World {
     }
 
     pub fn enqueue_each(&self, from: &str, deliveries: Vec<NewDelivery>) -> QueueId {
+        self.enqueue_in(from, deliveries, Arc::default())
+    }
+
+    /// Notes what that took of the writer's time.
+    pub fn enqueue_in(&self, from: &str, deliveries: Vec<NewDelivery>, took: Arc<Mutex<Duration>>) -> QueueId {
         let (id, from) = (self.queue.next_id(), Address::parse(from).ok());
         let mut stager = self.store.stager(Class::Transit);
         stager.push(BODY).unwrap();
@@ -76,7 +84,10 @@ impl World {
                 expires: None,
                 message_id: Some("7@joe.test"),
             };
-            queue::enqueue(tx, &new, &deliveries)
+            let began = Instant::now();
+            queue::enqueue(tx, &new, &deliveries)?;
+            *took.lock().unwrap() = began.elapsed();
+            Ok(())
         };
         block_on(self.store.write_with(Lane::Interactive, vec![stager.finish()], work)).unwrap();
         id
@@ -91,6 +102,14 @@ impl World {
         let queue = self.queue.clone();
         let segment = Segment::of(&queue, &settled, now).unwrap();
         self.store.write_blocking(move |tx| record(tx, &queue, &settled, &segment, now)).unwrap()
+    }
+
+    /// All of it.
+    pub fn cancel(&self, id: QueueId) {
+        let mut from = Some(0);
+        while let Some(next) = from {
+            from = self.store.write_blocking(move |tx| queue::cancel(tx, id, next, NOW)).unwrap().next;
+        }
     }
 
     pub fn show(&self, id: QueueId) -> Vec<(String, State, u32)> {

@@ -39,7 +39,7 @@ impl World {
     }
 
     fn cancel(&self, id: QueueId, now: Timestamp) {
-        self.store.write_blocking(move |tx| queue::cancel(tx, id, now)).unwrap();
+        self.store.write_blocking(move |tx| queue::cancel(tx, id, 0, now)).unwrap();
     }
 
     fn rows(&self) -> i64 {

@@ -165,7 +165,7 @@ fn what_is_cancelled_has_a_receipt_too() {
         let busy = Said::by("mx.b.test", Stage::Rcpt, Reply::new(451, 7, 1, "later"));
         w.record(vec![settled(&claimed[0], 0, Outcome::Deferred(later(9)), busy, "greylisted")], later(1));
         // One waits, one is claimed.
-        w.store.write_blocking(move |tx| queue::cancel(tx, id, later(2))).unwrap();
+        w.store.write_blocking(move |tx| queue::cancel(tx, id, 0, later(2))).unwrap();
         let jane = w.receipt(id, 0).unwrap();
         assert_eq!((jane.end, jane.attempts, w.receipt(id, 1)), (receipt::End::Cancelled, 1, None));
         let attempts = w.store.read_blocking(move |tx| receipt::attempts(tx, &[jane.trail])).unwrap().remove(0);
@@ -254,7 +254,7 @@ fn old_ones_go_dialogues_first() {
         let claimed = w.claim_to("b.test", NOW);
         w.record(vec![settled(&claimed[0], 0, DELIVERED, yes(talk(0, true), 0), "")], NOW);
         let gone = w.news("10@ours.test", &["jane@b.test"]);
-        w.store.write_blocking(move |tx| queue::cancel(tx, gone, later(50))).unwrap();
+        w.store.write_blocking(move |tx| queue::cancel(tx, gone, 0, later(50))).unwrap();
         let dialogues = |before| w.store.write_blocking(move |tx| receipt::forget_dialogues(tx, before, 10)).unwrap();
         let receipts = |before| {
             let both = move |tx: &mut store::Tx<'_>| {
