@@ -259,7 +259,14 @@ pub(crate) fn go_out(inner: &Arc<Inner>, claimed: Claimed) {
             None => by_domain.entry(delivery.to.domain().to_owned()).or_default().push(delivery),
         }
     }
-    let work = |deliveries| Work { message: message.clone(), deliveries, again: false, permit: None, seat: None };
+    let work = |deliveries| Work {
+        message: message.clone(),
+        deliveries,
+        again: false,
+        permit: None,
+        seat: None,
+        ticket: None,
+    };
     for (hop, deliveries) in by_hop {
         line_up(inner, &hop, work(deliveries));
     }

@@ -25,7 +25,7 @@ use crate::hops::{For, Next, Work};
 use crate::outbox::Inner;
 use crate::route::{self, Hop, Target, To};
 use crate::schedule;
-use crate::shape::{Course, TlsLevel, Words};
+use crate::shape::{Course, Ticket, TlsLevel, Words};
 use crate::tally;
 
 /// How long a worker waits until its site bears a connection more; else its line is put off.
@@ -78,6 +78,7 @@ impl Drop for Slot {
 /// A mail that is being tried: when the worker panics, it waits like any that failed.
 struct InHand<'a> {
     inner: &'a Inner,
+    hop: &'a Hop,
     work: Option<Work>,
 }
 
@@ -90,6 +91,7 @@ impl InHand<'_> {
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
         let Some(work) = self.work.take() else { return };
+        self.inner.hops.unanswered(self.hop, work.ticket);
         let (now, said) =
             (self.inner.clock.now(), ours(Reply::new(451, 3, 0, "This server failed while it sent the mail")));
         for d in work.deliveries {
@@ -190,7 +192,7 @@ fn turned_away(inner: &Inner, hop: &Hop, said: &Said) {
     // Those who were turned away, before all others are put off.
     let turned_away = inner.hops.unreachable(hop);
     let (course, put_back) = hint.map_or_else(Default::default, |(hint, wait)| {
-        inner.hops.heard(hop, &Words { hint, wait, sender: None, of_mail: false, attempts: OLD })
+        inner.hops.heard(hop, &Words { hint, wait, sender: None, mail: None, attempts: OLD })
     });
     put_off(inner, hop, put_back);
     for work in turned_away {
@@ -361,7 +363,7 @@ async fn serve(inner: &Arc<Inner>, hop: &Hop, mut connection: Connection, mut pl
         let next = sent == 1 && !way.is_empty() && !inner.hops.counts_ours(hop);
         let again = attempt(inner, hop, &mut connection, (work, at), next).await;
         let Some((work, said)) = again else { continue };
-        let in_hand = InHand { inner, work: Some(work) };
+        let in_hand = InHand { inner, hop, work: Some(work) };
         connection.close().await;
         drop(place);
         let found = tokio::select! {
@@ -416,7 +418,7 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
                 None => return Some((work, place)),
                 // It stood in line when they began.
                 Some(wait) => {
-                    inner.hops.unsent(hop, work.message.organisation);
+                    inner.hops.unsent(hop, &work);
                     later(inner, work, wait);
                     continue;
                 }
@@ -514,7 +516,7 @@ async fn attempt(
     (work, place): Taken,
     next: bool,
 ) -> Option<(Work, Vec<Said>)> {
-    let in_hand = InHand { inner, work: Some(work.clone()) };
+    let in_hand = InHand { inner, hop, work: Some(work.clone()) };
     let again = send(inner, hop, connection, (work, place), next).await;
     in_hand.done();
     again
@@ -530,7 +532,7 @@ async fn send(
     let (m, now) = (&work.message, inner.clock.now());
     // RFC 2852 §4.1.4: it is not passed on without time.
     if m.is_late(now) {
-        inner.hops.unsent(hop, m.organisation);
+        inner.hops.unsent(hop, &work);
         let said = ours(Reply::new(550, 4, 7, "There was no way to deliver it in time"));
         work.deliveries.into_iter().for_each(|d| inner.settle(&work.message, d, Outcome::Expired, said.clone()));
         return None;
@@ -539,13 +541,13 @@ async fn send(
     let bytes = match bodies::get(inner, place, m, work.deliveries.first()?).await {
         // Trap 35: somebody was suppressed while it was made; who that was is asked again.
         Ok(Bytes::Made(_)) if inner.suppressed.load(Ordering::Relaxed) != suppressed => {
-            inner.hops.unsent(hop, m.organisation);
+            inner.hops.unsent(hop, &work);
             work.deliveries.iter().for_each(|d| inner.release(m, d, now));
             return None;
         }
         Ok(bytes) => bytes,
         Err(missing) => {
-            inner.hops.unsent(hop, m.organisation);
+            inner.hops.unsent(hop, &work);
             bodies::settle(inner, &work.message, work.deliveries, missing);
             return None;
         }
@@ -584,7 +586,7 @@ async fn send(
     match connection.send(Letter { mail, rcpts, prefix, blob, lease: &inner.lease }).await {
         // Trap 30: what the host lacks is not left out of the mail.
         Err(unable) => {
-            inner.hops.unsent(hop, m.organisation);
+            inner.hops.unsent(hop, &work);
             let reply = unable.reply();
             let text = format!("{}: {}", connection.host(), reply.text);
             inner.settle_all(work, &ours(Reply { text: text.into(), ..reply }));
@@ -653,10 +655,10 @@ fn settle(
         tracing::error!(queue = %work.message.id, %error, "a message in the queue cannot be read");
     }
     if !sent.verdicts.iter().any(|verdict| verdict.by_peer) {
-        inner.hops.unanswered(hop);
+        inner.hops.unanswered(hop, work.ticket);
     }
     let (mut delivered, mut refused) = (0, 0);
-    let (mut again, mut heard) = ((Vec::new(), Vec::new()), Heard::default());
+    let (mut again, mut heard) = ((Vec::new(), Vec::new()), Heard { mail: work.ticket, ..Heard::default() });
     for (place, (delivery, verdict)) in work.deliveries.into_iter().zip(sent.verdicts).enumerate() {
         let (yes, transient) = (verdict.is_delivered(), verdict.is_transient());
         // After the final dot the host may have the mail, whatever is heard of it.
@@ -686,7 +688,7 @@ fn settle(
     if heard.close {
         connection.retire();
     }
-    inner.hops.came_of(hop, delivered, refused).into_iter().for_each(|hop| start(inner, hop));
+    inner.hops.came_of(hop, work.ticket, [delivered, refused]).into_iter().for_each(|hop| start(inner, hop));
     let (deliveries, said) = again;
     (!deliveries.is_empty()).then_some((Work { deliveries, ..work }, said))
 }
@@ -694,6 +696,7 @@ fn settle(
 /// What a host said in one transaction about the traffic. However many recipients hear the same, it is said once.
 #[derive(Default)]
 struct Heard {
+    mail: Option<Ticket>,
     courses: HashMap<usize, Course>,
     close: bool,
     /// It said something that is not about the traffic.
@@ -705,7 +708,7 @@ impl Heard {
         let addresses: Vec<&Address> = message.from.iter().chain([&delivery.to]).collect();
         let Some((hint, wait)) = inner.hops.hint(hop, &said.reply, &addresses) else {
             if !std::mem::replace(&mut self.answered, true) {
-                inner.hops.answered(hop);
+                inner.hops.answered(hop, self.mail);
             }
             return Course::default();
         };
@@ -714,7 +717,7 @@ impl Heard {
         }
         // What is only passed on by us has a sender whom anybody may have named.
         let sender = message.from.as_ref().filter(|_| message.account.is_some()).map(Address::domain);
-        let words = Words { hint, wait, sender, of_mail: true, attempts: delivery.attempts };
+        let words = Words { hint, wait, sender, mail: self.mail, attempts: delivery.attempts };
         let (course, put_back) = inner.hops.heard(hop, &words);
         put_off(inner, hop, put_back);
         self.close |= course.close;

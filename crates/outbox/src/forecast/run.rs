@@ -15,7 +15,7 @@ use super::way::{Reason, Way};
 use super::{Forecast, Load, SiteForecast, Target, Terms};
 use crate::hops::{CONNECTIONS, CONNECTIONS_OF_MARKETING, IDLE, Permit, Warmups, choose};
 use crate::schedule;
-use crate::shape::{Course, Hold, MayConnect, Policies, Rules, Site, Words, on_one_line};
+use crate::shape::{Course, Hold, MayConnect, Policies, Rules, Site, Ticket, Words, on_one_line};
 use crate::worker::{OLD, PATIENCE, TURN};
 
 /// Whose mail it is.
@@ -61,7 +61,7 @@ struct Mail {
 struct Worker {
     way: usize,
     mails: u32,
-    mail: Option<u32>,
+    mail: Option<(u32, Ticket)>,
     answer: Answer,
     rests: u64,
     connected: bool,
@@ -393,12 +393,13 @@ impl<'a> Run<'a> {
     }
 
     /// What a reply says about the traffic is acted upon; none when it says nothing about that.
-    fn hear(&mut self, n: usize, reply: &Reply, sender: Option<&str>, attempts: u32, clock: Instant) -> Option<Course> {
+    fn hear(&mut self, n: usize, reply: &Reply, mail: Option<Ticket>, attempts: u32, clock: Instant) -> Option<Course> {
         let way = &mut self.ways[n];
         let (policy, text) = (way.shape.policy().clone(), on_one_line(reply, &[]));
         let hint = policy.hint(reply, &text)?;
         let wait = self.policies.delays.named(&text).filter(|_| reply.is_transient());
-        let course = way.shape.heard(&Words { hint, wait, sender, of_mail: sender.is_some(), attempts }, clock);
+        let sender = mail.map(|_| SENDER);
+        let course = way.shape.heard(&Words { hint, wait, sender, mail, attempts }, clock);
         if let Some(pause) = way.shape.pause(clock) {
             way.feels(Reason::Asked, self.now);
             self.sleep(n, pause);
@@ -428,11 +429,11 @@ impl<'a> Run<'a> {
             return self.leave(worker);
         }
         match way.shape.send(SENDER, clock) {
-            Ok(()) => {
+            Ok(ticket) => {
                 way.feels(Reason::Connections, now);
                 let Some(mail) = way.ready.pop_front() else { return self.rest(worker) };
                 self.workers[worker].mails += 1;
-                self.begin(worker, mail);
+                self.begin(worker, mail, ticket);
             }
             Err(Hold::Site(wait)) => {
                 way.feels(why(&way.shape, clock), now);
@@ -486,11 +487,11 @@ impl<'a> Run<'a> {
     }
 
     /// The commands go out in one flight, and the body after their answers.
-    fn begin(&mut self, worker: usize, mail: u32) {
+    fn begin(&mut self, worker: usize, mail: u32, ticket: Ticket) {
         let (now, number) = (self.now, self.mails[mail as usize].number);
         let Worker { way, mails, .. } = self.workers[worker];
         if now >= self.terms.lifetime {
-            self.ways[way].shape.unsent();
+            self.ways[way].shape.unsent(ticket);
             self.mails[mail as usize].permit = None;
             self.ends(mail).expired += 1;
             return self.after(Duration::ZERO, Event::Ready(worker));
@@ -513,13 +514,13 @@ impl<'a> Run<'a> {
             }
             _ => Event::Answered(worker),
         };
-        (self.workers[worker].mail, self.workers[worker].answer) = (Some(mail), answer);
+        (self.workers[worker].mail, self.workers[worker].answer) = (Some((mail, ticket)), answer);
         self.after(time, event);
     }
 
     fn dot(&mut self, worker: usize) {
         let Worker { way, mails, mail, .. } = self.workers[worker];
-        let Some(mail) = mail else { return };
+        let Some((mail, _)) = mail else { return };
         let (host, number) = (&self.ways[way].host, self.mails[mail as usize].number);
         let answer = host.step(Step::Dot, number, mails, self.now);
         if answer == Answer::Well {
@@ -531,20 +532,19 @@ impl<'a> Run<'a> {
     }
 
     fn answered(&mut self, worker: usize) {
-        let Worker { way: n, mails, mail, .. } = self.workers[worker];
+        let Worker { way: n, mails, .. } = self.workers[worker];
         let answer = std::mem::replace(&mut self.workers[worker].answer, Answer::Well);
-        let (Some(mail), clock) = (self.workers[worker].mail.take().or(mail), self.clock()) else { return };
+        let (Some((mail, ticket)), clock) = (self.workers[worker].mail.take(), self.clock()) else { return };
         let goes_on = match answer {
             Answer::Well => {
                 self.delivered(mail);
-                if self.ways[n].shape.accepted(clock) {
+                if self.ways[n].shape.accepted(ticket, clock) {
                     self.start(n);
                 }
                 true
             }
-            // A connection that carried others was closed before this one began: it goes on another, once.
             Answer::Cut => {
-                self.ways[n].shape.unanswered(clock);
+                self.ways[n].shape.unanswered(ticket, clock);
                 // A connection that carried others was closed before this one began: it goes on another, once.
                 if mails > 1 && !self.mails[mail as usize].again {
                     self.give_back(n, mail);
@@ -553,7 +553,7 @@ impl<'a> Run<'a> {
                 }
                 false
             }
-            Answer::Say(reply) => self.refused(n, mail, mails, &reply, clock),
+            Answer::Say(reply) => self.refused(n, (mail, ticket), mails, &reply, clock),
         };
         if goes_on { self.next(worker) } else { self.leave(worker) }
     }
@@ -564,19 +564,19 @@ impl<'a> Run<'a> {
     }
 
     /// False when the connection ends.
-    fn refused(&mut self, n: usize, mail: u32, mails: u32, reply: &Reply, clock: Instant) -> bool {
+    fn refused(&mut self, n: usize, (mail, ticket): (u32, Ticket), mails: u32, reply: &Reply, clock: Instant) -> bool {
         let closed = reply.code == 421;
         let text = on_one_line(reply, &[]);
         let policy = self.ways[n].shape.policy();
         let about_rate = policy.hint(reply, &text).is_some_and(|at| policy.hints[at].is_about_rate());
         if closed && mails > 1 && !self.mails[mail as usize].again && !about_rate {
-            self.ways[n].shape.unsent();
+            self.ways[n].shape.unsent(ticket);
             self.give_back(n, mail);
             return false;
         }
         let attempts = self.mails[mail as usize].attempts;
-        let course = self.hear(n, reply, Some(SENDER), attempts, clock).unwrap_or_else(|| {
-            self.ways[n].shape.answered(clock);
+        let course = self.hear(n, reply, Some(ticket), attempts, clock).unwrap_or_else(|| {
+            self.ways[n].shape.answered(ticket, clock);
             Course::default()
         });
         if (reply.is_transient() || course.keep) && !course.stop {

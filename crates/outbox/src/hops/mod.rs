@@ -30,7 +30,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::route::Hop;
-use crate::shape::{Course, Hint, Hold, MayConnect, Policies, Policy, Words, on_one_line};
+use crate::shape::{Course, Hint, Hold, MayConnect, Policies, Policy, Ticket, Words, on_one_line};
 use fleet::{Denied, Fleet};
 pub(crate) use fleet::{No, choose};
 use line::Line;
@@ -40,7 +40,7 @@ pub(crate) use ready::WEIGHTS;
 pub(crate) use room::Rooms;
 pub use shown::SiteState;
 pub(crate) use sites::Ways;
-use sites::{SiteKey, Sites};
+use sites::{Place, SiteKey, Sites};
 use tenants::Seat;
 pub use tenants::TenantState;
 use traffic::Traffic;
@@ -74,6 +74,8 @@ pub(crate) struct Work {
     pub(crate) permit: Option<Arc<Permit>>,
     /// Its organisation has figures of its own, and it counts.
     pub(crate) seat: Option<Arc<Seat>>,
+    /// It went out: with this its site is told what came of it.
+    pub(crate) ticket: Option<Ticket>,
 }
 
 impl Work {
@@ -293,7 +295,8 @@ impl Hops {
         match held {
             Err(Hold::Site(wait)) => Next::Wait(wait),
             Err(Hold::Sender(wait)) => state.take(hop, turn, usize::MAX).map_or(Next::Leave, |w| Next::Later(w, wait)),
-            Ok(()) => state.take(hop, turn, recipients).map_or(Next::Leave, |mut work| {
+            Ok(ticket) => state.take(hop, turn, recipients).map_or(Next::Leave, |mut work| {
+                work.ticket = Some(ticket);
                 state.goes(&work, &rates, now);
                 state.sites.of(&name, &self.policies).tenants.sent(&mut work, now);
                 Next::Send(work)
@@ -312,22 +315,27 @@ impl Hops {
         }
     }
 
-    /// What a worker was given of an organisation was not sent: the site has nothing to answer.
-    pub(crate) fn unsent(&self, hop: &Hop, organisation: OrganisationId) {
+    /// Work that a worker was given was not sent: the site has nothing to answer.
+    pub(crate) fn unsent(&self, hop: &Hop, work: &Work) {
         let mut guard = self.lock();
         let state = &mut *guard;
         if let Some(site) = state.lines.get(hop).and_then(|line| state.sites.get_mut(&line.site)) {
-            site.shape.unsent();
-            site.tenants.unsent(organisation);
+            work.ticket.into_iter().for_each(|ticket| site.shape.unsent(ticket));
+            site.tenants.unsent(work.message.organisation);
         }
     }
 
     /// The connection ended before a mail was answered.
-    pub(crate) fn unanswered(&self, hop: &Hop) {
+    pub(crate) fn unanswered(&self, hop: &Hop, mail: Option<Ticket>) {
+        self.tell(hop, mail, |site, ticket| site.shape.unanswered(ticket, Instant::now()));
+    }
+
+    /// A site is told what came of a mail.
+    fn tell(&self, hop: &Hop, mail: Option<Ticket>, what: impl Fn(&mut Place, Ticket)) {
         let mut guard = self.lock();
         let state = &mut *guard;
         let site = state.lines.get(hop).and_then(|line| state.sites.get_mut(&line.site));
-        site.into_iter().for_each(|site| site.shape.unanswered(Instant::now()));
+        site.zip(mail).into_iter().for_each(|(site, ticket)| what(site, ticket));
     }
 
     /// A group waits until the line of a hop is shorter, and is called then; false when it is already.
@@ -354,12 +362,13 @@ impl Hops {
         let line = state.line(hop, &self.policies);
         let (name, work) = (line.site.clone(), Work { again: true, ..work });
         let site = state.sites.of(&name, &self.policies);
-        match was_answered {
-            true => {
-                site.shape.unsent();
+        match (was_answered, work.ticket) {
+            (true, ticket) => {
+                ticket.into_iter().for_each(|ticket| site.shape.unsent(ticket));
                 site.tenants.unsent(work.message.organisation);
             }
-            false => site.shape.unanswered(Instant::now()),
+            (false, Some(ticket)) => site.shape.unanswered(ticket, Instant::now()),
+            (false, None) => {}
         }
         work.seat.iter().for_each(|seat| seat.sends(false));
         if state.fleet.stops.holds(&name, site.shape.policy(), &work) {
@@ -384,11 +393,8 @@ impl Hops {
     }
 
     /// A mail was refused for what it is.
-    pub(crate) fn answered(&self, hop: &Hop) {
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let site = state.lines.get(hop).and_then(|line| state.sites.get_mut(&line.site));
-        site.into_iter().for_each(|site| site.shape.answered(Instant::now()));
+    pub(crate) fn answered(&self, hop: &Hop, mail: Option<Ticket>) {
+        self.tell(hop, mail, |site, ticket| site.shape.answered(ticket, Instant::now()));
     }
 
     /// The name of the hop's site in the policies; none of one that is not known.
@@ -462,13 +468,14 @@ impl Hops {
 
     /// A mail reached so many of its recipients, and was not taken for so many. With the first the site may have a connection
     /// more: gives the hops for which a worker is to be started.
-    pub(crate) fn came_of(&self, hop: &Hop, delivered: u64, refused: u64) -> Vec<Hop> {
+    pub(crate) fn came_of(&self, hop: &Hop, mail: Option<Ticket>, [delivered, refused]: [u64; 2]) -> Vec<Hop> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let Some(name) = state.lines.get(hop).map(|line| line.site.clone()) else { return Vec::new() };
         let Some(site) = state.sites.get_mut(&name) else { return Vec::new() };
         state.traffic.add(&name, site, [delivered, refused]);
-        if delivered == 0 || !site.shape.accepted(Instant::now()) {
+        let taken = mail.filter(|_| delivered > 0);
+        if !taken.is_some_and(|mail| site.shape.accepted(mail, Instant::now())) {
             return Vec::new();
         }
         state.start_starved(&name).or_else(|| state.start(hop).then(|| hop.clone())).into_iter().collect()

@@ -76,6 +76,7 @@ pub(crate) fn work(n: u32) -> Work {
         again: false,
         permit: None,
         seat: None,
+        ticket: None,
     }
 }
 
@@ -90,10 +91,10 @@ fn a_hop_gets_two_connections_and_one_more_with_each_full_round() {
     let (mut started, mut mails) = (2, 0);
     while started < 20 {
         mails += 1;
-        started += hops.came_of(&a, 1, 0).len();
+        started += hops.came_of(&a, Some(Ticket::of_none()), [1, 0]).len();
     }
     assert_eq!(mails, (2..20).sum::<usize>());
-    assert!((0..100).all(|_| hops.came_of(&a, 1, 0).is_empty()), "twenty are enough");
+    assert!((0..100).all(|_| hops.came_of(&a, Some(Ticket::of_none()), [1, 0]).is_empty()), "twenty are enough");
     // One ends: another takes its place, as long as there is work.
     assert_eq!(hops.leave(&a, false, false), [a]);
 }
@@ -272,7 +273,7 @@ async fn domains_of_one_provider_share_what_it_bears() {
     // Who has none comes first, also when the site grows.
     let mut started = Vec::new();
     while started.is_empty() {
-        started = hops.came_of(&all[0], 1, 0);
+        started = hops.came_of(&all[0], Some(Ticket::of_none()), [1, 0]);
     }
     assert_eq!(started, [all[1].clone()]);
     assert_eq!(hops.leave(&all[0], false, false), [all[2].clone()]);
@@ -288,7 +289,7 @@ async fn what_a_site_does_not_want_now_goes_back_from_all_its_lines() {
     let reply = Reply::new(450, 7, 25, "The IP address has no PTR record, try again in 5 minutes");
     let (hint, wait) = hops.hint(&a, &reply, &[]).unwrap();
     let (course, later) =
-        hops.heard(&a, &Words { hint, wait, sender: Some("example.test"), of_mail: true, attempts: 0 });
+        hops.heard(&a, &Words { hint, wait, sender: Some("example.test"), mail: Some(Ticket::of_none()), attempts: 0 });
     assert_eq!((course.wait, course.close), (Some(pause), true));
     assert_eq!(later.iter().map(|(_, wait)| *wait).collect::<Vec<_>>(), [pause, pause]);
     assert_eq!(in_line(&hops), 2);
@@ -304,8 +305,10 @@ async fn what_is_too_fast_is_put_off_to_its_turn() {
     let (hops, a) = (hops(), mail_hosts("mx.example.org"));
     (0..100).for_each(|_| drop(hops.add(&a, work(1))));
     // Twenty a second, of which two may come at once.
-    assert!(next(&hops, &a).is_some() && next(&hops, &a).is_some());
-    (0..2).for_each(|_| drop(hops.came_of(&a, 1, 0)));
+    for _ in 0..2 {
+        let mail = next(&hops, &a).unwrap().ticket;
+        hops.came_of(&a, mail, [1, 0]);
+    }
     let Next::Wait(wait) = hops.next(&a, 9, 0, true) else { panic!("no pause") };
     let later = hops.put_off(&a, wait);
     assert_eq!(later.len(), 98);
@@ -429,8 +432,8 @@ fn who_is_alone_waits_until_mail_is_made_only_when_there_is_nothing_else() {
     assert!(matches!(hops.next(&a, 9, 0, false), Next::Make(_)));
     // While it waits, what need not be made is worth a connection.
     assert!(matches!(hops.add(&a, of(Stream::Transactional, 1)), Added::InLine), "who waits can send it");
-    hops.came_of(&a, 1, 0);
-    hops.came_of(&a, 1, 0);
+    hops.came_of(&a, Some(Ticket::of_none()), [1, 0]);
+    hops.came_of(&a, Some(Ticket::of_none()), [1, 0]);
     assert!(matches!(hops.add(&a, of(Stream::Transactional, 1)), Added::Start(_)));
 }
 
@@ -460,7 +463,7 @@ async fn who_rests_makes_way_for_others_of_its_site() {
     let all: Vec<Hop> = (0..4).map(|n| mail_hosts(&format!("t{n}.mail.protection.outlook.com"))).collect();
     for hop in &all[..2] {
         assert!(matches!(hops.add(hop, work(1)), Added::Start(_)));
-        assert!(next(&hops, hop).is_some());
+        hops.answered(hop, next(&hops, hop).unwrap().ticket);
     }
     let Next::Rest([_, site, _]) = hops.next(&all[0], 9, 1, true) else { panic!("it does not rest") };
     assert!(matches!(hops.add(&all[2], work(1)), Added::InLine));
@@ -523,12 +526,12 @@ fn the_names_of_sites_that_are_counted_are_bounded() {
         let to = mail_hosts(&format!("mx{n}.example.org"));
         hops.add(&to, work(1));
         for _ in 0..150 {
-            hops.came_of(&to, 1, 1);
+            hops.came_of(&to, Some(Ticket::of_none()), [1, 1]);
         }
     }
     let google = mail_hosts("aspmx.l.google.com");
     hops.add(&google, work(1));
-    hops.came_of(&google, 3, 0);
+    hops.came_of(&google, Some(Ticket::of_none()), [3, 0]);
     let traffic = hops.traffic();
     assert_eq!(traffic.len(), 100 + 2);
     let of = |site: &str| traffic.iter().find(|(_, name, _)| **name == *site).map(|(_, _, counts)| *counts);
@@ -564,11 +567,13 @@ async fn until_called(hops: &Hops, hop: &Hop) -> usize {
     let mut taken = 0;
     while hops.called().0.is_empty() {
         match hops.next(hop, 100, 0, true) {
-            Next::Send(_) => taken += 1,
+            Next::Send(work) => {
+                taken += 1;
+                hops.answered(hop, work.ticket);
+            }
             Next::Wait(wait) => tokio::time::advance(wait).await,
             other => panic!("{other:?} after {taken}"),
         }
-        hops.answered(hop);
     }
     taken
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::flight::{Flight, Ticket};
+
 /// Spans over which sites count.
 const SPANS: [Duration; 3] = [Duration::from_secs(60), Duration::from_secs(600), Duration::from_secs(3600)];
 /// A span is counted in so many parts, so that it is known to a sixtieth.
@@ -23,19 +25,18 @@ const FEWEST: usize = 3;
 const AFTER: usize = 2000;
 const AFTER_AT_MOST: usize = 50_000;
 /// Of a site that said nothing yet so many mails may be unanswered, and one more for every so many that passed: when it says
-/// that it was enough, it says so to all of them, and these are to be few of those that passed. One alone would be stopped by a
-/// connection that hangs.
-const AT_ONCE: usize = 2;
+/// that it was enough, it says so to all of them, and these are to be few of those that passed.
+const AT_ONCE: usize = 1;
 const MORE_AFTER: usize = 200;
 /// Who takes longer for an answer than this keeps back no other.
 const PROMPT: Duration = Duration::from_secs(5);
+/// While an answer decides how to go on, twice as long as the last took is waited for it; not longer than this.
+const DECISIVE: Duration = Duration::from_secs(60);
 /// So small a part of what a site bears is given up as it is in doubt. More would cost more time than a refusal is worth.
 const DOUBT: usize = 16;
 /// More by this part, and each time that this does not fail by twice of it.
 const STEP: f64 = 0.125;
 const STEP_AT_MOST: f64 = 1.0;
-/// A mail that was not answered after this long will not be.
-const UNANSWERED: Duration = Duration::from_secs(300);
 /// While an answer is awaited that decides how to go on.
 const SOON: Duration = Duration::from_secs(1);
 /// What a site said is remembered for so long.
@@ -46,8 +47,9 @@ const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 pub(super) struct Learned {
     /// One for each of [`SPANS`].
     tallies: [Tally; 3],
-    /// When those were sent that are not answered yet; the first are answered first, nearly.
-    flying: VecDeque<Instant>,
+    flight: Flight,
+    /// How long the last answer took.
+    answers_in: Duration,
     /// Mails that may be unanswered at once as long as the site said nothing.
     at_once: usize,
     /// How many mails ever passed.
@@ -76,7 +78,7 @@ struct Limit {
 }
 
 /// Mails that a site may have counted, and those of them that it counted for sure.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Mails {
     all: usize,
     sure: usize,
@@ -173,7 +175,14 @@ impl Learned {
     /// Of a site that is heard. Of one that is not nothing is learned, and it need not be sounded.
     pub(super) fn new(heard: bool) -> Self {
         let at_once = if heard { AT_ONCE } else { usize::MAX };
-        Learned { tallies: SPANS.map(Tally::new), flying: VecDeque::new(), at_once, passed: 0, limit: None }
+        Learned {
+            tallies: SPANS.map(Tally::new),
+            flight: Flight::default(),
+            answers_in: Duration::ZERO,
+            at_once,
+            passed: 0,
+            limit: None,
+        }
     }
 
     /// How long the next mail must wait.
@@ -181,16 +190,16 @@ impl Learned {
         self.pass(now);
         let Some(limit) = &self.limit else {
             let at_once = self.at_once.saturating_add(self.passed / MORE_AFTER);
-            let nth = self.flying.len().checked_sub(at_once).and_then(|n| self.flying.get(n));
-            let is_full = nth.is_some_and(|sent| now.saturating_duration_since(*sent) < PROMPT);
-            return if is_full { SOON } else { Duration::ZERO };
+            return if self.flight.within(PROMPT, now) >= at_once { SOON } else { Duration::ZERO };
         };
         let tally = &self.tallies[limit.span];
         let apart = limit.next.saturating_duration_since(now);
+        let decisive = (self.answers_in * 2).clamp(PROMPT, DECISIVE);
         match () {
-            () if !limit.proven && !self.flying.is_empty() => SOON,
+            () if !limit.proven && self.flight.within(decisive, now) > 0 => SOON,
             () if tally.mails.all >= limit.count => tally.wait(limit.count, now).max(apart),
-            () if tally.mails.all + self.flying.len() >= limit.count => SOON,
+            // As if the site had counted it when it went out.
+            () if tally.mails.all + self.flight.within(tally.span, now) >= limit.count => SOON,
             () => apart,
         }
     }
@@ -201,23 +210,21 @@ impl Learned {
     }
 
     /// A mail goes out.
-    pub(super) fn sent(&mut self, now: Instant) {
-        self.flying.push_back(now);
+    pub(super) fn sent(&mut self, now: Instant) -> Ticket {
         if let Some(limit) = &mut self.limit {
             limit.next = now + limit.even() / 2;
         }
+        self.flight.begin(now)
     }
 
-    /// The last that went out did not: the connection had been closed.
-    pub(super) fn unsent(&mut self) {
-        self.flying.pop_back();
+    /// It did not: the connection had been closed.
+    pub(super) fn unsent(&mut self, ticket: Ticket) {
+        self.flight.end(ticket);
     }
 
-    /// The connection ended before a mail was answered: the site may have counted it. It is on its way no longer; else the
-    /// answers to others, of which nobody knows whose they are, would keep a place for it for ever.
-    pub(super) fn unanswered(&mut self, now: Instant) {
-        self.pass(now);
-        self.flying.pop_front();
+    /// The connection ended before it was answered: the site may have counted it.
+    pub(super) fn unanswered(&mut self, ticket: Ticket, now: Instant) {
+        self.flight.end(ticket);
         self.count(false, now);
     }
 
@@ -234,34 +241,37 @@ impl Learned {
     }
 
     /// It was taken, or put off for another reason than being one too many.
-    pub(super) fn passed(&mut self, now: Instant) {
-        self.goes_by(true, now);
+    pub(super) fn passed(&mut self, ticket: Ticket, now: Instant) {
+        self.goes_by(ticket, true, now);
     }
 
     /// It failed, for what it was: the site may have counted it.
-    pub(super) fn failed(&mut self, now: Instant) {
-        self.goes_by(false, now);
+    pub(super) fn failed(&mut self, ticket: Ticket, now: Instant) {
+        self.goes_by(ticket, false, now);
     }
 
-    fn goes_by(&mut self, sure: bool, now: Instant) {
+    fn goes_by(&mut self, ticket: Ticket, sure: bool, now: Instant) {
         self.pass(now);
-        let sent = self.flying.pop_front();
+        self.ends(ticket, now);
         self.passed += 1;
         if let Some(limit) = &mut self.limit {
-            match sent {
+            if ticket.sent() < limit.said {
                 // It was on its way when another was refused: the site bears one more than had been answered then.
-                Some(sent) if sent < limit.said => {
-                    limit.count += usize::from(sure);
-                    limit.heard.add(sure);
-                }
-                _ => {
-                    let longer = self.tallies.get(limit.span + 1);
-                    let is_full = longer.is_none_or(|tally| tally.mails.sure >= limit.heard.all);
-                    limit.pass(sent.is_some() && sure && is_full);
-                }
+                limit.count += usize::from(sure);
+                limit.heard.add(sure);
+            } else {
+                let longer = self.tallies.get(limit.span + 1);
+                let is_full = longer.is_none_or(|tally| tally.mails.sure >= limit.heard.all);
+                limit.pass(sure && is_full);
             }
         }
         self.count(sure, now);
+    }
+
+    /// It is answered.
+    fn ends(&mut self, ticket: Ticket, now: Instant) {
+        self.flight.end(ticket);
+        self.answers_in = now.saturating_duration_since(ticket.sent());
     }
 
     fn count(&mut self, sure: bool, now: Instant) {
@@ -269,14 +279,17 @@ impl Learned {
     }
 
     /// The site said that it was one too many, and perhaps for how long none is to come. Gives how long the next waits.
-    pub(super) fn refused(&mut self, wait: Option<Duration>, now: Instant) -> Duration {
-        self.learn(wait, now);
+    pub(super) fn refused(&mut self, ticket: Ticket, wait: Option<Duration>, now: Instant) -> Duration {
+        self.pass(now);
+        self.ends(ticket, now);
+        // What was on its way when another was refused is refused for the same.
+        if self.limit.is_none_or(|limit| ticket.sent() >= limit.said) {
+            self.learn(wait, now);
+        }
         self.wait(now)
     }
 
     fn learn(&mut self, wait: Option<Duration>, now: Instant) {
-        self.pass(now);
-        self.flying.pop_front();
         let (first, before) = match &self.limit {
             Some(limit) => {
                 // Before it is proven every mail counts; then not each that was counted a little earlier or later there.
@@ -311,11 +324,6 @@ impl Learned {
     /// What time alone changes.
     fn pass(&mut self, now: Instant) {
         self.tallies.iter_mut().for_each(|tally| tally.pass(now));
-        while self.flying.front().is_some_and(|sent| now.saturating_duration_since(*sent) >= UNANSWERED) {
-            self.flying.pop_front();
-            // The site may have counted it.
-            self.count(false, now);
-        }
         if self.limit.is_some_and(|limit| now.saturating_duration_since(limit.said) >= REMEMBERED) {
             self.limit = None;
         }
@@ -383,15 +391,15 @@ mod tests {
                     advance(wait).await;
                     continue;
                 }
-                self.learned.sent(Instant::now());
+                let mail = self.learned.sent(Instant::now());
                 advance(Duration::from_millis(100)).await;
-                taken += usize::from(self.offer());
+                taken += usize::from(self.offer(mail));
             }
             assert!(before + taken >= self.taken.len());
             taken
         }
 
-        fn offer(&mut self) -> bool {
+        fn offer(&mut self, mail: Ticket) -> bool {
             let (now, (count, span)) = (Instant::now(), self.quota);
             while self.taken.front().is_some_and(|at| now - *at >= span) {
                 self.taken.pop_front();
@@ -399,10 +407,10 @@ mod tests {
             let yes = self.taken.len() < count;
             if yes {
                 self.taken.push_back(now);
-                self.learned.passed(now);
+                self.learned.passed(mail, now);
             } else {
                 let free = self.taken[self.taken.len() - count] + span - now;
-                self.learned.refused(Some(free).filter(|_| self.names), now);
+                self.learned.refused(mail, Some(free).filter(|_| self.names), now);
                 self.refused.push(now);
             }
             yes
@@ -444,38 +452,106 @@ mod tests {
         rig.send(10 * MINUTE).await;
         advance(2 * HOUR).await;
         rig.quota.0 = 0;
-        rig.learned.sent(Instant::now());
-        rig.learned.refused(None, Instant::now());
+        let mail = rig.learned.sent(Instant::now());
+        rig.learned.refused(mail, None, Instant::now());
         assert!(!rig.learned.is_limited());
     }
 
     /// When a site says that it was enough, it says so to few of those it was sent.
     #[tokio::test(start_paused = true)]
-    async fn two_are_on_their_way_to_a_stranger_and_one_more_after_two_hundred() {
+    async fn one_is_on_its_way_to_a_stranger_and_one_more_after_two_hundred() {
         let (mut learned, mut passed) = (Learned::new(true), 0);
-        for (upto, at_once) in [(200, 2), (399, 3), (600, 4), (800, 5)] {
+        for (upto, at_once) in [(200, 1), (400, 2), (600, 3), (800, 4)] {
             while passed < upto {
+                let mut mails = Vec::new();
                 while learned.wait(Instant::now()).is_zero() {
-                    learned.sent(Instant::now());
+                    mails.push(learned.sent(Instant::now()));
                 }
-                assert_eq!((learned.flying.len(), learned.wait(Instant::now())), (at_once, SOON));
+                assert_eq!((mails.len(), learned.wait(Instant::now())), (at_once, SOON));
                 advance(Duration::from_millis(100)).await;
-                (0..at_once).for_each(|_| learned.passed(Instant::now()));
-                passed += at_once;
+                passed += mails.len();
+                mails.into_iter().for_each(|mail| learned.passed(mail, Instant::now()));
             }
         }
     }
 
-    /// Else a thousand mails to a host that takes its time for each took hours, and one that hangs stopped all for minutes.
+    /// Else a thousand mails to a host that takes its time for each took hours, and one connection that hangs stopped all.
     #[tokio::test(start_paused = true)]
     async fn who_takes_his_time_for_an_answer_keeps_back_no_other() {
-        let mut learned = Learned::new(true);
-        for _ in 0..2 {
-            (0..AT_ONCE).for_each(|_| learned.sent(Instant::now()));
-            assert_eq!(learned.wait(Instant::now()), SOON);
+        let mut rig = Rig::of(usize::MAX, MINUTE);
+        let slow = [rig.learned.sent(Instant::now()), {
+            assert_eq!(rig.learned.wait(Instant::now()), SOON);
             advance(PROMPT).await;
-            assert!(learned.wait(Instant::now()).is_zero());
+            rig.learned.sent(Instant::now())
+        }];
+        assert_eq!(rig.learned.wait(Instant::now()), SOON);
+        advance(PROMPT).await;
+        // Ten a second, as each is answered: what is heard of others is not taken for theirs.
+        assert_eq!(rig.send(MINUTE).await, 600);
+        slow.into_iter().for_each(|mail| rig.learned.unanswered(mail, Instant::now()));
+        assert_eq!(rig.learned.tallies[2].mails, Mails { all: 602, sure: 600 });
+        // Nor while a site shows over which span it counts.
+        let mut rig = Rig::of(10, MINUTE);
+        rig.send(Duration::from_secs(5)).await;
+        let hangs = rig.learned.sent(Instant::now());
+        advance(PROMPT).await;
+        let taken = rig.send(10 * MINUTE).await;
+        assert!(taken >= 85 && rig.learned.limit.unwrap().proven, "{taken}");
+        rig.learned.unanswered(hangs, Instant::now());
+    }
+
+    /// A host that reads for twenty seconds and then refuses was sent another every five, and refused them all.
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_his_time_is_asked_once() {
+        let mut rig = Rig::of(0, HOUR);
+        (0..FEWEST).for_each(|_| {
+            let mail = rig.learned.sent(Instant::now());
+            rig.learned.passed(mail, Instant::now());
+        });
+        let slow = Duration::from_secs(20);
+        let mail = rig.learned.sent(Instant::now());
+        advance(slow).await;
+        rig.learned.refused(mail, None, Instant::now());
+        advance(MINUTE).await;
+        assert!(rig.learned.wait(Instant::now()).is_zero());
+        let hangs = rig.learned.sent(Instant::now());
+        advance(slow * 2 - Duration::from_millis(1)).await;
+        assert_eq!(rig.learned.wait(Instant::now()), SOON);
+        advance(Duration::from_millis(1)).await;
+        assert!(rig.learned.wait(Instant::now()).is_zero());
+        rig.learned.unanswered(hangs, Instant::now());
+    }
+
+    /// The site may have counted them when they went out, and forgets them as any other.
+    #[tokio::test(start_paused = true)]
+    async fn as_many_as_a_site_bears_may_hang_and_others_still_go() {
+        let mut rig = Rig::of(5, MINUTE);
+        rig.send(HOUR).await;
+        let since = Instant::now();
+        for _ in 0..5 {
+            while !rig.learned.wait(Instant::now()).is_zero() {
+                advance(Duration::from_secs(1)).await;
+            }
+            rig.learned.sent(Instant::now());
         }
+        assert!(since.elapsed() < MINUTE && rig.learned.wait(Instant::now()) == SOON);
+        advance(MINUTE).await;
+        assert!(rig.learned.wait(Instant::now()).is_zero());
+    }
+
+    /// One that was on its way when another was refused was refused a minute later: by then less than the number stood in it, and
+    /// the site was believed to count over ten.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_on_its_way_is_refused_for_the_same() {
+        let mut rig = Rig::of(10, MINUTE);
+        let late = rig.learned.sent(Instant::now());
+        advance(PROMPT).await;
+        rig.send(Duration::from_secs(5)).await;
+        assert_eq!((rig.refused.len(), rig.learned.limit.unwrap().span), (1, 0));
+        advance(MINUTE).await;
+        rig.learned.refused(late, None, Instant::now());
+        let limit = rig.learned.limit.unwrap();
+        assert_eq!((limit.span, limit.count), (0, 10));
     }
 
     /// It took 48, and refused the next; three that it did not know had not counted. Then 51 an hour were sent to it, and three
@@ -484,9 +560,9 @@ mod tests {
     async fn what_failed_says_nothing_of_what_a_site_bears() {
         let mut rig = Rig::of(48, HOUR);
         for _ in 0..3 {
-            rig.learned.sent(Instant::now());
+            let mail = rig.learned.sent(Instant::now());
             advance(Duration::from_millis(100)).await;
-            rig.learned.failed(Instant::now());
+            rig.learned.failed(mail, Instant::now());
         }
         let taken = rig.send(8 * HOUR).await;
         assert_eq!(rig.refused.len(), 3, "the price of the span: {:?}", rig.refused);
@@ -494,9 +570,9 @@ mod tests {
         // But of few it is not a quarter that is given up.
         let mut rig = Rig::of(8, HOUR);
         for _ in 0..2 {
-            rig.learned.sent(Instant::now());
+            let mail = rig.learned.sent(Instant::now());
             rig.taken.push_back(Instant::now());
-            rig.learned.failed(Instant::now());
+            rig.learned.failed(mail, Instant::now());
         }
         rig.send(2 * HOUR).await;
         assert_eq!(rig.learned.limit.unwrap().count, 8);
@@ -508,9 +584,9 @@ mod tests {
     async fn what_stands_at_the_edge_of_a_span_is_no_number() {
         for count in [5, 15] {
             let mut rig = Rig::of(count, 10 * MINUTE);
-            rig.learned.sent(Instant::now());
+            let mail = rig.learned.sent(Instant::now());
             rig.taken.push_back(Instant::now());
-            rig.learned.unanswered(Instant::now());
+            rig.learned.unanswered(mail, Instant::now());
             advance(Duration::from_millis(900)).await;
             let taken = rig.send(2 * HOUR).await;
             assert_eq!(rig.refused.len(), 2, "{:?}", rig.refused);
@@ -541,11 +617,11 @@ mod tests {
     async fn a_punishment_says_nothing_of_the_span() {
         let mut rig = Rig::of(6, MINUTE);
         for _ in 0..6 {
-            rig.learned.sent(Instant::now());
-            rig.offer();
+            let mail = rig.learned.sent(Instant::now());
+            rig.offer(mail);
         }
-        rig.learned.sent(Instant::now());
-        rig.learned.refused(Some(2 * HOUR), Instant::now());
+        let mail = rig.learned.sent(Instant::now());
+        rig.learned.refused(mail, Some(2 * HOUR), Instant::now());
         assert_eq!(rig.learned.limit.unwrap().span, 0);
         // A wait that fits a span is believed.
         let mut rig = Rig::of(6, HOUR);
@@ -564,9 +640,9 @@ mod tests {
             while !rig.learned.wait(Instant::now()).is_zero() {
                 advance(Duration::from_secs(1)).await;
             }
-            rig.learned.sent(Instant::now());
+            let mail = rig.learned.sent(Instant::now());
             rig.taken.push_back(Instant::now());
-            rig.learned.unanswered(Instant::now());
+            rig.learned.unanswered(mail, Instant::now());
             taken += rig.send(HOUR / 4).await;
         }
         assert!(taken as f64 >= 0.85 * 6.0 * 180.0, "{taken} of {}", 6 * 180);

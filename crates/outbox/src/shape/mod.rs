@@ -2,11 +2,13 @@
 //!
 //! - `policy`: what a site is known to bear, as data (`data/site-policies.toml`);
 //! - `hint`: what a reply says about the traffic, and not about the mail;
+//! - `flight`: mails that are on their way there;
 //! - `learn`: what a site bears that nobody wrote down;
 //! - `rate`: so many in a time, never more;
 //! - `rules`: the operator's own figures;
 //! - `site`: the state of one site: a machine without clock or I/O.
 
+mod flight;
 mod hint;
 mod learn;
 mod policy;
@@ -15,6 +17,7 @@ mod rules;
 mod site;
 mod warm;
 
+pub(crate) use flight::Ticket;
 pub(crate) use hint::{Hint, on_one_line};
 pub(crate) use policy::{Dead, Family, Limits, MAILBOX_RATES, Policies, Policy, Text, TlsLevel};
 pub(crate) use rate::{Pace, Rate, kept};

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::flight::Ticket;
 use super::hint::{Action, Hint};
 use super::learn::Learned;
 use super::policy::{Family, Figures, Limits, Policy, TlsLevel};
@@ -108,8 +109,8 @@ pub(crate) struct Words<'a> {
     pub(crate) wait: Option<Duration>,
     /// The domain of the mail's sender, if he is one of ours.
     pub(crate) sender: Option<&'a str>,
-    /// It answered a mail, and not only a connection.
-    pub(crate) of_mail: bool,
+    /// The mail that it answered; none where it answered a connection.
+    pub(crate) mail: Option<Ticket>,
     /// So many attempts of the mail came before.
     pub(crate) attempts: u32,
 }
@@ -299,8 +300,9 @@ impl Site {
         Ok(())
     }
 
-    /// A mail from `sender`, a domain, goes out now, or waits.
-    pub(crate) fn send(&mut self, sender: &str, now: Instant) -> Result<(), Hold> {
+    /// A mail from `sender`, a domain, goes out now, or waits. What comes of it is told with its ticket: [`Site::unsent`],
+    /// [`Site::unanswered`], [`Site::answered`], [`Site::accepted`] or [`Site::heard`].
+    pub(crate) fn send(&mut self, sender: &str, now: Instant) -> Result<Ticket, Hold> {
         self.pass(now);
         if let Some(until) = self.senders.get(sender).filter(|until| **until > now) {
             return Err(Hold::Sender(until.saturating_duration_since(now)));
@@ -314,23 +316,22 @@ impl Site {
         }
         slower.into_iter().flatten().for_each(|p| p.take(1.0, now));
         self.sends.iter_mut().for_each(|p| p.take(self.share, now));
-        self.bears.sent(now);
-        Ok(())
+        Ok(self.bears.sent(now))
     }
 
     /// A mail that was to go out did not, as its connection had been closed.
-    pub(crate) fn unsent(&mut self) {
-        self.bears.unsent();
+    pub(crate) fn unsent(&mut self, mail: Ticket) {
+        self.bears.unsent(mail);
     }
 
     /// The connection ended before a mail was answered.
-    pub(crate) fn unanswered(&mut self, now: Instant) {
-        self.bears.unanswered(now);
+    pub(crate) fn unanswered(&mut self, mail: Ticket, now: Instant) {
+        self.bears.unanswered(mail, now);
     }
 
     /// A mail was refused for what it is.
-    pub(crate) fn answered(&mut self, now: Instant) {
-        self.bears.failed(now);
+    pub(crate) fn answered(&mut self, mail: Ticket, now: Instant) {
+        self.bears.failed(mail, now);
     }
 
     /// The site is known to count our mails: it gets none more than it must.
@@ -346,9 +347,9 @@ impl Site {
     }
 
     /// The site took a mail. True when it may have a connection more than before.
-    pub(crate) fn accepted(&mut self, now: Instant) -> bool {
+    pub(crate) fn accepted(&mut self, mail: Ticket, now: Instant) -> bool {
         self.pass(now);
-        self.bears.passed(now);
+        self.bears.passed(mail, now);
         self.round += 1;
         if self.round < self.limit || self.limit >= self.limits.connections {
             return false;
@@ -383,7 +384,7 @@ impl Site {
         let keep = hint.keep && words.attempts < KEPT;
         let most = hint.time().map_or(HOUR, |time| (time * AT_MOST).max(HOUR));
         let named = words.wait.map(|wait| wait.min(most));
-        let turn = if words.of_mail { self.learn(hint, named, now) } else { None };
+        let turn = words.mail.and_then(|mail| self.learn(mail, hint, named, now));
         if !self.counts(words.hint, hint, now) {
             return Course { keep, wait: turn, ..Course::default() };
         }
@@ -392,12 +393,12 @@ impl Site {
     }
 
     /// What is learned from the first word, however often the data wants to hear it. Gives when the mail has its turn.
-    fn learn(&mut self, hint: &Hint, named: Option<Duration>, now: Instant) -> Option<Duration> {
+    fn learn(&mut self, mail: Ticket, hint: &Hint, named: Option<Duration>, now: Instant) -> Option<Duration> {
         if !hint.is_about_rate() {
-            self.bears.passed(now);
+            self.bears.passed(mail, now);
             return None;
         }
-        let wait = self.bears.refused(named.or(hint.pause()), now);
+        let wait = self.bears.refused(mail, named.or(hint.pause()), now);
         Some(wait.max(named.unwrap_or_default())).filter(|wait| !wait.is_zero())
     }
 
@@ -545,255 +546,4 @@ impl Site {
 }
 
 #[cfg(test)]
-mod tests {
-    use base::Reply;
-    use tokio::time::advance;
-
-    use super::super::{Policies, on_one_line};
-    use super::*;
-
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    struct Rig {
-        site: Site,
-        policies: Policies,
-    }
-
-    impl Rig {
-        fn of(host: &str) -> Self {
-            let policies = Policies::shipped().unwrap();
-            let policy = policies.of_host(host).clone();
-            Rig { site: Site::new(policy.clone(), policy.limits.clone()), policies }
-        }
-
-        fn hear(&mut self, code: u16, text: &'static str) -> Course {
-            self.hear_of("example.test", Reply::plain(code, text))
-        }
-
-        fn hear_of(&mut self, sender: &str, reply: Reply) -> Course {
-            self.hear_again(sender, &reply, 0)
-        }
-
-        fn hear_again(&mut self, sender: &str, reply: &Reply, attempts: u32) -> Course {
-            let text = on_one_line(reply, &[]);
-            let Some(hint) = self.site.policy().hint(reply, &text) else { return Course::default() };
-            let wait = self.policies.delays.named(&text).filter(|_| reply.is_transient());
-            self.site.heard(&Words { hint, wait, sender: Some(sender), of_mail: true, attempts }, Instant::now())
-        }
-
-        fn send(&mut self) -> Result<(), Hold> {
-            self.site.send("example.test", Instant::now())
-        }
-
-        /// Opens as many connections as may be.
-        fn fill(&mut self) -> usize {
-            while self.site.may_connect(Instant::now()) == MayConnect::Yes {
-                self.site.enter();
-            }
-            self.site.open
-        }
-
-        /// A full round of mails, and one more, is accepted.
-        fn round(&mut self) {
-            let n = self.site.limit;
-            (0..n).for_each(|_| _ = self.site.accepted(Instant::now()));
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_full_round_gives_a_connection_more_up_to_the_sites_limit() {
-        let mut rig = Rig::of("aspmx.l.google.com");
-        let mut seen = vec![rig.fill()];
-        for _ in 0..5 {
-            rig.round();
-            seen.push(rig.fill());
-        }
-        assert_eq!(seen, [2, 3, 4, 5, 5, 5]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_word_against_us_halves_and_quiet_gives_back() {
-        let mut rig = Rig::of("mx.example.org");
-        (0..8).for_each(|_| rig.round());
-        assert_eq!(rig.fill(), 10);
-        rig.site.open = 0;
-        let interval = rig.site.interval();
-        // So long that what was accepted tells nothing of how much is too much.
-        advance(61 * MINUTE).await;
-        // The data says: act from the third on.
-        for _ in 0..2 {
-            assert_eq!(rig.hear(450, "You are sending too fast, slow down"), Course::default());
-        }
-        assert_eq!(rig.fill(), 10);
-        rig.site.open = 0;
-        assert!(rig.hear(450, "You are sending too fast, slow down").close);
-        assert_eq!(rig.fill(), 5);
-        assert_eq!(rig.site.interval(), interval * 2);
-        advance(29 * MINUTE).await;
-        assert!(rig.send().is_ok());
-        assert_eq!(rig.site.interval(), interval * 2);
-        advance(MINUTE).await;
-        assert!(rig.send().is_ok());
-        assert_eq!(rig.site.interval(), interval);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_time_that_the_text_names_is_kept() {
-        let mut rig = Rig::of("mx.example.org");
-        let course = rig.hear(421, "4.7.1 too many recipients this hour, try again in 300 seconds");
-        assert_eq!(course.wait, Some(5 * MINUTE));
-        assert_eq!(rig.site.pause(Instant::now()), Some(5 * MINUTE));
-        assert_eq!(rig.send(), Err(Hold::Site(5 * MINUTE)));
-        advance(5 * MINUTE - Duration::from_millis(1)).await;
-        assert!(rig.send().is_err());
-        advance(Duration::from_millis(1)).await;
-        assert!(rig.send().is_ok());
-        assert_eq!(rig.site.pause(Instant::now()), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn figures_of_a_hint_hold_for_their_time() {
-        let mut rig = Rig::of("aspmx.l.google.com");
-        let reply = || Reply::new(421, 7, 28, "Gmail has detected an unusual rate of mail");
-        assert_eq!(rig.hear_of("example.test", reply()), Course::default());
-        assert!(rig.hear_of("example.test", reply()).close);
-        // 10 a minute: the next waits six seconds, and so does each after it.
-        for _ in 0..3 {
-            assert_eq!(rig.send(), Err(Hold::Site(Duration::from_secs(6))));
-            advance(Duration::from_secs(6)).await;
-            assert!(rig.send().is_ok());
-            rig.site.accepted(Instant::now());
-        }
-        advance(30 * MINUTE).await;
-        for _ in 0..2 {
-            assert!(rig.send().is_ok());
-            rig.site.accepted(Instant::now());
-        }
-    }
-
-    /// A complaint is no reason to go faster.
-    #[tokio::test(start_paused = true)]
-    async fn while_a_site_complains_the_pace_that_it_set_holds() {
-        let mut rig = Rig::of("mx.olc.protection.outlook.com");
-        let reply = Reply::new(451, 7, 650, "The mail server has been temporarily rate limited");
-        let mut sent = 0;
-        for _ in 0..600 {
-            if rig.send().is_ok() {
-                sent += 1;
-                rig.hear_of("a.test", reply.clone());
-            }
-            advance(Duration::from_secs(1)).await;
-        }
-        // The first three until it is acted upon, then one a minute.
-        assert!((10..=13).contains(&sent), "{sent}");
-        // A milder word does not lift a stricter one.
-        let mut rig = Rig::of("aspmx.l.google.com");
-        rig.hear_of("a.test", Reply::new(421, 7, 0, "low reputation of the IP"));
-        for _ in 0..2 {
-            rig.hear_of("a.test", Reply::new(421, 7, 28, "Gmail has detected an unusual rate of mail"));
-        }
-        advance(MINUTE).await;
-        assert!(rig.send().is_ok());
-        assert_eq!(rig.send(), Err(Hold::Site(MINUTE)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_to_be_tried_at_once_is_not_for_ever() {
-        let mut rig = Rig::of("mx.example.org");
-        let reply = Reply::new(451, 7, 0, "The limit of 20 messages per session is reached");
-        let waits: Vec<_> = (0..5).map(|n| rig.hear_again("a.test", &reply, n).wait).collect();
-        assert_eq!(waits, [Some(AT_ONCE), Some(AT_ONCE), Some(AT_ONCE), None, None]);
-    }
-
-    /// Nothing that a site says makes us trust less.
-    #[tokio::test(start_paused = true)]
-    async fn tls_is_raised_and_never_lowered() {
-        let mut rig = Rig::of("aspmx.l.google.com");
-        rig.hear_of("a.test", Reply::new(421, 7, 29, "This message was not sent over a TLS connection"));
-        assert_eq!(rig.site.tls(), TlsLevel::Verify);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_moment_halves_once() {
-        let mut rig = Rig::of("mx.example.org");
-        (0..8).for_each(|_| rig.round());
-        for _ in 0..20 {
-            rig.hear(450, "You are sending too fast, slow down");
-        }
-        assert_eq!(rig.fill(), 5);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_wait_that_a_reply_names_is_bounded_by_what_the_data_says() {
-        let mut rig = Rig::of("aspmx.l.google.com");
-        let course = rig.hear(421, "4.7.0 try again later, closing connection; retry in 24 hours");
-        assert_eq!(course.wait, Some(HOUR));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_sender_waits_and_the_others_do_not() {
-        let mut rig = Rig::of("aspmx.l.google.com");
-        rig.hear_of("bad.test", Reply::new(421, 7, 26, "This mail is unauthenticated"));
-        let now = Instant::now();
-        assert_eq!(rig.site.send("bad.test", now), Err(Hold::Sender(60 * MINUTE)));
-        assert!(rig.site.send("good.test", now).is_ok());
-        // Nobody fills our memory with senders, nor stops the site by them.
-        for n in 0..10 * SENDERS {
-            rig.hear_of(&format!("{n}.test"), Reply::new(421, 7, 26, "This mail is unauthenticated"));
-        }
-        assert_eq!(rig.site.senders.len(), SENDERS);
-        advance(MINUTE).await;
-        assert!(rig.site.send("good.test", Instant::now()).is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_5xx_that_means_later_is_kept_three_times() {
-        let mut rig = Rig::of("mx.mail.protection.outlook.com");
-        let reply = Reply::new(550, 2, 121, "Recipient's per hour message receive limit exceeded");
-        for attempts in 0..5 {
-            let course = rig.hear_again("a.test", &reply, attempts);
-            assert_eq!(course.keep, attempts < KEPT, "{attempts}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn connections_follow_each_other_no_faster_than_they_may() {
-        let mut rig = Rig::of("mx.example.org");
-        let start = Instant::now();
-        let mut n = 0;
-        while Instant::now() < start + MINUTE {
-            match rig.site.connect(Instant::now()) {
-                Ok(()) => n += 1,
-                Err(wait) => advance(wait).await,
-            }
-        }
-        assert!((90..=100).contains(&n), "{n}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn too_many_recipients_makes_transactions_smaller() {
-        let mut rig = Rig::of("mx.example.org");
-        let before = rig.site.recipients();
-        assert_eq!(rig.hear_of("a.test", Reply::new(452, 5, 3, "Too many recipients")).wait, Some(AT_ONCE));
-        assert_eq!(rig.site.recipients(), before / 2);
-        (0..20).for_each(|_| _ = rig.hear_of("a.test", Reply::new(452, 5, 3, "Too many recipients")));
-        assert_eq!(rig.site.recipients(), 1);
-        advance(REMEMBERED).await;
-        assert!(rig.send().is_ok());
-        assert_eq!(rig.site.recipients(), before, "a day later it is forgotten");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_site_is_forgotten_when_nothing_would_be_lost() {
-        let mut rig = Rig::of("mx.example.org");
-        assert!(rig.site.is_at_rest(Instant::now()));
-        assert!(rig.send().is_ok());
-        assert!(!rig.site.is_at_rest(Instant::now()));
-        advance(MINUTE).await;
-        assert!(rig.site.is_at_rest(Instant::now()));
-        rig.hear(421, "too many recipients this hour");
-        assert!(!rig.site.is_at_rest(Instant::now()));
-        advance(61 * MINUTE).await;
-        assert!(rig.site.is_at_rest(Instant::now()));
-    }
-}
+mod tests;

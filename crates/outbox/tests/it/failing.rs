@@ -232,6 +232,9 @@ async fn trap_21_a_sick_store_stops_sending_and_nothing_is_sent_twice() {
         ids.push(w.send(&[&format!("u{n}@b.test")]).await);
     }
     let at_data = async || peer.all_said().iter().filter(|l| l.starts_with("DATA")).count();
+    w.until("one is on its way", async || at_data().await == 1).await;
+    // It takes too long to keep back the next.
+    w.pass(6).await;
     w.until("two are on their way", async || at_data().await == 2).await;
     w.store.write(|tx| tx.execute(&AWAY, &[])).await.unwrap();
     // Both are given up after their time, and that cannot be written.

@@ -63,7 +63,8 @@ async fn many_mails_share_a_few_connections() {
         peer.taken().len() == 200
     };
     w.until("all are there", there).await;
-    assert!(peer.said().len() <= 10, "{} connections", peer.said().len());
+    // Ten at once, and others in the place of those that have carried a hundred.
+    assert!(peer.said().len() <= 12, "{} connections", peer.said().len());
     // Nothing is known of the host: twenty a second.
     assert!(seconds >= 10, "{seconds}");
     let mut to: Vec<String> = peer.taken().into_iter().flat_map(|t| t.to).collect();
