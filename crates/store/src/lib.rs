@@ -27,6 +27,7 @@
 //! ```
 
 mod blob;
+mod client;
 mod compact;
 mod engine;
 mod error;

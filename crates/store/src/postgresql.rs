@@ -23,11 +23,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use postgres::error::{Severity, SqlState};
-use postgres::fallible_iterator::FallibleIterator;
-use postgres::types::{ToSql, Type};
-use postgres::{Client, Config, NoTls, Statement};
+use tokio_postgres::error::{Severity, SqlState};
+use tokio_postgres::types::{FromSql, ToSql, Type};
+use tokio_postgres::{Config, Statement};
 
+use crate::client::{Client, Failed, Kept};
 use crate::engine::{Read, Stop};
 use crate::events::{Gap, Subscribers, Ticket};
 use crate::job::{Job, Queue};
@@ -80,7 +80,7 @@ impl Role {
 pub(crate) struct Connection {
     client: Client,
     statements: HashMap<&'static str, Statement>,
-    /// A unique key was in the way of the last statement.
+    /// A unique key was in the way of a statement.
     taken: bool,
     /// See [`Tx::process`].
     pub(crate) process: i64,
@@ -88,27 +88,35 @@ pub(crate) struct Connection {
 
 impl Connection {
     fn open(of: &Postgres, role: Role) -> Result<Self> {
-        let failed = |e: postgres::Error| Error::io("connecting to PostgreSQL", Said(&e));
-        let mut client = of.config.connect(NoTls).map_err(failed)?;
-        client.batch_execute(role.settings()).map_err(failed)?;
-        let found = client
-            .query_one(
-                "SELECT current_setting('fsync') = 'on', current_setting('synchronous_commit') = 'off',
-                        current_setting('server_encoding') = 'UTF8'",
-                &[],
-            )
-            .map_err(failed)?;
-        if !found.get::<_, bool>(0) {
+        const CONNECTING: &str = "connecting to PostgreSQL";
+        let connected = Client::connect(&of.config).map_err(|e| Error::io(CONNECTING, e))?;
+        let client = connected.map_err(|e| Error::io(CONNECTING, Said(&e)))?;
+        let mut c = Connection { client, statements: HashMap::new(), taken: false, process: of.process };
+        c.client.batch(CONNECTING, role.settings()).map_err(unreachable)?;
+        let found = Sql {
+            name: CONNECTING,
+            text: "SELECT current_setting('fsync') = 'on', current_setting('synchronous_commit') = 'off',
+                          current_setting('server_encoding') = 'UTF8'",
+        };
+        let mut said = [false; 3];
+        c.rows(&found, &[], &mut |r| {
+            (0..3).try_for_each(|i| {
+                said[i] = r.int(i)? == 1;
+                Ok(())
+            })
+        })??;
+        let [syncs, late, utf8] = said;
+        if !syncs {
             return Err(Error::io("PostgreSQL", "runs with fsync = off: nothing it commits is safe from a power cut"));
         }
-        if !found.get::<_, bool>(2) {
+        if !utf8 {
             return Err(Error::io("PostgreSQL", "the database's encoding is not UTF8"));
         }
         // `local`, `remote_apply` and the like are the owner's choice and all sync our own disk; `off` does not.
-        if found.get::<_, bool>(1) {
-            client.batch_execute("SET synchronous_commit = on").map_err(failed)?;
+        if late {
+            c.client.batch(CONNECTING, "SET synchronous_commit = on").map_err(unreachable)?;
         }
-        Ok(Connection { client, statements: HashMap::new(), taken: false, process: of.process })
+        Ok(c)
     }
 
     /// The prepared form of `sql`. PostgreSQL infers the parameters' types from the text alone, so that they do not
@@ -117,7 +125,8 @@ impl Connection {
         if let Some(statement) = self.statements.get(sql.text) {
             return Ok(statement.clone());
         }
-        let statement = self.client.prepare(&sql.postgres()).map_err(|e| failure(sql, &e))?;
+        let prepared = self.client.prepare(sql.name, &sql.postgres());
+        let statement = self.noted(prepared)?;
         for (i, ty) in statement.params().iter().enumerate() {
             if ![Type::INT8, Type::BYTEA, Type::TEXT].contains(ty) {
                 let n = i + 1;
@@ -131,11 +140,8 @@ impl Connection {
 
     pub(crate) fn execute(&mut self, sql: &Sql, params: &[Value<'_>]) -> Result<u64> {
         let statement = self.statement(sql)?;
-        let taken = &mut self.taken;
-        self.client.execute(&statement, &bound(&statement, params)).map_err(|e| {
-            *taken = is_taken(&e);
-            failure(sql, &e)
-        })
+        let done = self.client.execute(sql.name, &statement, &bound(&statement, params));
+        self.noted(done)
     }
 
     /// Rows come as they are read, not collected first. An error of `each` itself is the outer one.
@@ -146,39 +152,58 @@ impl Connection {
         each: &mut impl FnMut(&Row<'_>) -> Result<()>,
     ) -> Result<Result<()>> {
         let statement = self.statement(sql)?;
-        let taken = &mut self.taken;
-        let mut failed = |e| {
-            *taken = is_taken(&e);
-            failure(sql, &e)
-        };
-        let mut rows = self.client.query_raw(&statement, bound(&statement, params)).map_err(&mut failed)?;
-        while let Some(row) = rows.next().map_err(&mut failed)? {
-            if let Err(e) = each(&Row::Postgres(&row)) {
-                return Ok(Err(e));
-            }
-        }
-        Ok(Ok(()))
+        let params = bound(&statement, params);
+        let done = self.client.rows(sql.name, &statement, &params, |row| each(&Row::Postgres(row)));
+        self.noted(done)
+    }
+
+    /// See [`Tx::send`].
+    pub(crate) fn send(&mut self, sql: &Sql, params: &[Value<'_>]) -> Result<()> {
+        let statement = self.statement(sql)?;
+        let params = kept(&statement, params);
+        let done = self.client.send(sql.name, statement, params);
+        self.noted(done)
+    }
+
+    /// Waits for the answers to all that was sent.
+    fn settle(&mut self) -> Result<()> {
+        let done = self.client.settle(0);
+        self.noted(done)
     }
 
     /// Statements without parameters, as text.
     pub(crate) fn batch(&mut self, text: &str) -> Result<()> {
-        self.client.batch_execute(text).map_err(|e| failure(&Sql { name: "DDL", text: "" }, &e))
+        let done = self.client.batch("DDL", text);
+        self.noted(done)
     }
 
     fn begin(&mut self) -> Result<()> {
-        self.client.batch_execute("BEGIN").map_err(|e| Error::io("BEGIN", Said(&e)))
+        self.client.batch("BEGIN", "BEGIN").map_err(unreachable)
     }
 
     /// False when the connection is of no further use.
     fn roll_back(&mut self) -> bool {
-        self.client.batch_execute("ROLLBACK").is_ok()
+        self.client.forget();
+        self.client.batch("ROLLBACK", "ROLLBACK").is_ok()
     }
 
     /// COMMIT of a transaction that failed without our knowing would be a ROLLBACK that says it went well; the SELECT
     /// in the same message fails then, and COMMIT is not reached.
-    fn commit(&mut self) -> std::result::Result<(), postgres::Error> {
-        self.client.batch_execute("SELECT 1; COMMIT")
+    fn commit(&mut self) -> std::result::Result<(), Failed> {
+        self.client.batch("COMMIT", "SELECT 1; COMMIT")
     }
+
+    fn noted<T>(&mut self, done: std::result::Result<T, Failed>) -> Result<T> {
+        done.map_err(|failed| {
+            self.taken |= failed.why.code() == Some(&SqlState::UNIQUE_VIOLATION);
+            failure(&failed)
+        })
+    }
+}
+
+/// What failed has to do with the connection, whatever it was.
+fn unreachable(failed: Failed) -> Error {
+    Error::io(failed.name, Said(&failed.why))
 }
 
 /// Parameters as the statement's types want them: NULL has one too.
@@ -199,8 +224,26 @@ fn bound<'a>(statement: &Statement, params: &'a [Value<'a>]) -> Vec<&'a (dyn ToS
     params.iter().enumerate().map(one).collect()
 }
 
+/// The same for what is sent, and answered later.
+fn kept(statement: &Statement, params: &[Value<'_>]) -> Vec<Kept> {
+    let types = statement.params();
+    let one = |(i, value): (usize, &Value<'_>)| -> Kept {
+        match value {
+            Value::Int(v) => Box::new(*v),
+            Value::Text(v) => Box::new(v.to_string()),
+            Value::Bytes(v) => Box::new(v.to_vec()),
+            Value::Null => match types.get(i) {
+                Some(ty) if *ty == Type::BYTEA => Box::new(None::<&[u8]>),
+                Some(ty) if *ty == Type::TEXT => Box::new(None::<&str>),
+                _ => Box::new(None::<i64>),
+            },
+        }
+    };
+    params.iter().enumerate().map(one).collect()
+}
+
 /// Integers of any width, and truth as 0 or 1, as SQLite has them.
-pub(crate) fn int(row: &postgres::Row, i: usize) -> Result<Option<i64>> {
+pub(crate) fn int(row: &tokio_postgres::Row, i: usize) -> Result<Option<i64>> {
     let ty = row.columns().get(i).map(|c| c.type_().clone());
     let value = match ty {
         Some(Type::INT4) => row.try_get::<_, Option<i32>>(i).map(|v| v.map(i64::from)),
@@ -211,12 +254,12 @@ pub(crate) fn int(row: &postgres::Row, i: usize) -> Result<Option<i64>> {
     value.map_err(|e| Error::Sql(Said(&e).to_string().into()))
 }
 
-pub(crate) fn column<'a, T: postgres::types::FromSql<'a>>(row: &'a postgres::Row, i: usize) -> Result<T> {
+pub(crate) fn column<'a, T: FromSql<'a>>(row: &'a tokio_postgres::Row, i: usize) -> Result<T> {
     row.try_get(i).map_err(|e| Error::Sql(Said(&e).to_string().into()))
 }
 
 /// An error with its cause: alone it only says "db error".
-struct Said<'a>(&'a postgres::Error);
+struct Said<'a>(&'a tokio_postgres::Error);
 
 impl fmt::Display for Said<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -228,13 +271,10 @@ impl fmt::Display for Said<'_> {
     }
 }
 
-fn is_taken(e: &postgres::Error) -> bool {
-    e.code() == Some(&SqlState::UNIQUE_VIOLATION)
-}
-
 /// What a failed statement means for those above (PostgreSQL, appendix A).
-fn failure(sql: &Sql, e: &postgres::Error) -> Error {
-    let text = format!("{}: {}", sql.name, Said(e)).into();
+fn failure(failed: &Failed) -> Error {
+    let Failed { name, why: e } = failed;
+    let text = format!("{name}: {}", Said(e)).into();
     let Some(db) = e.as_db_error() else {
         // Without an answer it is the connection, or values that do not fit the statement.
         let lost = e.is_closed() || std::error::Error::source(e).is_some_and(|s| s.is::<std::io::Error>());
@@ -294,17 +334,16 @@ impl Postgres {
         then: impl FnOnce(&mut Tx<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut c = Connection::open(self, Role::Jobs)?;
-        let failed = |e: postgres::Error| Error::io("migrating", Said(&e));
-        c.client
-            .batch_execute(&format!(
-                "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '300s';
-                 SELECT pg_advisory_xact_lock({MIGRATING})"
-            ))
-            .map_err(failed)?;
+        let begin = format!(
+            "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '300s';
+             SELECT pg_advisory_xact_lock({MIGRATING})"
+        );
+        c.client.batch("migrating", &begin).map_err(unreachable)?;
         let mut tx = Tx::postgres(&mut c);
         crate::migrate::run(&mut tx, migrations, &DIALECT)?;
         then(&mut tx)?;
-        c.commit().map_err(failed)
+        c.settle()?;
+        c.commit().map_err(unreachable)
     }
 
     /// A connection that comes back when it is lost.
@@ -460,7 +499,7 @@ impl Link {
         let mut tx = Tx::postgres(c);
         let ran = run(job, &mut tx);
         let events = std::mem::take(&mut tx.events);
-        if let Err(e) = ran {
+        if let Err(e) = ran.and_then(|()| c.settle()) {
             let taken = std::mem::take(&mut c.taken);
             let alive = c.roll_back();
             if !alive {
@@ -476,11 +515,11 @@ impl Link {
         let ticket = (!events.is_empty()).then(|| subscribers.ticket());
         let Err(e) = c.commit() else { return Attempt::Committed(ticket, events) };
         // An ERROR is said before the commit record is written. A FATAL one may come behind it: then it is on disk.
-        let answered = e.as_db_error().is_some_and(|db| db.parsed_severity() == Some(Severity::Error));
+        let answered = e.why.as_db_error().is_some_and(|db| db.parsed_severity() == Some(Severity::Error));
         if !c.roll_back() {
             self.lost();
         }
-        match failure(&Sql { name: "COMMIT", text: "" }, &e) {
+        match failure(&e) {
             e if !answered => Attempt::Unknown(ticket, Error::io("outcome unknown", e)),
             Error::Conflict => Attempt::Again(Error::Conflict),
             e => Attempt::Failed(e),

@@ -92,7 +92,7 @@ pub enum Row<'a> {
     /// SQLite's.
     Sqlite(&'a rusqlite::Row<'a>),
     /// PostgreSQL's.
-    Postgres(&'a postgres::Row),
+    Postgres(&'a tokio_postgres::Row),
 }
 
 impl Row<'_> {
@@ -168,6 +168,16 @@ impl<'a> Tx<'a> {
         let result = match &mut self.connection {
             Connection::Sqlite(c) => sqlite_execute(c, sql, params).map_err(|e| named(sql, e)),
             Connection::Postgres(c) => c.execute(sql, params),
+        };
+        self.noted(result)
+    }
+
+    /// Runs a statement whose answer nobody waits for. On PostgreSQL that saves the round trip: the next statement that is waited for
+    /// hears whether this one failed, or the end of the job.
+    pub fn send(&mut self, sql: &Sql, params: &[Value<'_>]) -> Result<()> {
+        let result = match &mut self.connection {
+            Connection::Sqlite(c) => sqlite_execute(c, sql, params).map(drop).map_err(|e| named(sql, e)),
+            Connection::Postgres(c) => c.send(sql, params),
         };
         self.noted(result)
     }

@@ -100,18 +100,20 @@ fn trap_21_two_jobs_in_a_deadlock_both_end_well() {
 /// Both look and find nothing; the one whose INSERT comes second looks again, and says what it has to say about that.
 #[test]
 fn of_two_jobs_that_make_the_same_row_the_second_finds_it() {
-    let bed = Bed::postgres();
-    let store = open(&bed);
-    let meeting = Meeting::new();
-    let outcomes = both(&store, move |who, tx| {
-        if tx.row(&HAS, params![7], |r| r.int(0))?.is_some() {
-            return Err(refusal());
-        }
-        meeting.point(who);
-        tx.execute(&ADD, params![7]).map(drop)
-    });
-    assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), 1, "{outcomes:?}");
-    assert!(outcomes.iter().any(|o| matches!(o, Err(e) if e.refusal().is_some())), "{outcomes:?}");
+    for waits in [true, false] {
+        let bed = Bed::postgres();
+        let store = open(&bed);
+        let meeting = Meeting::new();
+        let outcomes = both(&store, move |who, tx| {
+            if tx.row(&HAS, params![7], |r| r.int(0))?.is_some() {
+                return Err(refusal());
+            }
+            meeting.point(who);
+            if waits { tx.execute(&ADD, params![7]).map(drop) } else { tx.send(&ADD, params![7]) }
+        });
+        assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), 1, "{outcomes:?}");
+        assert!(outcomes.iter().any(|o| matches!(o, Err(e) if e.refusal().is_some())), "{outcomes:?}");
+    }
 }
 
 /// The statement fails behind the rows that were looked at: COMMIT alone would roll back and say it went well.

@@ -115,6 +115,52 @@ fn trap_21_a_failed_statement_fails_the_job_whatever_it_makes_of_it() {
     }
 }
 
+/// More than sockets hold, and more than may be unanswered.
+#[test]
+fn what_is_sent_is_there_for_the_statement_behind_it() {
+    const OCTETS: Sql = Sql { name: "octets", text: "SELECT count(*), CAST(sum(length(v)) AS BIGINT) FROM t" };
+    for bed in engines() {
+        let store = bed.open(&[TABLES]);
+        let found = store.write_blocking(|tx| {
+            for k in 0..1000 {
+                tx.send(&ADD, params![1, k, &[7u8; 9000][..]])?;
+                tx.send(&ADD, params![2, k, None::<i64>])?;
+            }
+            tx.one(&OCTETS, params![], |r| Ok((r.int(0)?, r.int(1)?)))
+        });
+        assert_eq!(found.unwrap(), (2000, 9_000_000), "{}", bed.name());
+        assert_eq!(count(&store, 1) + count(&store, 2), 2000);
+    }
+}
+
+/// Nobody waited for the statement that fails: the next one says so, or the job's end.
+#[test]
+fn trap_21_a_sent_statement_that_fails_fails_the_job() {
+    fn add(tx: &mut Tx<'_>, all: impl IntoIterator<Item = i64>) -> store::Result<()> {
+        all.into_iter().try_for_each(|k| tx.send(&ADD, params![1, k, None::<i64>]))
+    }
+    for bed in engines() {
+        let store = bed.open(&[TABLES]);
+        let says = |what: store::Result<()>| {
+            assert!(matches!(&what, Err(Error::Sql(text)) if text.starts_with("add: ")), "{}: {what:?}", bed.name());
+            assert_eq!(count(&store, 1), 0, "{}", bed.name());
+        };
+        says(store.write_blocking(|tx| add(tx, [1, 2, 1])));
+        says(store.write_blocking(|tx| add(tx, (0..500).chain([1]).chain(500..999))));
+        says(store.write_blocking(|tx| {
+            add(tx, [1, 1, 2])?;
+            tx.rows(&Sql { name: "all", text: "SELECT k FROM t" }, params![], |_| Ok(()))
+        }));
+        says(store.write_blocking(|tx| tx.attempt(|tx| add(tx, [1, 1]))));
+        says(store.write_blocking(|tx| {
+            let _ = add(tx, (0..500).chain([1]).chain(500..999));
+            Ok(())
+        }));
+        store.write_blocking(|tx| add(tx, [1])).unwrap();
+        assert_eq!(count(&store, 1), 1);
+    }
+}
+
 #[test]
 fn a_row_closure_may_stop_early_and_the_job_goes_on() {
     for bed in engines() {
