@@ -290,7 +290,7 @@ pub fn record(
             marks.cancelled(place);
         }
         if finished && s.message.total == 1 {
-            tx.execute(&schema::REMOVE_MESSAGE, params![id])?;
+            tx.send(&schema::REMOVE_MESSAGE, params![id])?;
         } else if finished || cancelled {
             *closed.entry(id).or_insert(0u32) += 1;
         } else if !owed.is_nothing() && !owing.contains(&id) {
@@ -378,8 +378,8 @@ fn settle(
 pub(crate) fn close(tx: &mut Tx<'_>, id: QueueId, n: u32) -> Result<()> {
     let open = tx.row(&schema::CLOSE, params![id, n], |r| r.int(0))?;
     if open.is_some_and(|open| open <= 0) {
-        tx.execute(&schema::REMOVE_DELIVERIES, params![id])?;
-        tx.execute(&schema::REMOVE_MESSAGE, params![id])?;
+        tx.send(&schema::REMOVE_DELIVERIES, params![id])?;
+        tx.send(&schema::REMOVE_MESSAGE, params![id])?;
     }
     Ok(())
 }
@@ -405,7 +405,7 @@ pub fn release(tx: &mut Tx<'_>, queue: &Queue, all: &[Release], now: Timestamp) 
     let mut cancelled = ByMessage::new();
     for r in all {
         if let Some(expires) = r.expires {
-            tx.execute(&schema::PROLONG, params![r.message, r.number, queue.epoch(), expires])?;
+            tx.send(&schema::PROLONG, params![r.message, r.number, queue.epoch(), expires])?;
         }
         let key = params![r.message, r.number, queue.epoch(), r.until];
         if tx.row(&schema::RELEASE, key, |r| State::read(r.int(0)?))? == Some(State::Cancelled) {
@@ -438,7 +438,7 @@ pub fn is_claimed(tx: &mut Tx<'_>, queue: &Queue, message: QueueId, number: u32)
 pub fn take_back(tx: &mut Tx<'_>, queue: &Queue, all: &[Release], now: Timestamp) -> Result<()> {
     for r in all {
         // The commit may still be under way: after this it is over.
-        tx.execute(&schema::TOUCH, params![r.message, r.number])?;
+        tx.send(&schema::TOUCH, params![r.message, r.number])?;
     }
     release(tx, queue, all, now)
 }

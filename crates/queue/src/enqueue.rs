@@ -188,7 +188,7 @@ fn insert_message(tx: &mut Tx<'_>, new: &NewMessage<'_>, n: usize) -> Result<()>
         Content::Made(recipe) if recipe.reference.len() <= MAX_REFERENCE => Some(recipe),
         Content::Made(_) => return Err(base::Error::internal("the reference of a body is too long").into()),
     };
-    tx.execute(
+    tx.send(
         &schema::INSERT_MESSAGE,
         params![
             new.id,
@@ -212,8 +212,7 @@ fn insert_message(tx: &mut Tx<'_>, new: &NewMessage<'_>, n: usize) -> Result<()>
             recipe.map(|recipe| i64::from(recipe.kind)),
             recipe.map(|recipe| &*recipe.reference)
         ],
-    )?;
-    Ok(())
+    )
 }
 
 fn insert_delivery(tx: &mut Tx<'_>, new: &NewMessage<'_>, number: i64, d: &NewDelivery, owed: Owed) -> Result<()> {
@@ -224,7 +223,7 @@ fn insert_delivery(tx: &mut Tx<'_>, new: &NewMessage<'_>, number: i64, d: &NewDe
         Fate::Delivered => (State::Delivered, Enhanced(2, 0, 0).to_string(), String::new()),
         Fate::Failed(reply) => (State::Failed, crate::claim::status(reply).to_string(), reply.to_string()),
     };
-    tx.execute(
+    tx.send(
         &schema::INSERT_DELIVERY,
         params![
             new.id,
@@ -244,6 +243,5 @@ fn insert_delivery(tx: &mut Tx<'_>, new: &NewMessage<'_>, number: i64, d: &NewDe
             group.domain,
             i64::from(group.priority)
         ],
-    )?;
-    Ok(())
+    )
 }

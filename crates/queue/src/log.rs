@@ -314,13 +314,13 @@ pub(crate) enum Source {
 /// any more.
 pub(crate) fn append(tx: &mut Tx<'_>, source: Source, now: Timestamp) {
     tx.at_end(move |tx| {
-        tx.execute(&schema::NEXT_POSITION, params![])?;
+        tx.send(&schema::NEXT_POSITION, params![])?;
         let (segment, message, number, n, marks) = match &source {
             Source::Segment(segment, marks) => (*segment, 0, 0, 0, marks.as_deref()),
             Source::Heard(message, number, n) => (0, message.raw(), *number, *n, None),
             Source::Accepted(packed) => (0, 0, 0, ACCEPTED, Some(&packed[..])),
         };
-        tx.execute(&schema::APPEND, params![now, segment, message, number, n, marks]).map(drop)
+        tx.send(&schema::APPEND, params![now, segment, message, number, n, marks])
     });
 }
 

@@ -210,7 +210,7 @@ pub(crate) fn write(
     // What was cancelled during its last attempt is no refusal of anybody's.
     let class = if end == End::Cancelled { "" } else { class };
     let (segment, place) = trail.map_or((0, 0), |p| (p.segment, p.place));
-    tx.execute(
+    tx.send(
         &schema::INSERT_RECEIPT,
         params![
             message.id,
@@ -225,8 +225,7 @@ pub(crate) fn write(
             segment,
             place
         ],
-    )?;
-    Ok(())
+    )
 }
 
 /// Deliveries by their messages and numbers.
@@ -244,7 +243,7 @@ pub(crate) fn cancelled(tx: &mut Tx<'_>, all: &ByMessage, now: Timestamp) -> Res
 pub(crate) fn uncertain(tx: &mut Tx<'_>, all: &ByMessage, now: Timestamp) -> Result<()> {
     untried(tx, all, Tried::Uncertain, now, |tx, message, delivery, trail| {
         let (segment, place) = trail.map_or((0, 0), |p| (p.segment, p.place));
-        tx.execute(&schema::POINT, params![message.id, delivery.number, segment, place]).map(drop)
+        tx.send(&schema::POINT, params![message.id, delivery.number, segment, place])
     })
 }
 

@@ -123,8 +123,8 @@ impl Segment {
     pub(crate) fn insert(&self, tx: &mut Tx<'_>) -> Result<()> {
         let Segment { id, at, recipients, message_ids, heads, dialogues } = self;
         let (recipients, message_ids) = (recipients.as_slice(), message_ids.as_slice());
-        tx.execute(&schema::INSERT_SEGMENT, params![*id, *at, recipients, message_ids, heads.as_slice()])?;
-        tx.execute(&schema::INSERT_DIALOGUE, params![*id, *at, dialogues.as_slice()])?;
+        tx.send(&schema::INSERT_SEGMENT, params![*id, *at, recipients, message_ids, heads.as_slice()])?;
+        tx.send(&schema::INSERT_DIALOGUE, params![*id, *at, dialogues.as_slice()])?;
         Ok(())
     }
 }
