@@ -4,7 +4,7 @@
 //! the next that is waited for goes out behind it before the first of them is answered. A thousand rows are a few round trips that way.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -15,6 +15,8 @@ use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Config, Connection, Error, NoTls, Row, Socket, Statement};
 
+use crate::Answer;
+
 /// So many answers are out at most: that bounds what is held for them. Down to half of them are waited for then, so that the server has
 /// work meanwhile.
 const MOST_SENT: usize = 128;
@@ -22,7 +24,7 @@ const MOST_SENT: usize = 128;
 /// A parameter that outlives who sent it.
 pub(crate) type Kept = Box<dyn ToSql + Sync + Send>;
 
-type Answer = Pin<Box<dyn Future<Output = Result<u64, Error>> + Send>>;
+type Awaited = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
 
 /// A connection.
 pub(crate) struct Client {
@@ -31,7 +33,7 @@ pub(crate) struct Client {
     /// None once it has ended: then all that is asked fails.
     connection: Option<Connection<Socket, NoTlsStream>>,
     /// Names of statements, and their answers that nobody has heard yet.
-    sent: VecDeque<(&'static str, Answer)>,
+    sent: VecDeque<(&'static str, Awaited)>,
 }
 
 /// What failed, and how: not always what was waited for.
@@ -93,24 +95,56 @@ impl Client {
 
     /// Whether it failed, the next call says that waits.
     pub(crate) fn send(&mut self, name: &'static str, statement: Statement, params: Vec<Kept>) -> Result<(), Failed> {
-        if self.sent.len() >= MOST_SENT {
-            self.settle(MOST_SENT / 2)?;
+        self.room(|_| ())?;
+        self.begin(name, statement, params)
+    }
+
+    /// Gives each of `all` to `then` with its answer.
+    pub(crate) fn each<T>(
+        &mut self,
+        name: &'static str,
+        statement: &Statement,
+        all: impl IntoIterator<Item = T>,
+        with: impl Fn(&T) -> Vec<Kept>,
+        mut then: impl FnMut(T, Answer),
+    ) -> Result<(), Failed> {
+        self.settle()?;
+        let mut asked = VecDeque::new();
+        for item in all {
+            self.room(|answer| _ = asked.pop_front().map(|item| then(item, answer)))?;
+            self.begin(name, statement.clone(), with(&item))?;
+            asked.push_back(item);
         }
+        self.hear(0, |answer| _ = asked.pop_front().map(|item| then(item, answer)))
+    }
+
+    /// Waits for the answers to all that was sent.
+    pub(crate) fn settle(&mut self) -> Result<(), Failed> {
+        self.hear(0, |_| ())
+    }
+
+    fn begin(&mut self, name: &'static str, statement: Statement, params: Vec<Kept>) -> Result<(), Failed> {
         let client = self.client.clone();
-        let mut answer: Answer = Box::pin(async move { client.execute_raw(&statement, params).await });
+        let mut answer: Awaited = Box::pin(async move { answer(&client, &statement, params).await });
         match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(done) => done.map(drop).map_err(|why| Failed { name, why }),
-            Poll::Pending => {
-                self.sent.push_back((name, answer));
-                Ok(())
+            Poll::Ready(done) => {
+                let done = done.map_err(|why| Failed { name, why })?;
+                self.sent.push_back((name, Box::pin(ready(Ok(done)))));
             }
+            Poll::Pending => self.sent.push_back((name, answer)),
         }
+        Ok(())
+    }
+
+    /// Waits until one more may be sent.
+    fn room(&mut self, heard: impl FnMut(Answer)) -> Result<(), Failed> {
+        if self.sent.len() < MOST_SENT { Ok(()) } else { self.hear(MOST_SENT / 2, heard) }
     }
 
     /// Waits for answers until no more than `most` are out.
-    pub(crate) fn settle(&mut self, most: usize) -> Result<(), Failed> {
+    fn hear(&mut self, most: usize, heard: impl FnMut(Answer)) -> Result<(), Failed> {
         let Client { runtime, connection, sent, .. } = self;
-        if sent.len() <= most { Ok(()) } else { drive(runtime, connection, "answers", answers(sent, most)) }
+        if sent.len() <= most { Ok(()) } else { drive(runtime, connection, "answers", answers(sent, most, heard)) }
     }
 
     /// Forgets what was sent: whatever became of it, it is taken back.
@@ -124,7 +158,7 @@ impl Client {
         drive(runtime, connection, name, async {
             let mut asked = pin!(asked);
             let at_once = poll_fn(|cx| Poll::Ready(asked.as_mut().poll(cx))).await;
-            answers(sent, 0).await?;
+            answers(sent, 0, |_| ()).await?;
             let done = match at_once {
                 Poll::Ready(done) => done,
                 Poll::Pending => asked.await,
@@ -134,12 +168,25 @@ impl Client {
     }
 }
 
+async fn answer(client: &tokio_postgres::Client, statement: &Statement, params: Vec<Kept>) -> Result<Answer, Error> {
+    let mut rows = pin!(client.query_raw(statement, params).await?);
+    let mut returned = None;
+    while let Some(row) = rows.try_next().await? {
+        returned = Some(row.try_get(0)?);
+    }
+    Ok(Answer { changed: rows.rows_affected().unwrap_or(0), returned })
+}
+
 /// In their order: an answer that nobody takes holds up all behind it.
-async fn answers(sent: &mut VecDeque<(&'static str, Answer)>, most: usize) -> Result<(), Failed> {
+async fn answers(
+    sent: &mut VecDeque<(&'static str, Awaited)>,
+    most: usize,
+    mut heard: impl FnMut(Answer),
+) -> Result<(), Failed> {
     while sent.len() > most
         && let Some((name, answer)) = sent.pop_front()
     {
-        answer.await.map_err(|why| Failed { name, why })?;
+        heard(answer.await.map_err(|why| Failed { name, why })?);
     }
     Ok(())
 }

@@ -32,7 +32,7 @@ use crate::engine::{Read, Stop};
 use crate::events::{Gap, Subscribers, Ticket};
 use crate::job::{Job, Queue};
 use crate::migrate::{Dialect, Migrations};
-use crate::{Error, Event, Result, Row, Sql, Tx, Value};
+use crate::{Answer, Error, Event, Result, Row, Sql, Tx, Value};
 
 /// How often a job is run before its callers are told to come back later.
 const TRIES: u32 = 12;
@@ -165,9 +165,22 @@ impl Connection {
         self.noted(done)
     }
 
+    /// See [`Tx::each`].
+    pub(crate) fn each<T, const N: usize>(
+        &mut self,
+        sql: &Sql,
+        all: impl IntoIterator<Item = T>,
+        with: impl for<'t> Fn(&'t T) -> [Value<'t>; N],
+        then: impl FnMut(T, Answer),
+    ) -> Result<()> {
+        let statement = self.statement(sql)?;
+        let done = self.client.each(sql.name, &statement, all, |item| kept(&statement, &with(item)), then);
+        self.noted(done)
+    }
+
     /// Waits for the answers to all that was sent.
     fn settle(&mut self) -> Result<()> {
-        let done = self.client.settle(0);
+        let done = self.client.settle();
         self.noted(done)
     }
 

@@ -136,6 +136,15 @@ impl Row<'_> {
     }
 }
 
+/// What one of many was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// So many rows were changed.
+    pub changed: u64,
+    /// A BIGINT, the first column of what it returns; none when it returns nothing.
+    pub returned: Option<i64>,
+}
+
 enum Connection<'a> {
     Sqlite(&'a rusqlite::Connection),
     Postgres(&'a mut postgresql::Connection),
@@ -178,6 +187,22 @@ impl<'a> Tx<'a> {
         let result = match &mut self.connection {
             Connection::Sqlite(c) => sqlite_execute(c, sql, params).map(drop).map_err(|e| named(sql, e)),
             Connection::Postgres(c) => c.send(sql, params),
+        };
+        self.noted(result)
+    }
+
+    /// Runs a statement that changes rows once for each of `all`, in order, with what `with` makes of it, and gives it to `then` with the
+    /// answer. On PostgreSQL many are sent before the first is answered.
+    pub fn each<T, const N: usize>(
+        &mut self,
+        sql: &Sql,
+        all: impl IntoIterator<Item = T>,
+        with: impl for<'t> Fn(&'t T) -> [Value<'t>; N],
+        then: impl FnMut(T, Answer),
+    ) -> Result<()> {
+        let result = match &mut self.connection {
+            Connection::Sqlite(c) => sqlite_each(c, sql, all, with, then).map_err(|e| named(sql, e)),
+            Connection::Postgres(c) => c.each(sql, all, with, then),
         };
         self.noted(result)
     }
@@ -335,6 +360,27 @@ impl<'a> Tx<'a> {
 
 fn sqlite_execute(c: &rusqlite::Connection, sql: &Sql, params: &[Value<'_>]) -> rusqlite::Result<u64> {
     Ok(c.prepare_cached(sql.text)?.execute(bound(params))? as u64)
+}
+
+fn sqlite_each<T, const N: usize>(
+    c: &rusqlite::Connection,
+    sql: &Sql,
+    all: impl IntoIterator<Item = T>,
+    with: impl for<'t> Fn(&'t T) -> [Value<'t>; N],
+    mut then: impl FnMut(T, Answer),
+) -> rusqlite::Result<()> {
+    let mut statement = c.prepare_cached(sql.text)?;
+    for item in all {
+        let mut returned = None;
+        let params = with(&item);
+        let mut rows = statement.query(bound(&params))?;
+        while let Some(row) = rows.next()? {
+            returned = Some(row.get(0)?);
+        }
+        drop(rows);
+        then(item, Answer { changed: c.changes(), returned });
+    }
+    Ok(())
 }
 
 /// The inner result is that of `each`.

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, mpsc};
 
-use store::{Class, Engine, Error, Lane, Migrations, Options, Sql, Store, Tx, params};
+use store::{Class, Engine, Error, Lane, Migrations, Options, Sql, Store, Tx, Value, params};
 use testkit::{Bed, engines};
 
 const TABLES: Migrations = Migrations {
@@ -133,6 +133,35 @@ fn what_is_sent_is_there_for_the_statement_behind_it() {
     }
 }
 
+#[test]
+fn each_of_many_is_told_its_own_answer() {
+    const REMOVE: Sql = Sql { name: "remove", text: "DELETE FROM t WHERE owner = 1 AND k = ?1" };
+    const MOVE: Sql = Sql { name: "move", text: "UPDATE t SET owner = 2 WHERE owner = 1 AND k = ?1 RETURNING k * 10" };
+    for bed in engines() {
+        let store = bed.open(&[TABLES]);
+        let told = store.write_blocking(|tx| {
+            for k in (0..1000).filter(|k| k % 3 != 0) {
+                tx.send(&ADD, params![1, k, None::<i64>])?;
+            }
+            let (mut removed, mut moved) = (Vec::new(), Vec::new());
+            tx.each(&REMOVE, 0..500i64, |k| [(*k).into()], |k, answer| removed.push((k, answer.changed)))?;
+            tx.each(
+                &MOVE,
+                400..1000i64,
+                |k| [(*k).into()],
+                |k, answer| moved.push((k, answer.changed, answer.returned)),
+            )?;
+            Ok((removed, moved))
+        });
+        let (removed, moved) = told.unwrap();
+        let is_there = |k: i64| k % 3 != 0;
+        assert_eq!(removed, (0..500).map(|k| (k, u64::from(is_there(k)))).collect::<Vec<_>>(), "{}", bed.name());
+        let is_left = |k: i64| k >= 500 && is_there(k);
+        let expected = (400..1000).map(|k| (k, u64::from(is_left(k)), is_left(k).then_some(10 * k)));
+        assert_eq!(moved, expected.collect::<Vec<_>>(), "{}", bed.name());
+    }
+}
+
 /// Nobody waited for the statement that fails: the next one says so, or the job's end.
 #[test]
 fn trap_21_a_sent_statement_that_fails_fails_the_job() {
@@ -152,6 +181,10 @@ fn trap_21_a_sent_statement_that_fails_fails_the_job() {
             tx.rows(&Sql { name: "all", text: "SELECT k FROM t" }, params![], |_| Ok(()))
         }));
         says(store.write_blocking(|tx| tx.attempt(|tx| add(tx, [1, 1]))));
+        says(store.write_blocking(|tx| {
+            let _ = tx.each(&ADD, (0..500i64).chain([1]), |k| [1.into(), (*k).into(), Value::Null], |_, _| ());
+            Ok(())
+        }));
         says(store.write_blocking(|tx| {
             let _ = add(tx, (0..500).chain([1]).chain(500..999));
             Ok(())
