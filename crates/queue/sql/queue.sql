@@ -208,9 +208,9 @@ SELECT id, blob, prefix, octets, sender, envelope_id, ret, flags, account, creat
     priority, release, deliver_by, message_id, kind, reference
 FROM queue_message WHERE id = ?1;
 
--- name: delivery
+-- name: deliveries_between
 SELECT number, recipient, notify, original, expires, attempts, warned, uncertain, segment, place
-FROM queue_delivery WHERE message = ?1 AND number = ?2;
+FROM queue_delivery WHERE message = ?1 AND number BETWEEN ?2 AND ?3 ORDER BY number;
 
 -- name: deliveries
 SELECT number, recipient, notify, original, expires, attempts, warned, uncertain, segment, place, state, due, owed, status,

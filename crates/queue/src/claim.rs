@@ -11,7 +11,8 @@ use store::{Error, Result, Row, Tx, Value, params};
 use crate::entry::{read_delivery, read_message};
 use crate::group::next_due;
 use crate::log::{self, Marks};
-use crate::receipt::{self, ByMessage, End, MAX_RECORDS, Pointer, Segment, Talk};
+use crate::receipt::{self, ByMessage, End, MAX_RECORDS, Segment, Talk};
+use crate::settle::{Ended, settle};
 use crate::suppression::{self, Rule, Suppression};
 use crate::{Delivery, Event, Group, Message, Owed, Queue, QueueId, State, WARNING, schema};
 
@@ -23,11 +24,6 @@ pub struct Claimed {
     /// Its deliveries; at least one.
     pub deliveries: Vec<Delivery>,
 }
-
-/// RFC 3463 §3.5: delivery time expired.
-const EXPIRED: Enhanced = Enhanced(4, 4, 7);
-/// RFC 2852 §4.1.2: it was to be delivered by then, or returned.
-const TOO_LATE: Enhanced = Enhanced(5, 4, 7);
 
 /// A delivery that cannot be read, and so neither sent nor reported: it is set aside, so that it stops no other.
 #[derive(Clone, Debug)]
@@ -91,29 +87,36 @@ pub fn claim_due(tx: &mut Tx<'_>, queue: &Queue, wants: &[Want], now: Timestamp)
             Ok((id, number, read(r, id)))
         })?;
         let all = rows.len() < *most as usize;
-        for (id, number, read) in rows {
+        let mut unwanted = BTreeMap::new();
+        for (message, number, read) in &rows {
             match read {
-                Ok((message, delivery)) => {
-                    let found = match any {
-                        true => suppression::find(tx, message.organisation, &delivery.to, message.stream, now)?,
-                        false => None,
-                    };
-                    if tx.execute(&schema::CLAIM, params![id, number, queue.epoch()])? != 1 {
-                        continue;
-                    }
-                    if let Some(found) = found {
-                        suppressed.push(unsent(message, delivery, &found));
-                    } else {
-                        let entry = claimed.entry(id).or_insert_with(|| Claimed { message, deliveries: Vec::new() });
-                        entry.deliveries.push(delivery);
-                    }
+                Ok((m, d)) if any => {
+                    let found = suppression::find(tx, m.organisation, &d.to, m.stream, now)?;
+                    unwanted.extend(found.map(|found| ((*message, *number), found)));
                 }
+                Ok(_) => {}
                 Err(why) => {
-                    tx.execute(&schema::HOLD, params![id, number, why.to_string().as_bytes(), Value::Bytes(b"")])?;
-                    due.held.push(Held { message: id, number, why });
+                    tx.send(&schema::HOLD, params![*message, *number, why.to_string().as_bytes(), Value::Bytes(b"")])?;
+                    due.held.push(Held { message: *message, number: *number, why: why.clone() });
                 }
             }
         }
+        tx.each(
+            &schema::CLAIM,
+            rows.into_iter().filter_map(|(.., read)| read.ok()),
+            |(message, delivery)| [message.id.into(), delivery.number.into(), queue.epoch().into()],
+            |(message, delivery), answer| {
+                if answer.changed != 1 {
+                    return;
+                }
+                if let Some(found) = unwanted.remove(&(message.id, delivery.number)) {
+                    suppressed.push(unsent(message, delivery, &found));
+                } else {
+                    let entry = claimed.entry(message.id);
+                    entry.or_insert_with(|| Claimed { message, deliveries: Vec::new() }).deliveries.push(delivery);
+                }
+            },
+        )?;
         // What is due and was not among them, another is just claiming.
         let next = next_due(tx, *group)?.map(|next| if all && next <= now { Timestamp(now.0 + SOON) } else { next });
         due.next.push((*group, next));
@@ -230,7 +233,7 @@ pub struct Settled {
 }
 
 impl Settled {
-    fn owes(&self, now: Timestamp) -> Owed {
+    pub(crate) fn owes(&self, now: Timestamp) -> Owed {
         let wanted = match self.outcome {
             Outcome::Delivered { reports } => Owed { success: !reports, ..Owed::NOTHING },
             Outcome::Cancelled => Owed::NOTHING,
@@ -266,16 +269,8 @@ pub fn record(
     now: Timestamp,
 ) -> Result<Vec<QueueId>> {
     let (mut closed, mut owing, mut marks) = (BTreeMap::new(), Vec::new(), Marks::default());
-    for (place, s) in settled.iter().enumerate() {
-        let (id, owed, trail) = (s.message.id, s.owes(now), segment.pointer(place));
-        let finished = owed.is_nothing() && !matches!(s.outcome, Outcome::Deferred(_));
-        let state = if finished && s.message.total == 1 {
-            let removed = tx.execute(&schema::REMOVE_CLAIMED, params![id, s.delivery.number, queue.epoch()])?;
-            let state = if s.outcome == Outcome::Cancelled { State::Cancelled } else { State::Delivered };
-            (removed == 1).then_some(state)
-        } else {
-            settle(tx, queue, s, owed, trail, now)?
-        };
+    for (place, (s, ended)) in settled.iter().zip(settle(tx, queue, settled, segment, now)?).enumerate() {
+        let (id, trail, Ended { owed, finished, state }) = (s.message.id, segment.pointer(place), ended);
         let Some(state) = state else {
             marks.void(place);
             continue;
@@ -331,49 +326,6 @@ fn learn(tx: &mut Tx<'_>, s: &Settled, end: End, now: Timestamp) -> Result<()> {
     }
 }
 
-/// The state that the delivery has then; none when the claim was not the caller's.
-fn settle(
-    tx: &mut Tx<'_>,
-    queue: &Queue,
-    s: &Settled,
-    owed: Owed,
-    trail: Option<Pointer>,
-    now: Timestamp,
-) -> Result<Option<State>> {
-    let d = &s.delivery;
-    let (state, due) = match s.outcome {
-        Outcome::Delivered { .. } => (State::Delivered, now),
-        Outcome::Failed | Outcome::Expired => (State::Failed, now),
-        Outcome::Deferred(until) => (State::Waiting, until),
-        Outcome::Cancelled => (State::Cancelled, now),
-    };
-    let status = match s.outcome {
-        Outcome::Expired if s.message.is_late(now) => TOO_LATE,
-        Outcome::Expired => EXPIRED,
-        _ => status(&s.said.reply),
-    };
-    let (segment, place) = trail.map_or((0, 0), |p| (p.segment, p.place));
-    tx.row(
-        &schema::SETTLE,
-        params![
-            s.message.id,
-            d.number,
-            queue.epoch(),
-            state.stored(),
-            due.min(d.expires),
-            d.warned || owed.delay,
-            owed.stored(),
-            status.to_string().as_str(),
-            s.said.reply.to_string().as_bytes(),
-            s.said.host.as_bytes(),
-            s.class.as_str(),
-            segment,
-            place
-        ],
-        |r| State::read(r.int(0)?),
-    )
-}
-
 /// `n` deliveries fewer are open; with the last the message goes.
 pub(crate) fn close(tx: &mut Tx<'_>, id: QueueId, n: u32) -> Result<()> {
     let open = tx.row(&schema::CLOSE, params![id, n], |r| r.int(0))?;
@@ -407,11 +359,17 @@ pub fn release(tx: &mut Tx<'_>, queue: &Queue, all: &[Release], now: Timestamp) 
         if let Some(expires) = r.expires {
             tx.send(&schema::PROLONG, params![r.message, r.number, queue.epoch(), expires])?;
         }
-        let key = params![r.message, r.number, queue.epoch(), r.until];
-        if tx.row(&schema::RELEASE, key, |r| State::read(r.int(0)?))? == Some(State::Cancelled) {
-            cancelled.entry(r.message).or_default().push(r.number);
-        }
     }
+    tx.each(
+        &schema::RELEASE,
+        all,
+        |r| [r.message.into(), r.number.into(), queue.epoch().into(), r.until.into()],
+        |r, answer| {
+            if answer.returned == Some(State::Cancelled.stored()) {
+                cancelled.entry(r.message).or_default().push(r.number);
+            }
+        },
+    )?;
     end_cancelled(tx, cancelled, now)
 }
 

@@ -40,6 +40,7 @@ pub mod receipt;
 mod recover;
 pub mod returned;
 mod schema;
+mod settle;
 pub mod source;
 pub mod suppression;
 mod verify;

@@ -129,11 +129,7 @@ fn settle(tx: &mut Tx<'_>, all: &[Delivered], life: &Queue, born: &Queue, now: T
 /// It is known that these were begun.
 fn give_back_begun(tx: &mut Tx<'_>, of: i64, begun: &[(QueueId, u32)], now: Timestamp) -> Result<u64> {
     let mut uncertain = ByMessage::new();
-    for (id, number) in begun {
-        if tx.execute(&schema::RECOVER, params![*id, *number, of, now, 1])? == 1 {
-            uncertain.entry(*id).or_default().push(*number);
-        }
-    }
+    recover(tx, of, begun.iter().copied(), true, now, |id, number| uncertain.entry(id).or_default().push(number))?;
     noted(tx, &uncertain, now)
 }
 
@@ -148,21 +144,46 @@ fn give_back(tx: &mut Tx<'_>, of: i64, is_known: bool, now: Timestamp) -> Result
     }
     claims.sort_by_key(|(id, number, _)| (*id, *number));
     let (mut uncertain, mut cancelled) = (ByMessage::new(), ByMessage::new());
-    for (id, number, state) in claims {
-        // On PostgreSQL one that was just cancelled is left for the next job.
-        let (changed, to) = match state {
-            State::Cancelling => {
-                (tx.execute(&schema::RECOVER_CANCELLED, params![id, number, of])?, Some(&mut cancelled))
-            }
-            _ if is_known => (tx.execute(&schema::RECOVER, params![id, number, of, now, 0])?, None),
-            _ => (tx.execute(&schema::RECOVER, params![id, number, of, now, 1])?, Some(&mut uncertain)),
-        };
-        if let Some(to) = to.filter(|_| changed == 1) {
-            to.entry(id).or_default().push(number);
+    // On PostgreSQL one that was just cancelled is left for the next job.
+    let some = |cancelling| claims.iter().filter(move |c| (c.2 == State::Cancelling) == cancelling).map(|c| (c.0, c.1));
+    recover(tx, of, some(false), !is_known, now, |id, number| {
+        if !is_known {
+            uncertain.entry(id).or_default().push(number);
         }
-    }
+    })?;
+    tx.each(
+        &schema::RECOVER_CANCELLED,
+        some(true),
+        |(id, number)| [(*id).into(), (*number).into(), of.into()],
+        |(id, number), answer| {
+            if answer.changed == 1 {
+                cancelled.entry(id).or_default().push(number);
+            }
+        },
+    )?;
     claim::end_cancelled(tx, cancelled, now)?;
     Ok((noted(tx, &uncertain, now)?, false))
+}
+
+/// Makes what a life had claimed due again, unless that is not its any more, and gives it to `then`.
+fn recover(
+    tx: &mut Tx<'_>,
+    of: i64,
+    all: impl Iterator<Item = (QueueId, u32)>,
+    is_uncertain: bool,
+    now: Timestamp,
+    mut then: impl FnMut(QueueId, u32),
+) -> Result<()> {
+    tx.each(
+        &schema::RECOVER,
+        all,
+        |(id, number)| [(*id).into(), (*number).into(), of.into(), now.into(), is_uncertain.into()],
+        |(id, number), answer| {
+            if answer.changed == 1 {
+                then(id, number);
+            }
+        },
+    )
 }
 
 /// Records that nobody knows what came of these; gives how many they are.

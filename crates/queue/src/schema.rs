@@ -131,7 +131,7 @@ store::statements! { include_str!("../sql/queue.sql");
     REMOVE_DELIVERIES = "remove_deliveries",
     REPORTED = "reported",
     MESSAGE = "message",
-    DELIVERY = "delivery",
+    DELIVERIES_BETWEEN = "deliveries_between",
     DELIVERIES = "deliveries",
     ACCEPTED = "accepted",
     PAGE = "page",
