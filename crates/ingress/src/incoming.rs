@@ -226,7 +226,7 @@ impl Incoming {
             self.body = State::Open(Box::new(self.begin()));
         }
         let State::Open(body) = &mut self.body else { return Ok(()) };
-        let outcome = body.take(bytes, &self.ingress, &self.origin);
+        let outcome = body.take(bytes, &self.ingress, &self.origin, self.mail.from.as_ref());
         if outcome.is_err() {
             self.body = State::Refused;
         }
@@ -295,7 +295,7 @@ impl Incoming {
         self.push(b"")?;
         let refused = || Error::new(Reply::new(554, 6, 0, "The message was refused"));
         let State::Open(mut body) = std::mem::replace(&mut self.body, State::Refused) else { return Err(refused()) };
-        body.end(&self.ingress, &self.origin)?;
+        body.end(&self.ingress, &self.origin, self.mail.from.as_ref())?;
         if let Some(account) = self.origin.account() {
             self.ingress.check_author(account, &body.author).await?;
         }
@@ -537,24 +537,27 @@ pub(crate) fn too_big() -> Error {
 }
 
 impl Body {
-    fn take(&mut self, bytes: &[u8], ingress: &Ingress, origin: &Origin) -> Result<()> {
+    fn take(&mut self, bytes: &[u8], ingress: &Ingress, origin: &Origin, from: Option<&Address>) -> Result<()> {
         // Past the header nothing is looked at: the bytes go through.
         if self.gate.is_open() {
             return self.push(bytes);
         }
         match self.gate.push(bytes)? {
             None => Ok(()),
-            Some(held) => self.open(held, ingress, origin),
+            Some(held) => self.open(held, ingress, origin, from),
         }
     }
 
     /// The header is complete (or the body ended without one).
-    fn open(&mut self, held: header::Held, ingress: &Ingress, origin: &Origin) -> Result<()> {
+    fn open(&mut self, held: header::Held, ingress: &Ingress, origin: &Origin, from: Option<&Address>) -> Result<()> {
         held.check_loops()?;
         self.passed = held.passed();
         self.eight_bit_header = !held.header().is_ascii();
         if self.digest.is_some() || origin.account().is_some() {
             self.author = Author::of(held.header());
+        }
+        if self.digest.is_some() && ingress.goes_unsigned(origin, &self.author, from) {
+            self.digest = None;
         }
         if origin.is_submission() {
             let fixed = held.for_submission(ingress.now(), &ingress.hostname, self.gate.number());
@@ -576,10 +579,10 @@ impl Body {
         Ok(self.stager.push(bytes)?)
     }
 
-    fn end(&mut self, ingress: &Ingress, origin: &Origin) -> Result<()> {
+    fn end(&mut self, ingress: &Ingress, origin: &Origin, from: Option<&Address>) -> Result<()> {
         match self.gate.end() {
             None => Ok(()),
-            Some(held) => self.open(held, ingress, origin),
+            Some(held) => self.open(held, ingress, origin, from),
         }
     }
 }

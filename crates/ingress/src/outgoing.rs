@@ -112,6 +112,16 @@ impl Ingress {
         // It was checked at MAIL.
         Ok(from.map(|from| from.domain().to_owned()))
     }
+
+    /// Whether it is known already that [`Ingress::signer`] finds nobody who has keys.
+    pub(crate) fn goes_unsigned(&self, origin: &Origin, author: &Author, from: Option<&Address>) -> bool {
+        let any_of = match origin.account() {
+            None => (&[][..], author.only().or(from)),
+            Some(_) => (&author.from[..], from),
+        };
+        let addresses = any_of.0.iter().filter_map(|named| named.address.as_ref()).chain(any_of.1);
+        self.keys.are_none(addresses.map(Address::domain))
+    }
 }
 
 #[cfg(test)]

@@ -108,6 +108,12 @@ impl Keys {
         signatures(&keys, mail, now)
     }
 
+    /// Whether it is known that none of these domains has keys: a mail of theirs needs no digest.
+    pub fn are_none<'a>(&self, domains: impl IntoIterator<Item = &'a str>) -> bool {
+        let cache = lock(&self.cache);
+        domains.into_iter().all(|domain| cache.ready.get(domain).is_some_and(|keys| keys.is_empty()))
+    }
+
     /// What is known of a domain; else how many changes there have been.
     fn known(&self, domain: &str) -> std::result::Result<Ready, u64> {
         let cache = lock(&self.cache);
