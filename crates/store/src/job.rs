@@ -143,11 +143,11 @@ where
 pub(crate) struct Queue {
     lanes: Mutex<Lanes>,
     wake: Condvar,
-    /// A job was taken.
+    /// A group has ended.
     progress: Condvar,
 }
 
-/// See [`Queue::expect`].
+/// See [`Queue::turn`].
 pub(crate) struct Coming<'a>(&'a Queue);
 
 impl Drop for Coming<'_> {
@@ -163,11 +163,12 @@ struct Lanes {
     interactive: VecDeque<Box<dyn Job>>,
     patient: VecDeque<Box<dyn Job>>,
     bulk: VecDeque<Box<dyn Job>>,
-    /// Interactive jobs ever added.
+    /// Interactive jobs ever added, and those of them that are done with.
     added: u64,
+    ended: u64,
     /// More are about to come, and are waited for until then.
     coming: Option<Instant>,
-    /// Who sleeps on [`Queue::progress`] is called when so many were taken.
+    /// Who sleeps on [`Queue::progress`] is called when so many are done with.
     awaited: Option<u64>,
     /// Writers that sleep, and those of them that were called: each call is one of the system, and wakes a thread.
     asleep: usize,
@@ -202,13 +203,6 @@ impl Queue {
         refused.into_iter().for_each(|(job, error)| job.finish(Err(error)));
     }
 
-    /// Interactive jobs are about to come, in a moment and together: until then, and as long as what this gives lives, the patient
-    /// ones wait for them, but no longer than [`PATIENCE`].
-    pub(crate) fn expect(&self) -> Coming<'_> {
-        self.lock().coming = Some(Instant::now() + PATIENCE);
-        Coming(self)
-    }
-
     /// Wakes writers for what can be taken.
     fn call(&self, mut lanes: MutexGuard<'_, Lanes>) {
         let calls = lanes.ready().min(lanes.asleep).saturating_sub(lanes.called);
@@ -223,7 +217,7 @@ impl Queue {
         loop {
             lanes.groups_since_bulk += 1;
             lanes.left_patient += u32::from(!lanes.patient.is_empty());
-            if let Some(job) = self.next(&mut lanes, true) {
+            if let Some(job) = lanes.next(true) {
                 return Some(job);
             }
             if lanes.closed {
@@ -246,16 +240,7 @@ impl Queue {
 
     /// The next job of the same group, if one waits.
     pub(crate) fn more(&self) -> Option<Box<dyn Job>> {
-        self.next(&mut self.lock(), false)
-    }
-
-    fn next(&self, lanes: &mut Lanes, first: bool) -> Option<Box<dyn Job>> {
-        let job = lanes.next(first);
-        if lanes.awaited.is_some_and(|n| lanes.taken() >= n) {
-            lanes.awaited = None;
-            self.progress.notify_all();
-        }
-        job
+        self.lock().next(false)
     }
 
     /// How many interactive jobs were ever added.
@@ -263,13 +248,28 @@ impl Queue {
         self.lock().added
     }
 
-    /// Waits until the first `n` interactive jobs ever added have been taken by the writer.
-    pub(crate) fn taken(&self, n: u64) {
+    /// All that writers have taken is done with: a group was committed, or where there are no groups, a job begun.
+    pub(crate) fn ended(&self) {
         let mut lanes = self.lock();
-        while lanes.taken() < n && !lanes.closed {
+        lanes.ended = lanes.taken();
+        if lanes.awaited.is_some_and(|n| lanes.ended >= n) {
+            lanes.awaited = None;
+            lanes.coming = Some(Instant::now() + PATIENCE);
+            self.progress.notify_all();
+        }
+    }
+
+    /// Waits until the first `n` interactive jobs ever added are done with. More of them are about to come then, in a moment
+    /// and together: until they have, and as long as what this gives lives, the patient ones wait for them, but no longer than
+    /// [`PATIENCE`].
+    pub(crate) fn turn(&self, n: u64) -> Coming<'_> {
+        let mut lanes = self.lock();
+        while lanes.ended < n && !lanes.closed {
             lanes.awaited = Some(n);
             lanes = self.progress.wait(lanes).unwrap_or_else(PoisonError::into_inner);
         }
+        lanes.coming = Some(Instant::now() + PATIENCE);
+        Coming(self)
     }
 
     /// No new jobs; those that wait are still done.
@@ -364,7 +364,7 @@ mod tests {
 
     /// Mails are being written, and are waited for as long as that takes.
     fn expect(queue: &Queue) -> Coming<'_> {
-        let coming = queue.expect();
+        let coming = queue.turn(0);
         queue.lock().coming = Some(Instant::now() + Duration::from_secs(3600));
         coming
     }
@@ -396,7 +396,7 @@ mod tests {
     #[test]
     fn who_is_patient_goes_with_the_next_mails_and_waits_for_nothing_else() {
         let queue = Queue::new();
-        let take = |first| queue.next(&mut queue.lock(), first).is_some();
+        let take = |first| queue.lock().next(first).is_some();
         queue.push(Lane::Patient, job());
         assert!(take(true), "none are being written");
         let coming = expect(&queue);
@@ -454,7 +454,7 @@ mod tests {
             };
             let early = sleeps.then(start);
             asleep(&queue, usize::from(sleeps));
-            let (began, coming) = (Instant::now(), queue.expect());
+            let (began, coming) = (Instant::now(), queue.turn(0));
             queue.push(Lane::Patient, job());
             let writer = early.unwrap_or_else(start);
             let taken = writer.join().unwrap().unwrap();
@@ -501,20 +501,23 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_the_writer_is_called_when_it_has_taken_enough() {
+    fn who_waits_for_the_writer_is_called_when_it_has_done_enough() {
         let queue = Arc::new(Queue::new());
         queue.push_all((0..3).map(|_| (Lane::Interactive, job())));
         let waits = {
             let queue = queue.clone();
-            thread::spawn(move || queue.taken(2))
+            thread::spawn(move || drop(queue.turn(2)))
         };
         while queue.lock().awaited.is_none() {
             thread::sleep(Duration::from_millis(1));
         }
-        queue.more().unwrap();
+        queue.ended();
         assert_eq!(queue.lock().awaited, Some(2));
+        queue.first().unwrap();
         queue.more().unwrap();
+        assert_eq!(queue.lock().awaited, Some(2), "taken, and not committed");
+        queue.ended();
         waits.join().unwrap();
-        queue.taken(2);
+        queue.turn(2);
     }
 }

@@ -402,9 +402,9 @@ impl Waiting {
 pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queue: &Queue, grouped: bool) {
     let (mut current, mut last) = (Current::default(), 0);
     while let Ok(first) = waiting.recv() {
-        // While the jobs of the last batch still wait for their commit, a sync of our own would make nothing sooner: what
-        // comes meanwhile joins this batch, and there is one sync here for one of the writer's.
-        queue.taken(last);
+        // While the jobs of the last batch still wait for their commit, or are just being committed, a sync of our own would
+        // make little sooner: what comes meanwhile joins this batch, and there is one sync here for one of the writer's.
+        let coming = queue.turn(last);
         // On a busy machine others are about to add to it, who have work to do and no core to do it on: they go first.
         std::thread::yield_now();
         let mut octets = first.octets();
@@ -416,7 +416,7 @@ pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queu
             batch.push(more);
         }
         let somebody_waits = batch.iter().any(|w| w.lane == Lane::Interactive);
-        let coming = (grouped && somebody_waits && octets < SOON).then(|| queue.expect());
+        let coming = (grouped && somebody_waits && octets < SOON).then_some(coming);
         // The second try is on fresh files.
         let outcome = current.append(packs, &batch).or_else(|e| {
             tracing::warn!(error = %e, "a pack failed and was sealed; writing its records anew");

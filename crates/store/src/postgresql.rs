@@ -463,6 +463,7 @@ impl Link {
         loop {
             self.ready();
             let Some(job) = queue.first() else { return };
+            queue.ended();
             self.work(job, subscribers);
         }
     }

@@ -77,6 +77,7 @@ impl Sqlite {
     pub(crate) fn write_loop(&self, c: &Connection, queue: &Queue, subscribers: &Subscribers) {
         while let Some(first) = queue.first() {
             group(c, first, queue, subscribers);
+            queue.ended();
             if self.log_is_long.swap(false, Ordering::Relaxed) {
                 // What the checkpointer left is little; once all is copied the next commit begins the log anew.
                 if let Err(e) = checkpoint(c) {
