@@ -32,6 +32,15 @@ const TRANSIT_FULL: u64 = 64 << 20;
 /// How many octets of waiting blobs go into one write.
 const BATCH: u64 = 8 << 20;
 
+/// A pack grows ahead of its records by as much as it has, within these bounds, in octets: what is written where the file has
+/// its room already is synced without a look at the file's size, which costs a write and a wait more (290 and 170 µs on one disk).
+const LEAST_AHEAD: u64 = 64 << 10;
+const MOST_AHEAD: u64 = 1 << 20;
+static ZEROS: [u8; MOST_AHEAD as usize] = [0; MOST_AHEAD as usize];
+
+/// Writes of more octets than this are slower than that look: for them nothing is written twice.
+const LARGE: u64 = 128 << 10;
+
 /// So many are written in a moment: a sync takes longer.
 const SOON: u64 = 256 << 10;
 
@@ -441,6 +450,7 @@ pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queu
         }
         drop(coming);
     }
+    current.seal(packs);
 }
 
 /// The packs being appended to, one a class.
@@ -456,6 +466,8 @@ struct Open {
     end: u64,
     /// Up to here all is synced.
     synced: u64,
+    /// Up to here the file has room: zeros, behind the records.
+    room: u64,
 }
 
 /// Where the staged bytes of a job went.
@@ -491,8 +503,10 @@ impl Current {
             if !records.is_empty() {
                 let open = self.open.get_mut(&class).ok_or(Error::Closed)?;
                 open.write(&records)?;
-                if open.end >= packs.full(class) {
-                    self.open.remove(&class);
+                if open.end >= packs.full(class)
+                    && let Some(open) = self.open.remove(&class)
+                {
+                    open.cut();
                 }
             }
         }
@@ -507,24 +521,43 @@ impl Current {
                 // `create` wrote the magic at a position; appending goes on behind it.
                 std::io::Seek::seek(&mut &*file, std::io::SeekFrom::Start(Header::FIRST))
                     .map_err(|e| Error::io("making a pack", e))?;
-                Ok(e.insert(Open { number, file, end: Header::FIRST, synced: Header::FIRST }))
+                let first = Header::FIRST;
+                Ok(e.insert(Open { number, file, end: first, synced: first, room: first }))
             }
         }
     }
 
-    /// Nothing more is written to these packs. What of them was not synced gives its room back: on a full disk it counts.
+    /// Nothing more is written to these packs. What of them is of no use gives its room back: on a full disk it counts.
     fn seal(&mut self, packs: &Packs) {
-        for (class, Open { number, file, synced, .. }) in self.open.drain() {
-            if synced == Header::FIRST {
-                packs.discard(number, class);
-            } else if let Err(e) = file.set_len(synced) {
-                tracing::warn!(pack = number, error = %e, "the torn end of a pack could not be cut off");
+        for (class, open) in self.open.drain() {
+            if open.synced == Header::FIRST {
+                packs.discard(open.number, class);
+            } else {
+                open.cut();
             }
         }
     }
 }
 
 impl Open {
+    /// What is behind the records that were synced gives its room back.
+    fn cut(&self) {
+        if let Err(e) = self.file.set_len(self.synced) {
+            tracing::warn!(pack = self.number, error = %e, "the end of a pack could not be cut off");
+        }
+    }
+
+    /// Room for the records to come, where those of now are few; without it they are only synced more slowly.
+    fn grow(&mut self) {
+        if self.end <= self.room {
+            return;
+        }
+        let ahead = self.end.clamp(LEAST_AHEAD, MOST_AHEAD) as usize;
+        let is_large = self.end - self.synced > LARGE;
+        let grown = !is_large && self.file.write_all_at(&ZEROS[..ahead], self.end).is_ok();
+        self.room = if grown { self.end + ahead as u64 } else { self.end };
+    }
+
     /// One write (as far as the kernel takes it at once) for all that is in memory, and one sync for all records.
     fn write(&mut self, records: &[([u8; Header::LEN], &Staged)]) -> Result<()> {
         const PADDING: [u8; 8] = [0; 8];
@@ -541,6 +574,7 @@ impl Open {
             slices.push(IoSlice::new(&PADDING[..(staged.header.length.wrapping_neg() % 8) as usize]));
         }
         self.write_all(&mut slices)?;
+        self.grow();
         self.file.sync_data().map_err(|e| Error::io("syncing a pack", e))?;
         self.synced = self.end;
         Ok(())

@@ -88,6 +88,26 @@ fn a_number_that_a_file_has_is_not_used_again() {
     assert!(store.blob(new).unwrap().verify().is_ok());
 }
 
+#[test]
+fn the_room_ahead_of_the_records_is_given_back_and_does_no_harm_if_it_is_not() {
+    for bed in engines() {
+        let store = bed.open(&[TABLES]);
+        let blob = keep(&store, Class::Lasting, 1, b'a', 100);
+        let path = packs(&bed).pop().unwrap();
+        let as_a_crash_leaves_it = std::fs::read(&path).unwrap();
+        // The magic; a header, 100 octets, and 4 up to a multiple of 8.
+        let records = 16 + 48 + 104;
+        assert!(as_a_crash_leaves_it.len() > 2 * records && as_a_crash_leaves_it[records..].iter().all(|b| *b == 0));
+        drop(store);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), records as u64, "{}", bed.name());
+        std::fs::write(&path, as_a_crash_leaves_it).unwrap();
+        let store = bed.open(&[TABLES]);
+        let other = keep(&store, Class::Lasting, 2, b'b', 100);
+        store.blob(blob).unwrap().verify().unwrap();
+        store.blob(other).unwrap().verify().unwrap();
+    }
+}
+
 /// Two stores on one PostgreSQL and one directory of packs, of which the first keeps them.
 fn two() -> (Bed, [Dir; 2], [Store; 2]) {
     let dirs = [Dir::new("shared"), Dir::new("other")];
