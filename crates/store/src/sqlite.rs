@@ -111,25 +111,15 @@ fn checkpoint(c: &Connection) -> Result<i64> {
     Ok(c.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| r.get(1))?)
 }
 
-/// One transaction of the jobs that wait: a savepoint each, one fsync for all. When the engine fails, the whole group does.
+/// Jobs of a group, and what came of each.
+type Jobs = Vec<(Box<dyn Job>, Result<()>)>;
+
+/// One transaction of the jobs that wait, one fsync for all. When the engine fails, the whole group does.
 fn group(c: &Connection, first: Box<dyn Job>, queue: &Queue, subscribers: &Subscribers) {
-    let mut jobs: Vec<(Box<dyn Job>, Result<()>)> = Vec::new();
-    let mut tx = Tx::sqlite(c);
-    let outcome = statement(c, "BEGIN IMMEDIATE").and_then(|()| {
-        let (mut next, began) = (Some(first), Instant::now());
-        while let Some(mut job) = next {
-            let result = one(c, &mut tx, &mut *job);
-            let broken = result.as_ref().err().cloned();
-            jobs.push((job, result.unwrap_or(Ok(()))));
-            if let Some(e) = broken {
-                return Err(e);
-            }
-            let full = jobs.len() >= GROUP_JOBS || began.elapsed() >= GROUP_TIME;
-            next = if full { None } else { queue.more() };
-        }
-        statement(c, "COMMIT")
-    });
-    match outcome {
+    let (mut jobs, mut tx) = (Jobs::new(), Tx::sqlite(c));
+    let outcome = together(c, &mut tx, first, queue, &mut jobs);
+    let outcome = outcome.and_then(|all| if all { Ok(()) } else { apart(c, &mut tx, &mut jobs) });
+    match outcome.and_then(|()| statement(c, "COMMIT")) {
         Ok(()) => {
             subscribers.tell(&tx.events);
             for (job, result) in jobs {
@@ -138,10 +128,7 @@ fn group(c: &Connection, first: Box<dyn Job>, queue: &Queue, subscribers: &Subsc
         }
         Err(e) => {
             tracing::error!(error = %e, jobs = jobs.len(), "commit failed: nothing of the group is acknowledged");
-            // SQLite may have rolled back by itself already.
-            if !c.is_autocommit() {
-                let _ = statement(c, "ROLLBACK");
-            }
+            let _ = roll_back(c);
             for (job, _) in jobs {
                 job.finish(Err(e.clone()));
             }
@@ -149,20 +136,62 @@ fn group(c: &Connection, first: Box<dyn Job>, queue: &Queue, subscribers: &Subsc
     }
 }
 
-/// Runs one job inside its savepoint; a refusal, a row that makes no sense to it or a panic takes back what it did, and
-/// only that.
+/// Runs jobs until there is no more, or one is refused, which is the last then: false. Mostly none is, and a savepoint for each
+/// would copy every page that it changes.
+fn together(c: &Connection, tx: &mut Tx<'_>, first: Box<dyn Job>, queue: &Queue, jobs: &mut Jobs) -> Result<bool> {
+    jobs.push((first, Ok(())));
+    statement(c, "BEGIN IMMEDIATE")?;
+    let began = Instant::now();
+    while let Some((job, result)) = jobs.last_mut() {
+        *result = run(tx, &mut **job)?;
+        if result.is_err() {
+            return Ok(false);
+        }
+        let full = jobs.len() >= GROUP_JOBS || began.elapsed() >= GROUP_TIME;
+        let Some(next) = (if full { None } else { queue.more() }) else { break };
+        jobs.push((next, Ok(())));
+    }
+    Ok(true)
+}
+
+/// The same jobs anew, a savepoint for each: one that is refused takes back what it did, and only that. A single one has had its
+/// answer.
+fn apart(c: &Connection, tx: &mut Tx<'_>, jobs: &mut Jobs) -> Result<()> {
+    roll_back(c)?;
+    tx.events.clear();
+    statement(c, "BEGIN IMMEDIATE")?;
+    if jobs.len() == 1 {
+        return Ok(());
+    }
+    for (job, result) in jobs {
+        *result = one(c, tx, &mut **job)?;
+    }
+    Ok(())
+}
+
+/// SQLite may have rolled back by itself already.
+fn roll_back(c: &Connection) -> Result<()> {
+    if c.is_autocommit() { Ok(()) } else { statement(c, "ROLLBACK") }
+}
+
+/// Runs one job; what it is refused, be it by itself, by a row that makes no sense to it or by a panic.
 ///
 /// # Errors
 /// What the engine itself failed at: nothing that it was told since the last commit is certain any more.
+fn run(tx: &mut Tx<'_>, job: &mut dyn Job) -> Result<Result<()>> {
+    let result = tx.job(job);
+    match tx.failed.take() {
+        Some(e @ (Error::Io(_) | Error::Corrupt(_))) => Err(e),
+        Some(e) => Ok(Err(e)),
+        None => Ok(result),
+    }
+}
+
+/// The same inside a savepoint.
 fn one(c: &Connection, tx: &mut Tx<'_>, job: &mut dyn Job) -> Result<Result<()>> {
     statement(c, "SAVEPOINT job")?;
     let events = tx.events.len();
-    let result = tx.job(job);
-    let result = match tx.failed.take() {
-        Some(e @ (Error::Io(_) | Error::Corrupt(_))) => return Err(e),
-        Some(e) => Err(e),
-        None => result,
-    };
+    let result = run(tx, job)?;
     if result.is_err() && !c.is_autocommit() {
         tx.events.truncate(events);
         statement(c, "ROLLBACK TO job")?;
