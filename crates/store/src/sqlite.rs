@@ -51,7 +51,7 @@ impl Sqlite {
         // FULL: every commit syncs the log; that is what a 250 stands on. The checkpointer works, not the writer.
         c.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;
-             PRAGMA foreign_keys = OFF; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;",
+             PRAGMA foreign_keys = OFF; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;",
         )?;
         prepare_once(&c)?;
         c.execute_batch("BEGIN IMMEDIATE")?;
@@ -67,7 +67,7 @@ impl Sqlite {
             &self.path,
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
-        c.execute_batch("PRAGMA cache_size = -16384; PRAGMA query_only = ON; PRAGMA temp_store = MEMORY;")?;
+        c.execute_batch("PRAGMA cache_size = -8192; PRAGMA query_only = ON; PRAGMA temp_store = MEMORY;")?;
         c.busy_timeout(Duration::from_secs(5))?;
         prepare_once(&c)?;
         Ok(c)
