@@ -15,8 +15,8 @@ use crate::node::until;
 use crate::receipt::{self, ByMessage, Segment};
 use crate::{Outcome, Queue, QueueId, Said, Settled, State, claim, schema};
 
-/// Claims that one job sees to: a few milliseconds, with the packing of their records; on PostgreSQL some more, as there is a round trip
-/// for each statement.
+/// Claims that one job sees to: a few milliseconds, with the packing of their records; on PostgreSQL some more, as each message is
+/// read by itself.
 const BATCH: usize = 64;
 
 /// What is known of the claims of an epoch whose process died.

@@ -167,7 +167,7 @@ fn load(store: &Store, until: &AtomicBool) -> Load {
                     k += 1;
                     let outcome = store.write_blocking(move |tx| {
                         tx.one(&NEXT, params![k % 2], |r| r.int(0))?;
-                        tx.execute(&LOG, params![k])?;
+                        tx.send(&LOG, params![k])?;
                         tx.publish(Arc::new(k));
                         Ok(())
                     });

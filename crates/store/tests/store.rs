@@ -130,6 +130,16 @@ fn what_is_sent_is_there_for_the_statement_behind_it() {
         });
         assert_eq!(found.unwrap(), (2000, 9_000_000), "{}", bed.name());
         assert_eq!(count(&store, 1) + count(&store, 2), 2000);
+        // Of what is refused, or breaks off, while answers are out nothing stays, and nothing is in the way of the next.
+        for panics in [false, true] {
+            let refused: store::Result<()> = store.write_blocking(move |tx| {
+                (0..100).try_for_each(|k| tx.send(&ADD, params![3, k, &[7u8; 9000][..]]))?;
+                if panics { panic!("a mistake of ours") } else { Err(refusal()) }
+            });
+            assert!(refused.is_err(), "{}", bed.name());
+        }
+        store.write_blocking(|tx| tx.send(&ADD, params![3, 1, None::<i64>])).unwrap();
+        assert_eq!(count(&store, 3), 1, "{}", bed.name());
     }
 }
 
