@@ -41,11 +41,10 @@ impl Flight {
         ticket
     }
 
-    /// It came to an end. It may be told of more than once: each recipient of a mail has an answer.
-    pub(super) fn end(&mut self, ticket: Ticket) {
-        if let Ok(at) = self.all.binary_search_by_key(&ticket.number, |known| known.number) {
-            self.all.remove(at);
-        }
+    /// It came to an end; gives whether it does so now. It may be told of more than once: each recipient of a mail has an answer.
+    pub(super) fn end(&mut self, ticket: Ticket) -> bool {
+        let at = self.all.binary_search_by_key(&ticket.number, |known| known.number);
+        at.is_ok_and(|at| self.all.remove(at).is_some())
     }
 
     /// So many went out in this time, and have not come to an end.
@@ -71,7 +70,7 @@ mod tests {
         let third = flight.begin(Instant::now());
         let within = |flight: &Flight, time| flight.within(time, Instant::now());
         assert_eq!((within(&flight, SECOND), within(&flight, 2 * SECOND)), (1, 3));
-        (0..3).for_each(|_| flight.end(second));
+        assert_eq!([0; 3].map(|_| flight.end(second)), [true, false, false]);
         assert_eq!((within(&flight, SECOND), within(&flight, 2 * SECOND)), (1, 2));
         flight.end(third);
         assert_eq!((within(&flight, SECOND), within(&flight, 2 * SECOND)), (0, 1));

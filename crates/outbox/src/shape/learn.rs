@@ -252,10 +252,13 @@ impl Learned {
 
     fn goes_by(&mut self, ticket: Ticket, sure: bool, now: Instant) {
         self.pass(now);
-        self.ends(ticket, now);
+        let flew = self.ends(ticket, now);
         self.passed += 1;
         if let Some(limit) = &mut self.limit {
-            if ticket.sent() < limit.said {
+            if !flew {
+                // Another recipient of its mail was answered before, and may be the one that was refused.
+                limit.pass(false);
+            } else if ticket.sent() < limit.said {
                 // It was on its way when another was refused: the site bears one more than had been answered then.
                 limit.count += usize::from(sure);
                 limit.heard.add(sure);
@@ -268,10 +271,13 @@ impl Learned {
         self.count(sure, now);
     }
 
-    /// It is answered.
-    fn ends(&mut self, ticket: Ticket, now: Instant) {
-        self.flight.end(ticket);
-        self.answers_in = now.saturating_duration_since(ticket.sent());
+    /// It is answered; gives whether that is its first answer.
+    fn ends(&mut self, ticket: Ticket, now: Instant) -> bool {
+        let flew = self.flight.end(ticket);
+        if flew {
+            self.answers_in = now.saturating_duration_since(ticket.sent());
+        }
+        flew
     }
 
     fn count(&mut self, sure: bool, now: Instant) {
@@ -537,6 +543,21 @@ mod tests {
         assert!(since.elapsed() < MINUTE && rig.learned.wait(Instant::now()) == SOON);
         advance(MINUTE).await;
         assert!(rig.learned.wait(Instant::now()).is_zero());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_other_recipients_of_a_mail_that_was_one_too_many_do_not_raise_the_number() {
+        let mut rig = Rig::of(7, MINUTE);
+        let mail = rig.learned.sent(Instant::now());
+        (0..7).for_each(|_| rig.learned.count(true, Instant::now()));
+        advance(Duration::from_secs(61)).await;
+        (0..7).for_each(|_| rig.learned.count(true, Instant::now()));
+        advance(Duration::from_secs(1)).await;
+        rig.learned.refused(mail, None, Instant::now());
+        let learned = rig.learned.limit.unwrap().count;
+        (0..3).for_each(|_| rig.learned.passed(mail, Instant::now()));
+        rig.learned.failed(mail, Instant::now());
+        assert_eq!(rig.learned.limit.unwrap().count, learned);
     }
 
     /// One that was on its way when another was refused was refused a minute later: by then less than the number stood in it, and
