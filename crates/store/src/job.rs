@@ -168,8 +168,8 @@ struct Lanes {
     ended: u64,
     /// More are about to come, and are waited for until then.
     coming: Option<Instant>,
-    /// Who sleeps on [`Queue::progress`] is called when so many are done with.
-    awaited: Option<u64>,
+    /// Who sleeps on [`Queue::progress`] is called when so many are done with; whether more come together then.
+    awaited: Option<(u64, bool)>,
     /// Writers that sleep, and those of them that were called: each call is one of the system, and wakes a thread.
     asleep: usize,
     called: usize,
@@ -196,11 +196,15 @@ impl Queue {
     }
 
     /// Adds jobs that came together: a writer that slept finds all of them for its group.
-    pub(crate) fn push_all(&self, jobs: impl IntoIterator<Item = (Lane, Box<dyn Job>)>) {
+    ///
+    /// Gives how many interactive jobs there ever were.
+    pub(crate) fn push_all(&self, jobs: impl IntoIterator<Item = (Lane, Box<dyn Job>)>) -> u64 {
         let mut lanes = self.lock();
         let refused: Vec<_> = jobs.into_iter().filter_map(|(lane, job)| lanes.add(lane, job).err()).collect();
+        let added = lanes.added;
         self.call(lanes);
         refused.into_iter().for_each(|(job, error)| job.finish(Err(error)));
+        added
     }
 
     /// Wakes writers for what can be taken.
@@ -243,33 +247,27 @@ impl Queue {
         self.lock().next(false)
     }
 
-    /// How many interactive jobs were ever added.
-    pub(crate) fn added(&self) -> u64 {
-        self.lock().added
-    }
-
     /// All that writers have taken is done with: a group was committed, or where there are no groups, a job begun.
     pub(crate) fn ended(&self) {
         let mut lanes = self.lock();
         lanes.ended = lanes.taken();
-        if lanes.awaited.is_some_and(|n| lanes.ended >= n) {
+        if let Some((_, together)) = lanes.awaited.filter(|(n, _)| lanes.ended >= *n) {
             lanes.awaited = None;
-            lanes.coming = Some(Instant::now() + PATIENCE);
+            lanes.expect(together);
             self.progress.notify_all();
         }
     }
 
-    /// Waits until the first `n` interactive jobs ever added are done with. More of them are about to come then, in a moment
-    /// and together: until they have, and as long as what this gives lives, the patient ones wait for them, but no longer than
-    /// [`PATIENCE`].
-    pub(crate) fn turn(&self, n: u64) -> Coming<'_> {
+    /// Waits until the first `n` interactive jobs ever added are done with. Where more of them are about to come then, in a moment
+    /// and `together`, the patient ones wait for them: as long as what this gives lives, but no longer than [`PATIENCE`].
+    pub(crate) fn turn(&self, n: u64, together: bool) -> Option<Coming<'_>> {
         let mut lanes = self.lock();
         while lanes.ended < n && !lanes.closed {
-            lanes.awaited = Some(n);
+            lanes.awaited = Some((n, together));
             lanes = self.progress.wait(lanes).unwrap_or_else(PoisonError::into_inner);
         }
-        lanes.coming = Some(Instant::now() + PATIENCE);
-        Coming(self)
+        lanes.expect(together);
+        together.then(|| Coming(self))
     }
 
     /// No new jobs; those that wait are still done.
@@ -302,6 +300,12 @@ impl Lanes {
             Lane::Bulk => self.bulk.push_back(job),
         }
         Ok(())
+    }
+
+    fn expect(&mut self, together: bool) {
+        if together {
+            self.coming = Some(Instant::now() + PATIENCE);
+        }
     }
 
     fn patient_one(&mut self) -> Option<Box<dyn Job>> {
@@ -364,7 +368,7 @@ mod tests {
 
     /// Mails are being written, and are waited for as long as that takes.
     fn expect(queue: &Queue) -> Coming<'_> {
-        let coming = queue.turn(0);
+        let coming = queue.turn(0, true).unwrap();
         queue.lock().coming = Some(Instant::now() + Duration::from_secs(3600));
         coming
     }
@@ -454,7 +458,7 @@ mod tests {
             };
             let early = sleeps.then(start);
             asleep(&queue, usize::from(sleeps));
-            let (began, coming) = (Instant::now(), queue.turn(0));
+            let (began, coming) = (Instant::now(), queue.turn(0, true));
             queue.push(Lane::Patient, job());
             let writer = early.unwrap_or_else(start);
             let taken = writer.join().unwrap().unwrap();
@@ -506,18 +510,18 @@ mod tests {
         queue.push_all((0..3).map(|_| (Lane::Interactive, job())));
         let waits = {
             let queue = queue.clone();
-            thread::spawn(move || drop(queue.turn(2)))
+            thread::spawn(move || drop(queue.turn(2, false)))
         };
         while queue.lock().awaited.is_none() {
             thread::sleep(Duration::from_millis(1));
         }
         queue.ended();
-        assert_eq!(queue.lock().awaited, Some(2));
+        assert_eq!(queue.lock().awaited, Some((2, false)));
         queue.first().unwrap();
         queue.more().unwrap();
-        assert_eq!(queue.lock().awaited, Some(2), "taken, and not committed");
+        assert_eq!(queue.lock().awaited, Some((2, false)), "taken, and not committed");
         queue.ended();
         waits.join().unwrap();
-        queue.turn(2);
+        assert!(queue.turn(2, false).is_none());
     }
 }

@@ -367,7 +367,7 @@ pub struct PackReport {
     pub octets: u64,
     /// Whole records.
     pub records: u64,
-    /// Octets up to the end of the last whole record; what follows is what a crash left.
+    /// Octets up to the end of the last whole record; what follows is room for more, or what a crash left.
     pub readable: u64,
 }
 
@@ -409,11 +409,11 @@ impl Waiting {
 
 /// Appends what waits until the channel closes. Where the writer commits jobs in groups, `grouped`, it hears what is coming.
 pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queue: &Queue, grouped: bool) {
-    let (mut current, mut last) = (Current::default(), 0);
+    let (mut current, mut last) = (Current { grows: grouped, ..Current::default() }, 0);
     while let Ok(first) = waiting.recv() {
         // While the jobs of the last batch still wait for their commit, or are just being committed, a sync of our own would
         // make little sooner: what comes meanwhile joins this batch, and there is one sync here for one of the writer's.
-        let coming = queue.turn(last);
+        let coming = queue.turn(last, grouped);
         // On a busy machine others are about to add to it, who have work to do and no core to do it on: they go first.
         std::thread::yield_now();
         let mut octets = first.octets();
@@ -425,7 +425,7 @@ pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queu
             batch.push(more);
         }
         let somebody_waits = batch.iter().any(|w| w.lane == Lane::Interactive);
-        let coming = (grouped && somebody_waits && octets < SOON).then_some(coming);
+        let coming = coming.filter(|_| somebody_waits && octets < SOON);
         // The second try is on fresh files.
         let outcome = current.append(packs, &batch).or_else(|e| {
             tracing::warn!(error = %e, "a pack failed and was sealed; writing its records anew");
@@ -434,11 +434,12 @@ pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queu
         });
         match outcome {
             Ok(places) => {
-                queue.push_all(batch.into_iter().zip(places).map(|(mut w, placed)| {
+                let added = queue.push_all(batch.into_iter().zip(places).map(|(mut w, placed)| {
                     w.job.placed(placed);
                     (w.lane, w.job)
                 }));
-                last = queue.added();
+                // Much is better written while the last is committed.
+                last = if octets < SOON { added } else { 0 };
             }
             Err(e) => {
                 tracing::error!(error = %e, "packs cannot be written");
@@ -457,6 +458,9 @@ pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queu
 #[derive(Default)]
 struct Current {
     open: HashMap<Class, Open>,
+    /// They have room ahead of their records: not where other machines read them, which may know the zeros there for longer than
+    /// they stand.
+    grows: bool,
 }
 
 struct Open {
@@ -502,7 +506,7 @@ impl Current {
             }
             if !records.is_empty() {
                 let open = self.open.get_mut(&class).ok_or(Error::Closed)?;
-                open.write(&records)?;
+                open.write(&records, self.grows)?;
                 if open.end >= packs.full(class)
                     && let Some(open) = self.open.remove(&class)
                 {
@@ -559,7 +563,7 @@ impl Open {
     }
 
     /// One write (as far as the kernel takes it at once) for all that is in memory, and one sync for all records.
-    fn write(&mut self, records: &[([u8; Header::LEN], &Staged)]) -> Result<()> {
+    fn write(&mut self, records: &[([u8; Header::LEN], &Staged)], grows: bool) -> Result<()> {
         const PADDING: [u8; 8] = [0; 8];
         let mut slices = Vec::with_capacity(records.len() * 3);
         for (header, staged) in records {
@@ -574,7 +578,9 @@ impl Open {
             slices.push(IoSlice::new(&PADDING[..(staged.header.length.wrapping_neg() % 8) as usize]));
         }
         self.write_all(&mut slices)?;
-        self.grow();
+        if grows {
+            self.grow();
+        }
         self.file.sync_data().map_err(|e| Error::io("syncing a pack", e))?;
         self.synced = self.end;
         Ok(())

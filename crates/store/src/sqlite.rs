@@ -20,6 +20,9 @@ use crate::{Error, Result, Tx};
 const GROUP_JOBS: usize = 512;
 const GROUP_TIME: Duration = Duration::from_millis(20);
 
+/// So many groups after one in which a job was refused have savepoints.
+const CAREFUL: u32 = 64;
+
 /// Pages in the write-ahead log: from this many on the writer itself helps the checkpointer to start the log anew.
 const LOG_PAGES: i64 = 16_384;
 
@@ -75,8 +78,9 @@ impl Sqlite {
 
     /// Runs jobs until the queue is closed and empty.
     pub(crate) fn write_loop(&self, c: &Connection, queue: &Queue, subscribers: &Subscribers) {
+        let mut careful = 0;
         while let Some(first) = queue.first() {
-            group(c, first, queue, subscribers);
+            group(c, first, queue, subscribers, &mut careful);
             queue.ended();
             if self.log_is_long.swap(false, Ordering::Relaxed) {
                 // What the checkpointer left is little; once all is copied the next commit begins the log anew.
@@ -115,10 +119,9 @@ fn checkpoint(c: &Connection) -> Result<i64> {
 type Jobs = Vec<(Box<dyn Job>, Result<()>)>;
 
 /// One transaction of the jobs that wait, one fsync for all. When the engine fails, the whole group does.
-fn group(c: &Connection, first: Box<dyn Job>, queue: &Queue, subscribers: &Subscribers) {
+fn group(c: &Connection, first: Box<dyn Job>, queue: &Queue, subscribers: &Subscribers, careful: &mut u32) {
     let (mut jobs, mut tx) = (Jobs::new(), Tx::sqlite(c));
-    let outcome = together(c, &mut tx, first, queue, &mut jobs);
-    let outcome = outcome.and_then(|all| if all { Ok(()) } else { apart(c, &mut tx, &mut jobs) });
+    let outcome = gather(c, &mut tx, first, queue, &mut jobs, careful);
     match outcome.and_then(|()| statement(c, "COMMIT")) {
         Ok(()) => {
             subscribers.tell(&tx.events);
@@ -136,27 +139,38 @@ fn group(c: &Connection, first: Box<dyn Job>, queue: &Queue, subscribers: &Subsc
     }
 }
 
-/// Runs jobs until there is no more, or one is refused, which is the last then: false. Mostly none is, and a savepoint for each
-/// would copy every page that it changes.
-fn together(c: &Connection, tx: &mut Tx<'_>, first: Box<dyn Job>, queue: &Queue, jobs: &mut Jobs) -> Result<bool> {
+/// Runs jobs until there is no more. A savepoint for each would copy every page that it changes, and mostly no job is refused: they
+/// have savepoints for [`CAREFUL`] groups after one was, and that one's group is run again with them.
+fn gather(
+    c: &Connection,
+    tx: &mut Tx<'_>,
+    first: Box<dyn Job>,
+    queue: &Queue,
+    jobs: &mut Jobs,
+    careful: &mut u32,
+) -> Result<()> {
+    *careful = careful.saturating_sub(1);
     jobs.push((first, Ok(())));
     statement(c, "BEGIN IMMEDIATE")?;
     let began = Instant::now();
     while let Some((job, result)) = jobs.last_mut() {
-        *result = run(tx, &mut **job)?;
+        *result = if *careful > 0 { one(c, tx, &mut **job)? } else { run(tx, &mut **job)? };
         if result.is_err() {
-            return Ok(false);
+            if *careful == 0 {
+                again(c, tx, jobs)?;
+            }
+            *careful = CAREFUL;
         }
         let full = jobs.len() >= GROUP_JOBS || began.elapsed() >= GROUP_TIME;
         let Some(next) = (if full { None } else { queue.more() }) else { break };
         jobs.push((next, Ok(())));
     }
-    Ok(true)
+    Ok(())
 }
 
-/// The same jobs anew, a savepoint for each: one that is refused takes back what it did, and only that. A single one has had its
+/// Takes back what jobs did of which the last was refused, and runs them anew, each inside its savepoint; a single one has had its
 /// answer.
-fn apart(c: &Connection, tx: &mut Tx<'_>, jobs: &mut Jobs) -> Result<()> {
+fn again(c: &Connection, tx: &mut Tx<'_>, jobs: &mut Jobs) -> Result<()> {
     roll_back(c)?;
     tx.events.clear();
     statement(c, "BEGIN IMMEDIATE")?;
@@ -187,7 +201,7 @@ fn run(tx: &mut Tx<'_>, job: &mut dyn Job) -> Result<Result<()>> {
     }
 }
 
-/// The same inside a savepoint.
+/// The same inside a savepoint: what is refused takes back what it did, and only that.
 fn one(c: &Connection, tx: &mut Tx<'_>, job: &mut dyn Job) -> Result<Result<()>> {
     statement(c, "SAVEPOINT job")?;
     let events = tx.events.len();

@@ -90,7 +90,8 @@ fn a_number_that_a_file_has_is_not_used_again() {
 
 #[test]
 fn the_room_ahead_of_the_records_is_given_back_and_does_no_harm_if_it_is_not() {
-    for bed in engines() {
+    // On PostgreSQL other machines may read them: they have none.
+    for bed in engines().filter(|bed| bed.name() == "SQLite") {
         let store = bed.open(&[TABLES]);
         let blob = keep(&store, Class::Lasting, 1, b'a', 100);
         let path = packs(&bed).pop().unwrap();
