@@ -254,21 +254,21 @@ impl Learned {
         self.pass(now);
         let flew = self.ends(ticket, now);
         self.passed += 1;
-        if let Some(limit) = &mut self.limit {
-            if !flew {
-                // Another recipient of its mail was answered before, and may be the one that was refused.
-                limit.pass(false);
-            } else if ticket.sent() < limit.said {
-                // It was on its way when another was refused: the site bears one more than had been answered then.
-                limit.count += usize::from(sure);
-                limit.heard.add(sure);
-            } else {
-                let longer = self.tallies.get(limit.span + 1);
-                let is_full = longer.is_none_or(|tally| tally.mails.sure >= limit.heard.all);
-                limit.pass(sure && is_full);
-            }
+        let on_its_way = flew && self.limit.is_some_and(|limit| ticket.sent() < limit.said);
+        if let Some(limit) = self.limit.as_mut().filter(|_| !on_its_way) {
+            let longer = self.tallies.get(limit.span + 1);
+            let is_full = longer.is_none_or(|tally| tally.mails.sure >= limit.heard.all);
+            // Where another recipient of its mail was answered before, that may be the one that was refused.
+            limit.pass(flew && sure && is_full);
         }
         self.count(sure, now);
+        // It was on its way when another was refused: the site bears one more than had been answered then, if those still count.
+        if let Some(limit) = self.limit.as_mut().filter(|_| on_its_way)
+            && self.tallies[limit.span].within(now).all > limit.heard.all
+        {
+            limit.count += usize::from(sure);
+            limit.heard.add(sure);
+        }
     }
 
     /// It is answered; gives whether that is its first answer.
@@ -504,6 +504,21 @@ mod tests {
         let taken = rig.send(10 * MINUTE).await;
         assert!(taken >= 85 && rig.learned.limit.unwrap().proven, "{taken}");
         rig.learned.unanswered(hangs, Instant::now());
+    }
+
+    /// A host that reads for twenty seconds refused one and took the next: by then it had forgotten the first.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_taken_when_others_count_no_more_does_not_raise_the_number() {
+        for (after, count) in [(0, 8), (61, 7)] {
+            let mut rig = Rig::of(7, MINUTE);
+            rig.send(Duration::from_millis(700)).await;
+            let [refused, late] = [rig.learned.sent(Instant::now()), rig.learned.sent(Instant::now())];
+            advance(Duration::from_secs(1)).await;
+            rig.learned.refused(refused, None, Instant::now());
+            advance(Duration::from_secs(after)).await;
+            rig.learned.passed(late, Instant::now());
+            assert_eq!(rig.learned.limit.unwrap().count, count, "after {after} s");
+        }
     }
 
     /// A host that reads for twenty seconds and then refuses was sent another every five, and refused them all.
