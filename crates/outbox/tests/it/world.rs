@@ -547,8 +547,17 @@ impl World {
         self.store.read(move |tx| queue::show(tx, id)).await.unwrap().map_or(Vec::new(), |(_, d)| d)
     }
 
+    /// Waits until nothing of it is left: at once, or a second later where another was on its way to a site that is not known.
     pub async fn until_gone(&self, id: QueueId) {
-        self.until("the message is finished", async || self.show(id).await.is_empty()).await;
+        let is_gone = async || self.show(id).await.is_empty();
+        for _ in 0..LOOKS {
+            if is_gone().await {
+                return;
+            }
+            self.settle().await;
+        }
+        self.pass(1).await;
+        self.until("the message is finished", is_gone).await;
     }
 
     /// Waits until the first delivery waits after `attempts`; gives it.
