@@ -12,10 +12,10 @@ use mime::address::{Entry, addresses};
 use mime::{Part, header, words};
 use serde_json::Value;
 
-/// Where cargo has put the package's resources.
+/// Where cargo has put the package's resources. Which cargo, and from where, is asked now: what is built may be shared by clones.
 fn resources() -> PathBuf {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["metadata", "--format-version", "1"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let mut cargo = Command::new(std::env::var("CARGO").expect("cargo runs this"));
+    cargo.args(["metadata", "--format-version", "1"]).current_dir(std::env::var("CARGO_MANIFEST_DIR").unwrap());
     let metadata: Value = serde_json::from_slice(&cargo.output().expect("cargo runs").stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
     // Another version of it may be there for another package.
