@@ -223,8 +223,8 @@ enum KeyCommand {
     },
 }
 
-/// Mail to other hosts is tried at once, then after 1, 5, 15, 30 minutes and up to 6 hours, for five days; then its sender
-/// gets a report. A report of the delay comes after four hours.
+/// Mail to other hosts is tried at once, then after 1, 5, 15, 30 minutes and up to 6 hours, for five days (transactional two, marketing
+/// three); then its sender gets a report. A report of the delay comes after four hours.
 #[derive(Debug, Subcommand)]
 enum QueueCommand {
     /// Everything that waits or is under way, the oldest first, with the last answer of the other host.

@@ -156,7 +156,7 @@ fn a_day_of_sending_to_200_sites() {
     for seed in first..first + 3 {
         let ((blocked, slower), flat) = (ours(seed, sites, mails), flat(seed, sites, mails, HOUR));
         assert!(blocked < 0.5, "seed {seed}: {blocked:.2} % of our mail was blocked");
-        assert!(slower < 1.5, "seed {seed}: it took {slower:.2} of the time that is needed");
+        assert!(slower <= 1.2, "seed {seed}: it took {slower:.2} of the time that is needed");
         assert!(flat > 10.0, "seed {seed}: only {flat:.2} % of the other's mail was blocked");
     }
 }
