@@ -1,7 +1,9 @@
 """Mail goes out: what the sender is told, what other hosts can check, what the administrator sees, what a crash leaves."""
 
 import base64
+import csv
 import hashlib
+import io
 import json
 import re
 import signal
@@ -308,6 +310,34 @@ def test_the_queue_is_seen_and_steered(make_server):
         taken = host.has()
         assert [sorted(recipients) for _, recipients, _ in taken] == [["ann@out.test", "bob@out.test"]], (taken, host.said)
         eventually("the queue is empty", lambda: queue(server) == [])
+
+
+def test_what_waits_is_searched_and_exported(make_server):
+    with Host(RCPT="451 4.7.1 Greylisted") as host:
+        server = start(make_server, host, "out.test", "far.test")
+        user = server.user()
+        submit(server, user, ["ann@out.test", "bob@far.test"], message())
+        submit(server, user, "Eve@out.test", message())
+        eventually("all were tried", lambda: [r["attempts"] for m in queue(server) for r in m["recipients"]] == [1] * 3)
+        first, second = (each["id"] for each in queue(server))
+
+        def found(*which: str):
+            return [(m["id"], r["to"]) for m in queue(server, "list", *which) for r in m["recipients"]]
+
+        ann, bob, eve = (first, "ann@out.test"), (first, "bob@far.test"), (second, "Eve@out.test")
+        assert found() == [ann, bob, eve]
+        assert found("--to", "eve@OUT.test") == [eve] and found("--to", "@out.test") == [ann, eve]
+        assert found("--from", user, "--to", "@far.test") == [bob] and found("--from", "somebody@out.test") == []
+        assert found("--state", "waiting") == [ann, bob, eve] and found("--stream", "marketing") == []
+        assert found("--limit", "1") == [ann] and found("--after", f"{first}/0", "--limit", "9") == [bob, eve]
+        assert f"--after {first}/1" in server.cli("queue", "list", "--limit", "2")
+        assert "Nothing like that" in server.cli("queue", "list", "--to", "@nowhere.test")
+        assert "waiting, claimed" in server_error(server, "queue", "list", "--state", "lost")
+        rows = [json.loads(line) for line in server.cli("queue", "export", "--to", "@out.test").splitlines()]
+        assert [(r["id"], r["to"], r["status"], r["from"]) for r in rows] == [(*ann, "4.7.1", user), (*eve, "4.7.1", user)]
+        table = list(csv.DictReader(io.StringIO(server.cli("queue", "export", "--csv"))))
+        assert [(r["id"], r["number"], r["to"]) for r in table] == [(first, "0", ann[1]), (first, "1", bob[1]), (second, "0", eve[1])]
+        assert {r["state"] for r in table} == {"waiting"} and "Greylisted" in table[0]["reply"]
 
 
 def server_error(server, *arguments: str) -> str:

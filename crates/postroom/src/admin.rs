@@ -73,7 +73,9 @@ pub enum Request {
     /// The mailboxes of an account.
     MailboxList { account: String },
     /// What is on its way to other hosts.
-    QueueList,
+    QueueList { which: mailq::Which, after: Option<String>, limit: usize },
+    /// A page of it, a row for each delivery.
+    QueuePage { which: mailq::Which, after: Option<String> },
     /// One message of the queue.
     QueueShow { id: String },
     /// Why mail for somebody has not left yet.
@@ -239,7 +241,8 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
         Request::CredentialList { account } => credential::list(house, account).await,
         Request::CredentialRemove { account, id } => credential::remove(house, account, id).await,
         Request::MailboxList { account } => read(house, move |tx| mailbox_list(tx, &account)).await,
-        Request::QueueList => mailq::list(house).await,
+        Request::QueueList { which, after, limit } => mailq::list(house, which, after, limit).await,
+        Request::QueuePage { which, after } => mailq::page(house, which, after).await,
         Request::QueueShow { id } => mailq::show(house, id).await,
         Request::QueueWhy { address } => why::why(house, &address).await,
         Request::QueueRetry { id } => mailq::retry(house, id).await,

@@ -15,8 +15,8 @@ use crate::config::Config;
 use crate::house::House;
 use crate::outside::Outside;
 use crate::{
-    certificates, control, doctor, events, guide, log, organisations, privileges, quiet, receipts, serve, simulate,
-    stops, suppressions, webhooks,
+    certificates, control, doctor, events, guide, log, mailq, organisations, privileges, quiet, receipts, serve,
+    simulate, stops, suppressions, webhooks,
 };
 
 /// Where the configuration is looked for.
@@ -227,8 +227,25 @@ enum KeyCommand {
 /// three); then its sender gets a report. A report of the delay comes after four hours.
 #[derive(Debug, Subcommand)]
 enum QueueCommand {
-    /// Everything that waits or is under way, the oldest first, with the last answer of the other host.
-    List,
+    /// What waits or is under way, the oldest first, with the last answer of the other host.
+    List {
+        #[command(flatten)]
+        which: mailq::Which,
+        /// Go on behind this one, as the last answer said.
+        #[arg(long, value_name = "ID/NUMBER")]
+        after: Option<String>,
+        /// At most so many recipients.
+        #[arg(long, default_value_t = 5000)]
+        limit: usize,
+    },
+    /// All of it, a line for each recipient: JSON, or CSV.
+    Export {
+        #[command(flatten)]
+        which: mailq::Which,
+        /// Comma-separated values, with a line of names.
+        #[arg(long)]
+        csv: bool,
+    },
     /// One message: each recipient, its attempts, its next one, the last answer.
     Show {
         /// A number like 3-1f, as `list` shows it.
@@ -491,6 +508,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Receipt(receipts::Command::Export { which, csv }) => {
             return export(&config, Export::Receipts(which), csv);
         }
+        Command::Queue(QueueCommand::Export { which, csv }) => return export(&config, Export::Queue(which), csv),
         Command::Suppression(suppressions::Command::Export { csv, organisation }) => {
             return export(&config, Export::Suppressions(organisation), csv);
         }
@@ -550,6 +568,7 @@ fn request(command: Command) -> Result<Request, CliError> {
         | Command::Doctor { .. }
         | Command::Events(_)
         | Command::Simulate(_)
+        | Command::Queue(QueueCommand::Export { .. })
         | Command::Receipt(receipts::Command::Show { .. } | receipts::Command::Export { .. }) => {
             return Err(CliError::Usage("that is no request".into()));
         }
@@ -581,7 +600,7 @@ fn request(command: Command) -> Result<Request, CliError> {
         Command::Queue(QueueCommand::Verp { stream, off }) => {
             Request::Verp { stream: stream.map(|stream| stream.word().to_owned()), on: !off }
         }
-        Command::Queue(QueueCommand::List) => Request::QueueList,
+        Command::Queue(QueueCommand::List { which, after, limit }) => Request::QueueList { which, after, limit },
         Command::Queue(QueueCommand::Show { id }) => Request::QueueShow { id },
         Command::Queue(QueueCommand::Why { address }) => Request::QueueWhy { address },
         Command::Queue(QueueCommand::Retry { id }) => Request::QueueRetry { id },

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::admin::{Answer, Request};
 use crate::cli::{CliError, ask};
 use crate::config::Config;
-use crate::{events, receipts, suppressions};
+use crate::{events, mailq, receipts, suppressions};
 
 /// Whoever closed the pipe (`| head`) wants no more: false then.
 fn written(outcome: io::Result<()>) -> Result<bool, CliError> {
@@ -73,6 +73,7 @@ pub fn export(config: &Config, what: Export, csv: bool) -> Result<(), CliError> 
     let (rows, columns) = match &what {
         Export::Receipts(_) => ("receipts", &receipts::COLUMNS[..]),
         Export::Suppressions(_) => ("suppressions", &suppressions::COLUMNS[..]),
+        Export::Queue(_) => ("queue", &mailq::COLUMNS[..]),
     };
     if csv && !write(&columns.join(","))? {
         return Ok(());
@@ -84,6 +85,7 @@ pub fn export(config: &Config, what: Export, csv: bool) -> Result<(), CliError> 
                 let which = after.map_or_else(|| which.clone(), |after| which.behind(after));
                 Request::Receipt(receipts::Request::List { which, limit: usize::MAX })
             }
+            Export::Queue(which) => Request::QueuePage { which: which.clone(), after: after.map(str::to_owned) },
             Export::Suppressions(organisation) => Request::Suppression(suppressions::Ask::List {
                 organisation: organisation.clone(),
                 address: None,
@@ -127,6 +129,7 @@ pub fn follow(config: &Config, mut which: events::Which) -> Result<(), CliError>
 /// What is given page by page.
 pub enum Export {
     Receipts(receipts::Which),
+    Queue(mailq::Which),
     /// Of an organisation.
     Suppressions(Option<String>),
 }

@@ -3,45 +3,171 @@
 use std::fmt::Write;
 
 use base::Stream;
-use queue::{Content, Message, QueueId, Standing, State};
+use clap::Args;
+use queue::{Content, Message, Party, Place, QueueId, Sought, Standing, State};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::Tx;
 
 use crate::admin::{Answer, Outcome, refused, words};
 use crate::house::House;
+use crate::{organisations, receipts};
 
-/// Messages that a list shows.
-const SHOWN: u32 = 1000;
+/// Deliveries that a page of an export has, and those of one read.
+const PAGE: usize = 1000;
+const TOGETHER: usize = 500;
+/// Reads of one search: beyond, it says where to go on.
+const READS: usize = 500;
 
-/// What is in the queue, the oldest first.
-pub async fn list(house: &House) -> Outcome {
-    house.store.read(all).await.map_err(words)
+/// All that is given must hold.
+#[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
+pub struct Which {
+    /// To this address, or to a domain.
+    #[arg(long, value_name = "ADDRESS|@DOMAIN")]
+    to: Option<String>,
+    /// Of this sender (of the envelope), or of a domain's.
+    #[arg(long, value_name = "ADDRESS|@DOMAIN")]
+    from: Option<String>,
+    /// mail, transactional or marketing.
+    #[arg(long)]
+    stream: Option<String>,
+    /// Of this organisation.
+    #[arg(long, value_name = "NAME")]
+    organisation: Option<String>,
+    /// waiting, claimed (being sent, or in line for it), held (cannot be read) or cancelling; delivered or failed: its sender's report is
+    /// on the way.
+    #[arg(long)]
+    state: Option<String>,
 }
 
-fn all(tx: &mut Tx<'_>) -> store::Result<Answer> {
-    let (mut text, mut data) = (String::new(), Vec::new());
-    let ids = queue::page(tx, QueueId::FIRST, SHOWN)?;
-    for id in &ids {
-        match queue::show(tx, *id) {
-            Ok(Some((message, deliveries))) => {
-                describe(&mut text, &message, &deliveries);
-                data.push(facts(&message, &deliveries));
+/// A delivery that was found; what is wrong, where it cannot be read.
+type One = (Place, store::Result<(Message, Standing)>);
+
+impl Which {
+    fn sought(&self, tx: &mut Tx<'_>) -> store::Result<Sought> {
+        let party = |text: &String| match text.strip_prefix('@') {
+            Some(domain) => Party::Domain(domain.to_owned()),
+            None => Party::Address(text.trim_matches(['<', '>']).to_owned()),
+        };
+        let stream = self.stream.as_deref().map(|word| word.parse::<Stream>().map_err(|e| refused(e.to_string())));
+        let state = self.state.as_deref().map(|word| {
+            let known = "waiting, claimed, delivered, failed, held or cancelling";
+            State::from_word(word).ok_or_else(|| refused(format!("{word}: {known}")))
+        });
+        Ok(Sought {
+            to: self.to.as_ref().map(party),
+            from: self.from.as_ref().map(party),
+            stream: stream.transpose()?,
+            organisation: self.organisation.as_deref().map(|name| organisations::named(tx, name)).transpose()?,
+            state: state.transpose()?,
+        })
+    }
+
+    fn is_all(&self) -> bool {
+        let Which { to, from, stream, organisation, state } = self;
+        [to, from, stream, organisation, state].iter().all(|given| given.is_none())
+    }
+}
+
+/// At most `limit` deliveries behind `after`, and where to go on: in steps, so that no read is long.
+async fn look(
+    house: &House,
+    which: &Which,
+    mut after: Option<Place>,
+    limit: usize,
+) -> Result<(Vec<One>, Option<Place>), String> {
+    let mut found: Vec<One> = Vec::new();
+    for _ in 0..READS {
+        let (which, n) = (which.clone(), TOGETHER.min(limit - found.len()));
+        let some = move |tx: &mut Tx<'_>| {
+            let sought = which.sought(tx)?;
+            let page = queue::search(tx, &sought, after, n)?;
+            let mut all = Vec::with_capacity(page.all.len());
+            for (id, number) in page.all {
+                match queue::show_one(tx, id, number) {
+                    // It has ended, but for its report.
+                    Ok(None) => {}
+                    Ok(Some(one)) => all.push(((id, number), Ok(one))),
+                    // One that is damaged hides no other.
+                    Err(e @ store::Error::Corrupt(_)) => all.push(((id, number), Err(e))),
+                    Err(e) => return Err(e),
+                }
             }
-            Ok(None) => {}
-            // One that is damaged hides no other.
-            Err(e @ store::Error::Corrupt(_)) => {
-                let _ = writeln!(text, "{id}  cannot be read ({e}): postroom queue cancel {id} removes it");
-                data.push(json!({ "id": id.to_string(), "error": e.to_string() }));
-            }
-            Err(e) => return Err(e),
+            Ok((all, page.next))
+        };
+        let (all, next) = house.store.read(some).await.map_err(words)?;
+        found.extend(all);
+        after = next;
+        if after.is_none() || found.len() >= limit {
+            break;
         }
     }
-    match ids.len() as u32 {
-        0 => text.push_str("The queue is empty"),
-        SHOWN => drop(write!(text, "These are the {SHOWN} oldest")),
-        _ => {}
+    Ok((found, after))
+}
+
+/// What is in the queue, the oldest first: by message, with those of its recipients that were looked for.
+pub async fn list(house: &House, which: Which, after: Option<String>, limit: usize) -> Outcome {
+    let after = after.as_deref().map(receipts::place).transpose()?;
+    let (found, next) = look(house, &which, after, limit.max(1)).await?;
+    let (mut text, mut data) = (String::new(), Vec::new());
+    for of_message in found.chunk_by(|((a, _), _), ((b, _), _)| a == b) {
+        let read: Vec<_> = of_message.iter().filter_map(|(_, one)| one.as_ref().ok()).collect();
+        if let Some((message, _)) = read.first() {
+            let all: Vec<&Standing> = read.iter().map(|(_, d)| d).collect();
+            describe(&mut text, message, &all);
+            data.push(facts(message, &all));
+        }
+        if let Some(((id, _), Err(e))) = of_message.iter().find(|(_, one)| one.is_err()) {
+            let _ = writeln!(text, "{id}  cannot be read ({e}): postroom queue cancel {id} removes it");
+            data.push(json!({ "id": id.to_string(), "error": e.to_string() }));
+        }
+    }
+    match next {
+        Some((id, number)) => drop(write!(text, "There may be more: --after {id}/{number}")),
+        None if found.is_empty() && after.is_none() && which.is_all() => text.push_str("The queue is empty"),
+        None if found.is_empty() => text.push_str("Nothing like that is in the queue"),
+        None => {}
     }
     Ok(Answer::new(text.trim_end(), Value::Array(data)))
+}
+
+/// The names of the columns of an export.
+pub const COLUMNS: [&str; 15] = [
+    "id",
+    "number",
+    "to",
+    "from",
+    "stream",
+    "state",
+    "accepted",
+    "due",
+    "expires",
+    "attempts",
+    "uncertain",
+    "class",
+    "status",
+    "host",
+    "reply",
+];
+
+/// A page of an export: a row for each delivery.
+pub async fn page(house: &House, which: Which, after: Option<String>) -> Outcome {
+    let after = after.as_deref().map(receipts::place).transpose()?;
+    let (found, next) = look(house, &which, after, PAGE).await?;
+    let row = |((id, number), one): &One| match one {
+        Ok((m, d)) => {
+            let mut row = standing(d);
+            row["id"] = id.to_string().into();
+            row["number"] = (*number).into();
+            row["from"] = m.from.as_ref().map(ToString::to_string).unwrap_or_default().into();
+            row["stream"] = m.stream.word().into();
+            row["accepted"] = m.created.rfc3339().into();
+            row
+        }
+        Err(e) => json!({ "id": id.to_string(), "number": number, "error": e.to_string() }),
+    };
+    let next = next.map(|(id, number)| format!("{id}/{number}"));
+    Ok(Answer::new("", json!({ "queue": found.iter().map(row).collect::<Vec<_>>(), "next": next })))
 }
 
 /// One message.
@@ -49,9 +175,9 @@ pub async fn show(house: &House, id: String) -> Outcome {
     let id = number(&id)?;
     let one = move |tx: &mut Tx<'_>| {
         let (message, deliveries) = queue::show(tx, id)?.ok_or_else(|| gone(id))?;
-        let mut text = String::new();
-        describe(&mut text, &message, &deliveries);
-        Ok(Answer::new(text.trim_end(), facts(&message, &deliveries)))
+        let (mut text, all) = (String::new(), deliveries.iter().collect::<Vec<_>>());
+        describe(&mut text, &message, &all);
+        Ok(Answer::new(text.trim_end(), facts(&message, &all)))
     };
     house.store.read(one).await.map_err(words)
 }
@@ -120,7 +246,7 @@ pub fn is_held_back(m: &Message, d: &Standing) -> bool {
     d.state == State::Waiting && d.delivery.attempts == 0 && m.release == Some(d.due)
 }
 
-fn describe(text: &mut String, m: &Message, all: &[Standing]) {
+fn describe(text: &mut String, m: &Message, all: &[&Standing]) {
     let from = m.from.as_ref().map(ToString::to_string).unwrap_or_default();
     let stream = if m.stream == Stream::Mail { String::new() } else { format!(", {}", m.stream) };
     let size = match m.content {
@@ -152,15 +278,16 @@ fn describe(text: &mut String, m: &Message, all: &[Standing]) {
     }
 }
 
-fn facts(m: &Message, all: &[Standing]) -> Value {
-    let recipient = |d: &Standing| {
-        json!({ "to": d.delivery.to.to_string(), "state": d.state.word(), "attempts": d.delivery.attempts,
-            "uncertain": d.delivery.uncertain, "class": d.class, "due": d.due.rfc3339(), "expires": d.delivery.expires.rfc3339(),
-            "status": d.status, "reply": d.reply, "host": d.host })
-    };
+fn facts(m: &Message, all: &[&Standing]) -> Value {
     json!({ "id": m.id.to_string(), "from": m.from.as_ref().map(ToString::to_string), "octets": m.octets,
         "created": m.created.rfc3339(), "stream": m.stream.word(),
         "priority": m.priority, "release": m.release.map(|at| at.rfc3339()),
         "deliver_by": m.deliver_by.map(|by| by.until.rfc3339()),
-        "recipients": all.iter().map(recipient).collect::<Vec<_>>() })
+        "recipients": all.iter().map(|d| standing(d)).collect::<Vec<_>>() })
+}
+
+fn standing(d: &Standing) -> Value {
+    json!({ "to": d.delivery.to.to_string(), "state": d.state.word(), "attempts": d.delivery.attempts,
+        "uncertain": d.delivery.uncertain, "class": d.class, "due": d.due.rfc3339(), "expires": d.delivery.expires.rfc3339(),
+        "status": d.status, "reply": d.reply, "host": d.host })
 }

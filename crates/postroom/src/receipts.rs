@@ -414,9 +414,10 @@ async fn list(house: &House, which: Which, limit: usize) -> Outcome {
     Ok(lines(&found, "There are no such receipts", more, next.into()))
 }
 
-fn place(text: &str) -> Result<(QueueId, u32), String> {
+/// Which delivery, as the end of a page says it.
+pub fn place(text: &str) -> Result<(QueueId, u32), String> {
     let place = text.split_once('/').and_then(|(id, number)| Some((id.parse().ok()?, number.parse().ok()?)));
-    place.ok_or_else(|| format!("{text}: a receipt has a number like 3-1f/0"))
+    place.ok_or_else(|| format!("{text}: a delivery has a number like 3-1f/0"))
 }
 
 fn page(

@@ -226,6 +226,17 @@ WHERE d.message = ?1 AND NOT (d.attempts = 0 AND d.state IN (2, 3)) ORDER BY d.n
 -- name: page
 SELECT id FROM queue_message WHERE id > ?1 ORDER BY id LIMIT ?2;
 
+-- name: delivery_behind
+-- The last of the next few, the oldest first.
+SELECT message, number FROM queue_delivery WHERE (message, number) > (?1, ?2) ORDER BY message, number LIMIT 1 OFFSET ?3;
+
+-- name: sought
+SELECT d.message, d.number, d.recipient, m.sender FROM queue_delivery d JOIN queue_message m ON m.id = d.message
+WHERE (d.message, d.number) > (?1, ?2) AND (d.message, d.number) <= (?3, ?4)
+    AND (CAST(?5 AS BIGINT) IS NULL OR d.domain = ?5) AND (CAST(?6 AS BIGINT) IS NULL OR d.stream = ?6)
+    AND (CAST(?7 AS BIGINT) IS NULL OR d.organisation = ?7) AND (CAST(?8 AS BIGINT) IS NULL OR d.state = ?8)
+ORDER BY d.message, d.number;
+
 -- name: by_recipient
 -- Reads the whole table: asked for by people, now and then.
 SELECT message, number FROM queue_delivery WHERE recipient = ?1 ORDER BY message, number LIMIT ?2;

@@ -120,6 +120,11 @@ impl State {
         state.copied().ok_or_else(|| corrupt("state", value))
     }
 
+    /// The one of a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        STATES.into_iter().find(|state| state.word() == word)
+    }
+
     /// An attempt may still come of it.
     pub fn is_open(self) -> bool {
         matches!(self, State::Waiting | State::Claimed | State::Held | State::Cancelling)

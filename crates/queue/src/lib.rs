@@ -40,6 +40,7 @@ pub mod receipt;
 mod recover;
 pub mod returned;
 mod schema;
+mod search;
 mod settle;
 pub mod source;
 pub mod suppression;
@@ -65,6 +66,7 @@ pub use node::{Life, Mark, Node, hold_sources, lives, news, renew};
 pub use open::{Event, Queue};
 pub use recover::{Delivered, Remains};
 pub use schema::{ALL, MIGRATIONS};
+pub use search::{Party, Place, Sought, search};
 pub use verify::verify;
 
 use std::time::Duration;

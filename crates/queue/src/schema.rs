@@ -135,6 +135,8 @@ store::statements! { include_str!("../sql/queue.sql");
     DELIVERIES = "deliveries",
     ACCEPTED = "accepted",
     PAGE = "page",
+    DELIVERY_BEHIND = "delivery_behind",
+    SOUGHT = "sought",
     BY_RECIPIENT = "by_recipient",
     RETRY = "retry",
     CANCEL = "cancel",
