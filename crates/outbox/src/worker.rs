@@ -21,7 +21,7 @@ use crate::connection::{Connection, Letter, NoWay, Sent, Terms, Tls, TlsFault};
 use crate::dialogue::{self, ours};
 use crate::dispatch::{bound, call, later, line_up, put_off, too_many};
 use crate::guard::Guard;
-use crate::hops::{For, Next, Work};
+use crate::hops::{Bells, For, Next, Work};
 use crate::outbox::Inner;
 use crate::route::{self, Hop, Target, To};
 use crate::schedule;
@@ -165,13 +165,15 @@ async fn may_connect(inner: &Arc<Inner>, hop: &Hop) -> bool {
     loop {
         match inner.hops.connect(hop) {
             Ok(()) => return true,
-            Err(wait) if wait > PATIENCE => {
+            Err((_, wait)) if wait > PATIENCE => {
                 put_off(inner, hop, inner.hops.put_off(hop, wait));
                 return false;
             }
-            Err(wait) => {
+            Err(_) if inner.hops.is_crowded(hop, false) => return false,
+            Err((bells, wait)) => {
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
+                    () = rung(&bells) => {}
                     () = inner.stopped() => return false,
                 }
             }
@@ -412,7 +414,7 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
         if !matches!(next, Next::Make(_)) {
             queued = None;
         }
-        let goes_on = !matches!(next, Next::Rest(_));
+        let (goes_on, rests) = (!matches!(next, Next::Rest(_)), matches!(next, Next::Rest(_) | Next::Until(..)));
         let (bells, wait) = match next {
             Next::Send(work) => match quiet_for(inner, &work) {
                 None => return Some((work, place)),
@@ -428,7 +430,7 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
                 later(inner, work, wait);
                 continue;
             }
-            Next::Wait(wait) if wait > idle() => {
+            Next::Wait(_, wait) if wait > idle() => {
                 put_off(inner, hop, inner.hops.put_off(hop, wait));
                 continue;
             }
@@ -437,9 +439,8 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
                 works.into_iter().for_each(|(work, wait)| bound(inner, hop, work, wait, seen));
                 continue;
             }
-            Next::Wait(wait) => (None, wait),
-            Next::Until(bells, wait) => (Some(bells), wait),
-            Next::Rest(bells) => (Some(bells), idle()),
+            Next::Wait(bells, wait) | Next::Until(bells, wait) => (bells, wait),
+            Next::Rest(bells) => (bells, idle()),
             Next::Make(bell) => {
                 place = until_place(inner, hop, connection, &bell, &mut queued).await?;
                 continue;
@@ -447,17 +448,9 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
         };
         // Not kept over a wait: others can use it.
         place = None;
-        let waits = bells.is_some().then(|| Waits { inner, hop, what: For::Work });
-        let rung = async {
-            let Some([line, site, all]) = &bells else { return std::future::pending().await };
-            tokio::select! {
-                () = line.notified() => {}
-                () = site.notified() => {}
-                () = all.notified() => {}
-            }
-        };
+        let waits = rests.then(|| Waits { inner, hop, what: For::Work });
         let go_on = tokio::select! {
-            () = rung => true,
+            () = rung(&bells) => true,
             () = connection.wait_for_end() => false,
             () = tokio::time::sleep(wait) => goes_on,
             () = inner.stopped() => false,
@@ -466,6 +459,14 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
         if !go_on {
             return None;
         }
+    }
+}
+
+async fn rung([line, site, all]: &Bells) {
+    tokio::select! {
+        () = line.notified() => {}
+        () = site.notified() => {}
+        () = all.notified() => {}
     }
 }
 

@@ -346,7 +346,7 @@ impl<'a> Run<'a> {
     fn connect(&mut self, worker: usize) {
         let (n, clock, now) = (self.workers[worker].way, self.clock(), self.now);
         let way = &mut self.ways[n];
-        if let Err(wait) = way.shape.connect(clock) {
+        if let Err(wait) = way.shape.connect(self.terms.stream, clock) {
             way.feels(why(&way.shape, clock), now);
             if wait > PATIENCE {
                 self.sleep(n, wait);
@@ -428,7 +428,7 @@ impl<'a> Run<'a> {
         if mails >= way.shape.messages() {
             return self.leave(worker);
         }
-        match way.shape.send(SENDER, clock) {
+        match way.shape.send((SENDER, self.terms.stream), clock) {
             Ok(ticket) => {
                 way.feels(Reason::Connections, now);
                 let Some(mail) = way.ready.pop_front() else { return self.rest(worker) };

@@ -47,11 +47,12 @@ pub(super) struct Line {
     /// With so few left in it there is a place for those.
     pub(super) low: usize,
     pub(super) bell: Arc<Notify>,
+    /// Rung when there is mail that may not have to wait for its site as long as other mail does.
+    pub(super) urgent: Arc<Notify>,
 }
 
 impl Line {
     pub(super) fn new(site: SiteKey, in_line: InLine) -> Self {
-        let bell = Arc::new(Notify::new());
         Line {
             ready: Ready::new(in_line),
             workers: 0,
@@ -67,7 +68,8 @@ impl Line {
             promised: Vec::new(),
             refused: BTreeSet::new(),
             low: LOW,
-            bell,
+            bell: Arc::default(),
+            urgent: Arc::default(),
         }
     }
 

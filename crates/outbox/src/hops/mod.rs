@@ -30,7 +30,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::route::Hop;
-use crate::shape::{Course, Hint, Hold, MayConnect, Policies, Policy, Ticket, Words, on_one_line};
+use crate::shape::{Course, Hint, Hold, MayConnect, Policies, Policy, Ticket, Words, on_one_line, urgency};
 use fleet::{Denied, Fleet};
 pub(crate) use fleet::{No, choose};
 use line::Line;
@@ -117,6 +117,8 @@ struct State {
     starved: VecDeque<Hop>,
     /// Rung when one more of them waits.
     bell: Arc<Notify>,
+    /// And when that is urgent.
+    urgent: Arc<Notify>,
     /// Groups that may be claimed of again.
     called: BTreeSet<Group>,
     /// Hops for which a worker is counted, and is yet to be started.
@@ -144,6 +146,9 @@ pub(crate) enum Added {
     Apart(Work, Work),
 }
 
+/// Those of a line, its site, and all.
+pub(crate) type Bells = [Arc<Notify>; 3];
+
 /// What a worker waits for, with bells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum For {
@@ -159,15 +164,15 @@ pub(crate) enum Next {
     /// This.
     Send(Work),
     /// To wait for a bell, of its line, its site or all; it counts as idle from now on ([`Hops::wake`]).
-    Rest([Arc<Notify>; 3]),
+    Rest(Bells),
     /// To wait for a place where mail is made, or for the bell of its line; it counts as one that does ([`Hops::wake`]).
     Make(Arc<Notify>),
     /// To rest as above, and so long at most: what is in line may go then.
-    Until([Arc<Notify>; 3], Duration),
+    Until(Bells, Duration),
     /// To put this off, as its organisations have had their share: for longer than a connection rests.
     Bound(Vec<Later>),
-    /// To wait for so long: the site has had its share.
-    Wait(Duration),
+    /// To wait for so long, as the site has had its share; or for a bell, which rings only for what is urgent.
+    Wait(Bells, Duration),
     /// To put this off: its sender, or its mailbox, has had his share.
     Later(Work, Duration),
     /// To end: the connection has carried what it may, or another hop needs its place.
@@ -239,6 +244,9 @@ impl Hops {
         if line.idle > 0 || line.making > 0 && !work.is_made() {
             line.bell.notify_one();
         }
+        if urgency(work.message.stream) > urgency(Stream::Marketing) {
+            line.urgent.notify_one();
+        }
         line.ready.push_back(work);
         if state.start(hop) { Added::Start(hop.clone()) } else { Added::InLine }
     }
@@ -276,8 +284,10 @@ impl Hops {
             state.line(hop, &self.policies).idle += 1;
             return wait.map_or(Next::Rest(bells.clone()), |wait| Next::Until(bells, wait));
         };
-        let sender = state.line(hop, &self.policies).ready.front(turn);
-        let sender = sender.map_or_else(String::new, |work| work.sender().to_owned());
+        let first = state.line(hop, &self.policies).ready.front(turn);
+        let Some((sender, stream)) = first.map(|work| (work.sender().to_owned(), work.message.stream)) else {
+            return Next::Leave;
+        };
         let site = state.sites.of(&name, &self.policies);
         if sent >= site.shape.messages() || site.gives_way(turn.organisation, sent) {
             return Next::Leave;
@@ -291,9 +301,9 @@ impl Hops {
         if let Some((work, wait)) = state.not_yet(hop, turn, &rates, now) {
             return Next::Later(work, wait);
         }
-        let held = state.sites.of(&name, &self.policies).shape.send(&sender, now);
+        let held = state.sites.of(&name, &self.policies).shape.send((&sender, stream), now);
         match held {
-            Err(Hold::Site(wait)) => Next::Wait(wait),
+            Err(Hold::Site(wait)) => Next::Wait(state.urgent_bells(hop, &name), wait),
             Err(Hold::Sender(wait)) => state.take(hop, turn, usize::MAX).map_or(Next::Leave, |w| Next::Later(w, wait)),
             Ok(ticket) => state.take(hop, turn, recipients).map_or(Next::Leave, |mut work| {
                 work.ticket = Some(ticket);
@@ -458,12 +468,15 @@ impl Hops {
         Ways { idle: state.idle(ways.idle), ..ways }
     }
 
-    /// A worker connects now, or waits for so long first: connections may not follow each other faster.
-    pub(crate) fn connect(&self, hop: &Hop) -> Result<(), Duration> {
+    /// A worker connects now, or waits for so long first, or for a bell, which rings only for what is urgent: connections may
+    /// not follow each other faster, nor is there to be one that could carry nothing yet.
+    pub(crate) fn connect(&self, hop: &Hop) -> Result<(), (Bells, Duration)> {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let site = state.lines.get(hop).and_then(|line| state.sites.get_mut(&line.site));
-        site.map_or(Ok(()), |site| site.shape.connect(Instant::now()))
+        let Some(line) = state.lines.get(hop) else { return Ok(()) };
+        let (name, stream) = (line.site.clone(), line.ready.most_urgent());
+        let connected = state.sites.get_mut(&name).map_or(Ok(()), |site| site.shape.connect(stream, Instant::now()));
+        connected.map_err(|wait| (state.urgent_bells(hop, &name), wait))
     }
 
     /// A mail reached so many of its recipients, and was not taken for so many. With the first the site may have a connection
@@ -626,6 +639,13 @@ impl State {
         if self.connections > CONNECTIONS / 2 { idle.min(IDLE) } else { idle }
     }
 
+    /// What rings for mail of a line that may go before other mail, and for urgent mail that has no connection.
+    fn urgent_bells(&self, hop: &Hop, name: &SiteKey) -> Bells {
+        let line = self.lines.get(hop).map(|line| line.urgent.clone());
+        let site = self.sites.get(name).map(|site| site.urgent.clone());
+        [line.unwrap_or_default(), site.unwrap_or_default(), self.urgent.clone()]
+    }
+
     /// The line of a hop.
     fn line(&mut self, hop: &Hop, policies: &Policies) -> &mut Line {
         let State { lines, sites, .. } = self;
@@ -685,7 +705,7 @@ impl State {
         }
         let only_marketing = !line.ready.has(Stream::Mail) && !line.is_urgent();
         let most = if only_marketing { CONNECTIONS_OF_MARKETING } else { CONNECTIONS };
-        let (waits_at, bell) = match site.shape.may_connect(Instant::now()) {
+        let (waits_at, bell, urgent) = match site.shape.may_connect(Instant::now()) {
             MayConnect::Yes if self.connections < most => {
                 if std::mem::take(&mut line.bound) {
                     site.bound.retain(|waiting| waiting != hop);
@@ -696,8 +716,8 @@ impl State {
                 line.promised.extend(site.tenants.promise(line.ready.organisations()));
                 return true;
             }
-            MayConnect::Yes => (&mut self.starved, &self.bell),
-            MayConnect::Full => (&mut site.starved, &site.bell),
+            MayConnect::Yes => (&mut self.starved, &self.bell, &self.urgent),
+            MayConnect::Full => (&mut site.starved, &site.bell, &site.urgent),
         };
         if line.workers > 0 {
             return false;
@@ -705,6 +725,7 @@ impl State {
         let waits = std::mem::replace(&mut line.starved, true);
         bell.notify_one();
         if line.is_urgent() {
+            urgent.notify_one();
             if waits_at.front() != Some(hop) {
                 waits_at.push_front(hop.clone());
             }

@@ -8,6 +8,7 @@ use base::{OrganisationId, Stream};
 
 use super::Work;
 use super::turns::Turns;
+use crate::shape::urgency;
 
 /// Turns that a stream has where all have work, in the order of [`Stream::ALL`].
 pub(crate) const WEIGHTS: [i32; 3] = [4, 8, 2];
@@ -93,15 +94,34 @@ impl Ready {
     }
 
     /// Whose turn it is of those organisations that `may`: where all streams have work, each gets turns by its weight, as evenly
-    /// spread as can be. Of `all` that is first, or only of what need not be made.
-    pub(super) fn turn(&self, all: bool, may: impl Fn(OrganisationId) -> bool) -> Option<Turn> {
-        let next: [Option<OrganisationId>; 3] = std::array::from_fn(|n| {
+    /// spread as can be. Of `all` that is first, or only of what need not be made. A stream that `awaits` something has its turn
+    /// where all do.
+    pub(super) fn turn(
+        &self,
+        all: bool,
+        may: impl Fn(OrganisationId) -> bool,
+        awaits: impl Fn(Stream) -> bool,
+    ) -> Option<Turn> {
+        let mut next: [Option<OrganisationId>; 3] = std::array::from_fn(|n| {
             let works = &self.works[n];
             let can_go = |organisation| all || works.front(organisation).is_some_and(|work| !work.is_made());
             works.turn(|organisation| may(organisation) && can_go(organisation))
         });
+        // Asked only where there is a choice.
+        if next.iter().flatten().count() > 1 {
+            let goes = Stream::ALL.map(|stream| next[stream as usize].is_some() && !awaits(stream));
+            if goes.contains(&true) {
+                next = std::array::from_fn(|n| next[n].filter(|_| goes[n]));
+            }
+        }
         let stream = (0..3).filter(|n| next[*n].is_some()).max_by_key(|n| self.credit[*n] + WEIGHTS[*n])?;
         Some(Turn { stream, organisation: next[stream]?, goes: next.map(|next| next.is_some()) })
+    }
+
+    /// The most urgent stream that has work; the least where none has any.
+    pub(super) fn most_urgent(&self) -> Stream {
+        let streams = Stream::ALL.into_iter().filter(|stream| self.has(*stream));
+        streams.max_by_key(|stream| urgency(*stream)).unwrap_or(Stream::Marketing)
     }
 
     /// What is next.

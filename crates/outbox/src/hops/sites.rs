@@ -52,6 +52,8 @@ pub(super) struct Place {
     pub(super) failing: Failing,
     /// Rung when one more of them waits: who rests on a connection makes way.
     pub(super) bell: Arc<Notify>,
+    /// And that is urgent: who waits for the site makes way, too.
+    pub(super) urgent: Arc<Notify>,
     pub(super) in_line: InLine,
     lines: usize,
     /// Recipients it was sent, and where they are counted if it has a name there.
@@ -86,6 +88,7 @@ impl Place {
             tenants: Tenants::default(),
             failing: Failing::default(),
             bell: Arc::default(),
+            urgent: Arc::default(),
             in_line: Arc::default(),
             lines: 0,
             recipients: 0,

@@ -268,11 +268,12 @@ impl State {
     pub(super) fn turn(&self, hop: &Hop, name: &SiteKey, makes: bool, now: Instant) -> Option<(Turn, bool)> {
         let (line, site) = (self.lines.get(hop)?, self.sites.get(name)?);
         let may = |organisation| site.tenants.wait(organisation, now).is_none();
-        let first = line.ready.turn(true, may)?;
+        let awaits = |stream| site.shape.awaits(stream, now);
+        let first = line.ready.turn(true, may, awaits)?;
         let is_to_be_made = !makes && line.ready.front(first).is_some_and(Work::is_made);
         // Somebody is to wait for it, and somebody to be there for the rest.
         let waits = line.making == 0 && line.connected > 1;
-        let other = if is_to_be_made && !waits { line.ready.turn(false, may) } else { None };
+        let other = if is_to_be_made && !waits { line.ready.turn(false, may, awaits) } else { None };
         Some(other.map_or((first, is_to_be_made), |other| (other, false)))
     }
 

@@ -295,7 +295,7 @@ async fn what_a_site_does_not_want_now_goes_back_from_all_its_lines() {
     assert_eq!(in_line(&hops), 2);
     assert!(matches!(hops.add(&b, work(1)), Added::Later(_, wait) if wait == pause));
     assert!(!matches!(hops.add(&other, work(1)), Added::Later(..) | Added::Full(..)));
-    assert_eq!(hops.connect(&b), Err(pause));
+    assert_eq!(hops.connect(&b).map_err(|(_, wait)| wait), Err(pause));
     tokio::time::advance(pause).await;
     assert!(matches!(hops.add(&b, work(1)), Added::InLine | Added::Start(_)));
 }
@@ -309,7 +309,7 @@ async fn what_is_too_fast_is_put_off_to_its_turn() {
         let mail = next(&hops, &a).unwrap().ticket;
         hops.came_of(&a, mail, [1, 0]);
     }
-    let Next::Wait(wait) = hops.next(&a, 9, 0, true) else { panic!("no pause") };
+    let Next::Wait(_, wait) = hops.next(&a, 9, 0, true) else { panic!("no pause") };
     let later = hops.put_off(&a, wait);
     assert_eq!(later.len(), 98);
     let last = later.last().unwrap().1;
@@ -363,6 +363,34 @@ fn what_is_urgent_is_next_whatever_waited_before() {
     (0..10).for_each(|_| drop(next(&hops, &a)));
     hops.add(&a, of(Stream::Transactional, 1));
     assert_eq!(next(&hops, &a).unwrap().message.stream, Stream::Transactional);
+}
+
+/// At a stranger.
+#[tokio::test(start_paused = true)]
+async fn marketing_that_waits_for_an_answer_has_no_turn_before_it() {
+    let (hops, a) = (hops(), mail_hosts("mx.example.org"));
+    (0..2).for_each(|_| drop(hops.add(&a, of(Stream::Marketing, 1))));
+    let first = next(&hops, &a).unwrap();
+    assert!(matches!(hops.next(&a, 9, 0, true), Next::Wait(..)));
+    (0..9).for_each(|_| drop(hops.add(&a, of(Stream::Transactional, 1))));
+    for n in 0..5 {
+        // It bears twenty a second.
+        tokio::time::advance(Duration::from_millis(100)).await;
+        let urgent = next(&hops, &a).unwrap_or_else(|| panic!("{n} went, and the next waits"));
+        assert_eq!(urgent.message.stream, Stream::Transactional);
+        assert!(matches!(hops.next(&a, 9, 0, true), Next::Wait(..)), "two are under way");
+        hops.answered(&a, urgent.ticket);
+    }
+    hops.answered(&a, first.ticket);
+    tokio::time::advance(Duration::from_millis(100)).await;
+    let mut turns = Vec::new();
+    while !turns.contains(&Stream::Marketing) {
+        let work = next(&hops, &a).unwrap();
+        turns.push(work.message.stream);
+        hops.answered(&a, work.ticket);
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    assert!(turns.len() <= 4, "it has its turns again: {turns:?}");
 }
 
 #[test]
@@ -571,7 +599,7 @@ async fn until_called(hops: &Hops, hop: &Hop) -> usize {
                 taken += 1;
                 hops.answered(hop, work.ticket);
             }
-            Next::Wait(wait) => tokio::time::advance(wait).await,
+            Next::Wait(_, wait) => tokio::time::advance(wait).await,
             other => panic!("{other:?} after {taken}"),
         }
     }

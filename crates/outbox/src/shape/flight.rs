@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use base::Stream;
 use tokio::time::Instant;
 
 /// A mail that was sent.
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 pub(crate) struct Ticket {
     number: u64,
     sent: Instant,
+    stream: Stream,
 }
 
 impl Ticket {
@@ -18,10 +20,14 @@ impl Ticket {
         self.sent
     }
 
+    pub(super) fn stream(&self) -> Stream {
+        self.stream
+    }
+
     /// Of a mail that is on its way to nobody.
     #[cfg(test)]
     pub(crate) fn of_none() -> Self {
-        Ticket { number: u64::MAX, sent: Instant::now() }
+        Ticket { number: u64::MAX, sent: Instant::now(), stream: Stream::Mail }
     }
 }
 
@@ -34,8 +40,8 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    pub(super) fn begin(&mut self, now: Instant) -> Ticket {
-        let ticket = Ticket { number: self.next, sent: now };
+    pub(super) fn begin(&mut self, stream: Stream, now: Instant) -> Ticket {
+        let ticket = Ticket { number: self.next, sent: now, stream };
         self.next += 1;
         self.all.push_back(ticket);
         ticket
@@ -49,7 +55,25 @@ impl Flight {
 
     /// So many went out in this time, and have not come to an end.
     pub(super) fn within(&self, time: Duration, now: Instant) -> usize {
-        self.all.iter().rev().take_while(|ticket| now.saturating_duration_since(ticket.sent) < time).count()
+        self.since(time, now).count()
+    }
+
+    /// And so many of these are no less urgent than mail of this stream.
+    pub(super) fn before(&self, stream: Stream, time: Duration, now: Instant) -> usize {
+        self.since(time, now).filter(|ticket| urgency(ticket.stream) >= urgency(stream)).count()
+    }
+
+    fn since(&self, time: Duration, now: Instant) -> impl Iterator<Item = &Ticket> {
+        self.all.iter().rev().take_while(move |ticket| now.saturating_duration_since(ticket.sent) < time)
+    }
+}
+
+/// The higher, the less mail of a stream waits for others': for a code or a receipt somebody sits and waits.
+pub(crate) fn urgency(stream: Stream) -> u8 {
+    match stream {
+        Stream::Marketing => 0,
+        Stream::Mail => 1,
+        Stream::Transactional => 2,
     }
 }
 
@@ -65,11 +89,13 @@ mod tests {
     async fn each_mail_ends_for_itself_and_once() {
         let mut flight = Flight::default();
         let at = Instant::now();
-        let [first, second] = [flight.begin(at), flight.begin(at)];
+        let [first, second] = [flight.begin(Stream::Marketing, at), flight.begin(Stream::Mail, at)];
         advance(SECOND).await;
-        let third = flight.begin(Instant::now());
+        let third = flight.begin(Stream::Mail, Instant::now());
         let within = |flight: &Flight, time| flight.within(time, Instant::now());
         assert_eq!((within(&flight, SECOND), within(&flight, 2 * SECOND)), (1, 3));
+        let before = |stream| flight.before(stream, 2 * SECOND, Instant::now());
+        assert_eq!([Stream::Marketing, Stream::Mail, Stream::Transactional].map(before), [3, 2, 0]);
         assert_eq!([0; 3].map(|_| flight.end(second)), [true, false, false]);
         assert_eq!((within(&flight, SECOND), within(&flight, 2 * SECOND)), (1, 2));
         flight.end(third);

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use base::Stream;
 use tokio::time::Instant;
 
 use super::flight::{Flight, Ticket};
@@ -25,7 +26,8 @@ const FEWEST: usize = 3;
 const AFTER: usize = 2000;
 const AFTER_AT_MOST: usize = 50_000;
 /// Of a site that said nothing yet so many mails may be unanswered, and one more for every so many that passed: when it says
-/// that it was enough, it says so to all of them, and these are to be few of those that passed.
+/// that it was enough, it says so to all of them, and these are to be few of those that passed. Of each stream that is: mail waits for
+/// none that is less urgent.
 const AT_ONCE: usize = 1;
 const MORE_AFTER: usize = 200;
 /// Who takes longer for an answer than this keeps back no other.
@@ -185,22 +187,29 @@ impl Learned {
         }
     }
 
-    /// How long the next mail must wait.
-    pub(super) fn wait(&mut self, now: Instant) -> Duration {
+    /// How long the next mail of a stream must wait.
+    pub(super) fn wait(&mut self, stream: Stream, now: Instant) -> Duration {
         self.pass(now);
-        let Some(limit) = &self.limit else {
-            let at_once = self.at_once.saturating_add(self.passed / MORE_AFTER);
-            return if self.flight.within(PROMPT, now) >= at_once { SOON } else { Duration::ZERO };
-        };
+        let awaited = self.awaits(stream, now);
+        let Some(limit) = &self.limit else { return if awaited { SOON } else { Duration::ZERO } };
         let tally = &self.tallies[limit.span];
         let apart = limit.next.saturating_duration_since(now);
-        let decisive = (self.answers_in * 2).clamp(PROMPT, DECISIVE);
         match () {
-            () if !limit.proven && self.flight.within(decisive, now) > 0 => SOON,
+            () if awaited => SOON,
             () if tally.mails.all >= limit.count => tally.wait(limit.count, now).max(apart),
             // As if the site had counted it when it went out.
             () if tally.mails.all + self.flight.within(tally.span, now) >= limit.count => SOON,
             () => apart,
+        }
+    }
+
+    /// Mail of a stream waits for what is said to mail that is under way. That of one that is less urgent keeps it back as little
+    /// as if it were not there: it costs a refusal more at most, where a slow host costs whoever waits for the mail seconds.
+    pub(super) fn awaits(&self, stream: Stream, now: Instant) -> bool {
+        let before = |time| self.flight.before(stream, time, now);
+        match &self.limit {
+            None => before(PROMPT) >= self.at_once.saturating_add(self.passed / MORE_AFTER),
+            Some(limit) => !limit.proven && before((self.answers_in * 2).clamp(PROMPT, DECISIVE)) > 0,
         }
     }
 
@@ -209,12 +218,12 @@ impl Learned {
         self.limit.map_or(Duration::ZERO, |limit| limit.even() * 3 / 4)
     }
 
-    /// A mail goes out.
-    pub(super) fn sent(&mut self, now: Instant) -> Ticket {
+    /// A mail of a stream goes out.
+    pub(super) fn sent(&mut self, stream: Stream, now: Instant) -> Ticket {
         if let Some(limit) = &mut self.limit {
             limit.next = now + limit.even() / 2;
         }
-        self.flight.begin(now)
+        self.flight.begin(stream, now)
     }
 
     /// It did not: the connection had been closed.
@@ -292,7 +301,7 @@ impl Learned {
         if self.limit.is_none_or(|limit| ticket.sent() >= limit.said) {
             self.learn(wait, now);
         }
-        self.wait(now)
+        self.wait(ticket.stream(), now)
     }
 
     fn learn(&mut self, wait: Option<Duration>, now: Instant) {
@@ -392,12 +401,12 @@ mod tests {
             let (end, before) = (Instant::now() + time, self.taken.len());
             let mut taken = 0;
             while Instant::now() < end {
-                let wait = self.learned.wait(Instant::now());
+                let wait = self.learned.wait(Stream::Marketing, Instant::now());
                 if !wait.is_zero() {
                     advance(wait).await;
                     continue;
                 }
-                let mail = self.learned.sent(Instant::now());
+                let mail = self.learned.sent(Stream::Marketing, Instant::now());
                 advance(Duration::from_millis(100)).await;
                 taken += usize::from(self.offer(mail));
             }
@@ -458,7 +467,7 @@ mod tests {
         rig.send(10 * MINUTE).await;
         advance(2 * HOUR).await;
         rig.quota.0 = 0;
-        let mail = rig.learned.sent(Instant::now());
+        let mail = rig.learned.sent(Stream::Marketing, Instant::now());
         rig.learned.refused(mail, None, Instant::now());
         assert!(!rig.learned.is_limited());
     }
@@ -470,10 +479,10 @@ mod tests {
         for (upto, at_once) in [(200, 1), (400, 2), (600, 3), (800, 4)] {
             while passed < upto {
                 let mut mails = Vec::new();
-                while learned.wait(Instant::now()).is_zero() {
-                    mails.push(learned.sent(Instant::now()));
+                while learned.wait(Stream::Marketing, Instant::now()).is_zero() {
+                    mails.push(learned.sent(Stream::Marketing, Instant::now()));
                 }
-                assert_eq!((mails.len(), learned.wait(Instant::now())), (at_once, SOON));
+                assert_eq!((mails.len(), learned.wait(Stream::Marketing, Instant::now())), (at_once, SOON));
                 advance(Duration::from_millis(100)).await;
                 passed += mails.len();
                 mails.into_iter().for_each(|mail| learned.passed(mail, Instant::now()));
@@ -481,16 +490,36 @@ mod tests {
         }
     }
 
+    /// At a stranger, and while a site shows over which span it counts.
+    #[tokio::test(start_paused = true)]
+    async fn mail_waits_for_the_answer_to_none_that_is_less_urgent() {
+        let urgent = [Stream::Marketing, Stream::Mail, Stream::Transactional];
+        let waits = |learned: &mut Learned| urgent.map(|stream| !learned.wait(stream, Instant::now()).is_zero());
+        let mut rig = Rig::of(10, MINUTE);
+        rig.send(MINUTE / 2).await;
+        rig.learned.limit.as_mut().unwrap().count = 100;
+        advance(MINUTE / 2).await;
+        for mut learned in [Learned::new(true), rig.learned] {
+            for (n, stream) in urgent.into_iter().enumerate() {
+                let others = waits(&mut learned);
+                assert_eq!(others, [0, 1, 2].map(|other| other < n), "{n} are under way");
+                learned.sent(stream, Instant::now());
+                advance(SOON).await;
+            }
+            assert_eq!(waits(&mut learned), [true; 3]);
+        }
+    }
+
     /// Else a thousand mails to a host that takes its time for each took hours, and one connection that hangs stopped all.
     #[tokio::test(start_paused = true)]
     async fn who_takes_his_time_for_an_answer_keeps_back_no_other() {
         let mut rig = Rig::of(usize::MAX, MINUTE);
-        let slow = [rig.learned.sent(Instant::now()), {
-            assert_eq!(rig.learned.wait(Instant::now()), SOON);
+        let slow = [rig.learned.sent(Stream::Marketing, Instant::now()), {
+            assert_eq!(rig.learned.wait(Stream::Marketing, Instant::now()), SOON);
             advance(PROMPT).await;
-            rig.learned.sent(Instant::now())
+            rig.learned.sent(Stream::Marketing, Instant::now())
         }];
-        assert_eq!(rig.learned.wait(Instant::now()), SOON);
+        assert_eq!(rig.learned.wait(Stream::Marketing, Instant::now()), SOON);
         advance(PROMPT).await;
         // Ten a second, as each is answered: what is heard of others is not taken for theirs.
         assert_eq!(rig.send(MINUTE).await, 600);
@@ -499,7 +528,7 @@ mod tests {
         // Nor while a site shows over which span it counts.
         let mut rig = Rig::of(10, MINUTE);
         rig.send(Duration::from_secs(5)).await;
-        let hangs = rig.learned.sent(Instant::now());
+        let hangs = rig.learned.sent(Stream::Marketing, Instant::now());
         advance(PROMPT).await;
         let taken = rig.send(10 * MINUTE).await;
         assert!(taken >= 85 && rig.learned.limit.unwrap().proven, "{taken}");
@@ -512,7 +541,10 @@ mod tests {
         for (after, count) in [(0, 8), (61, 7)] {
             let mut rig = Rig::of(7, MINUTE);
             rig.send(Duration::from_millis(700)).await;
-            let [refused, late] = [rig.learned.sent(Instant::now()), rig.learned.sent(Instant::now())];
+            let [refused, late] = [
+                rig.learned.sent(Stream::Marketing, Instant::now()),
+                rig.learned.sent(Stream::Marketing, Instant::now()),
+            ];
             advance(Duration::from_secs(1)).await;
             rig.learned.refused(refused, None, Instant::now());
             advance(Duration::from_secs(after)).await;
@@ -526,20 +558,20 @@ mod tests {
     async fn who_takes_his_time_is_asked_once() {
         let mut rig = Rig::of(0, HOUR);
         (0..FEWEST).for_each(|_| {
-            let mail = rig.learned.sent(Instant::now());
+            let mail = rig.learned.sent(Stream::Marketing, Instant::now());
             rig.learned.passed(mail, Instant::now());
         });
         let slow = Duration::from_secs(20);
-        let mail = rig.learned.sent(Instant::now());
+        let mail = rig.learned.sent(Stream::Marketing, Instant::now());
         advance(slow).await;
         rig.learned.refused(mail, None, Instant::now());
         advance(MINUTE).await;
-        assert!(rig.learned.wait(Instant::now()).is_zero());
-        let hangs = rig.learned.sent(Instant::now());
+        assert!(rig.learned.wait(Stream::Marketing, Instant::now()).is_zero());
+        let hangs = rig.learned.sent(Stream::Marketing, Instant::now());
         advance(slow * 2 - Duration::from_millis(1)).await;
-        assert_eq!(rig.learned.wait(Instant::now()), SOON);
+        assert_eq!(rig.learned.wait(Stream::Marketing, Instant::now()), SOON);
         advance(Duration::from_millis(1)).await;
-        assert!(rig.learned.wait(Instant::now()).is_zero());
+        assert!(rig.learned.wait(Stream::Marketing, Instant::now()).is_zero());
         rig.learned.unanswered(hangs, Instant::now());
     }
 
@@ -550,20 +582,20 @@ mod tests {
         rig.send(HOUR).await;
         let since = Instant::now();
         for _ in 0..5 {
-            while !rig.learned.wait(Instant::now()).is_zero() {
+            while !rig.learned.wait(Stream::Marketing, Instant::now()).is_zero() {
                 advance(Duration::from_secs(1)).await;
             }
-            rig.learned.sent(Instant::now());
+            rig.learned.sent(Stream::Marketing, Instant::now());
         }
-        assert!(since.elapsed() < MINUTE && rig.learned.wait(Instant::now()) == SOON);
+        assert!(since.elapsed() < MINUTE && rig.learned.wait(Stream::Marketing, Instant::now()) == SOON);
         advance(MINUTE).await;
-        assert!(rig.learned.wait(Instant::now()).is_zero());
+        assert!(rig.learned.wait(Stream::Marketing, Instant::now()).is_zero());
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_other_recipients_of_a_mail_that_was_one_too_many_do_not_raise_the_number() {
         let mut rig = Rig::of(7, MINUTE);
-        let mail = rig.learned.sent(Instant::now());
+        let mail = rig.learned.sent(Stream::Marketing, Instant::now());
         (0..7).for_each(|_| rig.learned.count(true, Instant::now()));
         advance(Duration::from_secs(61)).await;
         (0..7).for_each(|_| rig.learned.count(true, Instant::now()));
@@ -580,7 +612,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_on_its_way_is_refused_for_the_same() {
         let mut rig = Rig::of(10, MINUTE);
-        let late = rig.learned.sent(Instant::now());
+        let late = rig.learned.sent(Stream::Marketing, Instant::now());
         advance(PROMPT).await;
         rig.send(Duration::from_secs(5)).await;
         assert_eq!((rig.refused.len(), rig.learned.limit.unwrap().span), (1, 0));
@@ -596,7 +628,7 @@ mod tests {
     async fn what_failed_says_nothing_of_what_a_site_bears() {
         let mut rig = Rig::of(48, HOUR);
         for _ in 0..3 {
-            let mail = rig.learned.sent(Instant::now());
+            let mail = rig.learned.sent(Stream::Marketing, Instant::now());
             advance(Duration::from_millis(100)).await;
             rig.learned.failed(mail, Instant::now());
         }
@@ -606,7 +638,7 @@ mod tests {
         // But of few it is not a quarter that is given up.
         let mut rig = Rig::of(8, HOUR);
         for _ in 0..2 {
-            let mail = rig.learned.sent(Instant::now());
+            let mail = rig.learned.sent(Stream::Marketing, Instant::now());
             rig.taken.push_back(Instant::now());
             rig.learned.failed(mail, Instant::now());
         }
@@ -620,7 +652,7 @@ mod tests {
     async fn what_stands_at_the_edge_of_a_span_is_no_number() {
         for count in [5, 15] {
             let mut rig = Rig::of(count, 10 * MINUTE);
-            let mail = rig.learned.sent(Instant::now());
+            let mail = rig.learned.sent(Stream::Marketing, Instant::now());
             rig.taken.push_back(Instant::now());
             rig.learned.unanswered(mail, Instant::now());
             advance(Duration::from_millis(900)).await;
@@ -653,10 +685,10 @@ mod tests {
     async fn a_punishment_says_nothing_of_the_span() {
         let mut rig = Rig::of(6, MINUTE);
         for _ in 0..6 {
-            let mail = rig.learned.sent(Instant::now());
+            let mail = rig.learned.sent(Stream::Marketing, Instant::now());
             rig.offer(mail);
         }
-        let mail = rig.learned.sent(Instant::now());
+        let mail = rig.learned.sent(Stream::Marketing, Instant::now());
         rig.learned.refused(mail, Some(2 * HOUR), Instant::now());
         assert_eq!(rig.learned.limit.unwrap().span, 0);
         // A wait that fits a span is believed.
@@ -673,10 +705,10 @@ mod tests {
         rig.send(HOUR).await;
         let mut taken = 0;
         for _ in 0..12 {
-            while !rig.learned.wait(Instant::now()).is_zero() {
+            while !rig.learned.wait(Stream::Marketing, Instant::now()).is_zero() {
                 advance(Duration::from_secs(1)).await;
             }
-            let mail = rig.learned.sent(Instant::now());
+            let mail = rig.learned.sent(Stream::Marketing, Instant::now());
             rig.taken.push_back(Instant::now());
             rig.learned.unanswered(mail, Instant::now());
             taken += rig.send(HOUR / 4).await;

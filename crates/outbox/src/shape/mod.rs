@@ -17,7 +17,7 @@ mod rules;
 mod site;
 mod warm;
 
-pub(crate) use flight::Ticket;
+pub(crate) use flight::{Ticket, urgency};
 pub(crate) use hint::{Hint, on_one_line};
 pub(crate) use policy::{Dead, Family, Limits, MAILBOX_RATES, Policies, Policy, Text, TlsLevel};
 pub(crate) use rate::{Pace, Rate, kept};

@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::Stream;
 use tokio::time::Instant;
 
 use super::flight::Ticket;
@@ -283,13 +284,13 @@ impl Site {
         self.open = self.open.saturating_sub(1);
     }
 
-    /// Who entered connects now, or must wait for so long first.
-    pub(crate) fn connect(&mut self, now: Instant) -> Result<(), Duration> {
+    /// Who entered connects now, to carry mail of a stream, or must wait for so long first.
+    pub(crate) fn connect(&mut self, stream: Stream, now: Instant) -> Result<(), Duration> {
         self.pass(now);
         let pause = self.pause(now).unwrap_or_default();
         // Nor is one of use that could carry nothing yet.
         let sends = self.slowed.as_ref().map_or(Duration::ZERO, |s| longest(&s.sends, 1.0, now));
-        let sends = longest(&self.sends, self.share, now).max(self.bears.wait(now)).max(sends);
+        let sends = longest(&self.sends, self.share, now).max(self.bears.wait(stream, now)).max(sends);
         let slower = self.slowed.as_mut().map(|s| &mut s.connects);
         let wait = slower.as_ref().map_or(sends, |s| longest(s, 1.0, now).max(sends));
         let wait = longest(&self.connects, 1.0, now).max(wait).max(pause);
@@ -300,9 +301,14 @@ impl Site {
         Ok(())
     }
 
-    /// A mail from `sender`, a domain, goes out now, or waits. What comes of it is told with its ticket: [`Site::unsent`],
+    /// Mail of a stream waits until mail that is no less urgent is answered, as little is known of the site.
+    pub(crate) fn awaits(&self, stream: Stream, now: Instant) -> bool {
+        self.bears.awaits(stream, now)
+    }
+
+    /// A mail of a stream from `sender`, a domain, goes out now, or waits. What comes of it is told with its ticket: [`Site::unsent`],
     /// [`Site::unanswered`], [`Site::answered`], [`Site::accepted`] or [`Site::heard`].
-    pub(crate) fn send(&mut self, sender: &str, now: Instant) -> Result<Ticket, Hold> {
+    pub(crate) fn send(&mut self, (sender, stream): (&str, Stream), now: Instant) -> Result<Ticket, Hold> {
         self.pass(now);
         if let Some(until) = self.senders.get(sender).filter(|until| **until > now) {
             return Err(Hold::Sender(until.saturating_duration_since(now)));
@@ -310,13 +316,13 @@ impl Site {
         let pause = self.pause(now).unwrap_or_default();
         let slower = self.slowed.as_mut().map(|s| &mut s.sends);
         let wait = slower.as_ref().map_or(Duration::ZERO, |s| longest(s, 1.0, now));
-        let wait = longest(&self.sends, self.share, now).max(self.bears.wait(now)).max(wait).max(pause);
+        let wait = longest(&self.sends, self.share, now).max(self.bears.wait(stream, now)).max(wait).max(pause);
         if !wait.is_zero() {
             return Err(Hold::Site(wait));
         }
         slower.into_iter().flatten().for_each(|p| p.take(1.0, now));
         self.sends.iter_mut().for_each(|p| p.take(self.share, now));
-        Ok(self.bears.sent(now))
+        Ok(self.bears.sent(stream, now))
     }
 
     /// A mail that was to go out did not, as its connection had been closed.

@@ -37,11 +37,11 @@ impl Rig {
 
     /// Of the mail that is under way, or of one that goes out whatever the site bears.
     fn ticket(&mut self) -> Ticket {
-        self.mail.take().unwrap_or_else(|| self.site.bears.sent(Instant::now()))
+        self.mail.take().unwrap_or_else(|| self.site.bears.sent(Stream::Mail, Instant::now()))
     }
 
     fn send(&mut self) -> Result<(), Hold> {
-        self.mail = Some(self.site.send("example.test", Instant::now())?);
+        self.mail = Some(self.site.send(("example.test", Stream::Mail), Instant::now())?);
         Ok(())
     }
 
@@ -71,7 +71,7 @@ async fn a_host_of_our_own_is_sent_as_many_at_once_as_come() {
     let policies = Policies::shipped().unwrap();
     let policy = policies.own().clone();
     let mut site = Site::new(policy.clone(), policy.limits.clone());
-    assert!((0..1000).all(|_| site.send("example.test", Instant::now()).is_ok()));
+    assert!((0..1000).all(|_| site.send(("example.test", Stream::Mail), Instant::now()).is_ok()));
     let mut rig = Rig::of("mx.example.org");
     assert!(rig.send().is_ok() && rig.send().is_err());
 }
@@ -211,15 +211,15 @@ async fn one_sender_waits_and_the_others_do_not() {
     let mut rig = Rig::of("aspmx.l.google.com");
     rig.hear_of("bad.test", Reply::new(421, 7, 26, "This mail is unauthenticated"));
     let now = Instant::now();
-    assert_eq!(rig.site.send("bad.test", now).err(), Some(Hold::Sender(60 * MINUTE)));
-    assert!(rig.site.send("good.test", now).is_ok());
+    assert_eq!(rig.site.send(("bad.test", Stream::Mail), now).err(), Some(Hold::Sender(60 * MINUTE)));
+    assert!(rig.site.send(("good.test", Stream::Mail), now).is_ok());
     // Nobody fills our memory with senders, nor stops the site by them.
     for n in 0..10 * SENDERS {
         rig.hear_of(&format!("{n}.test"), Reply::new(421, 7, 26, "This mail is unauthenticated"));
     }
     assert_eq!(rig.site.senders.len(), SENDERS);
     advance(MINUTE).await;
-    assert!(rig.site.send("good.test", Instant::now()).is_ok());
+    assert!(rig.site.send(("good.test", Stream::Mail), Instant::now()).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,7 +238,7 @@ async fn connections_follow_each_other_no_faster_than_they_may() {
     let start = Instant::now();
     let mut n = 0;
     while Instant::now() < start + MINUTE {
-        match rig.site.connect(Instant::now()) {
+        match rig.site.connect(Stream::Mail, Instant::now()) {
             Ok(()) => n += 1,
             Err(wait) => advance(wait).await,
         }
