@@ -237,7 +237,7 @@ impl Hops {
         if let Some(no) = state.no_place(hop, &name, &work, &self.policies, now) {
             return state.turn_away(hop, work, no);
         }
-        work.seat = state.sites.get(&name).and_then(|site| site.tenants.seat(work.message.organisation));
+        work.seat = state.sites.get(&name).and_then(|site| site.tenants.seat(&work.message));
         work.permit = state.permit(&name, &work);
         let line = state.line(hop, &self.policies);
         // Who waits for a place where mail is made can send other mail meanwhile.

@@ -81,7 +81,7 @@ impl State {
         let (share, of_site) = self.shares(stream, organisation);
         let pace = || line.map_or(UNKNOWN, |line| line.pace(stream));
         // Half of it is the others'.
-        match place.tenants.no_seat(organisation, share.min(of_site) / 2, now) {
+        match place.tenants.no_seat(organisation, (stream, share.min(of_site) / 2), now) {
             Some(NoSeat::Turn(wait)) => return Some(NoPlace::Turn(wait)),
             Some(NoSeat::Crowd) => return Some(NoPlace::Crowd((pace() / 2).clamp(CROWD[0], CROWD[1]))),
             None => {}

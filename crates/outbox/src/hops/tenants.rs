@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use base::OrganisationId;
+use base::{OrganisationId, Stream};
+use queue::Message;
 use tokio::time::Instant;
 
 use super::ready::Turn;
@@ -34,16 +35,21 @@ struct Tenant {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Works that stand in line or are under way.
-    in_hand: AtomicUsize,
+    /// Works that stand in line or are under way, by stream.
+    in_hand: [AtomicUsize; 3],
     /// Those that are under way.
-    sending: AtomicUsize,
+    sending: [AtomicUsize; 3],
+}
+
+fn all(counts: &[AtomicUsize; 3]) -> usize {
+    counts.iter().map(|n| n.load(Ordering::Relaxed)).sum()
 }
 
 /// A work of an organisation that has figures of its own: it is counted as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Seat {
     counts: Arc<Counts>,
+    stream: Stream,
     sends: AtomicBool,
 }
 
@@ -69,16 +75,17 @@ pub struct TenantState {
 }
 
 impl Seat {
-    fn new(counts: &Arc<Counts>) -> Self {
-        counts.in_hand.fetch_add(1, Ordering::Relaxed);
-        Seat { counts: counts.clone(), sends: AtomicBool::new(false) }
+    fn new(counts: &Arc<Counts>, stream: Stream) -> Self {
+        counts.in_hand[stream as usize].fetch_add(1, Ordering::Relaxed);
+        Seat { counts: counts.clone(), stream, sends: AtomicBool::new(false) }
     }
 
     /// The work is under way, or stands in line again.
     pub(super) fn sends(&self, sends: bool) {
+        let sending = &self.counts.sending[self.stream as usize];
         match (self.sends.swap(sends, Ordering::Relaxed), sends) {
-            (false, true) => _ = self.counts.sending.fetch_add(1, Ordering::Relaxed),
-            (true, false) => _ = self.counts.sending.fetch_sub(1, Ordering::Relaxed),
+            (false, true) => _ = sending.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = sending.fetch_sub(1, Ordering::Relaxed),
             _ => {}
         }
     }
@@ -87,7 +94,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.sends(false);
-        self.counts.in_hand.fetch_sub(1, Ordering::Relaxed);
+        self.counts.in_hand[self.stream as usize].fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -102,11 +109,18 @@ impl Tenant {
     }
 
     fn in_hand(&self) -> usize {
-        self.counts.in_hand.load(Ordering::Relaxed)
+        all(&self.counts.in_hand)
     }
 
     fn sending(&self) -> usize {
-        self.counts.sending.load(Ordering::Relaxed)
+        all(&self.counts.sending)
+    }
+
+    /// How many of a stream stand in line or are under way; and those in line.
+    fn of(&self, stream: Stream) -> (usize, usize) {
+        let n = |counts: &[AtomicUsize; 3]| counts[stream as usize].load(Ordering::Relaxed);
+        let in_hand = n(&self.counts.in_hand);
+        (in_hand, in_hand.saturating_sub(n(&self.counts.sending)))
     }
 
     /// How many more may be under way.
@@ -126,9 +140,9 @@ impl Tenant {
         Some(wait).filter(|wait| !wait.is_zero())
     }
 
-    /// When one more would have its turn.
-    fn ahead(&self, now: Instant) -> Duration {
-        let waiting = u32::try_from(self.in_hand().saturating_sub(self.sending())).unwrap_or(u32::MAX);
+    /// When one more of a stream would have its turn, if no other stream had any.
+    fn ahead(&self, stream: Stream, now: Instant) -> Duration {
+        let waiting = u32::try_from(self.of(stream).1).unwrap_or(u32::MAX);
         let of = |pace: &Pace| pace.wait(1.0, now).saturating_add(pace.interval(1.0).saturating_mul(waiting));
         self.sends.iter().map(of).max().unwrap_or_default()
     }
@@ -171,19 +185,25 @@ impl Tenants {
         self.0.is_empty()
     }
 
-    /// Why there is no place in line for an organisation's work, of which at most so many may stand there.
-    pub(super) fn no_seat(&self, organisation: OrganisationId, most: usize, now: Instant) -> Option<NoSeat> {
+    /// Why there is no place in line for an organisation's work of a stream, of which at most so many may stand there.
+    pub(super) fn no_seat(
+        &self,
+        organisation: OrganisationId,
+        (stream, most): (Stream, usize),
+        now: Instant,
+    ) -> Option<NoSeat> {
         let tenant = self.0.get(&organisation)?;
-        let ahead = tenant.ahead(now);
+        let ahead = tenant.ahead(stream, now);
         if ahead > AHEAD {
             return Some(NoSeat::Turn(ahead - AHEAD / 2));
         }
-        (tenant.in_hand() >= most).then_some(NoSeat::Crowd)
+        (tenant.of(stream).0 >= most).then_some(NoSeat::Crowd)
     }
 
     /// A place in line for work whose organisation has figures of its own.
-    pub(super) fn seat(&self, organisation: OrganisationId) -> Option<Arc<Seat>> {
-        self.0.get(&organisation).map(|tenant| Arc::new(Seat::new(&tenant.counts)))
+    pub(super) fn seat(&self, message: &Message) -> Option<Arc<Seat>> {
+        let tenant = self.0.get(&message.organisation)?;
+        Some(Arc::new(Seat::new(&tenant.counts, message.stream)))
     }
 
     /// How long a work of an organisation has to wait, if it has to.
@@ -233,7 +253,7 @@ impl Tenants {
     pub(super) fn sent(&mut self, work: &mut Work, now: Instant) {
         let Some(tenant) = self.0.get_mut(&work.message.organisation) else { return };
         tenant.sends.iter_mut().for_each(|pace| pace.take(1.0, now));
-        work.seat.get_or_insert_with(|| Arc::new(Seat::new(&tenant.counts))).sends(true);
+        work.seat.get_or_insert_with(|| Arc::new(Seat::new(&tenant.counts, work.message.stream))).sends(true);
     }
 
     /// The last was not sent.

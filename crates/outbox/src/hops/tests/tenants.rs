@@ -45,6 +45,25 @@ async fn an_organisation_at_its_rate_keeps_back_no_other() {
     assert_eq!([(); 8].map(|()| by(next(&hops, &a))), [1; 8]);
 }
 
+/// What it sends in the turns that it has is first what is urgent.
+#[tokio::test(start_paused = true)]
+async fn marketing_of_an_organisation_takes_no_place_in_line_of_what_is_urgent() {
+    let urgent = || {
+        let work = of(Stream::Transactional, 1);
+        Work { message: Arc::new(Message { organisation: OrganisationId(1), ..(*work.message).clone() }), ..work }
+    };
+    for figure in [("rate", "2/s"), ("connections", "1")] {
+        let (hops, a) = (hops(), hop("a"));
+        hops.set_up(&bound("a", &[figure]), &[]).unwrap();
+        while !matches!(hops.add(&a, sent_by(1, 1)), Added::Bound(..)) {}
+        assert!(matches!(hops.add(&a, urgent()), Added::InLine), "{figure:?}");
+        assert_eq!(next(&hops, &a).unwrap().message.stream, Stream::Transactional, "{figure:?}");
+        // Nor is there room for more of it than has its turn soon.
+        let more = (0..2000).filter(|_| !matches!(hops.add(&a, urgent()), Added::Bound(..))).count();
+        assert!((8..=OF_ONE_HOP / 2).contains(&more), "{more} of {figure:?}");
+    }
+}
+
 /// What stood in line before there were any figures, and has its turn much later, waits in the queue.
 #[tokio::test(start_paused = true)]
 async fn what_is_bound_for_longer_than_a_connection_rests_is_put_off() {
