@@ -237,7 +237,7 @@ async fn follow(inner: &Arc<Inner>, hop: &Hop, way: &mut VecDeque<Target>) -> Re
         }
         // Where the administrator says so, all go to one network.
         let ip = matches!(hop.to, To::Hosts(_)).then_some(target.ip);
-        if !ip.is_none_or(|ip| inner.hops.enter(ip)) {
+        if !ip.is_none_or(|ip| inner.hops.enter(hop, ip)) {
             crowded = true;
             continue;
         }

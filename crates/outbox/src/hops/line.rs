@@ -106,6 +106,11 @@ impl Line {
         self.ready.is_empty() && self.workers == 0
     }
 
+    /// Nothing else is in it.
+    pub(super) fn is_only_marketing(&self) -> bool {
+        !self.ready.has(Stream::Mail) && !self.is_urgent()
+    }
+
     /// Somebody waits for what is in it.
     pub(super) fn is_urgent(&self) -> bool {
         self.ready.has(Stream::Transactional)

@@ -6,6 +6,7 @@ mod dead;
 mod fleet;
 mod line;
 mod mailboxes;
+mod networks;
 mod others;
 mod ready;
 mod room;
@@ -17,9 +18,8 @@ mod traffic;
 mod turns;
 mod warmup;
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -51,8 +51,6 @@ pub(crate) const CONNECTIONS: usize = 200;
 pub(crate) const CONNECTIONS_OF_MARKETING: usize = CONNECTIONS * 9 / 10;
 /// How long a connection waits for more, when half of all are in use.
 pub(crate) const IDLE: Duration = Duration::from_secs(5);
-/// Connections to one network (a /24, or a /48 of IPv6), whatever the names of its hosts: who holds one does not hold all.
-const OF_ONE_NETWORK: usize = CONNECTIONS / 4;
 /// How long work waits whose organisation has as much in line as it may.
 const CROWD: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 /// Works of a line that are looked through for domains.
@@ -428,26 +426,6 @@ impl Hops {
         all
     }
 
-    /// A connection to an address is about to be made; false when its network has its share.
-    pub(crate) fn enter(&self, ip: IpAddr) -> bool {
-        let mut state = self.lock();
-        let n = state.networks.entry(network(ip)).or_default();
-        let enters = *n < OF_ONE_NETWORK;
-        *n += usize::from(enters);
-        enters
-    }
-
-    /// It has ended.
-    pub(crate) fn exit(&self, ip: IpAddr) {
-        let mut state = self.lock();
-        if let Entry::Occupied(mut n) = state.networks.entry(network(ip)) {
-            *n.get_mut() -= 1;
-            if *n.get() == 0 {
-                n.remove();
-            }
-        }
-    }
-
     /// Somebody waits for a connection who has none, in all or at the hop's site: for a worker that `had_turn`, or one that
     /// is in the way of what is urgent.
     pub(crate) fn is_crowded(&self, hop: &Hop, had_turn: bool) -> bool {
@@ -703,8 +681,7 @@ impl State {
             }
             return false;
         }
-        let only_marketing = !line.ready.has(Stream::Mail) && !line.is_urgent();
-        let most = if only_marketing { CONNECTIONS_OF_MARKETING } else { CONNECTIONS };
+        let most = if line.is_only_marketing() { CONNECTIONS_OF_MARKETING } else { CONNECTIONS };
         let (waits_at, bell, urgent) = match site.shape.may_connect(Instant::now()) {
             MayConnect::Yes if self.connections < most => {
                 if std::mem::take(&mut line.bound) {
@@ -770,14 +747,6 @@ impl State {
             line.starved = false;
         }
         self.start(hop)
-    }
-}
-
-/// RFC 6177 §2: a site has a /48 at most.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & !0xff).into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !(u128::MAX >> 48)).into(),
     }
 }
 

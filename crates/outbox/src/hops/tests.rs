@@ -2,6 +2,7 @@ use base::{Address, BlobId, OrganisationId, Timestamp};
 use smtp::BodyType;
 
 use super::line::{PACE, UNKNOWN};
+use super::networks::OF_ONE_NETWORK;
 use super::room::{LEAST, LOW, OF_ONE_HOP, OF_ONE_HOP_OF_MANY, OF_ONE_SITE, OWN};
 use super::*;
 use crate::route::{HostPort, Hosts, To};
@@ -216,16 +217,30 @@ async fn what_has_no_place_waits_as_long_as_the_line_takes() {
 
 #[test]
 fn one_network_does_not_get_all_connections() {
-    let hops = hops();
-    let ip = |s: &str| s.parse::<IpAddr>().unwrap();
+    let (hops, a) = (hops(), hop("a"));
+    let enter = |s: &str| hops.enter(&a, s.parse().unwrap());
+    hops.add(&a, work(1));
     for n in 0..OF_ONE_NETWORK {
-        assert!(hops.enter(ip(&format!("192.0.2.{n}"))) && hops.enter(ip(&format!("2001:db8:0:{n}::1"))));
+        assert!(enter(&format!("192.0.2.{n}")) && enter(&format!("2001:db8:0:{n}::1")));
     }
-    assert!(!hops.enter(ip("192.0.2.250")) && !hops.enter(ip("2001:db8:0:ffff::1")));
-    assert!(!hops.enter(ip("::ffff:192.0.2.250")));
-    assert!(hops.enter(ip("192.0.3.1")) && hops.enter(ip("2001:db8:1::1")));
-    hops.exit(ip("192.0.2.3"));
-    assert!(hops.enter(ip("192.0.2.250")));
+    assert!(!enter("192.0.2.250") && !enter("2001:db8:0:ffff::1"));
+    assert!(!enter("::ffff:192.0.2.250"));
+    assert!(enter("192.0.3.1") && enter("2001:db8:1::1"));
+    hops.exit("192.0.2.3".parse().unwrap());
+    assert!(enter("192.0.2.250"));
+}
+
+/// A hoster has the servers of many in one network, and what is refused there comes again half a minute later.
+#[test]
+fn marketing_leaves_connections_to_a_network_to_the_others() {
+    let (hops, a, b) = (hops(), hop("a"), hop("b"));
+    hops.add(&a, of(Stream::Marketing, 1));
+    hops.add(&b, of(Stream::Marketing, 1));
+    let ip = "192.0.2.1".parse().unwrap();
+    while hops.enter(&a, ip) {}
+    assert!(!hops.enter(&b, ip));
+    hops.add(&b, of(Stream::Transactional, 1));
+    assert_eq!((0..OF_ONE_NETWORK).filter(|_| hops.enter(&b, ip)).count(), OF_ONE_NETWORK / 10);
 }
 
 #[test]
