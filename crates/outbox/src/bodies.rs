@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use base::{BlobId, Reply};
+use base::{BlobId, Reply, Stream};
 use mime::header;
 use queue::{Bodies, Content, Delivery, MAX_MADE, Message, NotMade, Outcome, Recipe};
 use smtp::BodyType;
@@ -31,6 +31,8 @@ pub(crate) struct Makers {
     bodies: Option<Arc<dyn Bodies>>,
     /// One for each core: it is computing, mostly. A connection waits for one before it has a mail in hand.
     places: Arc<Semaphore>,
+    /// And as many for what is not marketing, when those are taken: others may take their time.
+    urgent: Arc<Semaphore>,
     room: Arc<Semaphore>,
 }
 
@@ -78,12 +80,22 @@ pub(crate) enum Missing {
 impl Makers {
     pub(crate) fn new(bodies: Option<Arc<dyn Bodies>>) -> Self {
         let cores = available_parallelism().map_or(2, usize::from);
-        Makers { bodies, places: Arc::new(Semaphore::new(cores)), room: Arc::new(Semaphore::new(ROOM)) }
+        let [places, urgent] = [(); 2].map(|()| Arc::new(Semaphore::new(cores)));
+        Makers { bodies, places, urgent, room: Arc::new(Semaphore::new(ROOM)) }
     }
 
-    /// Waits for a place; without end, as others may take their time.
-    pub(crate) async fn place(&self) -> Place {
-        match self.places.clone().acquire_owned().await {
+    /// Waits for a place, for mail of a stream; without end, as others may take their time.
+    pub(crate) async fn place(&self, stream: Stream) -> Place {
+        let of = |places: &Arc<Semaphore>| places.clone().acquire_owned();
+        let permit = match stream {
+            Stream::Marketing => of(&self.places).await,
+            Stream::Mail | Stream::Transactional => tokio::select! {
+                biased;
+                permit = of(&self.places) => permit,
+                permit = of(&self.urgent) => permit,
+            },
+        };
+        match permit {
             Ok(permit) => Place { _permit: permit },
             // Nobody closes it.
             Err(_) => std::future::pending().await,
@@ -104,7 +116,7 @@ impl Makers {
         let closed = |_| later("This server stops");
         let place = match place {
             Some(place) => place,
-            None => self.place().await,
+            None => self.place(message.stream).await,
         };
         let (recipe, message, delivery) = (recipe.clone(), message.clone(), delivery.clone());
         // Trap 2: mailboxes of ours get it as it goes out.
@@ -186,5 +198,27 @@ pub(crate) fn settle(inner: &Inner, message: &Arc<Message>, deliveries: Vec<Deli
         };
         let (outcome, said) = schedule::judge(&d, ours(reply), wait, now, inner.random());
         inner.settle(message, d, schedule::not_beyond(outcome, message, now), said);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn marketing_that_takes_its_time_leaves_places_to_the_others() {
+        let makers = Makers::new(None);
+        let soon = |stream| timeout(Duration::from_secs(1), makers.place(stream));
+        let mut taken = Vec::new();
+        while let Ok(place) = soon(Stream::Marketing).await {
+            taken.push(place);
+        }
+        for stream in [Stream::Transactional, Stream::Mail] {
+            assert!(soon(stream).await.is_ok(), "{stream} waits");
+        }
+        // What is urgent takes the others', too.
+        taken.pop();
+        let _urgent = soon(Stream::Transactional).await.unwrap();
+        assert!(soon(Stream::Marketing).await.is_err());
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use base::{Address, Reply, Timestamp};
+use base::{Address, Reply, Stream, Timestamp};
 use net::{ClientTls, Deadline};
 use queue::source::Source;
 use queue::{Cause, Delivery, Message, Outcome, Said};
@@ -25,7 +25,7 @@ use crate::hops::{Bells, For, Next, Work};
 use crate::outbox::Inner;
 use crate::route::{self, Hop, Target, To};
 use crate::schedule;
-use crate::shape::{Course, Ticket, TlsLevel, Words};
+use crate::shape::{Course, Ticket, TlsLevel, Words, urgency};
 use crate::tally;
 
 /// How long a worker waits until its site bears a connection more; else its line is put off.
@@ -411,7 +411,7 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
         let next = inner.hops.next(hop, connection.max_recipients(), connection.mails(), place.is_some());
         call(inner);
         // Who is in the queue for a place and does not wait there would be given one, and make nothing.
-        if !matches!(next, Next::Make(_)) {
+        if !matches!(next, Next::Make(..)) {
             queued = None;
         }
         let (goes_on, rests) = (!matches!(next, Next::Rest(_)), matches!(next, Next::Rest(_) | Next::Until(..)));
@@ -441,8 +441,8 @@ async fn next(inner: &Arc<Inner>, hop: &Hop, connection: &mut Connection, sent: 
             }
             Next::Wait(bells, wait) | Next::Until(bells, wait) => (bells, wait),
             Next::Rest(bells) => (bells, idle()),
-            Next::Make(bell) => {
-                place = until_place(inner, hop, connection, &bell, &mut queued).await?;
+            Next::Make(stream, bell) => {
+                place = until_place(inner, hop, connection, (stream, &bell), &mut queued).await?;
                 continue;
             }
         };
@@ -483,8 +483,8 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// A turn in the queue for a place where mail is made.
-type Queued<'a> = Option<Pin<Box<dyn Future<Output = bodies::Place> + Send + 'a>>>;
+/// A turn in the queue for a place where mail of a stream is made.
+type Queued<'a> = Option<(Stream, Pin<Box<dyn Future<Output = bodies::Place> + Send + 'a>>)>;
 
 /// Waits for a place where mail is made, or for other mail: who is called away keeps his turn in the queue. None: the connection
 /// is to end.
@@ -492,12 +492,15 @@ async fn until_place<'a>(
     inner: &'a Inner,
     hop: &Hop,
     connection: &mut Connection,
-    bell: &Notify,
+    (stream, bell): (Stream, &Notify),
     queued: &mut Queued<'a>,
 ) -> Option<Option<bodies::Place>> {
     let _waits = Waits { inner, hop, what: For::Place };
+    // What is urgent has places that marketing has not.
+    queued.take_if(|(queued, _)| urgency(*queued) < urgency(stream));
+    let (_, queue) = queued.get_or_insert_with(|| (stream, Box::pin(inner.makers.place(stream))));
     let place = tokio::select! {
-        place = queued.get_or_insert_with(|| Box::pin(inner.makers.place())) => Some(place),
+        place = queue => Some(place),
         () = bell.notified() => None,
         () = connection.wait_for_end() => return None,
         () = tokio::time::sleep(UNTIL_PLACE) => return None,

@@ -163,8 +163,9 @@ pub(crate) enum Next {
     Send(Work),
     /// To wait for a bell, of its line, its site or all; it counts as idle from now on ([`Hops::wake`]).
     Rest(Bells),
-    /// To wait for a place where mail is made, or for the bell of its line; it counts as one that does ([`Hops::wake`]).
-    Make(Arc<Notify>),
+    /// To wait for a place where mail of a stream is made, or for the bell of its line; it counts as one that does
+    /// ([`Hops::wake`]).
+    Make(Stream, Arc<Notify>),
     /// To rest as above, and so long at most: what is in line may go then.
     Until(Bells, Duration),
     /// To put this off, as its organisations have had their share: for longer than a connection rests.
@@ -238,11 +239,12 @@ impl Hops {
         work.seat = state.sites.get(&name).and_then(|site| site.tenants.seat(&work.message));
         work.permit = state.permit(&name, &work);
         let line = state.line(hop, &self.policies);
-        // Who waits for a place where mail is made can send other mail meanwhile.
-        if line.idle > 0 || line.making > 0 && !work.is_made() {
+        let is_urgent = urgency(work.message.stream) > urgency(Stream::Marketing);
+        // Who waits for a place where mail is made can send other mail meanwhile, or have it made in a place that marketing has not.
+        if line.idle > 0 || line.making > 0 && (is_urgent || !work.is_made()) {
             line.bell.notify_one();
         }
-        if urgency(work.message.stream) > urgency(Stream::Marketing) {
+        if is_urgent {
             line.urgent.notify_one();
         }
         line.ready.push_back(work);
@@ -292,7 +294,7 @@ impl Hops {
         }
         if is_to_be_made {
             state.line(hop, &self.policies).making += 1;
-            return Next::Make(bell);
+            return Next::Make(stream, bell);
         }
         let recipients = recipients.min(site.shape.recipients());
         let rates = site.shape.limits().mailbox_rate.clone();

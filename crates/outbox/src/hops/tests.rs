@@ -443,7 +443,7 @@ fn made(stream: Stream) -> Work {
 async fn who_waits_until_mail_is_made_sends_what_else_there_is() {
     let (hops, a) = (hops(), hop("a"));
     assert!(matches!(hops.add(&a, made(Stream::Marketing)), Added::Start(_)));
-    let Next::Make(line) = hops.next(&a, 9, 0, false) else { panic!("it has no place") };
+    let Next::Make(Stream::Marketing, line) = hops.next(&a, 9, 0, false) else { panic!("it has no place") };
     // A connection more makes nothing sooner, and more to be made is no reason to be woken.
     assert!((0..3).all(|_| matches!(hops.add(&a, made(Stream::Marketing)), Added::InLine)));
     assert!(tokio::time::timeout(Duration::from_secs(1), line.notified()).await.is_err());
@@ -472,7 +472,7 @@ fn who_is_alone_waits_until_mail_is_made_only_when_there_is_nothing_else() {
         let next = hops.next(&a, 9, 0, false);
         assert!(matches!(&next, Next::Send(work) if !work.is_made()), "{next:?}");
     }
-    assert!(matches!(hops.next(&a, 9, 0, false), Next::Make(_)));
+    assert!(matches!(hops.next(&a, 9, 0, false), Next::Make(..)));
     // While it waits, what need not be made is worth a connection.
     assert!(matches!(hops.add(&a, of(Stream::Transactional, 1)), Added::InLine), "who waits can send it");
     hops.came_of(&a, Some(Ticket::of_none()), [1, 0]);

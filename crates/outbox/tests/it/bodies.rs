@@ -221,6 +221,30 @@ async fn what_is_to_be_made_keeps_back_no_other_mail() {
     w.check().await;
 }
 
+/// What is urgent has places of its own, whoever of its line waits for one already.
+#[tokio::test(start_paused = true)]
+async fn marketing_that_takes_its_time_to_be_made_keeps_back_nothing_that_is_urgent() {
+    let maker = Arc::<Maker>::default();
+    let (net, peer) = with_hosts(Net::default(), 'c', 2).host("b.test", 1, Character::default());
+    let w = net.making(maker.clone()).world().await;
+    w.policy(None, &[("connections", "1")]).await;
+    all_places_are_taken(&w, &maker).await;
+    let made = w.make_for(&["a@b.test"], "").await;
+    w.until_meanwhile("a connection", async || !peer.said().is_empty()).await;
+    let mut looks = 0;
+    let some = async || {
+        looks += 1;
+        looks > 20
+    };
+    w.until_meanwhile("it waits for a place", some).await;
+    let urgent = w.make_in(Stream::Transactional, &["code@b.test"], "").await;
+    w.until_meanwhile("it is gone", async || w.show(urgent).await.is_empty()).await;
+    assert_eq!((peer.taken().len(), maker.asked().len()), (1, places() + 1));
+    maker.slow.store(false, Ordering::Relaxed);
+    assert_eq!(ends(&w, made).await[0].0, End::Delivered);
+    w.check().await;
+}
+
 /// Who was in the queue for a place and has something else to wait for is not given one.
 #[tokio::test(start_paused = true)]
 async fn a_place_is_given_to_who_makes_a_mail() {

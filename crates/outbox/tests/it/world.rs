@@ -449,13 +449,18 @@ impl World {
 
     /// A mail of marketing that is made for each recipient.
     pub async fn make_for(&self, to: &[&str], reference: &str) -> QueueId {
+        self.make_in(Stream::Marketing, to, reference).await
+    }
+
+    /// The same of a stream.
+    pub async fn make_in(&self, stream: Stream, to: &[&str], reference: &str) -> QueueId {
         let (id, created, from) = (self.queue.next_id(), self.clock.now(), at("me@example.test"));
         let recipe = Recipe { kind: 7, reference: reference.as_bytes().into() };
         let delivery = |to: &&str| NewDelivery { to: at(to), notify: None, original: None, fate: Fate::Open };
         let deliveries: Vec<_> = to.iter().map(delivery).collect();
         let work = move |tx: &mut Tx<'_>| {
             let made = NewMessage::made(id, recipe.clone(), created);
-            let new = NewMessage { from: Some(&from), stream: Stream::Marketing, message_id: Some("7@x.test"), ..made };
+            let new = NewMessage { from: Some(&from), stream, message_id: Some("7@x.test"), ..made };
             queue::enqueue(tx, &new, &deliveries)
         };
         self.store.write(work).await.unwrap();
