@@ -375,7 +375,9 @@ impl Incoming {
         // Who signs is the one in From, and gets what comes back.
         let is_own = [body.author.only(), from].iter().all(|one| one.is_some_and(|one| one.domain() == domain));
         let instance = if is_own { digest.instance() } else { None };
-        Ok((instance.unwrap_or_default(), self.ingress.keys.sign(&domain, digest, now).await?))
+        let signatures = self.ingress.keys.sign(&domain, digest, now).await?;
+        // Who has no keys signs no transaction either.
+        Ok((instance.filter(|_| !signatures.is_empty()).unwrap_or_default(), signatures))
     }
 
     /// For whom the mail leaves: first to those whom the sender names itself, then for each recipient that forwards it.

@@ -14,6 +14,8 @@ use mail_auth::hickory_resolver::config::{ResolverConfig, ResolverOpts};
 use mail_auth::{AuthenticatedMessage, DkimResult, MessageAuthenticator, Parameters, ResolverCache, Txt};
 use smtp::Mail;
 use smtp::client::{Client, Config, Event, Step};
+use store::Tx;
+use trust::NewKeys;
 
 use crate::world::{BODY, NOW, World, from, to};
 
@@ -123,6 +125,70 @@ async fn both_signatures_are_good_for_a_verifier_of_others() {
     for algorithm in ["a=rsa-sha256", "a=ed25519-sha256"] {
         assert!(mail.windows(algorithm.len()).any(|part| part == algorithm.as_bytes()));
     }
+}
+
+/// The last mail of the queue, when `change` was made after its header had come and some of its body.
+async fn changed_meanwhile(
+    w: &World,
+    change: impl Fn(&mut Tx<'_>) -> store::Result<()> + Send + 'static,
+) -> (Vec<u8>, usize) {
+    let mut incoming = w.ingress.start(Arc::new(w.signed_in()), from("me@example.test")).await.unwrap();
+    incoming.recipient(&to("jane@b.test")).await.unwrap();
+    let (first, rest) = BODY.split_at(BODY.find("hello").unwrap() + 2);
+    incoming.push(first.as_bytes()).unwrap();
+    w.store.write(change).await.unwrap();
+    incoming.push(rest.as_bytes()).unwrap();
+    assert!(incoming.commit().await.unwrap().iter().all(Result::is_ok));
+    shown(w).await
+}
+
+/// The last mail of the queue, whole, and how many signatures of it verify.
+async fn shown(w: &World) -> (Vec<u8>, usize) {
+    let mail = sent(w, false, 100).await;
+    assert!(mail.ends_with(b"\r\n\r\nhello\r\n"), "{}", mail.escape_ascii());
+    let signatures = verified(&mail, &records(w).await).await;
+    (mail, signatures)
+}
+
+fn has(mail: &[u8], words: &str) -> bool {
+    mail.windows(words.len()).any(|part| part == words.as_bytes())
+}
+
+#[tokio::test]
+async fn keys_that_come_while_a_mail_does_sign_the_next() {
+    for dkim2 in [false, true] {
+        let w = World::with(|keys| keys.with_dkim2(dkim2)).await;
+        w.store.write(|tx| trust::remove_keys(tx, "example.test")).await.unwrap();
+        // With the first it is known that there are none.
+        for _ in 0..2 {
+            w.send(w.signed_in(), from("me@example.test"), &[to("jane@b.test")], BODY).await;
+            let (mail, signatures) = shown(&w).await;
+            assert_eq!((signatures, has(&mail, "Message-Instance:")), (0, false));
+        }
+        let new = NewKeys::generate(NOW).unwrap();
+        let (mail, signatures) = changed_meanwhile(&w, move |tx| trust::add_keys(tx, "example.test", &new)).await;
+        assert_eq!((signatures, has(&mail, "Message-Instance:")), (0, false));
+        w.send(w.signed_in(), from("me@example.test"), &[to("jane@b.test")], BODY).await;
+        let (mail, signatures) = shown(&w).await;
+        assert_eq!((signatures, has(&mail, "Message-Instance:")), (2, dkim2));
+    }
+}
+
+#[tokio::test]
+async fn keys_that_are_replaced_or_go_while_a_mail_comes_leave_it_whole() {
+    let w = World::with(|keys| keys.with_dkim2(true)).await;
+    w.send(w.signed_in(), from("me@example.test"), &[to("jane@b.test")], BODY).await;
+    let new = NewKeys::generate(NOW).unwrap();
+    let replaced = move |tx: &mut Tx<'_>| {
+        trust::rotate(tx, "example.test", &new)?;
+        trust::activate(tx, "example.test", NOW).map(drop)
+    };
+    let (mail, signatures) = changed_meanwhile(&w, replaced).await;
+    assert_eq!((signatures, has(&mail, "Message-Instance:")), (2, true));
+    // The second pair of that day.
+    assert!(has(&mail, "s=r20231114b;") && has(&mail, "s=e20231114b;"), "{}", mail.escape_ascii());
+    let (mail, signatures) = changed_meanwhile(&w, |tx| trust::remove_keys(tx, "example.test")).await;
+    assert_eq!((signatures, has(&mail, "Message-Instance:")), (0, false));
 }
 
 #[tokio::test]

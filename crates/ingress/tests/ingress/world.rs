@@ -67,6 +67,11 @@ fn people(tx: &mut Tx<'_>, keys: &NewKeys) -> store::Result<(AccountId, AccountI
 
 impl World {
     pub async fn new() -> Self {
+        World::with(|keys| keys).await
+    }
+
+    /// With keys that sign otherwise.
+    pub async fn with(signers: impl FnOnce(Keys) -> Keys) -> Self {
         let dir = Dir::new("ingress");
         let tables = [directory::MIGRATIONS, mailbox::MIGRATIONS, queue::MIGRATIONS, trust::MIGRATIONS];
         let store = Store::open(&Options::sqlite(dir.path()), &tables).unwrap();
@@ -76,7 +81,7 @@ impl World {
         let directory = Directory::open(store.clone(), clock.clone(), system_random).await.unwrap();
         let mailboxes = Mailboxes::new(store.clone(), clock);
         let queue = Queue::open(&store, 1, NOW).await.unwrap();
-        let ingress = Ingress::new(directory, mailboxes, queue, Keys::new(store.clone()), "mx.example.test");
+        let ingress = Ingress::new(directory, mailboxes, queue, signers(Keys::new(store.clone())), "mx.example.test");
         World { store, ingress, me, full, _dir: dir }
     }
 
