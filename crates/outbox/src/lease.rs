@@ -293,14 +293,15 @@ pub(crate) async fn forget_journals(inner: &Inner) {
     }
 }
 
-/// All but those that are `known`, and those written to not long ago: a node may have begun since the others were read.
+/// All but those that are `known`, and those written to not long ago: a node may have begun since the others were read. Each by itself:
+/// one that cannot be removed, or put back, is told of and keeps no other.
 fn remove_journals(journals: &Path, known: &HashSet<PathBuf>) -> io::Result<usize> {
     // One that was set aside when this server died: it may be a living node's.
     for aside in fs::read_dir(journals)? {
         let aside = aside?.path();
         let name = aside.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.starts_with(JOURNAL) && name.ends_with(ASIDE) {
-            put_back(&aside, &aside.with_extension(""))?;
+            succeeded(&aside, put_back(&aside, &aside.with_extension("")).map(|()| true));
         }
     }
     let mut removed = 0;
@@ -311,9 +312,18 @@ fn remove_journals(journals: &Path, known: &HashSet<PathBuf>) -> io::Result<usiz
         if node.is_none_or(|node| journal_of(journals, node) != path) || known.contains(&path) {
             continue;
         }
-        removed += usize::from(is_old(&path)? && remove_journal(&path)?);
+        let is_gone = is_old(&path).and_then(|is_old| Ok(is_old && remove_journal(&path)?));
+        removed += usize::from(succeeded(&path, is_gone));
     }
     Ok(removed)
+}
+
+/// What was done with a journal; nothing, when it failed.
+fn succeeded(path: &Path, done: io::Result<bool>) -> bool {
+    done.unwrap_or_else(|error| {
+        tracing::warn!(path = %path.display(), %error, "the journal of a node that is gone could not be removed");
+        false
+    })
 }
 
 fn is_old(journal: &Path) -> io::Result<bool> {
@@ -414,6 +424,22 @@ mod tests {
         assert_eq!(remove_journals(dir.path(), &known).unwrap(), 0);
         assert!(journal_of(dir.path(), 2).exists() && fs::read(journal_of(dir.path(), 3)).unwrap().is_empty());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 5);
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_removed_or_put_back_keeps_no_other() {
+        let dir = testkit::Dir::new("journals");
+        let old = std::time::SystemTime::now() - 2 * OLD;
+        let (journal, aside) = (|n| journal_of(dir.path(), n), |n| dir.path().join(format!("attempts-{n:x}.gone")));
+        for n in [0, 1, 2, 3, 4, 5, 6, 8] {
+            fs::File::create(journal(n)).unwrap().set_modified(old).unwrap();
+        }
+        // These are no files, so that they cannot be removed: one is aside, and a newer journal in its place.
+        fs::create_dir(aside(8)).unwrap();
+        fs::create_dir(journal(7)).unwrap();
+        fs::File::open(journal(7)).unwrap().set_modified(old).unwrap();
+        assert_eq!(remove_journals(dir.path(), &HashSet::from([journal(8)])).unwrap(), 7);
+        assert!(journal(8).exists() && (0..7).all(|n| !journal(n).exists()));
     }
 
     #[tokio::test(start_paused = true)]
