@@ -140,7 +140,8 @@ def test_what_is_held_waits_over_a_restart_and_why_says_so(make_server):
         server = make_server(extra=host.route("out.test", "other.test"))
         server.start()
         user = server.user()
-        held = {"domain": "out.test", "stream": "mail", "source": "default", "site": host.address}
+        (own,) = json.loads(server.cli("organisation", "list", "--json"))
+        held = {"domain": "out.test", "stream": "mail", "source": "default", "site": host.address, "organisation": own["name"]}
         for n, (kind, name) in enumerate(held.items()):
             server.cli("queue", "hold", f"--{kind}", name)
             submit(server, user, f"{kind}@out.test")
@@ -162,6 +163,8 @@ def test_what_is_held_waits_over_a_restart_and_why_says_so(make_server):
             host.has(n + 2)
         assert json.loads(server.cli("queue", "holds", "--json")) == []
         assert server.cli("queue", "hold", check=False) == ""
+        assert "cannot be used with" in refused(server, "queue", "hold", "--domain", "out.test", "--stream", "mail")
+        assert f"the stream mail of {own['name']}" in server.cli("queue", "hold", "--stream", "mail", "--organisation", own["name"])
 
 
 def test_a_new_source_sends_little_and_the_rest_waits_for_tomorrow(make_server):

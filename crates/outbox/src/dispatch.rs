@@ -117,7 +117,7 @@ fn stopped(setup: &Setup) -> Stopped {
         match &stop.what {
             What::Stream(stream) => stopped.streams[*stream as usize] = true,
             What::Domain(domain) => _ = stopped.domains.insert(Group::digest(domain)),
-            What::Source(_) | What::Site(_) => {}
+            What::Source(_) | What::Site(_) | What::Organisation(..) => {}
         }
     }
     let is_stopped = |source| setup.stops.iter().any(|stop| stop.what == What::Source(source));
@@ -129,6 +129,12 @@ fn stopped(setup: &Setup) -> Stopped {
             stopped.own.extend(pool.organisation.map(own));
         }
         stopped.streams[stream as usize] |= none_goes(&setup.members(stream, OrganisationId::HOUSE));
+    }
+    for stop in &setup.stops {
+        if let What::Organisation(by, of) = stop.what {
+            let all = Stream::ALL.into_iter().filter(|stream| of.is_none_or(|of| of == *stream));
+            stopped.own.extend(all.map(|stream| ((stream, by), true)));
+        }
     }
     stopped
 }
@@ -456,5 +462,8 @@ mod tests {
         };
         assert_eq!([stop(What::Source(own)), stop(What::Source(all))], [vec![2], vec![1]]);
         assert!(stop(What::Stream(Stream::Marketing)).is_empty());
+        let organisation = |of, stream| stop(What::Organisation(OrganisationId(of), stream));
+        assert_eq!([organisation(1, None), organisation(2, Some(Stream::Marketing))], [vec![2], vec![1]]);
+        assert_eq!(organisation(1, Some(Stream::Mail)), vec![1, 2]);
     }
 }

@@ -72,9 +72,9 @@ impl Stopped {
             return None;
         }
         let had_time = |since: Timestamp| since < d.expires;
-        let (stream, domain) = (message.stream, d.to.domain());
-        let ended = self.ended.iter().filter(|e| had_time(e.since) && e.kept_back(stream, domain));
-        let quiet = self.quiet.get(&(stream, message.organisation)).map(|q| (q.around(now), q.grace()));
+        let (stream, by) = (message.stream, message.organisation);
+        let ended = self.ended.iter().filter(|e| had_time(e.since) && e.kept_back(stream, by, d.to.domain()));
+        let quiet = self.quiet.get(&(stream, by)).map(|q| (q.around(now), q.grace()));
         let quiet = quiet.filter(|((since, _), _)| had_time(*since)).map(|((_, end), grace)| Timestamp(end.0 + grace));
         let longer = ended.map(|e| Timestamp(2 * e.until.0 - e.since.0)).chain(quiet).max();
         longer.filter(|longer| *longer > now)
@@ -737,6 +737,9 @@ mod tests {
         assert_eq!(until(domain("z.test"), 20, 30), None);
         assert_eq!(until(held(What::Stream(Stream::Mail)), 20, 30), None);
         assert_eq!(until(held(What::Site("google".into())), 20, 30), Some(50));
+        let own = |of, stream| until(held(What::Organisation(of, stream)), 20, 30);
+        let [own_all, own_news, own_mail] = [None, Some(Stream::Marketing), Some(Stream::Mail)].map(|s| own(ONE, s));
+        assert_eq!([own_all, own_news, own_mail, own(OrganisationId(99), None)], [Some(50), Some(50), None, None]);
         // Quiet from 18 to 8.
         let quiet = || {
             let own = Quiet { stream: Stream::Marketing, organisation: ONE, from: 18 * 60, to: 8 * 60, zone: 0 };

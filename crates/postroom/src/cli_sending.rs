@@ -248,17 +248,20 @@ impl From<SiteCommand> for Request {
 
 /// What is held, drained or resumed.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(required = true, multiple = true)]
 pub struct Stopped {
     /// What leaves by a source; the others of its pool take over.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["site", "stream", "organisation", "domain"])]
     source: Option<String>,
     /// What goes to a site, named as `site list` does.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["stream", "organisation", "domain"])]
     site: Option<String>,
     /// A stream: mail, transactional or marketing.
-    #[arg(long, value_name = "STREAM")]
+    #[arg(long, value_name = "STREAM", conflicts_with = "domain")]
     stream: Option<String>,
+    /// The mail of an organisation; with --stream, only that.
+    #[arg(long, value_name = "NAME", conflicts_with = "domain")]
+    organisation: Option<String>,
     /// What goes to a domain.
     #[arg(long, value_name = "DOMAIN")]
     domain: Option<String>,
@@ -267,8 +270,13 @@ pub struct Stopped {
 impl Stopped {
     /// Of nothing named, a domain without a name, which is refused.
     fn named(self) -> Named {
-        let source = self.source.map(Named::Source).or(self.site.map(Named::Site));
-        source.or(self.stream.map(Named::Stream)).unwrap_or(Named::Domain(self.domain.unwrap_or_default()))
+        match self {
+            Stopped { source: Some(name), .. } => Named::Source(name),
+            Stopped { site: Some(name), .. } => Named::Site(name),
+            Stopped { organisation: Some(name), stream, .. } => Named::Organisation(name, stream),
+            Stopped { stream: Some(stream), .. } => Named::Stream(stream),
+            Stopped { domain, .. } => Named::Domain(domain.unwrap_or_default()),
+        }
     }
 
     pub fn stop(self, drains: bool) -> Request {

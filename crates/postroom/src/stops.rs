@@ -1,6 +1,6 @@
 //! Requests to hold, drain and resume what leaves.
 
-use base::Timestamp;
+use base::{Stream, Timestamp};
 use queue::source::{self, DEFAULT, Setup, Stop, What};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -8,6 +8,7 @@ use store::Tx;
 
 use crate::admin::{Answer, Outcome, read, refused, write};
 use crate::house::House;
+use crate::organisations::{self, Names};
 
 /// What is meant: one of them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -16,6 +17,8 @@ pub enum Named {
     Site(String),
     Stream(String),
     Domain(String),
+    /// All of its mail, or that of a stream.
+    Organisation(String, Option<String>),
 }
 
 /// A request.
@@ -35,50 +38,53 @@ pub async fn execute(house: &House, ask: Ask) -> Outcome {
     match ask {
         Ask::Stop { what, drains } => write(house, move |tx| stop(tx, &what, drains, now)).await,
         Ask::Resume { what } => write(house, move |tx| resume(tx, &what, now)).await,
-        Ask::List => read(house, |tx| Ok(list(&source::setup(tx)?))).await,
+        Ask::List => read(house, |tx| Ok(list(&source::setup(tx)?, &Names::read(tx)?))).await,
     }
 }
 
 fn stop(tx: &mut Tx<'_>, named: &Named, drains: bool, now: Timestamp) -> store::Result<Answer> {
-    let setup = source::setup(tx)?;
-    let what = meant(&setup, named)?;
+    let (setup, names) = (source::setup(tx)?, Names::read(tx)?);
+    let what = meant(tx, &setup, named)?;
     source::stop(tx, &what, drains, now)?;
-    let name = words(&setup, &what);
+    let name = words(&setup, &names, &what);
     let text = match drains {
         true => format!("Drained: {name}. What stands in line is still sent, nothing more comes; queue resume ends it"),
         false => format!("Held: {name}. Nothing more is begun; queue resume ends it"),
     };
-    Ok(Answer::new(text, facts(&setup, &Stop { what, drains, since: now })))
+    Ok(Answer::new(text, facts(&setup, &names, &Stop { what, drains, since: now })))
 }
 
 fn resume(tx: &mut Tx<'_>, named: &Named, now: Timestamp) -> store::Result<Answer> {
-    let setup = source::setup(tx)?;
-    let what = meant(&setup, named)?;
-    let name = words(&setup, &what);
+    let (setup, names) = (source::setup(tx)?, Names::read(tx)?);
+    let what = meant(tx, &setup, named)?;
+    let name = words(&setup, &names, &what);
     match source::resume(tx, &what, now)? {
         true => Ok(Answer::new(format!("Resumed: {name}"), json!({ "resumed": name }))),
         false => Err(refused(format!("{name} is neither held nor drained"))),
     }
 }
 
-fn list(setup: &Setup) -> Answer {
+fn list(setup: &Setup, names: &Names) -> Answer {
     let how = |stop: &Stop| if stop.drains { "drained" } else { "held" };
-    let line = |s: &Stop| format!("{:40} {} since {}", words(setup, &s.what), how(s), s.since.rfc3339());
+    let line = |s: &Stop| format!("{:40} {} since {}", words(setup, names, &s.what), how(s), s.since.rfc3339());
     let mut text: Vec<String> = setup.stops.iter().map(line).collect();
     if text.is_empty() {
         text.push("Nothing is held or drained".into());
     }
-    Answer::new(text.join("\n"), setup.stops.iter().map(|stop| facts(setup, stop)).collect())
+    Answer::new(text.join("\n"), setup.stops.iter().map(|stop| facts(setup, names, stop)).collect())
 }
 
-fn meant(setup: &Setup, named: &Named) -> store::Result<What> {
+fn meant(tx: &mut Tx<'_>, setup: &Setup, named: &Named) -> store::Result<What> {
     Ok(match named {
         Named::Source(name) => {
             let source = setup.named(name).ok_or_else(|| refused(format!("there is no source {name}")))?;
             What::Source(source.id)
         }
         Named::Site(name) => What::Site(name.to_ascii_lowercase().into()),
-        Named::Stream(word) => What::Stream(word.parse().map_err(|e: base::BadStream| refused(e.to_string()))?),
+        Named::Stream(word) => What::Stream(stream(word)?),
+        Named::Organisation(name, word) => {
+            What::Organisation(organisations::named(tx, name)?, word.as_deref().map(stream).transpose()?)
+        }
         Named::Domain(name) => {
             let domain = base::domain(name).map_err(|_| refused(format!("{name:?} is no domain")))?;
             What::Domain(domain.into())
@@ -86,8 +92,12 @@ fn meant(setup: &Setup, named: &Named) -> store::Result<What> {
     })
 }
 
+fn stream(word: &str) -> store::Result<Stream> {
+    word.parse().map_err(|e: base::BadStream| refused(e.to_string()))
+}
+
 /// For people.
-pub fn words(setup: &Setup, what: &What) -> String {
+pub fn words(setup: &Setup, names: &Names, what: &What) -> String {
     match what {
         What::Source(id) => {
             let name = setup.sources.iter().find(|s| s.id == *id).map_or(DEFAULT, |s| &s.name);
@@ -96,9 +106,11 @@ pub fn words(setup: &Setup, what: &What) -> String {
         What::Site(name) => format!("the site {name}"),
         What::Stream(stream) => format!("the stream {stream}"),
         What::Domain(name) => format!("mail to {name}"),
+        What::Organisation(id, None) => format!("all mail of {}", names.of(*id)),
+        What::Organisation(id, Some(stream)) => format!("the stream {stream} of {}", names.of(*id)),
     }
 }
 
-fn facts(setup: &Setup, stop: &Stop) -> Value {
-    json!({ "what": words(setup, &stop.what), "drains": stop.drains, "since": stop.since.rfc3339() })
+fn facts(setup: &Setup, names: &Names, stop: &Stop) -> Value {
+    json!({ "what": words(setup, names, &stop.what), "drains": stop.drains, "since": stop.since.rfc3339() })
 }

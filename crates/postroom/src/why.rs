@@ -113,7 +113,7 @@ impl Look<'_> {
             return None;
         }
         if let Some(stop) = setup.stops.iter().find(|stop| keeps_back(setup, stop, m, d)) {
-            let (how, what) = (if stop.drains { "drained" } else { "held" }, stops::words(setup, &stop.what));
+            let (how, what) = (if stop.drains { "drained" } else { "held" }, stops::words(setup, names, &stop.what));
             let since = stop.since.rfc3339();
             return Some(format!(
                 "An administrator of this server {how} {what} at {since}: postroom queue resume lets it go on."
@@ -159,11 +159,9 @@ impl Look<'_> {
 
 /// Whether a stop keeps it back, as far as that is known without its site.
 fn keeps_back(setup: &Setup, stop: &Stop, m: &Message, d: &Standing) -> bool {
-    match &stop.what {
-        What::Stream(stream) => m.stream == *stream,
-        What::Domain(domain) => d.delivery.to.domain() == &**domain,
-        What::Source(id) => setup.members(m.stream, m.organisation).iter().all(|member| member.source == *id),
-        What::Site(_) => false,
+    match stop.what {
+        What::Source(id) => setup.members(m.stream, m.organisation).iter().all(|member| member.source == id),
+        _ => stop.what.is_of(m.stream, m.organisation, d.delivery.to.domain()) == Some(true),
     }
 }
 

@@ -49,7 +49,7 @@ impl Stops {
             let here = match &stop.what {
                 What::Source(id) => *id == site.source,
                 What::Site(name) => site.name.is(policy, name),
-                What::Stream(_) | What::Domain(_) => of_work(stop, work),
+                What::Stream(_) | What::Domain(_) | What::Organisation(..) => of_work(stop, work),
             };
             here && !stop.drains
         })
@@ -57,9 +57,6 @@ impl Stops {
 }
 
 fn of_work(stop: &Stop, work: &Work) -> bool {
-    match &stop.what {
-        What::Stream(stream) => work.message.stream == *stream,
-        What::Domain(domain) => work.deliveries.iter().any(|d| *d.to.domain() == **domain),
-        What::Source(_) | What::Site(_) => false,
-    }
+    let m = &work.message;
+    work.deliveries.iter().any(|d| stop.what.is_of(m.stream, m.organisation, d.to.domain()) == Some(true))
 }

@@ -1,6 +1,6 @@
 //! What the administrator holds or drains.
 
-use base::Stream;
+use base::{OrganisationId, Stream};
 use queue::source::What;
 use queue::{QueueId, State};
 
@@ -106,9 +106,11 @@ async fn what_is_held_begins_nothing_new_and_what_is_drained_ends_what_is_in_lin
         "site" => What::Site("b.test".into()),
         "domain" => What::Domain("b.test".into()),
         "stream" => What::Stream(Stream::Mail),
+        "organisation" => What::Organisation(OrganisationId::HOUSE, None),
+        "stream of an organisation" => What::Organisation(OrganisationId::HOUSE, Some(Stream::Mail)),
         _ => What::Source(queue::source::SourceId::DEFAULT),
     };
-    for what in ["site", "source", "domain", "stream"] {
+    for what in ["site", "source", "domain", "stream", "organisation", "stream of an organisation"] {
         for drains in [false, true] {
             let (net, peer) = Net::default().host("b.test", 1, rules(&[("MAIL", Act::Slow(5))]));
             let w = net.world().await;

@@ -266,6 +266,7 @@ pub fn forget_organisation(tx: &mut Tx<'_>, organisation: OrganisationId) -> Res
     }
     tx.execute(&schema::FORGET_QUIET, params![organisation])?;
     tx.execute(&schema::FORGET_BOUNDS, params![organisation])?;
+    stop::forget_organisation(tx, organisation)?;
     changed(tx)
 }
 

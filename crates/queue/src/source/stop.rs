@@ -1,9 +1,9 @@
-//! What the administrator holds or drains: a source, a site, a stream, or the mail to a domain. It stays so over a restart,
+//! What the administrator holds or drains: a source, a site, a stream, an organisation's mail, or the mail to a domain. It stays so over a restart,
 //! until it is resumed. A mail does not expire meanwhile, and then has as long as that lasted to find a place in line.
 
 use std::sync::Arc;
 
-use base::{Stream, Timestamp};
+use base::{OrganisationId, Stream, Timestamp};
 use store::{Error, Result, Tx, params};
 
 use super::{SourceId, changed, locked, refused, schema};
@@ -23,6 +23,8 @@ pub enum What {
     Stream(Stream),
     /// What goes to a domain, in lower case.
     Domain(Arc<str>),
+    /// An organisation's mail: all of it, or that of a stream.
+    Organisation(OrganisationId, Option<Stream>),
 }
 
 /// A stop.
@@ -50,22 +52,31 @@ pub struct Ended {
 impl Ended {
     /// Whether it may have kept back the mail of a stream to a domain. By which source that would have left, and to which
     /// site, is not known.
-    pub fn kept_back(&self, stream: Stream, domain: &str) -> bool {
-        match &self.what {
-            What::Stream(stopped) => *stopped == stream,
-            What::Domain(stopped) => **stopped == *domain,
-            What::Source(_) | What::Site(_) => true,
-        }
+    pub fn kept_back(&self, stream: Stream, organisation: OrganisationId, domain: &str) -> bool {
+        self.what.is_of(stream, organisation, domain).unwrap_or(true)
     }
 }
 
 impl What {
+    /// Whether it is the mail of an organisation's stream to a domain, in lower case; none where that is a matter of what it leaves by, or
+    /// of its site.
+    pub fn is_of(&self, stream: Stream, organisation: OrganisationId, domain: &str) -> Option<bool> {
+        match self {
+            What::Stream(stopped) => Some(*stopped == stream),
+            What::Domain(stopped) => Some(**stopped == *domain),
+            What::Organisation(stopped, of) => Some(*stopped == organisation && of.is_none_or(|of| of == stream)),
+            What::Source(_) | What::Site(_) => None,
+        }
+    }
+
     fn stored(&self) -> (i64, String) {
         match self {
             What::Source(id) => (0, id.stored().to_string()),
             What::Site(name) => (1, name.to_string()),
             What::Stream(stream) => (2, stream.word().to_owned()),
             What::Domain(name) => (3, name.to_string()),
+            What::Organisation(id, None) => (4, id.0.to_string()),
+            What::Organisation(id, Some(stream)) => (4, format!("{} {stream}", id.0)),
         }
     }
 
@@ -76,6 +87,11 @@ impl What {
             1 => What::Site(name.into()),
             2 => What::Stream(name.parse().map_err(bad)?),
             3 => What::Domain(name.into()),
+            4 => {
+                let (id, stream) = name.split_once(' ').map_or((name, None), |(id, stream)| (id, Some(stream)));
+                let id = OrganisationId(id.parse().map_err(|_| corrupt("stop", name))?);
+                What::Organisation(id, stream.map(|stream| stream.parse().map_err(bad)).transpose()?)
+            }
             _ => return Err(corrupt("stop", kind)),
         })
     }
@@ -110,7 +126,17 @@ pub fn stop(tx: &mut Tx<'_>, what: &What, drains: bool, now: Timestamp) -> Resul
 
 /// The source is gone.
 pub(super) fn forget(tx: &mut Tx<'_>, source: SourceId) -> Result<()> {
-    let (kind, name) = What::Source(source).stored();
+    forget_one(tx, &What::Source(source))
+}
+
+/// So is the organisation.
+pub(super) fn forget_organisation(tx: &mut Tx<'_>, organisation: OrganisationId) -> Result<()> {
+    let streams = Stream::ALL.into_iter().map(Some).chain([None]);
+    streams.map(|stream| What::Organisation(organisation, stream)).try_for_each(|what| forget_one(tx, &what))
+}
+
+fn forget_one(tx: &mut Tx<'_>, what: &What) -> Result<()> {
+    let (kind, name) = what.stored();
     tx.row(&schema::RESUME, params![kind, name.as_str()], |_| Ok(()))?;
     Ok(())
 }
