@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::{Error, Reply, Result, Timestamp};
 use memchr::memmem;
@@ -64,12 +63,13 @@ impl Gate {
         let bytes = std::mem::take(&mut self.held);
         Some(Held { end: bytes.len(), bytes })
     }
+}
 
-    /// A number no other mail of this process has, for its Message-ID.
-    pub(crate) fn number(&self) -> u64 {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    }
+/// What makes a Message-ID of ours unlike any other. Nobody can guess it: who names it in a report has seen the mail.
+pub(crate) fn number() -> Result<u64> {
+    let mut octets = [0; 8];
+    directory::system_random(&mut octets)?;
+    Ok(u64::from_be_bytes(octets))
 }
 
 /// The first id of the Message-ID, without brackets: by it a report that comes back is known.
@@ -120,7 +120,7 @@ impl Held {
             let _ = write!(added, "Date: {}\r\n", now.rfc5322());
         }
         if lacks(b"Message-ID") {
-            let _ = write!(added, "Message-ID: <{:x}.{number:x}.{:x}@{hostname}>\r\n", now.0, std::process::id());
+            let _ = write!(added, "Message-ID: <{:x}.{number:016x}@{hostname}>\r\n", now.0);
         }
         if !added.is_empty() && !out.is_empty() && !out.ends_with(b"\r\n") {
             out.extend_from_slice(b"\r\n");
@@ -158,8 +158,14 @@ mod tests {
             let lines: Vec<&str> = header.split("\r\n").collect();
             assert_eq!(lines[..2], ["From: a@x.test", "Subject: Bcc: no"]);
             assert_eq!(lines[2], "Date: Thu, 01 Jan 1970 00:00:00 +0000");
-            assert!(lines[3].starts_with("Message-ID: <0.7.") && lines.len() == 4, "{lines:?}");
+            assert_eq!(lines[3..], ["Message-ID: <0.0000000000000007@mx.test>"]);
         }
+    }
+
+    #[test]
+    fn nobody_guesses_a_message_id_of_ours_from_another() {
+        let some: Vec<u64> = (0..4).map(|_| number().unwrap()).collect();
+        assert!(some.windows(2).all(|two| two[0].abs_diff(two[1]) > 1 << 20), "{some:x?}");
     }
 
     #[test]

@@ -562,7 +562,7 @@ impl Body {
             self.digest = None;
         }
         if origin.is_submission() {
-            let fixed = held.for_submission(ingress.now(), &ingress.hostname, self.gate.number());
+            let fixed = held.for_submission(ingress.now(), &ingress.hostname, header::number()?);
             self.message_id = self.leaves.then(|| header::message_id(&fixed)).flatten();
             return self.push(&fixed);
         }
