@@ -305,9 +305,14 @@ WHERE state < 0 OR state > 6 OR due > expires
 ORDER BY message, number;
 
 -- name: insert_receipt
--- One odd row never keeps the outcomes of others from being written.
+-- One odd row never keeps the outcomes of others from being written. A report that it failed may have come before it was written
+-- that it was delivered.
 INSERT INTO queue_receipt (message, number, ended, class, stream, account, at, attempts, uncertain, segment, place)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (message, number) DO UPDATE SET
+VALUES (?1, ?2,
+    CASE WHEN CAST(?3 AS BIGINT) = 0 AND EXISTS
+        (SELECT 1 FROM queue_event e WHERE e.message = ?1 AND e.number = ?2 AND e.kind = 0) THEN 1 ELSE CAST(?3 AS BIGINT) END,
+    COALESCE((SELECT e.class FROM queue_event e
+        WHERE CAST(?3 AS BIGINT) = 0 AND e.message = ?1 AND e.number = ?2 AND e.kind = 0 ORDER BY e.n LIMIT 1), ?4), ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (message, number) DO UPDATE SET
     ended = excluded.ended, class = excluded.class, at = excluded.at, attempts = excluded.attempts,
     uncertain = excluded.uncertain, segment = excluded.segment, place = excluded.place;
 
@@ -325,6 +330,10 @@ UPDATE queue_segment_number SET last = last - 1 RETURNING last;
 -- name: receipt
 SELECT message, number, ended, class, stream, account, at, attempts, uncertain, segment, place
 FROM queue_receipt WHERE message = ?1 AND number = ?2;
+
+-- name: open
+-- Of a delivery to which something may still happen: its end waits for the commit.
+SELECT attempts, uncertain FROM queue_delivery WHERE message = ?1 AND number = ?2 AND state IN (0, 1, 5, 6) /*postgres FOR UPDATE */;
 
 -- name: any_open
 SELECT 1 FROM queue_delivery WHERE message = ?1 AND state IN (0, 1, 5, 6) LIMIT 1;

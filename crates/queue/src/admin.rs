@@ -108,6 +108,15 @@ pub fn show_one(tx: &mut Tx<'_>, id: QueueId, number: u32) -> Result<Option<(Mes
     Ok(found.and_then(|(message, mut first)| Some((message, first.pop().filter(|d| d.delivery.number == number)?))))
 }
 
+/// Whose mail an open delivery is; none when it is not, or cannot be read.
+pub(crate) fn open_head(tx: &mut Tx<'_>, id: QueueId, number: u32) -> Result<Option<receipt::Head>> {
+    match show_one(tx, id, number) {
+        Ok(found) => Ok(found.filter(|(_, d)| d.state.is_open()).map(|(m, d)| receipt::Head::of(&m, &d.delivery))),
+        Err(Error::Corrupt(_)) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
 /// Some deliveries of a message, with it; without those that cannot be read, and none where the message cannot be.
 pub(crate) fn readable(tx: &mut Tx<'_>, id: QueueId, numbers: &[u32]) -> Result<Vec<(Arc<Message>, Delivery)>> {
     fn known<T>(read: Result<Option<T>>) -> Result<Option<T>> {

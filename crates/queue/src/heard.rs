@@ -11,10 +11,10 @@ use bounce::{Action, Classifier, Verdict};
 use mime::Index;
 use store::{Result, Tx};
 
-use crate::QueueId;
-use crate::receipt::{self, Event, Head, Key, Kind, Receipt};
+use crate::receipt::{self, Attached, Event, Head, Key, Kind};
 use crate::returned::{self, About, AnswerKind, Feedback, Returned};
 use crate::suppression::{self, Rule, Suppression};
+use crate::{QueueId, admin};
 
 /// Segments that are looked through for the mail that a report is about, the youngest first: those of some five million
 /// deliveries of bulk mail.
@@ -31,7 +31,8 @@ pub struct Heard {
     pub to: Address,
     /// What is said.
     pub event: Event,
-    /// What follows for the address, but for its stream: that is the receipt's.
+    stream: Stream,
+    /// What follows for the address.
     suppression: Option<bounce::Suppression>,
 }
 
@@ -134,16 +135,18 @@ fn heard(head: &Head, at: Timestamp, kind: Kind, verdict: Option<&Verdict<'_>>, 
         number: head.number,
         to: Address::parse(&head.to).ok()?,
         event: Event { at, kind, class, detail: detail.to_owned() },
+        stream: head.stream,
         suppression: verdict.filter(|verdict| verdict.is_final).and_then(|verdict| verdict.class.suppression.clone()),
     })
 }
 
-/// Whose deliveries these are, as far as they have receipts.
+/// Whose deliveries these are, as far as anything is known of them.
 fn addressed(tx: &mut Tx<'_>, about: &[(QueueId, u32)]) -> Result<Vec<Head>> {
     let mut heads = Vec::new();
     for (message, number) in about {
-        if let Some(receipt) = receipt::receipt(tx, *message, *number)? {
-            heads.extend(receipt::head(tx, &[receipt.trail])?.into_iter().flatten());
+        match receipt::receipt(tx, *message, *number)? {
+            Some(receipt) => heads.extend(receipt::head(tx, &[receipt.trail])?.into_iter().flatten()),
+            None => heads.extend(admin::open_head(tx, *message, *number)?),
         }
     }
     Ok(heads)
@@ -157,16 +160,16 @@ fn sent(tx: &mut Tx<'_>, about: &About, from: &[Address]) -> Result<Vec<Head>> {
     Ok(found.all.into_iter().filter(ours).collect())
 }
 
-/// Tells a receipt what was heard; in the commit that stores the mail which says so. `by` is whose mail it was. Gives the
-/// receipt as it is then.
+/// Tells a delivery what was heard; in the commit that stores the mail which says so. `by` is whose mail it was. Gives what it was
+/// attached to.
 ///
 /// # Errors
 /// The store's.
-pub fn hear(tx: &mut Tx<'_>, heard: &Heard, by: OrganisationId) -> Result<Option<Receipt>> {
-    let Heard { message, number, to, event, suppression } = heard;
-    let Some(told) = receipt::attach(tx, *message, *number, event)? else { return Ok(None) };
+pub fn hear(tx: &mut Tx<'_>, heard: &Heard, by: OrganisationId) -> Result<Option<Attached>> {
+    let Heard { message, number, to, event, stream, suppression } = heard;
+    let Some(attached) = receipt::attach(tx, *message, *number, event)? else { return Ok(None) };
     if let Some(suppression) = suppression
-        && told.stream != Stream::Mail
+        && *stream != Stream::Mail
     {
         let new = Suppression {
             organisation: by,
@@ -178,7 +181,7 @@ pub fn hear(tx: &mut Tx<'_>, heard: &Heard, by: OrganisationId) -> Result<Option
             since: event.at,
             expires: None,
         };
-        suppression::failed(tx, to, Rule::of(suppression, told.stream), &new)?;
+        suppression::failed(tx, to, Rule::of(suppression, *stream), &new)?;
     }
-    Ok(Some(told))
+    Ok(Some(attached))
 }

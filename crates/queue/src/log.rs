@@ -15,8 +15,8 @@ use base::{OrganisationId, Reply, Stream, Timestamp};
 use store::{Error, Result, Row, Tx, params};
 
 use crate::accepted::Accepted;
-use crate::receipt::{self, Attempt, Event, Head, Kind, Talk, Tried, Unpacked};
-use crate::{QueueId, schema};
+use crate::receipt::{self, Attempt, Event, Head, Kind, Reader, Talk, Tried, Unpacked, Writer};
+use crate::{QueueId, admin, schema};
 
 /// Positions that one page looks at, at most.
 const POSITIONS: u32 = 64;
@@ -304,8 +304,8 @@ impl Marks {
 pub(crate) enum Source {
     /// A segment, with marks.
     Segment(i64, Option<Vec<u8>>),
-    /// An event of a receipt.
-    Heard(QueueId, u32, i64),
+    /// An event of a delivery; of an open one with its attempts so far, as it may have more until the line is read.
+    Heard(QueueId, u32, i64, Option<(u32, u32)>),
     /// Messages in the queue, [packed](Accepted::packed).
     Accepted(Vec<u8>),
 }
@@ -315,9 +315,14 @@ pub(crate) enum Source {
 pub(crate) fn append(tx: &mut Tx<'_>, source: Source, now: Timestamp) {
     tx.at_end(move |tx| {
         tx.send(&schema::NEXT_POSITION, params![])?;
+        let mut so_far = Writer::default();
         let (segment, message, number, n, marks) = match &source {
             Source::Segment(segment, marks) => (*segment, 0, 0, 0, marks.as_deref()),
-            Source::Heard(message, number, n) => (0, message.raw(), *number, *n, None),
+            Source::Heard(message, number, n, None) => (0, message.raw(), *number, *n, None),
+            Source::Heard(message, number, n, Some((attempts, uncertain))) => {
+                [*attempts, *uncertain].into_iter().for_each(|n| so_far.int(n.into()));
+                (0, message.raw(), *number, *n, Some(&so_far.0[..]))
+            }
             Source::Accepted(packed) => (0, 0, 0, ACCEPTED, Some(&packed[..])),
         };
         tx.send(&schema::APPEND, params![now, segment, message, number, n, marks])
@@ -383,16 +388,25 @@ impl Entry {
 
     fn line_heard(&self, tx: &mut Tx<'_>) -> Result<Option<Vec<Line>>> {
         let (message, number, n) = self.heard;
-        let Some(told) = receipt::receipt(tx, message, number)? else { return Ok(None) };
         let Some(Event { at, kind, class, detail }) = receipt::one(tx, message, number, n)? else { return Ok(None) };
-        let Some(head) = receipt::head(tx, &[told.trail])?.into_iter().flatten().next() else { return Ok(None) };
+        let (head, attempts, uncertain) = match receipt::receipt(tx, message, number)? {
+            Some(told) => {
+                let head = receipt::head(tx, &[told.trail])?.into_iter().flatten().next();
+                (head, told.attempts, told.uncertain)
+            }
+            None => (admin::open_head(tx, message, number)?, 0, 0),
+        };
+        let Some(head) = head else { return Ok(None) };
+        // As it was when it was heard, whatever happened since: a line is the same whenever it is read.
+        let mut so_far = Reader(&self.marks);
+        let (attempts, uncertain) = so_far.number().zip(so_far.number()).unwrap_or((attempts, uncertain));
         Ok(Some(vec![Line {
             at: (self.position, 0),
             what: What::heard(kind),
             time: at,
             head,
-            attempts: told.attempts,
-            uncertain: told.uncertain,
+            attempts,
+            uncertain,
             class,
             host: String::new(),
             reply: None,

@@ -164,6 +164,7 @@ store::statements! { include_str!("../sql/queue.sql");
     INSERT_DIALOGUE = "insert_dialogue",
     LEAST_SEGMENT = "least_segment",
     RECEIPT = "receipt",
+    OPEN = "open",
     ANY_OPEN = "any_open",
     RECEIPTS_OF_MESSAGE = "receipts_of_message",
     RECEIPTS_BEFORE = "receipts_before",

@@ -46,7 +46,7 @@ impl Kind {
     }
 }
 
-/// Something that happened to a finished delivery.
+/// Something that was heard of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// When we heard of it.
@@ -59,13 +59,34 @@ pub struct Event {
     pub detail: String,
 }
 
-/// Attaches an event to a receipt; a delivery that was thought delivered and was not has bounced. Gives the receipt as it is
-/// then; none when there is no such receipt, or it has 100 events already.
+/// What an event is attached to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// The receipt, as it is then.
+    Ended(Receipt),
+    /// A delivery that is still open: of its attempts one may have arrived, and nobody has written it down, or nobody knows. It
+    /// goes on, and its receipt will have the event.
+    Open,
+}
+
+/// Attaches an event to a delivery; one that was thought delivered and was not has bounced. None when nothing is known of such a
+/// delivery, or it has 100 events already.
 ///
 /// # Errors
 /// The store's.
-pub fn attach(tx: &mut Tx<'_>, message: QueueId, number: u32, event: &Event) -> Result<Option<Receipt>> {
-    let Some(mut receipt) = super::receipt(tx, message, number)? else { return Ok(None) };
+pub fn attach(tx: &mut Tx<'_>, message: QueueId, number: u32, event: &Event) -> Result<Option<Attached>> {
+    let (mut receipt, mut so_far) = (super::receipt(tx, message, number)?, None);
+    if receipt.is_none() {
+        // Its end waits for this, and then sees the event; or this has waited for its end.
+        let counts = |r: &Row<'_>| Ok((r.int(0)? as u32, r.int(1)? as u32));
+        so_far = tx.row(&schema::OPEN, params![message, number], counts)?;
+        if so_far.is_none() {
+            receipt = super::receipt(tx, message, number)?;
+        }
+    }
+    if receipt.is_none() && so_far.is_none() {
+        return Ok(None);
+    }
     let n = tx.one(&schema::COUNT_EVENTS, params![message, number], |r| r.int(0))?;
     if n >= MAX_EVENTS {
         return Ok(None);
@@ -73,16 +94,17 @@ pub fn attach(tx: &mut Tx<'_>, message: QueueId, number: u32, event: &Event) -> 
     let detail = &event.detail[..event.detail.floor_char_boundary(MAX_DETAIL)];
     let (kind, class) = (event.kind as i64, event.class.as_str());
     tx.execute(&schema::INSERT_EVENT, params![message, number, n, event.at, kind, class, detail.as_bytes()])?;
-    log::append(tx, log::Source::Heard(message, number, n), event.at);
+    log::append(tx, log::Source::Heard(message, number, n, so_far), event.at);
+    let Some(mut receipt) = receipt else { return Ok(Some(Attached::Open)) };
     if event.kind == Kind::Bounced && receipt.end == End::Delivered {
         receipt.end = End::Bounced;
         receipt.class.clone_from(&event.class);
         tx.execute(&schema::REVISE_RECEIPT, params![message, number, receipt.end as i64, class])?;
     }
-    Ok(Some(receipt))
+    Ok(Some(Attached::Ended(receipt)))
 }
 
-/// What is attached to a receipt, the oldest first.
+/// What is attached to a delivery, the oldest first.
 ///
 /// # Errors
 /// The store's.
@@ -90,7 +112,7 @@ pub fn events(tx: &mut Tx<'_>, message: QueueId, number: u32) -> Result<Vec<Even
     tx.list(&schema::EVENTS, params![message, number], read)
 }
 
-/// One that is attached to a receipt.
+/// One that is attached to a delivery.
 pub(crate) fn one(tx: &mut Tx<'_>, message: QueueId, number: u32, n: i64) -> Result<Option<Event>> {
     tx.row(&schema::EVENT, params![message, number, n], read)
 }

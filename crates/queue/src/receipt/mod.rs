@@ -2,7 +2,7 @@
 //!
 //! While a delivery is open its row in the queue is its receipt. With its end a narrow row takes over: how it ended, its
 //! class, and a [`Pointer`] to the record of its last attempt. Records stand in segments (`segment`), each with a pointer to
-//! the one before. What comes back later about the mail is attached as an [`Event`].
+//! the one before. What comes back about the mail is attached as an [`Event`].
 
 mod event;
 mod keep;
@@ -12,7 +12,7 @@ mod talk;
 mod wire;
 
 pub(crate) use event::one;
-pub use event::{Event, Kind, attach, events};
+pub use event::{Attached, Event, Kind, attach, events};
 pub use keep::{forget_dialogues, forget_receipts, forget_segments};
 pub use look::{Ended, Filter, Found, Key, attempts, ended, head, look_up, of_message, page, receipt, some_of_message};
 pub use segment::{MAX_RECORDS, Segment};

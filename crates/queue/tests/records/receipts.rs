@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base::{Reply, Stream, Timestamp};
 use bounce::Stage;
-use queue::receipt::{self, Event, Filter, Key, Kind, Peer, Segment, Step, Talk};
+use queue::receipt::{self, Attached, Event, Filter, Key, Kind, Peer, Segment, Step, Talk};
 use queue::{Claimed, Outcome, QueueId, Said, Settled};
 use smtp::client::Answered;
 
@@ -229,8 +229,12 @@ fn what_is_heard_later_is_attached() {
         w.record(vec![settled(&claimed[0], 0, DELIVERED, yes(talk(0, true), 0), "")], NOW);
         let event = |kind, class: &str| Event { at: later(5), kind, class: class.into(), detail: "é".repeat(600) };
         let attach = |event: Event| w.store.write_blocking(move |tx| receipt::attach(tx, id, 0, &event)).unwrap();
-        assert_eq!(attach(event(Kind::Confirmed, "")).unwrap().end, receipt::End::Delivered);
-        let then = attach(event(Kind::Bounced, "mailbox-full")).unwrap();
+        let ended = |event: Event| match attach(event) {
+            Some(Attached::Ended(receipt)) => receipt,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ended(event(Kind::Confirmed, "")).end, receipt::End::Delivered);
+        let then = ended(event(Kind::Bounced, "mailbox-full"));
         assert_eq!((then.end, then.class.as_str()), (receipt::End::Bounced, "mailbox-full"));
         assert_eq!(w.receipt(id, 0), Some(then));
         let events = w.store.read_blocking(move |tx| receipt::events(tx, id, 0)).unwrap();
