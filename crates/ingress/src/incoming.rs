@@ -336,11 +336,19 @@ impl Incoming {
     /// What the mail says of one that left here. Only a report says anything: one from `<>`, or one that calls itself so.
     async fn heard(&self, index: mime::Index, staged: &Staged, now: Timestamp) -> Vec<(Heard, OrganisationId)> {
         let reports = index.parts().first().is_some_and(|top| top.content.is("multipart", "report"));
-        let (null_sender, Some(bytes)) = (self.mail.from.is_none(), staged.bytes()) else { return Vec::new() };
+        let null_sender = self.mail.from.is_none();
         if self.origin.may_relay() || !null_sender && !reports && self.about.is_empty() {
             return Vec::new();
         }
-        let (ingress, bytes, about) = (&self.ingress, bytes.to_vec(), self.about.clone());
+        let bytes = match staged.beginning() {
+            Ok(bytes) => bytes.into_owned(),
+            // It is stored all the same.
+            Err(error) => {
+                tracing::warn!(%error, "what a mail is about was not read");
+                return Vec::new();
+            }
+        };
+        let (ingress, about) = (&self.ingress, self.about.clone());
         let to: Vec<Address> = self.recipients.iter().map(|r| r.address.clone()).collect();
         let first = to.first().map(|to| to.domain().to_owned());
         // On a thread that may wait: it reads the store, and its patterns are made for the first report.

@@ -1,6 +1,7 @@
 //! Bytes on their way into a pack and out of it. Small blobs wait in memory for the group they are written with; a large
 //! one waits in a spool, a file without a name, so that 50 MB cost kilobytes of memory.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -52,11 +53,18 @@ pub(crate) enum Place {
 }
 
 impl Staged {
-    /// Its bytes, unless it is large.
-    pub fn bytes(&self) -> Option<&[u8]> {
+    /// Its first 256 KB; of most blobs that is all.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a large blob's file cannot be read.
+    pub fn beginning(&self) -> Result<Cow<'_, [u8]>> {
         match &self.place {
-            Place::Memory(bytes) => Some(bytes),
-            Place::Spool(_) => None,
+            Place::Memory(bytes) => Ok(Cow::Borrowed(bytes)),
+            Place::Spool(file) => {
+                let mut bytes = vec![0; IN_MEMORY.min(usize::try_from(self.header.length).unwrap_or(IN_MEMORY))];
+                file.read_exact_at(&mut bytes, 0).map_err(|e| Error::io("reading a large mail", e))?;
+                Ok(Cow::Owned(bytes))
+            }
         }
     }
 }
