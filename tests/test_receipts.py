@@ -222,3 +222,49 @@ def test_a_report_to_the_return_address_of_a_delivery_finds_its_receipt(make_ser
     assert (ann["state"], ann["class"], bob["state"]) == ("bounced", "no-such-user", "delivered")
     assert [[event["kind"] for event in events] for events in told] == [["bounced"], ["replied"]]
     assert [code for code, _ in refused.value.recipients.values()] == [550]
+
+
+def complaint(about: bytes, recipient: str) -> bytes:
+    """As a provider writes it (RFC 5965), about a mail as its reader got it."""
+    lines = [
+        "From: Feedback <fbl@provider.test>", f"To: fbl@{DOMAIN}", "Subject: A complaint of a user", "MIME-Version: 1.0",
+        'Content-Type: multipart/report; report-type=feedback-report; boundary="cut"', "",
+        "--cut", "Content-Type: text/plain", "", "One of our users does not want this mail.", "",
+        "--cut", "Content-Type: message/feedback-report", "", "Feedback-Type: abuse", "User-Agent: provider/1", "Version: 1",
+        f"Original-Rcpt-To: <{recipient}>", "Arrival-Date: Mon, 23 Nov 2026 08:00:00 +0000", "",
+        "--cut", "Content-Type: message/rfc822", "", f"Received: from {DOMAIN} by provider.test; Mon, 23 Nov 2026 08:00:00 +0000",
+        about.decode(), "--cut--", "",
+    ]  # fmt: skip
+    return "\r\n".join(lines).encode()
+
+
+def answer(about: bytes, author: str, *fields: str) -> bytes:
+    identity = next(line for line in about.decode().split("\r\n") if line.lower().startswith("message-id:")).split(":", 1)[1]
+    lines = [f"From: <{author}>", "Subject: Re: news", f"In-Reply-To:{identity}", *fields, "", "Thank you.", ""]
+    return "\r\n".join(lines).encode()
+
+
+def test_complaints_and_answers_find_their_receipts(make_server):
+    with Host() as host:
+        server = start(make_server, host, "out.test")
+        user, other = server.user(), server.user()
+        server.cli("alias", "add", f"fbl@{DOMAIN}", other)
+        server.cli("account", "change", user, "--stream", "marketing")
+        sent, people = message("news"), ["ann@out.test", "bob@out.test", "cid@out.test"]
+        submit(server, user, people, sent)
+        before = [find(server, person)[0] for person in people]
+        # Of somebody who did not get it.
+        server.deliver(f"fbl@{DOMAIN}", complaint(sent, "dan@out.test"), sender="fbl@provider.test")
+        server.deliver(user, answer(sent, "dan@out.test"), sender="dan@out.test")
+        server.deliver(f"fbl@{DOMAIN}", complaint(sent, "Ann@out.test"), sender="fbl@provider.test")
+        server.deliver(user, answer(sent, "bob@out.test"), sender="bob@out.test")
+        server.deliver(user, answer(sent, "cid@out.test", "Auto-Submitted: auto-replied"), sender="cid@out.test")
+        shown = receipts(server, "show", before[0]["id"])
+        heard = [[event["kind"] for event in one["events"]] for one in shown]
+        suppressed = suppressions(server, "list")
+        told = [json.loads(line)["type"] for line in server.cli("events").splitlines()]
+        # All of that is in the mailboxes.
+        assert len(mailbox(server, user, 3)) == 3 and len(mailbox(server, other, 2)) == 2
+    assert [one["to"] for one in shown] == people and heard == [["complained"], ["replied"], ["auto-replied"]]
+    assert [(one["address"], one["stream"], one["reason"]) for one in suppressed] == [("ann@out.test", "marketing", "complaint")]
+    assert told[-3:] == ["complaint.received", "reply.received", "reply.automatic"]

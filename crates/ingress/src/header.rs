@@ -88,6 +88,11 @@ impl Held {
         &self.bytes[..self.end]
     }
 
+    /// It answers another mail.
+    pub(crate) fn answers(&self) -> bool {
+        mime::header::fields(self.header()).any(|f| f.is(b"In-Reply-To") || f.is(b"References"))
+    }
+
     /// Trap 18: a mail that passed too many hosts goes in a circle. A 5xx, or it would be sent again.
     pub(crate) fn check_loops(&self) -> Result<()> {
         let hops = mime::header::fields(self.header()).filter(|f| f.is(b"Received")).take(HOPS + 1).count();

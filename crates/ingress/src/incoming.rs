@@ -102,6 +102,9 @@ struct Recipient {
 /// A mail reaches so many accounts and addresses elsewhere, however few recipients were named.
 const REACH: usize = 10_000;
 
+/// Domains of a mail's recipients whose mail it may be about.
+const OWNERS: usize = 16;
+
 enum State {
     /// Its first octet has not come.
     Awaited,
@@ -121,6 +124,8 @@ struct Body {
     leaves: bool,
     /// Its Message-ID, where it leaves.
     message_id: Option<String>,
+    /// It says that it answers another mail.
+    answers: bool,
     /// The addresses of ours that it was forwarded from already, as [`trace::mark`] writes them.
     passed: HashSet<String>,
     /// There are octets above 127.
@@ -252,6 +257,7 @@ impl Incoming {
             author: Author::default(),
             leaves: elsewhere,
             message_id: None,
+            answers: false,
             passed: HashSet::new(),
             eight_bit: false,
             eight_bit_header: false,
@@ -313,15 +319,15 @@ impl Incoming {
         if let Some(indexer) = body.indexer {
             let found = indexer.finish();
             found.encode(&mut index);
-            heard = self.heard(found, &staged, now).await;
+            heard = self.heard(found, &staged, body.answers, now).await;
         }
         let staged = vec![staged];
         let work = move |tx: &mut Tx<'_>, blobs: &[BlobId]| {
             let blob = *blobs.first().ok_or(store::Error::Closed)?;
             plan.spend(tx, now)?;
             let kept = plan.deliver(tx, blob, &index, now)?;
-            for (heard, by) in &heard {
-                queue::hear(tx, heard, *by)?;
+            for heard in &heard {
+                queue::hear(tx, heard)?;
             }
             plan.enqueue(tx, blob, &kept, now)?;
             Ok(kept)
@@ -333,11 +339,12 @@ impl Incoming {
         Ok(told(kept.outcomes))
     }
 
-    /// What the mail says of one that left here. Only a report says anything: one from `<>`, or one that calls itself so.
-    async fn heard(&self, index: mime::Index, staged: &Staged, now: Timestamp) -> Vec<(Heard, OrganisationId)> {
-        let reports = index.parts().first().is_some_and(|top| top.content.is("multipart", "report"));
-        let null_sender = self.mail.from.is_none();
-        if self.origin.may_relay() || !null_sender && !reports && self.about.is_empty() {
+    /// What the mail says of one that left here. Only two kinds may say anything: a report (it is from `<>`, calls itself so, or
+    /// came to a return address of ours), and what `answers` another mail.
+    async fn heard(&self, index: mime::Index, staged: &Staged, answers: bool, now: Timestamp) -> Vec<Heard> {
+        let from = self.mail.from.clone();
+        let may_be_report = queue::may_be_report(&index, from.as_ref());
+        if self.origin.is_submission() || !(may_be_report || answers) && self.about.is_empty() {
             return Vec::new();
         }
         let bytes = match staged.beginning() {
@@ -348,28 +355,51 @@ impl Incoming {
                 return Vec::new();
             }
         };
-        let (ingress, about) = (&self.ingress, self.about.clone());
-        let to: Vec<Address> = self.recipients.iter().map(|r| r.address.clone()).collect();
-        let first = to.first().map(|to| to.domain().to_owned());
+        let about = match &self.about[..] {
+            [] if may_be_report => self.proofs(&index, &bytes).await,
+            about => about.to_vec(),
+        };
+        let ours = self.recipients.iter().filter(|r| r.ours);
+        let (queue, to) = (self.ingress.queue.clone(), ours.map(|r| r.address.clone()).collect::<Vec<_>>());
+        let is_known = about.is_empty();
         // On a thread that may wait: it reads the store, and its patterns are made for the first report.
         let understood = move |tx: &mut Tx<'_>| {
             let Some(classifier) = Classifier::shared() else { return Ok(Vec::new()) };
-            let came = Came { index: &index, bytes: &bytes, null_sender, to: &to, about: &about };
-            queue::understand(tx, classifier, came, now)
+            let of = owners(tx, &to)?;
+            let (from, about) = (from.as_ref(), &about[..]);
+            let came = Came { index: &index, bytes: &bytes, from, to: &to, of: &of, about };
+            queue::understand(tx, &queue, classifier, came, now)
         };
-        let heard = match ingress.mailboxes.store().read(understood).await {
+        let heard = match self.ingress.mailboxes.store().read(understood).await {
             Ok(heard) => heard,
-            // It is stored all the same.
             Err(error) => {
                 tracing::warn!(%error, "what a report is about was not found");
                 Vec::new()
             }
         };
-        let by = match first {
-            Some(domain) if !heard.is_empty() => ingress.directory.organisation_of(&domain).await.ok().flatten(),
-            _ => None,
+        if heard.is_empty() && !is_known {
+            tracing::info!(
+                from = self.mail.from.as_ref().map(display),
+                "a report of a delivery that is not known any more, or of none"
+            );
+        }
+        heard
+    }
+
+    /// The deliveries whose return addresses a report has in it, wherever it came to: providers complain at an address that was
+    /// registered with them.
+    async fn proofs(&self, index: &mime::Index, bytes: &[u8]) -> Vec<(QueueId, u32)> {
+        let fetch = |span: std::ops::Range<u64>, out: &mut Vec<u8>| {
+            let end = bytes.len().min(usize::try_from(span.end).unwrap_or(bytes.len()));
+            out.extend_from_slice(bytes.get(span.start as usize..end).unwrap_or_default());
+            Ok(())
         };
-        heard.into_iter().map(|heard| (heard, by.unwrap_or(OrganisationId::HOUSE))).collect()
+        let mut proven = Vec::new();
+        for address in queue::returned::addresses(index, trust::is_verp, fetch).unwrap_or_default() {
+            // A forged one proves nothing.
+            proven.extend(self.ingress.about(&address).await.ok().flatten());
+        }
+        proven
     }
 
     /// What goes before a mail to other hosts: the `Message-Instance` of DKIM2, where its author's domain is to sign each
@@ -538,6 +568,19 @@ impl Recipient {
     }
 }
 
+/// Whose addresses these are, of the first few domains.
+fn owners(tx: &mut Tx<'_>, addresses: &[Address]) -> store::Result<Vec<OrganisationId>> {
+    let mut domains: Vec<&str> = addresses.iter().map(Address::domain).collect();
+    domains.sort_unstable();
+    domains.dedup();
+    let mut all = Vec::new();
+    for domain in domains.into_iter().take(OWNERS) {
+        let found = directory::domain_by_name(tx, domain)?.map(|domain| domain.organisation);
+        all.push(found.unwrap_or(OrganisationId::HOUSE));
+    }
+    Ok(all)
+}
+
 fn told(refusals: Vec<Option<Reply>>) -> Vec<Result<()>> {
     refusals.into_iter().map(|refusal| refusal.map_or(Ok(()), |reply| Err(Error::new(reply)))).collect()
 }
@@ -562,6 +605,7 @@ impl Body {
     fn open(&mut self, held: header::Held, ingress: &Ingress, origin: &Origin, from: Option<&Address>) -> Result<()> {
         held.check_loops()?;
         self.passed = held.passed();
+        self.answers = self.indexer.is_some() && held.answers();
         self.eight_bit_header = !held.header().is_ascii();
         if self.digest.is_some() || origin.account().is_some() {
             self.author = Author::of(held.header());

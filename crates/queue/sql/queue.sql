@@ -361,6 +361,18 @@ SELECT id, recipients FROM queue_segment WHERE id < ?1 ORDER BY id DESC LIMIT ?2
 -- name: traces_of_message_ids
 SELECT id, message_ids FROM queue_segment WHERE id < ?1 ORDER BY id DESC LIMIT ?2;
 
+-- name: traces_lately
+SELECT id, message_ids FROM queue_segment ORDER BY at DESC LIMIT ?1;
+
+-- name: traces_behind
+-- What was written since: positions are in the order of commits, and none is missing.
+SELECT s.id, s.message_ids FROM queue_log l JOIN queue_segment s ON s.id = l.segment WHERE l.position > ?1 ORDER BY l.position;
+
+-- name: in_hand_with
+-- By the index of what is claimed, of which so many are looked at.
+SELECT d.message, d.number FROM (SELECT message, number FROM queue_delivery WHERE epoch <> 0 LIMIT ?2) d
+JOIN queue_message m ON m.id = d.message WHERE m.message_id = ?1 ORDER BY d.message, d.number LIMIT 100;
+
 -- name: insert_event
 INSERT INTO queue_event (message, number, n, at, kind, class, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7);
 

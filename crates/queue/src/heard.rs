@@ -1,24 +1,29 @@
 //! What came back about a mail finds its delivery: the receipt is told, and where that follows, the suppressions.
 //!
-//! A report may be forged by whoever has seen the mail that it is about. So it counts only where it came to the return address
-//! that was made for the delivery alone (`trust::Verp`), or where it names the mail's Message-ID, its recipient, and came to the
-//! address that the mail was sent from: a recipient can speak of no other mail than of one that it got.
+//! Anybody may forge a report. So it counts only from who has seen the mail that it is about, and knows what nobody can guess:
+//!
+//! - the return address that was made for the delivery alone (`trust::Verp`): the report came to it, or has it in its fields or in the
+//!   mail that it returns, wherever it came to;
+//! - or the mail's Message-ID, and its recipient. A failure must then have come to the address that the mail was sent from, as
+//!   reports do; a complaint or an answer to an address of the organisation that sent it: providers complain at an address that
+//!   was registered with them, and people answer to `From`. A complaint must name the recipient, an answer must be its.
+//!
+//! Whoever has got one mail of many knows no other's return address, and no other's Message-ID where each is made for one.
 
 use std::ops::Range;
 
 use base::{Address, OrganisationId, Stream, Timestamp};
-use bounce::{Action, Classifier, Verdict};
+use bounce::{Action, Class, Classifier, Rule as Reason, Verdict};
 use mime::Index;
-use store::{Result, Tx};
+use store::{Result, Row, Tx, params};
 
-use crate::receipt::{self, Attached, Event, Head, Key, Kind};
-use crate::returned::{self, About, AnswerKind, Feedback, Returned};
+use crate::receipt::{self, Attached, Event, Head, Kind};
+use crate::returned::{self, Answer, AnswerKind, Complaint, Feedback, Report, Returned, Thread};
 use crate::suppression::{self, Rule, Suppression};
-use crate::{QueueId, admin};
+use crate::{Queue, QueueId, admin, schema};
 
-/// Segments that are looked through for the mail that a report is about, the youngest first: those of some five million
-/// deliveries of bulk mail.
-const SEGMENTS: u32 = 20_000;
+/// Deliveries in hand that are looked through for a Message-ID.
+const IN_HAND: u32 = 2_000;
 
 /// Something that a mail that came back says of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +37,7 @@ pub struct Heard {
     /// What is said.
     pub event: Event,
     stream: Stream,
+    organisation: OrganisationId,
     /// What follows for the address.
     suppression: Option<bounce::Suppression>,
 }
@@ -41,103 +47,198 @@ pub struct Heard {
 pub struct Came<'a> {
     /// What it is made of.
     pub index: &'a Index,
-    /// All of it.
+    /// All of it, or as much as was read.
     pub bytes: &'a [u8],
-    /// It is from `<>`.
-    pub null_sender: bool,
+    /// The envelope's sender; none for `<>`.
+    pub from: Option<&'a Address>,
     /// The addresses of ours that it came to.
     pub to: &'a [Address],
-    /// The deliveries for which return addresses of their own, to which it came, were made: it is about these.
+    /// Whose these are.
+    pub of: &'a [OrganisationId],
+    /// The deliveries whose return addresses it came to, or has in it: it is about these.
     pub about: &'a [(QueueId, u32)],
 }
 
-/// Reads a mail that came, and finds what it is about. To be done before the job that stores it: it may read much.
+/// A mail may be a report: it is from `<>`, or calls itself so.
+pub fn may_be_report(index: &Index, from: Option<&Address>) -> bool {
+    from.is_none() || index.parts().first().is_some_and(|top| top.content.is("multipart", "report"))
+}
+
+/// Reads a mail that came, and finds what it is about. To be done before the job that stores it: it may read much of a report, and of
+/// any other mail that answers one little more than its header.
 ///
 /// # Errors
 /// The store's.
-pub fn understand(tx: &mut Tx<'_>, classifier: &Classifier, came: Came<'_>, now: Timestamp) -> Result<Vec<Heard>> {
+pub fn understand(
+    tx: &mut Tx<'_>,
+    queue: &Queue,
+    classifier: &Classifier,
+    came: Came<'_>,
+    now: Timestamp,
+) -> Result<Vec<Heard>> {
     let fetch = |span: Range<u64>, out: &mut Vec<u8>| {
         let end = came.bytes.len().min(span.end as usize);
         out.extend_from_slice(came.bytes.get(span.start as usize..end).unwrap_or_default());
         Ok(())
     };
-    let returned = returned::read(classifier, came.index, came.null_sender, fetch)?;
-    let addressed = addressed(tx, came.about)?;
-    let Some(returned) = returned else {
-        let kind = if came.null_sender { Kind::Answered } else { Kind::Replied };
-        return Ok(addressed.iter().filter_map(|head| heard(head, now, kind, None, "")).collect());
+    let about = addressed(tx, came.about)?;
+    let all = Search { queue, classifier, came, about, now };
+    let returned = match may_be_report(came.index, came.from) || !came.about.is_empty() {
+        true => returned::read(classifier, came.index, came.from.is_none(), fetch)?,
+        false => None,
     };
-    let (Returned::Report(returned::Report { about, .. })
-    | Returned::Complaint(returned::Complaint { about, .. })
-    | Returned::Answer(returned::Answer { about, .. })) = &returned;
-    let by_address = !addressed.is_empty();
-    let heads = if by_address { addressed } else { sent(tx, about, came.to)? };
-    let heard =
-        |head: &Head, kind, verdict: Option<&Verdict<'_>>, detail: &str| heard(head, now, kind, verdict, detail);
-    let named = |address: Option<&Address>| address.map(|address| address.to_string().to_lowercase());
-    // The one it can only be about, where nobody is named.
-    let only = || if let [only] = &heads[..] { Some(only) } else { None };
-    Ok(match &returned {
-        Returned::Report(report) => {
-            let one = |r: &returned::Recipient<'_>| {
-                let names = [named(r.original.as_ref()), named(r.address.as_ref())];
-                let head = match names {
-                    [None, None] => only(),
-                    names => {
-                        let named = |head: &&Head| names.iter().flatten().any(|name| *name == head.to.to_lowercase());
-                        // Mail that was forwarded there is reported by another name.
-                        heads.iter().find(named).or_else(|| if by_address { only() } else { None })
-                    }
-                };
-                match r.action {
-                    Action::Failed => heard(head?, Kind::Bounced, Some(&r.verdict), &r.diagnostic),
-                    Action::Delayed => heard(head?, Kind::Delayed, None, &r.diagnostic),
-                    Action::Delivered | Action::Relayed | Action::Expanded => {
-                        heard(head?, Kind::Confirmed, None, &r.diagnostic)
-                    }
-                }
-            };
-            report.recipients.iter().filter_map(one).collect()
+    match returned {
+        Some(Returned::Report(report)) => all.report(tx, &report),
+        Some(Returned::Complaint(complaint)) => all.complaint(tx, &complaint),
+        Some(Returned::Answer(answer)) => {
+            let thread = returned::read_thread(came.index, fetch)?;
+            all.answer(tx, &thread, |_| Ok(Some(answer)))
         }
-        Returned::Complaint(complaint) => {
-            let unwanted = matches!(complaint.feedback, Feedback::Abuse | Feedback::Fraud | Feedback::Other);
-            let names: Vec<String> = complaint.recipients.iter().filter_map(|a| named(Some(a))).collect();
-            let which = |head: &&Head| names.contains(&head.to.to_lowercase());
-            let heads: Vec<&Head> = if names.is_empty() || by_address {
-                only().into_iter().collect()
-            } else {
-                heads.iter().filter(which).collect()
-            };
-            let class = classifier.class("complaint").map(|class| Verdict {
-                class,
-                rule: bounce::Rule::Nothing,
-                is_final: true,
-            });
-            let all = heads.into_iter().filter_map(|head| heard(head, Kind::Complained, class.as_ref(), ""));
-            all.filter(|_| unwanted).collect()
+        None => {
+            let thread = returned::read_thread(came.index, fetch)?;
+            all.answer(tx, &thread, |classifier| returned::read_answer(classifier, came.index, fetch))
         }
-        Returned::Answer(answer) => {
-            let (kind, class) = match answer.kind {
-                AnswerKind::Automatic | AnswerKind::Disposition | AnswerKind::Challenge => (Kind::Answered, None),
-                AnswerKind::Unsubscribe => (Kind::Replied, classifier.class("unsubscribe")),
-            };
-            let class = class.map(|class| Verdict { class, rule: bounce::Rule::Nothing, is_final: true });
-            only().and_then(|head| heard(head, kind, class.as_ref(), "")).into_iter().collect()
-        }
-    })
+    }
 }
 
-/// What is said of a delivery.
-fn heard(head: &Head, at: Timestamp, kind: Kind, verdict: Option<&Verdict<'_>>, detail: &str) -> Option<Heard> {
-    let class = verdict.map_or("", |verdict| &*verdict.class.name).to_owned();
-    Some(Heard {
-        message: head.message,
-        number: head.number,
-        to: Address::parse(&head.to).ok()?,
-        event: Event { at, kind, class, detail: detail.to_owned() },
-        stream: head.stream,
-        suppression: verdict.filter(|verdict| verdict.is_final).and_then(|verdict| verdict.class.suppression.clone()),
-    })
+/// What a mail may be about.
+struct Search<'a> {
+    queue: &'a Queue,
+    classifier: &'a Classifier,
+    came: Came<'a>,
+    /// It proves that it is about these.
+    about: Vec<Head>,
+    now: Timestamp,
+}
+
+impl Search<'_> {
+    fn report(&self, tx: &mut Tx<'_>, report: &Report<'_>) -> Result<Vec<Heard>> {
+        let ours = |head: &Head| self.came.to.iter().any(|to| is(to, &head.from));
+        let heads = self.proven_or(tx, report.about.message_id.as_slice(), true, ours)?;
+        let one = |r: &returned::Recipient<'_>| {
+            let names: Vec<&Address> = [&r.original, &r.address].into_iter().flatten().collect();
+            let named = heads.iter().find(|head| names.iter().any(|name| is(name, &head.to)));
+            // Mail that was forwarded there is reported by another name.
+            let may_be_other = names.is_empty() || self.is_proven();
+            let head = named.or_else(|| only(&heads).filter(|_| may_be_other))?;
+            match r.action {
+                Action::Failed => self.heard(head, Kind::Bounced, Some(&r.verdict), &r.diagnostic),
+                Action::Delayed => self.heard(head, Kind::Delayed, None, &r.diagnostic),
+                Action::Delivered | Action::Relayed | Action::Expanded => {
+                    self.heard(head, Kind::Confirmed, None, &r.diagnostic)
+                }
+            }
+        };
+        Ok(report.recipients.iter().filter_map(one).collect())
+    }
+
+    fn complaint(&self, tx: &mut Tx<'_>, complaint: &Complaint) -> Result<Vec<Heard>> {
+        if !matches!(complaint.feedback, Feedback::Abuse | Feedback::Fraud | Feedback::Other) {
+            return Ok(Vec::new());
+        }
+        let heads = self.proven_or(tx, complaint.about.message_id.as_slice(), true, |head| self.is_theirs(head))?;
+        let named = |names: &[Address]| -> Vec<&Head> {
+            heads.iter().filter(|head| names.iter().any(|name| is(name, &head.to))).collect()
+        };
+        let mut whose = named(&complaint.recipients);
+        if whose.is_empty() {
+            // Many providers say who only by the mail that they return, some not at all. Several are named there that did not complain.
+            whose = named(&complaint.quoted_to);
+            whose.truncate(usize::from(whose.len() == 1));
+        }
+        if whose.is_empty() && self.is_proven() {
+            whose = only(&heads).into_iter().collect();
+        }
+        let verdict = self.says("complaint");
+        Ok(whose.into_iter().filter_map(|head| self.heard(head, Kind::Complained, verdict.as_ref(), "")).collect())
+    }
+
+    /// A mail of a person or of a machine. What it says is only read when it answers one of ours.
+    fn answer(
+        &self,
+        tx: &mut Tx<'_>,
+        thread: &Thread,
+        read: impl FnOnce(&Classifier) -> Result<Option<Answer>>,
+    ) -> Result<Vec<Heard>> {
+        let is_null = self.came.from.is_none();
+        let heads = self.proven_or(tx, &thread.message_ids, is_null, |head| self.is_theirs(head))?;
+        if heads.is_empty() {
+            return Ok(Vec::new());
+        }
+        let is_machine = |kind| !matches!(kind, AnswerKind::Unsubscribe);
+        let answer = read(self.classifier)?.map(|answer| answer.kind);
+        let by_machine = answer.map_or(is_null, is_machine);
+        let author =
+            |head: &&Head| self.came.from.into_iter().chain(&thread.authors).any(|author| is(author, &head.to));
+        // Who is away may say so in the name of another address that leads there.
+        let whose = || heads.iter().find(author).or_else(|| only(&heads).filter(|_| by_machine));
+        let whose: Vec<&Head> = if self.is_proven() { heads.iter().collect() } else { whose().into_iter().collect() };
+        let kind = if by_machine { Kind::Answered } else { Kind::Replied };
+        let verdict = answer.filter(|kind| !is_machine(*kind)).and_then(|_| self.says("unsubscribe"));
+        Ok(whose.into_iter().filter_map(|head| self.heard(head, kind, verdict.as_ref(), "")).collect())
+    }
+
+    fn is_proven(&self) -> bool {
+        !self.about.is_empty()
+    }
+
+    /// It came to the organisation that sent the mail.
+    fn is_theirs(&self, head: &Head) -> bool {
+        self.came.of.contains(&head.organisation)
+    }
+
+    /// What it proves to be about; else what left with one of these Message-IDs, as far as it may speak of it. What comes back at once
+    /// may be about what is in hand.
+    fn proven_or(
+        &self,
+        tx: &mut Tx<'_>,
+        ids: &[String],
+        at_once: bool,
+        may: impl Fn(&Head) -> bool,
+    ) -> Result<Vec<Head>> {
+        if self.is_proven() {
+            return Ok(self.about.clone());
+        }
+        let mut heads = self.queue.message_ids().find(tx, ids)?;
+        if let (true, Some(id)) = (at_once && heads.is_empty(), ids.first()) {
+            let one = |r: &Row<'_>| Ok((QueueId::stored(r.int(0)?), r.int(1)? as u32));
+            let in_hand = tx.list(&schema::IN_HAND_WITH, params![id.as_bytes(), IN_HAND], one)?;
+            heads = addressed(tx, &in_hand)?;
+        }
+        heads.retain(may);
+        Ok(heads)
+    }
+
+    /// What follows from a class that nobody has to find out.
+    fn says(&self, class: &str) -> Option<Verdict<'_>> {
+        let verdict = |class| Verdict { class, rule: Reason::Nothing, is_final: true };
+        self.classifier.class(class).map(verdict)
+    }
+
+    /// What is said of a delivery.
+    fn heard(&self, head: &Head, kind: Kind, verdict: Option<&Verdict<'_>>, detail: &str) -> Option<Heard> {
+        let class = verdict.map_or("", |verdict| &*verdict.class.name).to_owned();
+        let follows = |class: &Class| class.suppression.clone();
+        Some(Heard {
+            message: head.message,
+            number: head.number,
+            to: Address::parse(&head.to).ok()?,
+            event: Event { at: self.now, kind, class, detail: detail.to_owned() },
+            stream: head.stream,
+            organisation: head.organisation,
+            suppression: verdict.filter(|verdict| verdict.is_final).and_then(|verdict| follows(verdict.class)),
+        })
+    }
+}
+
+/// The one it can only be about, where nobody is named.
+fn only(heads: &[Head]) -> Option<&Head> {
+    if let [only] = heads { Some(only) } else { None }
+}
+
+/// Two that differ in case are one person's.
+fn is(address: &Address, text: &str) -> bool {
+    address.to_string().to_lowercase() == text.to_lowercase()
 }
 
 /// Whose deliveries these are, as far as anything is known of them.
@@ -152,27 +253,18 @@ fn addressed(tx: &mut Tx<'_>, about: &[(QueueId, u32)]) -> Result<Vec<Head>> {
     Ok(heads)
 }
 
-/// What was sent from one of these addresses with the Message-ID.
-fn sent(tx: &mut Tx<'_>, about: &About, from: &[Address]) -> Result<Vec<Head>> {
-    let Some(id) = &about.message_id else { return Ok(Vec::new()) };
-    let found = receipt::look_up(tx, &Key::MessageId(id.clone()), None, SEGMENTS, usize::MAX)?;
-    let ours = |head: &Head| from.iter().any(|from| from.to_string().eq_ignore_ascii_case(&head.from));
-    Ok(found.all.into_iter().filter(ours).collect())
-}
-
-/// Tells a delivery what was heard; in the commit that stores the mail which says so. `by` is whose mail it was. Gives what it was
-/// attached to.
+/// Tells a delivery what was heard; in the commit that stores the mail which says so. Gives what it was attached to.
 ///
 /// # Errors
 /// The store's.
-pub fn hear(tx: &mut Tx<'_>, heard: &Heard, by: OrganisationId) -> Result<Option<Attached>> {
-    let Heard { message, number, to, event, stream, suppression } = heard;
+pub fn hear(tx: &mut Tx<'_>, heard: &Heard) -> Result<Option<Attached>> {
+    let Heard { message, number, to, event, stream, organisation, suppression } = heard;
     let Some(attached) = receipt::attach(tx, *message, *number, event)? else { return Ok(None) };
     if let Some(suppression) = suppression
         && *stream != Stream::Mail
     {
         let new = Suppression {
-            organisation: by,
+            organisation: *organisation,
             address: String::new(),
             stream: None,
             reason: event.class.clone(),

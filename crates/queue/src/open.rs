@@ -7,7 +7,7 @@ use base::{Address, Timestamp};
 use store::{Result, Store, Tx, params};
 
 use crate::node::until;
-use crate::receipt::Packer;
+use crate::receipt::{MessageIds, Packer};
 use crate::recover::{Heir, Remains, inherit};
 use crate::{Group, Node, QueueId, schema};
 
@@ -37,6 +37,7 @@ pub struct Queue {
     uncertain: u64,
     next: Arc<AtomicU64>,
     packer: Arc<Packer>,
+    message_ids: Arc<MessageIds>,
 }
 
 impl Queue {
@@ -57,10 +58,17 @@ impl Queue {
     /// The store's; another node took over from this one meanwhile, as it was silent for longer than its lease.
     pub async fn recover(store: &Store, node: &Node, now: Timestamp, remains: Option<Remains>) -> Result<Self> {
         let (of, packer, next) = (node.clone(), Arc::<Packer>::default(), Arc::new(AtomicU64::new(1)));
+        let message_ids = Arc::<MessageIds>::default();
         let begin = move |tx: &mut Tx<'_>| {
             let epoch = tx.one(&schema::NEXT_EPOCH, params![], |r| r.int(0))?;
-            let born =
-                Queue { epoch, leased: of.lease.is_some(), uncertain: 0, next: next.clone(), packer: packer.clone() };
+            let born = Queue {
+                epoch,
+                leased: of.lease.is_some(),
+                uncertain: 0,
+                next: next.clone(),
+                packer: packer.clone(),
+                message_ids: message_ids.clone(),
+            };
             let until = match of.lease {
                 Some(lease) => until(tx.shared_time()?, lease),
                 None => Timestamp(i64::MAX),
@@ -94,6 +102,11 @@ impl Queue {
     /// What packs its receipts.
     pub(crate) fn packer(&self) -> &Packer {
         &self.packer
+    }
+
+    /// By which mail that left is found.
+    pub(crate) fn message_ids(&self) -> &MessageIds {
+        &self.message_ids
     }
 
     /// What claims are made with: no other life has the same.

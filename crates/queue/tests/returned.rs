@@ -342,13 +342,46 @@ Spam Spam Spam
 --part1_13d.2e68ed54_boundary--
 ",
     );
-    let Some(Returned::Complaint(Complaint { feedback, recipients, about })) = complaint else {
+    let Some(Returned::Complaint(Complaint { feedback, recipients, quoted_to, about })) = complaint else {
         panic!("{complaint:?}")
     };
     assert_eq!(feedback, Feedback::Abuse);
     assert_eq!(recipients.iter().map(ToString::to_string).collect::<Vec<_>>(), ["user@example.com"]);
+    assert_eq!(quoted_to, []);
     // The example's Message-ID has no brackets: it is none (RFC 5322 §3.6.4).
     assert_eq!(about.message_id, None);
+}
+
+#[test]
+fn addresses_that_prove_something_are_found_wherever_a_report_has_them() {
+    let report = |fields: &str, quoted: &str| {
+        let mail = format!(
+            "From: fbl@x.test\nContent-Type: multipart/report; report-type=feedback-report; boundary=b\n\n--b\n\n\
+             Somebody complained.\n--b\nContent-Type: message/feedback-report\n\nFeedback-Type: abuse\n{fields}--b\n\
+             Content-Type: message/rfc822\n\n{quoted}Subject: a\n\nReturn-Path: <bounce+body@y.test>\n--b--\n"
+        );
+        let mail = mail.replace('\n', "\r\n").into_bytes();
+        let mut indexer = Indexer::new(Limits::default());
+        indexer.push(&mail);
+        let fetch = |span: Range<u64>, out: &mut Vec<u8>| {
+            out.extend_from_slice(&mail[span.start as usize..span.end as usize]);
+            Ok(())
+        };
+        let wanted = |address: &base::Address| address.local().starts_with("bounce+");
+        let all = returned::addresses(&indexer.finish(), wanted, fetch).unwrap();
+        all.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(report("Original-Mail-From: <bounce+abc@y.test>\n", ""), ["bounce+abc@y.test"]);
+    assert_eq!(report("", "Return-Path: <bounce+abc@y.test>\nTo: jo@x.test\n"), ["bounce+abc@y.test"]);
+    let noted = "Received-SPF: pass (x.test: y.test\n\tpermits) envelope-from=\"bounce+abc@y.test\";\n";
+    assert_eq!(report("", noted), ["bounce+abc@y.test"]);
+    assert_eq!(
+        report("", "Authentication-Results: x.test; spf=pass smtp.mailfrom=bounce+abc@y.test.\n"),
+        ["bounce+abc@y.test"]
+    );
+    let many: String = (0..9).map(|n| format!("X-{n}: bounce+{}@y.test\n", n / 2)).collect();
+    assert_eq!(report("", &many).len(), 4);
+    assert_eq!(report("Original-Mail-From: jo@y.test\n", "Return-Path: <>\n"), [""; 0]);
 }
 
 #[test]
@@ -410,7 +443,10 @@ Disposition: {disposition}
         )
     };
     let displayed = read(&mail("manual-action/MDN-sent-manually; displayed"));
-    assert!(matches!(displayed, Some(Returned::Answer(Answer { kind: AnswerKind::Disposition, .. }))), "{displayed:?}");
+    let Some(Returned::Answer(Answer { kind: AnswerKind::Disposition, about })) = displayed else {
+        panic!("{displayed:?}")
+    };
+    assert_eq!(about.message_id.as_deref(), Some("1@y.test"));
     let refused = report(&mail("automatic-action/MDN-sent-automatically; deleted"));
     assert_eq!(all_shown(&refused), ["jo@x.test failed mailbox-full soft"]);
     assert_eq!(refused.about.message_id.as_deref(), Some("1@y.test"));

@@ -1,7 +1,9 @@
-//! What comes back to the return address of a single delivery. That its receipt is told: `tests/test_receipts.py`.
+//! What comes back to the return address of a single delivery, or has it in it.
 
-use base::Address;
-use queue::{QueueId, receipt};
+use base::{Address, Reply};
+use bounce::Stage;
+use queue::{Outcome, Queue, QueueId, Said, Settled, Want, receipt};
+use store::Tx;
 use trust::Verp;
 
 use crate::world::{BODY, NOW, World, from, to};
@@ -53,6 +55,33 @@ impl World {
     }
 }
 
+fn complaint(return_path: &str) -> String {
+    format!(
+        "From: fbl@provider.test\r\nTo: me@example.test\r\nSubject: complaint\r\n\
+         Content-Type: multipart/report; report-type=feedback-report; boundary=b\r\n\r\n\
+         --b\r\n\r\nSomebody pressed the button.\r\n\
+         --b\r\nContent-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\nVersion: 1\r\n\
+         --b\r\nContent-Type: text/rfc822-headers\r\n\r\nReturn-Path: <{return_path}>\r\nSubject: hi\r\n\r\n--b--\r\n"
+    )
+}
+
+#[tokio::test]
+async fn a_report_at_another_address_is_kept_there_and_told_where_it_has_the_return_address() {
+    let w = World::new().await;
+    let (id, address) = w.sent().await;
+    let forged = address.to_string().replace("@example.test", "@other.test");
+    for (n, (quoted, heard)) in
+        [(forged.as_str(), 0), ("jane@b.test", 0), (&address.to_string(), 1)].into_iter().enumerate()
+    {
+        let (_, done) =
+            w.send(w.stranger(), from("fbl@provider.test"), &[to("me@example.test")], &complaint(quoted)).await;
+        assert_eq!((done, w.messages(w.me).await), (vec!["OK".to_owned()], n as u32 + 1));
+        assert_eq!(w.heard(id).await.len(), heard, "{quoted}");
+    }
+    assert_eq!(w.heard(id).await, ["complained"]);
+    w.check().await;
+}
+
 /// A report that returns a large mail whole is kept nowhere else.
 #[tokio::test]
 async fn a_large_report_is_read_too() {
@@ -67,4 +96,39 @@ async fn a_large_report_is_read_too() {
     );
     w.send(w.stranger(), from(""), &[to(&address.to_string())], &report).await;
     assert_eq!(w.heard(id).await, ["bounced"]);
+}
+
+/// What a person answers is the person's and goes to whom it is addressed; that there was an answer is told besides.
+#[tokio::test]
+async fn an_answer_is_told_and_kept() {
+    let w = World::new().await;
+    let (id, _) = w.sent().await;
+    let queue = Queue::open(&w.store, 1, NOW).await.unwrap();
+    let claim = move |tx: &mut Tx<'_>| {
+        let waiting = queue::scheduled(tx, None)?;
+        let want: Vec<_> = waiting.into_iter().map(|(group, _)| Want { group, most: 9 }).collect();
+        Ok((queue::claim_due(tx, &queue, &want, NOW)?.claimed.remove(0), queue.clone()))
+    };
+    let (claimed, queue) = w.store.write(claim).await.unwrap();
+    let answer = |fields: &str| format!("From: jane@b.test\r\nTo: me@example.test\r\n{fields}\r\n\r\nYes.\r\n");
+    let told = "In-Reply-To: <1@x>";
+    let automatic = format!("Auto-Submitted: auto-replied\r\n{told}");
+    w.send(w.stranger(), from(""), &[to("me@example.test")], &answer(&automatic)).await;
+    assert_eq!((w.heard(id).await, w.messages(w.me).await), (vec!["auto-replied"], 1));
+    let outcome = Outcome::Delivered { reports: false };
+    let said = Said::by("mx.b.test", Stage::Dot, Reply::new(250, 0, 0, "Ok"));
+    let (message, delivery) = (claimed.message, claimed.deliveries[0].clone());
+    let settled = vec![Settled { message, delivery, outcome, said, class: String::new(), rule: None }];
+    let segment = receipt::Segment::of(&queue, &settled, NOW).unwrap();
+    w.store.write(move |tx| queue::record(tx, &queue, &settled, &segment, NOW)).await.unwrap();
+    for (n, (sender, fields)) in
+        [("jane@b.test", "Subject: x"), ("jim@b.test", told), ("jane@b.test", told)].iter().enumerate()
+    {
+        assert_eq!(w.heard(id).await.len(), 1);
+        let answer = answer(fields).replace("jane", &sender[..sender.len() - 7]);
+        w.send(w.stranger(), from(sender), &[to("me@example.test")], &answer).await;
+        assert_eq!(w.messages(w.me).await, n as u32 + 2);
+    }
+    assert_eq!(w.heard(id).await, ["auto-replied", "replied"]);
+    w.check().await;
 }

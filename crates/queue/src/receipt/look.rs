@@ -149,17 +149,17 @@ pub fn page(
 }
 
 /// Segments that were read already: their heads, or their dialogues.
-struct Segments {
+pub(super) struct Segments {
     half: &'static Sql,
     read: HashMap<i64, Option<Unpacked>>,
 }
 
 impl Segments {
-    fn new(half: &'static Sql) -> Self {
+    pub(super) fn new(half: &'static Sql) -> Self {
         Segments { half, read: HashMap::new() }
     }
 
-    fn of(&mut self, tx: &mut Tx<'_>, segment: i64) -> Result<Option<&Unpacked>> {
+    pub(super) fn of(&mut self, tx: &mut Tx<'_>, segment: i64) -> Result<Option<&Unpacked>> {
         if !self.read.contains_key(&segment) {
             // Whoever looks goes through segments in their order, or through the same few; none comes again much later.
             if self.read.len() >= SEGMENTS {

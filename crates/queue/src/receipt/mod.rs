@@ -7,6 +7,7 @@
 mod event;
 mod keep;
 mod look;
+mod message_ids;
 mod segment;
 mod talk;
 mod wire;
@@ -15,6 +16,7 @@ pub(crate) use event::one;
 pub use event::{Attached, Event, Kind, attach, events};
 pub use keep::{forget_dialogues, forget_receipts, forget_segments};
 pub use look::{Ended, Filter, Found, Key, attempts, ended, head, look_up, of_message, page, receipt, some_of_message};
+pub(crate) use message_ids::MessageIds;
 pub use segment::{MAX_RECORDS, Segment};
 pub(crate) use segment::{Packer, Unpacked};
 pub use talk::{Peer, Step, Talk, command};

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bounce::{Classifier, Input, Stage};
 use store::Result;
 
-use super::source::{Header, Source};
+use super::source::{Header, Source, message_id};
 use super::{Answer, AnswerKind};
 
 /// Fields that programs put into automatic answers, whatever their value.
@@ -17,8 +17,13 @@ where
     F: FnMut(Range<u64>, &mut Vec<u8>) -> Result<()>,
 {
     let header = source.header(source.top())?;
-    let about = header.answers();
-    let kind = if source.find(&[("message", "disposition-notification")]).is_some() {
+    let mut about = header.answers();
+    let disposition = source.find(&[("message", "disposition-notification")]);
+    if let (Some(part), None) = (disposition, &about.message_id) {
+        // RFC 8098 §3.2.5
+        about.message_id = message_id(&source.content(part)?, "Original-Message-ID");
+    }
+    let kind = if disposition.is_some() {
         Some(AnswerKind::Disposition)
     } else if is_automatic(&header) {
         Some(AnswerKind::Automatic)

@@ -5,7 +5,7 @@ use std::ops::Range;
 use mime::header::fields;
 use store::Result;
 
-use super::source::{Source, address, field};
+use super::source::{Source, address, field, mailboxes};
 use super::{About, Complaint, Feedback, MAX_RECIPIENTS};
 
 pub(super) fn read<F>(source: &mut Source<'_, F>) -> Result<Option<Complaint>>
@@ -16,9 +16,11 @@ where
     let report = source.content(part)?;
     let recipients = fields(&report).filter(|field| field.is(b"Original-Rcpt-To")).take(MAX_RECIPIENTS);
     let recipients = recipients.filter_map(|field| address(&String::from_utf8_lossy(field.value))).collect();
+    let quoted = source.returned()?;
+    let quoted_to = quoted.first().map_or(Vec::new(), |header| mailboxes(&header.0, "To", MAX_RECIPIENTS));
     let about = About { message_id: source.message_id()?, envelope_id: field(&report, "Original-Envelope-Id") };
     let feedback = feedback(&field(&report, "Feedback-Type").unwrap_or_default());
-    Ok(Some(Complaint { feedback, recipients, about }))
+    Ok(Some(Complaint { feedback, recipients, quoted_to, about }))
 }
 
 fn feedback(name: &str) -> Feedback {

@@ -4,8 +4,8 @@
 //! the mail says, and a mail may say anything: to find the delivery that it is about, by the token of the address it came
 //! to or by the Message-ID in [`About`], and to believe it, is the caller's. Nothing here decides anything.
 //!
-//! Of each part at most 64 KB are read, of a report at most 100 recipients; the original that it returns is looked at no
-//! further than for its Message-ID.
+//! Of each part at most 64 KB are read, of a report at most 100 recipients; of the original that it returns no more than the
+//! header is looked at.
 
 mod answer;
 mod feedback;
@@ -27,6 +27,8 @@ use source::Source;
 
 /// Recipients of one report; what follows is not read.
 pub const MAX_RECIPIENTS: usize = 100;
+/// Addresses of one report that somebody wants to see.
+const MAX_ADDRESSES: usize = 4;
 
 /// A mail that came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +87,8 @@ pub struct Complaint {
     pub feedback: Feedback,
     /// `Original-Rcpt-To`: who complains. Most providers leave it out.
     pub recipients: Vec<Address>,
+    /// `To` of the mail.
+    pub quoted_to: Vec<Address>,
     /// The mail.
     pub about: About,
 }
@@ -152,6 +156,67 @@ pub fn read<'c>(
     }
     Ok(answer::read(classifier, &mut source)?.map(Returned::Answer))
 }
+
+/// Reads a mail of which it is known that it is no report: None when a person wrote it, as far as one can tell.
+///
+/// # Errors
+/// Those of `fetch`.
+pub fn read_answer(
+    classifier: &Classifier,
+    index: &Index,
+    fetch: impl FnMut(Range<u64>, &mut Vec<u8>) -> Result<()>,
+) -> Result<Option<Answer>> {
+    answer::read(classifier, &mut Source::new(index, fetch))
+}
+
+/// What a mail answers, whatever it is, and who wrote it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Thread {
+    /// Message-IDs, without the brackets: the first of `In-Reply-To`; without it the last and the first of `References`.
+    pub message_ids: Vec<String>,
+    /// `From`: the first five.
+    pub authors: Vec<Address>,
+}
+
+/// Reads what a mail answers.
+///
+/// # Errors
+/// Those of `fetch`.
+pub fn read_thread(index: &Index, fetch: impl FnMut(Range<u64>, &mut Vec<u8>) -> Result<()>) -> Result<Thread> {
+    let mut source = Source::new(index, fetch);
+    let header = source.header(source.top())?;
+    Ok(Thread { message_ids: header.thread(), authors: source::mailboxes(&header.0, "From", 5) })
+}
+
+/// Addresses that are `wanted` and stand in the fields of a report, in the header of a mail that it returns, or in its words, each
+/// once, at most four: who sent the mail may have written its proof into its return address (`trust::Verp`), and hosts note that in
+/// fields of many names.
+///
+/// # Errors
+/// Those of `fetch`.
+pub fn addresses(
+    index: &Index,
+    wanted: impl Fn(&Address) -> bool,
+    fetch: impl FnMut(Range<u64>, &mut Vec<u8>) -> Result<()>,
+) -> Result<Vec<Address>> {
+    let mut source = Source::new(index, fetch);
+    let fields = source.find(&FIELDS).map(|part| source.content(part)).transpose()?;
+    let returned = source.returned()?.into_iter().map(|header| header.0);
+    let words = source.find(&[("text", "plain")]).map(|part| source.content(part)).transpose()?;
+    let mut all = Vec::new();
+    for octets in fields.into_iter().chain(returned).chain(words) {
+        for address in source::addresses_in(&octets, &wanted) {
+            if all.len() < MAX_ADDRESSES && !all.contains(&address) {
+                all.push(address);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The parts of reports that are for machines.
+const FIELDS: [(&str, &str); 3] =
+    [("message", "feedback-report"), ("message", "delivery-status"), ("message", "global-delivery-status")];
 
 /// Finds what a report means for each of its recipients.
 struct Judge<'c, 'h> {

@@ -13,6 +13,8 @@ use super::About;
 
 /// Octets read of a header or a body.
 const MAX_PART: u64 = 64 << 10;
+/// Mails that a report returns; more are not looked at.
+const MAX_RETURNED: usize = 3;
 /// Octets kept of a field.
 const MAX_FIELD: usize = 2000;
 
@@ -71,21 +73,25 @@ impl<'a, F: FnMut(Range<u64>, &mut Vec<u8>) -> Result<()>> Source<'a, F> {
 
     /// The Message-ID of the mail that is returned, whole or its header.
     pub fn message_id(&mut self) -> Result<Option<String>> {
+        Ok(self.returned()?.iter().find_map(|header| header.message_id("Message-ID")))
+    }
+
+    /// The headers of the mails that are returned: of the first [`MAX_RETURNED`].
+    pub fn returned(&mut self) -> Result<Vec<Header>> {
+        let mut headers = Vec::new();
         for part in self.parts() {
-            let header = if part.kind == Kind::Message {
+            if part.kind == Kind::Message {
                 // The message inside is the next part.
                 let inside = self.index.parts().iter().find(|inner| inner.header == part.body);
-                inside.map_or(Ok(Header(Vec::new())), |inner| self.header(inner))?
+                headers.extend(inside.map(|inner| self.header(inner)).transpose()?);
             } else if HEADERS.iter().any(|(main, sub)| part.content.is(main, sub)) {
-                Header(self.content(part)?)
-            } else {
-                continue;
-            };
-            if let Some(id) = header.message_id("Message-ID") {
-                return Ok(Some(id));
+                headers.push(Header(self.content(part)?));
+            }
+            if headers.len() == MAX_RETURNED {
+                break;
             }
         }
-        Ok(None)
+        Ok(headers)
     }
 
     fn octets(&mut self, span: Range<u64>) -> Result<Vec<u8>> {
@@ -112,6 +118,18 @@ impl Header {
         message_id(&self.0, name)
     }
 
+    /// The mails that it answers: the one that it says, or where it says none the last and the first of the thread.
+    pub fn thread(&self) -> Vec<String> {
+        if let Some(id) = self.message_id("In-Reply-To") {
+            return vec![id];
+        }
+        let value = header::find(&self.0, b"References").map_or(&b""[..], |field| field.value);
+        let last = header::message_ids(value).last().and_then(known);
+        let mut all: Vec<String> = last.into_iter().chain(self.message_id("References")).collect();
+        all.dedup();
+        all
+    }
+
     /// What the mail answers.
     pub fn answers(&self) -> About {
         About { message_id: self.message_id("In-Reply-To").or(self.message_id("References")), envelope_id: None }
@@ -129,18 +147,39 @@ pub(super) fn field(block: &[u8], name: &str) -> Option<String> {
 
 /// As [`Header::message_id`].
 pub(super) fn message_id(block: &[u8], name: &str) -> Option<String> {
-    let id = header::message_ids(header::find(block, name.as_bytes())?.value).next()?;
+    known(header::message_ids(header::find(block, name.as_bytes())?.value).next()?)
+}
+
+fn known(id: &[u8]) -> Option<String> {
     (id.len() < 998).then(|| String::from_utf8_lossy(id).into_owned())
 }
 
-/// The first address in a field's value.
-pub(super) fn address(value: &str) -> Option<Address> {
-    addresses(value.as_bytes()).take(5).find_map(|entry| match entry {
+/// Whatever has the form of an address in some octets, and is `wanted`.
+pub(super) fn addresses_in(octets: &[u8], wanted: impl Fn(&Address) -> bool) -> impl Iterator<Item = Address> {
+    let words = octets.split(|b| !b.is_ascii_alphanumeric() && !b"+.-@".contains(b));
+    let words = words.filter(|word| word.contains(&b'@') && word.len() <= 320);
+    let addresses = words.filter_map(|word| Address::parse(std::str::from_utf8(word).ok()?.trim_end_matches('.')).ok());
+    addresses.filter(move |address| wanted(address))
+}
+
+/// The mailboxes of a field of addresses, at most so many.
+pub(super) fn mailboxes(block: &[u8], name: &str, most: usize) -> Vec<Address> {
+    let value = header::find(block, name.as_bytes()).map_or(&b""[..], |field| field.value);
+    addresses(value).take(most).filter_map(mailbox).collect()
+}
+
+fn mailbox(entry: Entry<'_>) -> Option<Address> {
+    match entry {
         Entry::Mailbox(mailbox) => {
             Address::new(&String::from_utf8_lossy(&mailbox.local), &String::from_utf8_lossy(&mailbox.domain)).ok()
         }
         _ => None,
-    })
+    }
+}
+
+/// The first address in a field's value.
+pub(super) fn address(value: &str) -> Option<Address> {
+    addresses(value.as_bytes()).take(5).find_map(mailbox)
 }
 
 /// `rfc822; jo@x.test`, or without its type.

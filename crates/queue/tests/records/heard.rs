@@ -1,24 +1,28 @@
 //! What is heard of mail that left, from reports to replies: on both engines.
 
-use base::{Reply, Timestamp};
-use bounce::Stage;
+use base::{OrganisationId, Reply, Stream, Timestamp};
+use bounce::{Classifier, Stage};
+use mime::{Indexer, Limits};
 use queue::log::{self, Cursor, Filter, What};
 use queue::receipt::{self, Attached, End, Event, Kind, Receipt};
-use queue::{Claimed, Outcome, Queue, QueueId, Said, Settled};
+use queue::suppression::{self, Suppression};
+use queue::{Came, Claimed, Outcome, Queue, QueueId, Said, Settled};
 
-use crate::world::{DELIVERED, NOW, US, World, block_on, later, worlds};
-use base::Stream;
+use crate::world::{DELIVERED, NOW, US, World, at, block_on, later, worlds};
 
 impl World {
     fn claim_news(&self, now: Timestamp) -> Claimed {
         self.claim(US, Stream::Marketing, "b.test", now).claimed.swap_remove(0)
     }
 
-    /// What a claimed delivery comes to.
+    /// What each claimed delivery comes to.
     fn comes(&self, claimed: &Claimed, outcome: Outcome, now: Timestamp) {
-        let (message, delivery) = (claimed.message.clone(), claimed.deliveries[0].clone());
-        let said = Said::by("mx.b.test", Stage::Dot, Reply::new(250, 0, 0, "Ok"));
-        self.record(vec![Settled { message, delivery, outcome, said, class: String::new(), rule: None }], now);
+        let one = |delivery: &queue::Delivery| {
+            let (message, delivery) = (claimed.message.clone(), delivery.clone());
+            let said = Said::by("mx.b.test", Stage::Dot, Reply::new(250, 0, 0, "Ok"));
+            Settled { message, delivery, outcome, said, class: String::new(), rule: None }
+        };
+        self.record(claimed.deliveries.iter().map(one).collect(), now);
     }
 
     fn told(&self, id: QueueId) -> Receipt {
@@ -35,12 +39,204 @@ impl World {
         self.store.write_blocking(move |tx| receipt::attach(tx, id, 0, &event)).unwrap()
     }
 
+    /// News that was delivered to jane@b.test.
+    fn delivered(&self, message_id: &str) -> QueueId {
+        let id = self.news(message_id, &["jane@b.test"]);
+        self.comes(&self.claim_news(NOW), DELIVERED, later(1));
+        id
+    }
+
+    /// A mail comes in, and is stored; gives what was heard.
+    fn arrives(&self, mail: &str, from: &str, whole: Arrival) -> Vec<&'static str> {
+        let bytes = mail.replace('\n', "\r\n").into_bytes();
+        let mut indexer = Indexer::new(Limits::default());
+        indexer.push(&bytes);
+        let (index, queue, from) = (indexer.finish(), self.queue.clone(), base::Address::parse(from).ok());
+        let understood = move |tx: &mut store::Tx<'_>| {
+            let (to, of) = ([at(whole.to)], [whole.of]);
+            let (from, about) = (from.as_ref(), &whole.about[..]);
+            let came = Came { index: &index, bytes: &bytes, from, to: &to, of: &of, about };
+            queue::understand(tx, &queue, Classifier::shared().unwrap(), came, later(5))
+        };
+        let heard = self.store.read_blocking(understood).unwrap();
+        let kinds = heard.iter().map(|heard| heard.event.kind.word()).collect();
+        self.store.write_blocking(move |tx| heard.iter().try_for_each(|one| queue::hear(tx, one).map(drop))).unwrap();
+        kinds
+    }
+
+    fn suppressions(&self) -> Vec<(String, Option<Stream>, String)> {
+        let all = self.store.read_blocking(|tx| suppression::page(tx, US, "", 9)).unwrap();
+        all.into_iter().map(|Suppression { address, stream, reason, .. }| (address, stream, reason)).collect()
+    }
+
     /// Of all that was heard: what, with how many attempts until then, and how it is known again.
     fn lines(&self) -> Vec<(What, u32, String)> {
         let all = move |tx: &mut store::Tx<'_>| log::read(tx, Cursor::START, &Filter::default(), 100);
         let lines = self.store.read_blocking(all).unwrap().lines;
         let heard = lines.iter().filter(|line| !line.what.name().starts_with("delivery."));
         heard.map(|line| (line.what, line.attempts, line.id())).collect()
+    }
+}
+
+/// Where a mail arrives, and what it proves to be about.
+struct Arrival {
+    to: &'static str,
+    of: OrganisationId,
+    about: Vec<(QueueId, u32)>,
+}
+
+fn to(to: &'static str) -> Arrival {
+    Arrival { to, of: US, about: Vec::new() }
+}
+
+/// As a provider complains of a mail (RFC 5965): `fields` of the report, and the mail as it had it.
+fn complaint(kind: &str, fields: &str, quoted: &str) -> String {
+    format!(
+        "From: Feedback <feedback@provider.test>
+To: fbl@ours.test
+Subject: A user did not want this
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=feedback-report; boundary=\"cut\"
+
+--cut
+Content-Type: text/plain
+
+One of our users pressed the button.
+--cut
+Content-Type: message/feedback-report
+
+Feedback-Type: {kind}
+User-Agent: Provider-FBL/2
+Version: 1
+{fields}Reported-Domain: ours.test
+--cut
+Content-Type: message/rfc822
+
+{quoted}From: News <joe@ours.test>
+Subject: Our news
+
+All that is new.
+--cut--
+"
+    )
+}
+
+const NAMED: &str = "Original-Rcpt-To: <Jane@b.test>\n";
+const QUOTED: &str = "Message-ID: <5e.a1@ours.test>\n";
+
+#[test]
+fn a_complaint_at_any_address_of_the_organisation_suppresses_who_complains() {
+    let quoted_to = format!("To: jane@b.test\n{QUOTED}");
+    for (fields, quoted) in [(NAMED, QUOTED), ("", &*quoted_to), ("Original-Rcpt-To: <hidden@b.test>\n", &*quoted_to)] {
+        for w in worlds() {
+            let (other, id) = (w.delivered("4e.77@ours.test"), w.delivered("5e.a1@ours.test"));
+            let mail = complaint("abuse", fields, quoted);
+            assert_eq!(w.arrives(&mail, "feedback@provider.test", to("fbl@ours.test")), ["complained"]);
+            assert_eq!((w.events_of(id), w.events_of(other)), (vec!["complained"], vec![]));
+            let suppressed = ("jane@b.test".to_owned(), Some(Stream::Marketing), "complaint".to_owned());
+            assert_eq!(w.suppressions(), [suppressed]);
+            // It is found again behind what left since.
+            w.store.write_blocking(|tx| suppression::remove(tx, US, &at("jane@b.test"), None)).unwrap();
+            w.delivered("6e.99@ours.test");
+            let mail = complaint("abuse", NAMED, "Message-ID: <6E.99@ours.test>\n");
+            assert_eq!(w.arrives(&mail, "", to("abuse@ours.test")), ["complained"]);
+        }
+    }
+}
+
+/// Nobody takes another from a list by writing a complaint.
+#[test]
+fn a_complaint_of_who_has_not_seen_the_mail_is_nothing() {
+    for w in worlds() {
+        let id = w.delivered("5e.a1@ours.test");
+        let guessed = "To: jane@b.test\nMessage-ID: <5e.a2@ours.test>\n";
+        let two = format!("To: jane@b.test, jim@b.test\n{QUOTED}");
+        let both = w.news("7e.1@ours.test", &["jane@b.test", "jim@b.test"]);
+        let claimed = w.claim_news(NOW);
+        w.comes(&claimed, DELIVERED, later(1));
+        for (kind, fields, quoted, whole) in [
+            ("abuse", NAMED, guessed, to("fbl@ours.test")),
+            ("abuse", "", guessed, to("joe@ours.test")),
+            ("abuse", NAMED, "", to("fbl@ours.test")),
+            ("abuse", "Original-Rcpt-To: bob@b.test\n", QUOTED, to("fbl@ours.test")),
+            // Of whom it is, is hidden.
+            ("abuse", "", QUOTED, to("joe@ours.test")),
+            ("not-spam", NAMED, QUOTED, to("fbl@ours.test")),
+            ("abuse", NAMED, QUOTED, Arrival { of: OrganisationId(2), ..to("fbl@theirs.test") }),
+            // One of two, and nobody says which.
+            ("abuse", "", &two.replace("5e.a1", "7e.1"), to("fbl@ours.test")),
+        ] {
+            assert_eq!(
+                w.arrives(&complaint(kind, fields, quoted), "x@b.test", whole),
+                [""; 0],
+                "{kind} {fields} {quoted}"
+            );
+        }
+        assert_eq!((w.events_of(id), w.events_of(both), w.suppressions()), (vec![], vec![], vec![]));
+    }
+}
+
+#[test]
+fn a_complaint_that_proves_what_it_is_about_need_name_nobody() {
+    for w in worlds() {
+        let id = w.delivered("5e.a1@ours.test");
+        let whole = Arrival { about: vec![(id, 0)], ..to("fbl@ours.test") };
+        let mail = complaint("abuse", "Original-Rcpt-To: <redacted@b.test>\n", "To: redacted@b.test\n");
+        assert_eq!(w.arrives(&mail, "feedback@provider.test", whole), ["complained"]);
+        assert_eq!((w.events_of(id), w.suppressions().len()), (vec!["complained"], 1));
+    }
+}
+
+/// What a person or a machine writes back.
+fn answer(from: &str, fields: &str) -> String {
+    format!("From: {from}\nTo: joe@ours.test\n{fields}\nWell.\n")
+}
+
+#[test]
+fn answers_of_the_recipient_are_told_and_those_of_machines_as_such() {
+    let (reply, thread) = ("In-Reply-To: <5e.a1@ours.test>\n", "References: <0@b.test> <5e.a1@ours.test>\n");
+    let subject = |text: &str| format!("Subject: {text}\n{reply}");
+    for w in worlds() {
+        let id = w.delivered("5e.a1@ours.test");
+        let joe = || to("joe@ours.test");
+        for (from, author, fields, whole, heard) in [
+            ("jane@b.test", "jane@b.test", reply.to_owned(), joe(), "replied"),
+            ("bounces@b.test", "Jane <JANE@b.test>", thread.into(), to("info@ours.test"), "replied"),
+            ("jane@b.test", "jane@b.test", "References: <5e.a1@ours.test> <9@c.test>\n".into(), joe(), "replied"),
+            ("jane@b.test", "jane@b.test", format!("Auto-Submitted: auto-replied\n{reply}"), joe(), "auto-replied"),
+            ("jane@b.test", "jane@b.test", subject("Automatic reply: Our news"), joe(), "auto-replied"),
+            ("", "team@b.test", format!("Auto-Submitted: auto-replied\n{reply}"), joe(), "auto-replied"),
+            ("", "jane@b.test", reply.into(), joe(), "auto-replied"),
+            // Of somebody else, at somebody else's, about something else.
+            ("jim@b.test", "jim@b.test", reply.into(), joe(), ""),
+            ("jane@b.test", "jane@b.test", reply.into(), Arrival { of: OrganisationId(2), ..to("a@theirs.test") }, ""),
+            ("jane@b.test", "jane@b.test", "In-Reply-To: <5e.a2@ours.test>\n".into(), joe(), ""),
+            ("jane@b.test", "jane@b.test", "Subject: Our news\n".into(), joe(), ""),
+        ] {
+            let heard = if heard.is_empty() { vec![] } else { vec![heard] };
+            assert_eq!(w.arrives(&answer(author, &fields), from, whole), heard, "{from} {author} {fields}");
+        }
+        assert_eq!(w.events_of(id).len(), 7);
+        assert_eq!(w.suppressions(), []);
+        assert_eq!(w.arrives(&answer("jane@b.test", &subject("unsubscribe")), "jane@b.test", joe()), ["replied"]);
+        assert_eq!(w.suppressions()[0].2, "unsubscribe");
+    }
+}
+
+#[test]
+fn an_answer_that_comes_at_once_finds_what_is_still_in_hand() {
+    for mut w in worlds() {
+        w.delivered("4e.77@ours.test");
+        let id = w.news("5e.a1@ours.test", &["jane@b.test"]);
+        w.claim_news(later(2));
+        let mail = answer("jane@b.test", "Auto-Submitted: auto-replied\nIn-Reply-To: <5e.a1@ours.test>\n");
+        assert_eq!(w.arrives(&mail, "", to("joe@ours.test")), ["auto-replied"]);
+        // Nobody knows whether that had arrived: an answer says that it had.
+        w.queue = block_on(Queue::open(&w.store, 1, later(11))).unwrap();
+        let mail = answer("jane@b.test", "In-Reply-To: <5e.a1@ours.test>\n");
+        assert_eq!(w.arrives(&mail, "jane@b.test", to("joe@ours.test")), ["replied"]);
+        w.comes(&w.claim_news(later(11)), DELIVERED, later(20));
+        assert_eq!((w.told(id).end, w.events_of(id)), (End::Delivered, vec!["auto-replied", "replied"]));
     }
 }
 
