@@ -344,6 +344,11 @@ impl Meter {
         self.0.hops.sites(named, most)
     }
 
+    /// The site for which a delivery stands in line, if it does.
+    pub fn waits_for(&self, message: QueueId, number: u32) -> Option<SiteState> {
+        self.0.hops.waits_for(message, number)
+    }
+
     /// Whether the DNS is proven (DNSSEC), and DANE protects mail.
     pub fn validates(&self) -> bool {
         self.0.proof.is_to_be_had()

@@ -76,7 +76,7 @@ impl Look<'_> {
             }
             State::Waiting if n == 0 => format!("It has not been tried yet and is due at {due}."),
             State::Waiting => format!("It waits for its next attempt at {due}; {n} so far."),
-            State::Claimed => "It is being sent, or stands in line for a connection.".into(),
+            State::Claimed => self.under_way(m, d),
             State::Cancelling => "It is being sent, and will be cancelled unless it arrives.".into(),
             State::Held => {
                 format!("Its row cannot be read, so nobody tries it: postroom queue cancel {} removes it.", m.id)
@@ -104,6 +104,26 @@ impl Look<'_> {
         if d.state.is_open() && !self.setup.stops.iter().any(|stop| keeps_back(self.setup, stop, m, d)) {
             let _ = writeln!(text, "    It is given up, and its sender told, at {}.", d.delivery.expires.rfc3339());
         }
+    }
+
+    /// It is in hand: where it stands.
+    fn under_way(&self, m: &Message, d: &Standing) -> String {
+        let Some(outbox) = &self.house.outbox else { return "It was being sent when the server stopped.".into() };
+        let Some(site) = outbox.waits_for(m.id, d.delivery.number) else {
+            return "It is being sent, or its way is just being looked for.".into();
+        };
+        let mut text = format!(
+            "It stands in line for the site {} by {}, among {}: {} of {} connections are open.",
+            site.site, site.source, site.in_line, site.open, site.may_open
+        );
+        if let Some(wait) = site.paused {
+            let _ = write!(text, " The site asked for a pause: nothing goes there for {} s.", wait.as_secs());
+        }
+        if let Some((ago, said)) = &site.last {
+            let _ = write!(text, " It said {} s ago: {said}", ago.as_secs());
+        }
+        let _ = write!(text, "\n    postroom site show {} tells what limits it.", site.site);
+        text
     }
 
     /// What keeps it back beside its time.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use queue::QueueId;
 use tokio::time::Instant;
 
-use super::Hops;
-use super::TenantState;
-use super::sites::SiteName;
+use super::sites::{Place, SiteKey, SiteName};
+use super::{Hops, TenantState, Work};
 
 /// A site as one source knows it now.
 #[derive(Clone, Debug)]
@@ -45,22 +45,36 @@ impl Hops {
             if !named.is_none_or(|name| key.name.is(place.shape.policy(), name)) {
                 continue;
             }
-            all.push(SiteState {
-                source: state.fleet.name(key.source),
-                site: key.name.label().to_owned(),
-                in_line: place.in_line.iter().map(|n| n.load(Ordering::Relaxed)).sum(),
-                open: place.shape.open(),
-                may_open: place.shape.may_open(now),
-                limits: place.shape.limits().words(),
-                tenants: place.tenants.shown(),
-                paused: place.shape.pause(now),
-                learned: place.shape.learned(now),
-                last: place.last.as_ref().map(|(at, said)| (now.saturating_duration_since(*at), said.clone())),
-            });
+            all.push(shown(state.fleet.name(key.source), key, place, now));
         }
         all.sort_by(|a, b| (b.in_line, &a.site, &a.source).cmp(&(a.in_line, &b.site, &b.source)));
         all.truncate(most);
         all
+    }
+
+    /// The site for which a delivery stands in line, as its source knows it. Looks at all lines.
+    pub(crate) fn waits_for(&self, message: QueueId, number: u32) -> Option<SiteState> {
+        let (mut guard, now) = (self.lock(), Instant::now());
+        let state = &mut *guard;
+        let is_it = |work: &Work| work.message.id == message && work.deliveries.iter().any(|d| d.number == number);
+        let key = state.lines.values().find(|line| line.ready.iter().any(is_it))?.site.clone();
+        let place = state.sites.get_mut(&key)?;
+        Some(shown(state.fleet.name(key.source), &key, place, now))
+    }
+}
+
+fn shown(source: Arc<str>, key: &SiteKey, place: &mut Place, now: Instant) -> SiteState {
+    SiteState {
+        source,
+        site: key.name.label().to_owned(),
+        in_line: place.in_line.iter().map(|n| n.load(Ordering::Relaxed)).sum(),
+        open: place.shape.open(),
+        may_open: place.shape.may_open(now),
+        limits: place.shape.limits().words(),
+        tenants: place.tenants.shown(),
+        paused: place.shape.pause(now),
+        learned: place.shape.learned(now),
+        last: place.last.as_ref().map(|(at, said)| (now.saturating_duration_since(*at), said.clone())),
     }
 }
 

@@ -101,6 +101,20 @@ fn a_hop_gets_two_connections_and_one_more_with_each_full_round() {
 }
 
 #[test]
+fn what_stands_in_line_is_found_there_and_what_is_sent_is_not() {
+    let (hops, a, b) = (hops(), hop("a"), hop("b"));
+    hops.add(&a, work(2));
+    let other = work(1);
+    let message = Message { id: "1-2".parse().unwrap(), ..(*other.message).clone() };
+    hops.add(&b, Work { message: Arc::new(message), ..other });
+    let site = |id: &str, number| hops.waits_for(id.parse().unwrap(), number).map(|site| (site.site, site.in_line));
+    assert_eq!([site("1-1", 1), site("1-2", 0)], [Some(("a".into(), 2)), Some(("b".into(), 1))]);
+    assert_eq!([site("1-1", 2), site("1-3", 0)], [None, None]);
+    next(&hops, &a).unwrap();
+    assert_eq!([site("1-1", 0), site("1-1", 1)], [None, None]);
+}
+
+#[test]
 fn who_rests_is_woken_before_another_is_started() {
     let (hops, a) = (hops(), hop("a"));
     assert_eq!(starts(&hops, &a, 1), 1);
