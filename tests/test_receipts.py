@@ -99,7 +99,7 @@ def test_questions_that_make_no_sense_are_answered_so(make_server):
         (["show", "1-ffff"], "there is no receipt of 1-ffff"),
         (["list", "--state", "gone"], "delivered, bounced, expired or cancelled"),
         (["list", "--since", "yesterday"], "a time is 2026-11-22"),
-        (["list", "--after", "7"], "a receipt has a number like 3-1f/0"),
+        (["list", "--after", "7"], "a delivery has a number like 3-1f/0"),
         (["list", "--account", "nobody@mx.test"], "there is no account"),
     ]:
         with pytest.raises(Exception, match=re.escape(words)):
