@@ -108,9 +108,16 @@ impl Address {
         self.text.is_ascii()
     }
 
-    /// What two spellings of one local mailbox have in common: local part in lower case, unquoted.
-    pub fn key(&self) -> String {
-        self.text.to_lowercase()
+    /// As it is shown, in lower case: what all spellings of it have in common. RFC 5321 §2.4 leaves it to its host whether
+    /// they are one mailbox; none is known that takes them for two, and who asks not to be written to asks for all of them.
+    pub fn folded(&self) -> String {
+        self.to_string().to_lowercase()
+    }
+
+    /// Whether the two differ in nothing but case: as [`folded`](Self::folded) has it, without making it where that can be.
+    pub fn is_alike(&self, other: &Address) -> bool {
+        self.text.eq_ignore_ascii_case(&other.text)
+            || !(self.is_ascii() && other.is_ascii()) && self.folded() == other.folded()
     }
 }
 
@@ -219,6 +226,25 @@ mod tests {
             let a = Address::parse(text).unwrap();
             assert_eq!((a.local(), a.to_string().as_str()), (local, shown));
             assert_eq!(Address::parse(&a.to_string()).unwrap(), a);
+        }
+    }
+
+    #[test]
+    fn spellings_that_differ_in_case_are_alike() {
+        let at = |text| Address::parse(text).unwrap();
+        for (one, other, alike) in [
+            ("Ann@x.test", "aNN@X.test", true),
+            (r#""Ann Lee"@x.test"#, r#""ann lee"@x.test"#, true),
+            ("ÄNN@x.test", "änn@x.test", true),
+            // The sign of the unit Kelvin, whose lower case is a letter of ASCII.
+            ("\u{212a}im@x.test", "kim@x.test", true),
+            ("ann@x.test", "ann@y.test", false),
+            ("ann@x.test", "anne@x.test", false),
+            ("ann@x.test", "änn@x.test", false),
+        ] {
+            let (one, other) = (at(one), at(other));
+            assert_eq!((one.is_alike(&other), other.is_alike(&one)), (alike, alike), "{one} {other}");
+            assert_eq!(one.folded() == other.folded(), alike, "{one} {other}");
         }
     }
 

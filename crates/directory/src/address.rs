@@ -251,7 +251,7 @@ fn no_address(address: &Address) -> Error {
 /// A login is one of its account's addresses, always.
 fn refuse_login(tx: &mut Tx<'_>, address: &Address, entry: &Entry) -> Result<()> {
     let Some(id) = entry.account else { return Ok(()) };
-    if account(tx, id)?.login.key() == address.key() {
+    if account(tx, id)?.login.is_alike(address) {
         return Err(refused(format!("{address} is what an account signs in as")));
     }
     Ok(())

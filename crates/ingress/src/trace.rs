@@ -133,7 +133,7 @@ pub(crate) fn prefix(from: Option<&Address>, to: &Address, received: &str) -> Ar
 /// An address of ours in the `Delivered-To` of what it forwards: always in one spelling, by which the mail is known when it
 /// comes back, and in ASCII (as RFC 6533 §3 has it), for hosts without SMTPUTF8.
 pub(crate) fn mark(address: &Address) -> String {
-    let text = address.to_string().to_lowercase();
+    let text = address.folded();
     let mut mark = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_ascii() {

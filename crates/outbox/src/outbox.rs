@@ -405,7 +405,7 @@ pub(crate) fn heard(inner: &Inner, event: &Event) {
         Event::Cancelling(id) => take_out(inner, |work| work.message.id == *id),
         Event::Suppressed(to) => {
             inner.suppressed.fetch_add(1, Ordering::Relaxed);
-            take_out(inner, |work| work.deliveries.iter().any(|d| d.to == *to));
+            take_out(inner, |work| work.deliveries.iter().any(|d| d.to.is_alike(to)));
         }
         Event::Owing(_) => {}
     }

@@ -147,7 +147,7 @@ fn add(
     let (to, stream) = (parse(address)?, stream(word)?);
     let expires = days.map(|days| Timestamp(now.0 + i64::from(days) * DAY));
     let (reason, note) = ("manual".to_owned(), note.to_owned());
-    let address = to.to_string().to_lowercase();
+    let address = to.folded();
     let new = Suppression { organisation: by, address, stream, reason, note, evidence: None, since: now, expires };
     suppression::add(tx, &to, &new)?;
     Ok(Answer::new(format!("Suppressed: {}", line(&new)), facts(&new)))

@@ -237,9 +237,11 @@ WHERE (d.message, d.number) > (?1, ?2) AND (d.message, d.number) <= (?3, ?4)
     AND (CAST(?7 AS BIGINT) IS NULL OR d.organisation = ?7) AND (CAST(?8 AS BIGINT) IS NULL OR d.state = ?8)
 ORDER BY d.message, d.number;
 
--- name: by_recipient
--- Reads the whole table: asked for by people, now and then.
-SELECT message, number FROM queue_delivery WHERE recipient = ?1 ORDER BY message, number LIMIT ?2;
+-- name: recipients_behind
+-- Pages of the whole table: asked for by people, now and then. Which address is like another, SQL does not say: the engines fold
+-- letters differently.
+SELECT message, number, recipient FROM queue_delivery WHERE (message, number) > (?1, ?2)
+ORDER BY message, number LIMIT ?3;
 
 -- name: retry
 UPDATE queue_delivery SET state = 0, due = CASE WHEN ?2 < expires THEN ?2 ELSE expires END

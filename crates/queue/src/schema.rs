@@ -137,7 +137,7 @@ store::statements! { include_str!("../sql/queue.sql");
     PAGE = "page",
     DELIVERY_BEHIND = "delivery_behind",
     SOUGHT = "sought",
-    BY_RECIPIENT = "by_recipient",
+    RECIPIENTS_BEHIND = "recipients_behind",
     RETRY = "retry",
     CANCEL = "cancel",
     CANCEL_CLAIMED = "cancel_claimed",

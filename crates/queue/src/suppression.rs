@@ -25,7 +25,7 @@ const STREAMS: u32 = 3;
 pub struct Suppression {
     /// Who does not send to it.
     pub organisation: OrganisationId,
-    /// The address, in lower case.
+    /// The address, as [`Address::folded`] has it: two that differ in case are one person's.
     pub address: String,
     /// For this kind of sending; none for all.
     pub stream: Option<Stream>,
@@ -65,11 +65,6 @@ impl Rule {
     }
 }
 
-/// By which an address is known here: two that differ in case are one person's.
-fn key(address: &Address) -> String {
-    address.to_string().to_lowercase()
-}
-
 fn stored(stream: Option<Stream>) -> i64 {
     stream.map_or(ALL, Stream::stored)
 }
@@ -103,7 +98,7 @@ pub fn add(tx: &mut Tx<'_>, address: &Address, new: &Suppression) -> Result<()> 
         &schema::SUPPRESS,
         params![
             new.organisation,
-            key(address).as_bytes(),
+            address.folded().as_bytes(),
             stored(new.stream),
             new.reason.as_str(),
             note.as_bytes(),
@@ -122,7 +117,7 @@ pub fn add(tx: &mut Tx<'_>, address: &Address, new: &Suppression) -> Result<()> 
 /// # Errors
 /// The store's.
 pub fn remove(tx: &mut Tx<'_>, by: OrganisationId, address: &Address, stream: Option<Stream>) -> Result<u64> {
-    let key = key(address);
+    let key = address.folded();
     tx.execute(&schema::FORGET_STRIKES, params![by, key.as_bytes()])?;
     tx.execute(&schema::UNSUPPRESS, params![by, key.as_bytes(), stored(stream)])
 }
@@ -138,7 +133,7 @@ pub fn find(
     stream: Stream,
     now: Timestamp,
 ) -> Result<Option<Suppression>> {
-    tx.row(&schema::SUPPRESSED, params![by, key(address).as_bytes(), stream.stored(), now], read)
+    tx.row(&schema::SUPPRESSED, params![by, address.folded().as_bytes(), stream.stored(), now], read)
 }
 
 /// True when there is any: a sender with none need not look for each recipient.
@@ -163,7 +158,7 @@ pub fn page(tx: &mut Tx<'_>, by: OrganisationId, after: &str, n: u32) -> Result<
 /// A delivery failed for good.
 pub(crate) fn failed(tx: &mut Tx<'_>, address: &Address, rule: Rule, new: &Suppression) -> Result<()> {
     if let Some((messages, days)) = rule.after {
-        let (by, key, day) = (new.organisation, key(address), new.since.0 / DAY);
+        let (by, key, day) = (new.organisation, address.folded(), new.since.0 / DAY);
         tx.execute(&schema::STRIKE, params![by, key.as_bytes(), day])?;
         let first = day - i64::from(days);
         let strikes = tx.one(&schema::STRIKES, params![by, key.as_bytes(), first], |r| r.int(0))?;
@@ -185,7 +180,7 @@ pub(crate) fn failed(tx: &mut Tx<'_>, address: &Address, rule: Rule, new: &Suppr
 
 /// A delivery arrived: what failed before was not for good.
 pub(crate) fn delivered(tx: &mut Tx<'_>, by: OrganisationId, address: &Address) -> Result<()> {
-    tx.execute(&schema::FORGET_STRIKES, params![by, key(address).as_bytes()])?;
+    tx.execute(&schema::FORGET_STRIKES, params![by, address.folded().as_bytes()])?;
     Ok(())
 }
 

@@ -153,7 +153,7 @@ fn is_reporter(address: &Address) -> bool {
 fn is_of_the_mail(header: &Header, named: &Address) -> bool {
     ["From", "To", "Sender"].iter().any(|name| {
         let of = header.field(name).and_then(|value| address(&value));
-        of.is_some_and(|of| of.key() == named.key())
+        of.is_some_and(|of| of.is_alike(named))
     })
 }
 

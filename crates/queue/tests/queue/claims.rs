@@ -55,6 +55,22 @@ fn what_was_enqueued_is_claimed_once_with_all_it_carries() {
 }
 
 #[test]
+fn an_address_is_found_in_whatever_case_it_was_written_and_is_asked_for() {
+    for w in worlds() {
+        let other = |n: usize| delivery(&format!("m{n}@b.test"), None, Fate::Open);
+        let mut all: Vec<NewDelivery> = (0..5000).map(other).collect();
+        all[3] = delivery("Ann@b.test", None, Fate::Open);
+        all[4] = delivery("ann@c.test", None, Fate::Open);
+        all[4998] = delivery("aNN@b.test", None, Fate::Open);
+        let first = w.enqueue_each("me@example.test", all);
+        let second = w.enqueue("me@example.test", &["ann@b.test"]);
+        let look = |n| w.store.read_blocking(move |tx| queue::by_recipient(tx, &at("anN@B.test"), n)).unwrap();
+        assert_eq!(look(10), [(first, 3), (first, 4998), (second, 0)], "{}", w.name);
+        assert_eq!(look(2), [(first, 3), (first, 4998)], "{}", w.name);
+    }
+}
+
+#[test]
 fn what_is_made_when_it_leaves_is_claimed_with_what_it_is_made_of_and_owes_nothing() {
     for w in worlds() {
         let (id, from) = (w.queue.next_id(), at("shop@x.test"));
