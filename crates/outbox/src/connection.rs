@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::dialogue::{self, Dialogue, ours};
 use crate::lease::Lease;
 use crate::route::{self, Target};
+use crate::unchunked::Unchunked;
 
 /// RFC 5321 gives no time for TCP; nobody answers later than this.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -33,6 +34,9 @@ const PACE: u64 = 500;
 const LAST_WORD: Duration = Duration::from_secs(1);
 /// Octets of a body that are on their way at once.
 const PIECE: u64 = 64 * 1024;
+
+/// A line has no more octets (RFC 5322 §2.1.1), its end among them.
+const LINE: usize = 1000;
 
 /// What a hop demands of a connection.
 pub(crate) struct Terms<'a> {
@@ -54,6 +58,7 @@ pub(crate) struct Terms<'a> {
     pub(crate) login: Option<(&'a str, &'a str)>,
     /// A host of that name is this server (trap 18).
     pub(crate) not_ourselves: bool,
+    pub(crate) unchunked: &'a Arc<Unchunked>,
     /// For all of the way.
     pub(crate) deadline: Deadline,
 }
@@ -115,6 +120,7 @@ pub(crate) struct Connection {
     host: String,
     dialogue: Dialogue,
     mails: u32,
+    unchunked: Arc<Unchunked>,
     /// It has served.
     retired: bool,
     /// The end of what is being done: of the way here, then of a mail.
@@ -134,7 +140,8 @@ pub(crate) struct Letter<'a> {
 pub(crate) struct Sent {
     /// One for each recipient.
     pub(crate) verdicts: Vec<Verdict>,
-    /// The connection ended before this mail began: nothing is known of the mail's fate, but that it has none.
+    /// The connection ended before this mail began: nothing is known of the mail's fate, but that it has none. Or it shall come
+    /// another way, by DATA.
     pub(crate) untouched: bool,
     /// Our own store did not give the bytes.
     pub(crate) unreadable: Option<store::Error>,
@@ -166,9 +173,18 @@ impl Connection {
             dialogue.tls(&stream);
             client.tls_started();
         }
-        let (host, budget) = (target.host.clone(), terms.deadline);
-        let mut connection =
-            Connection { stream, client, input: Vec::new(), used: 0, host, dialogue, mails: 0, retired: false, budget };
+        let mut connection = Connection {
+            stream,
+            client,
+            input: Vec::new(),
+            used: 0,
+            host: target.host.clone(),
+            dialogue,
+            mails: 0,
+            unchunked: terms.unchunked.clone(),
+            retired: false,
+            budget: terms.deadline,
+        };
         connection.expect_ready().await?;
         // A name without a dot, like `localhost`, is anybody's.
         let name = &connection.client.peer().name;
@@ -248,7 +264,7 @@ impl Connection {
             }
             event => return Err(NoWay::TlsFailed(self.ended(event), TlsFault::Handshake)),
         }
-        let Connection { stream, mut client, host, mut dialogue, budget, .. } = self;
+        let Connection { stream, mut client, host, mut dialogue, unchunked, budget, .. } = self;
         let stream =
             stream.upgrade_client(tls, target.asked_for(), b"", Deadline::after(HANDSHAKE).min(terms.deadline)).await;
         let stream = stream.map_err(|e| {
@@ -261,8 +277,10 @@ impl Connection {
         })?;
         dialogue.tls(&stream);
         client.tls_started();
+        // What was read before TLS is not looked at (trap 3).
+        let (input, used, mails, retired) = (Vec::new(), 0, 0, false);
         let mut connection =
-            Connection { stream, client, input: Vec::new(), used: 0, host, dialogue, mails: 0, retired: false, budget };
+            Connection { stream, client, input, used, host, dialogue, mails, unchunked, retired, budget };
         connection.expect_ready().await?;
         Ok(connection)
     }
@@ -310,18 +328,30 @@ impl Connection {
     pub(crate) async fn send(&mut self, letter: Letter<'_>) -> Result<Sent, Unable> {
         let (reused, body) = (self.mails > 0, Duration::from_secs(letter.mail.size.unwrap_or(0) / PACE));
         self.budget = Deadline::after(TRANSACTION + body);
-        self.client.send(letter.mail, letter.rcpts)?;
+        // Without a lead nobody knows whether the host does what it offers.
+        let by_bdat = !self.unchunked.has(&self.host) && lead(letter.prefix) > 0;
+        let (lead, prefix) = letter.prefix.split_at(if by_bdat { lead(letter.prefix) } else { 0 });
+        match by_bdat {
+            true => self.client.send_in_chunks(letter.mail, letter.rcpts, lead)?,
+            false => self.client.send(letter.mail, letter.rcpts)?,
+        }
         self.dialogue.begin();
         self.mails += 1;
         let mut unreadable = None;
         loop {
             match self.event().await {
-                Event::SendBody => unreadable = self.body(letter.prefix, letter.blob, letter.lease).await.err(),
+                Event::SendBody => unreadable = self.body(prefix, letter.blob, letter.lease).await.err(),
                 Event::Done(verdicts) => {
+                    // Or it chokes on chunks: it closes the connection, or falls silent.
+                    let lost = verdicts.iter().any(|v| v.stage == Stage::Body && !v.by_peer) && unreadable.is_none();
+                    if self.client.lacks_bdat() || by_bdat && self.client.peer().chunking && lost {
+                        self.unchunked.note(&self.host);
+                    }
                     // A host may close a connection that waited, and the mail has done nothing wrong.
-                    let untouched = reused
+                    let closed = reused
                         && self.client.stage() == Stage::Closed
                         && verdicts.iter().all(|v| v.stage == Stage::Mail && v.is_transient());
+                    let untouched = closed || self.client.lacks_bdat();
                     return Ok(Sent { verdicts, untouched, unreadable, talk: self.dialogue.end() });
                 }
                 // The verdicts come before the end.
@@ -491,6 +521,15 @@ impl Connection {
         let text = format!("The connection to {} was lost while it was to answer {stage}: {why}", self.host);
         self.client.abandon(Reply::new(451, 4, 2, text));
     }
+}
+
+/// Octets of the first line, if it is one of a header and no command: a field of ours, mostly.
+fn lead(prefix: &[u8]) -> usize {
+    let end = prefix.iter().take(LINE).position(|octet| *octet == b'\n').map_or(0, |at| at + 1);
+    let line = &prefix[..end];
+    let name = line.iter().position(|octet| *octet == b':').map_or(&line[..0], |at| &line[..at]);
+    let is_name = !name.is_empty() && name.iter().all(|octet| octet.is_ascii_alphanumeric() || *octet == b'-');
+    if is_name && line.ends_with(b"\r\n") { end } else { 0 }
 }
 
 /// Words of ours that end a dialogue.

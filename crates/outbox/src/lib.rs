@@ -49,6 +49,7 @@ mod tally;
 pub mod telemetry;
 mod timetable;
 mod tls_reports;
+mod unchunked;
 pub mod webhooks;
 mod wish;
 mod worker;

@@ -29,6 +29,7 @@ use crate::shape::{Course, Policies};
 use crate::sts::{self, Guards};
 use crate::tally::{self, Tally};
 use crate::timetable::{Timetable, Why};
+use crate::unchunked::Unchunked;
 use crate::{dane, dispatch, reporter, schedule, tls_reports};
 
 /// How long to wait after the store failed.
@@ -148,6 +149,7 @@ pub(crate) struct Inner {
     pub(crate) hops: Hops,
     pub(crate) finder: Finder,
     pub(crate) guards: Guards,
+    pub(crate) unchunked: Arc<Unchunked>,
     pub(crate) proof: Proof,
     pub(crate) tally: Tally,
     pub(crate) makers: Makers,
@@ -228,6 +230,7 @@ impl Outbox {
             hops: Hops::new(policies),
             finder: Finder::default(),
             guards,
+            unchunked: Arc::default(),
             proof: Proof::default(),
             tally: Tally::default(),
             makers: Makers::new(parts.bodies),

@@ -351,7 +351,21 @@ fn terms<'a>(
     let login = login.map(|(user, password)| (user.as_str(), password.as_str()));
     let not_ourselves = matches!(hop.to, To::Hosts(_));
     let (clock, require_tls, name) = (inner.clock.clone(), hop.require_tls, &*source.name);
-    Terms { hostname, ehlo, from, clock, source: name, site, tls, require_tls, login, not_ourselves, deadline }
+    let unchunked = &inner.unchunked;
+    Terms {
+        hostname,
+        ehlo,
+        from,
+        clock,
+        source: name,
+        site,
+        tls,
+        require_tls,
+        login,
+        not_ourselves,
+        unchunked,
+        deadline,
+    }
 }
 
 /// `way` leads to further hosts. When the first mail finds no mercy with a host, the next is tried, once (RFC 5321 §5.1: a

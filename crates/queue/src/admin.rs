@@ -57,7 +57,8 @@ pub fn by_recipient(tx: &mut Tx<'_>, to: &Address, n: u32) -> Result<Vec<(QueueI
             (read, behind) = (read + 1, Some((id, number)));
             // A domain has one spelling, and few addresses are of this one.
             let address = recipient.ends_with(domain.as_bytes()).then(|| std::str::from_utf8(recipient).ok());
-            if address.flatten().and_then(|text| Address::parse(text).ok()).is_some_and(|address| address.is_alike(to)) {
+            if address.flatten().and_then(|text| Address::parse(text).ok()).is_some_and(|address| address.is_alike(to))
+            {
                 found.push((id, number as u32));
             }
             Ok(())

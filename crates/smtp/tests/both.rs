@@ -80,7 +80,6 @@ fn every_mail_arrives_once_and_whole() {
         server_config.protocol = [Protocol::Smtp, Protocol::Lmtp][random.below(2)];
         let mut client_config = client::Config::new("sender.test");
         client_config.protocol = server_config.protocol;
-        client_config.chunking = random.below(2) == 0;
         let lmtp = server_config.protocol == Protocol::Lmtp;
         let mut client = Client::new(client_config.clone());
         let (mut server, mut caller) = (Server::new(Arc::new(server_config)), Caller::default());
@@ -103,13 +102,20 @@ fn every_mail_arrives_once_and_whole() {
                 notify: None,
                 original: None,
             });
-            client.send(mail, rcpts.collect()).unwrap();
             let taken: Vec<_> = to.iter().map(|to| *to != "no" && !fails).collect();
-            let body = body(&mut random);
+            let mut body = body(&mut random);
+            let (chunks, lead) = (random.below(2) == 0, ["", "X-A: b\r\n", "X-A: b", "\r"][random.below(4)]);
+            if chunks {
+                body.splice(..0, lead.bytes());
+                client.send_in_chunks(mail, rcpts.collect(), lead.as_bytes()).unwrap();
+            } else {
+                client.send(mail, rcpts.collect()).unwrap();
+            }
+            let rest = if chunks { &body[lead.len()..] } else { &body[..] };
             let verdicts = loop {
                 match exchange(&mut client, &mut server, &mut caller, &mut random).pop().unwrap() {
                     client::Event::SendBody => {
-                        body.chunks(1 + random.below(9)).for_each(|part| client.body(part));
+                        rest.chunks(1 + random.below(9)).for_each(|part| client.body(part));
                         client.body_end();
                     }
                     client::Event::Done(verdicts) => break verdicts,

@@ -91,15 +91,23 @@ fn act(client: &mut Client, what: &str) {
         ["tls"] => client.tls_started(),
         ["login", user, password] => client.sign_in(user, password).unwrap(),
         ["send", from, to] => client.send(mail(from), rcpts(to)).unwrap(),
+        ["chunks", from, to] => client.send_in_chunks(mail(from), rcpts(to), b"").unwrap(),
+        ["chunks", from, to, lead] => client.send_in_chunks(mail(from), rcpts(to), &octets(lead)).unwrap(),
         ["binary", from, to] => {
             client.send(Mail { body: BodyType::BinaryMime, ..mail(from) }, rcpts(to)).unwrap();
         }
         ["body", text] => client.body(&octets(text)),
+        ["line", n] => client.body(&line(n.parse().unwrap())),
         ["end"] => client.body_end(),
         ["quit"] => client.quit(),
         ["lost"] => client.abandon(Reply::new(451, 4, 2, "Connection lost")),
         _ => panic!("not an action: {what}"),
     }
+}
+
+/// So many octets.
+fn line(n: usize) -> Vec<u8> {
+    [&b"x".repeat(n - 2)[..], b"\r\n"].concat()
 }
 
 fn shown(verdicts: &[Verdict]) -> Vec<String> {
@@ -224,58 +232,143 @@ fn rfc_2920_section_4_2_one_flight_and_many_mails() {
     assert_eq!(shown(&verdicts[3]), ["Mail 553 no"]);
 }
 
+/// RFC 3030 §2: with a lead in as many round trips as DATA.
 #[test]
-fn rfc_3030_section_4_chunks() {
-    let mut config = config();
-    config.chunking = true;
+fn rfc_3030_section_2_chunks_with_a_lead_in_the_flight_of_the_envelope() {
+    let long = String::from_utf8(line(65536)).unwrap();
     let (_, verdicts) = play(
-        &config,
+        &config(),
         &format!(
-            r"{PIPELINING}> send a@bar.com b@foo.com
+            r"{PIPELINING}> chunks a@bar.com b@foo.com,c@foo.com From:\x20a\r\n
              C: MAIL FROM:<a@bar.com>
              C: RCPT TO:<b@foo.com>
+             C: RCPT TO:<c@foo.com>
+             C: BDAT 9
+             C: From: a
              S: 250 OK
              S: 250 OK
+             S: 550 no
+             S: 250 9 octets
              E: SendBody
              > body .a\nb\r\n
              > body c\r
              > end
-             C: BDAT 7
+             C: BDAT 10 LAST
              C: .a
              C: b
-             C: BDAT 1
-             C: cBDAT 2 LAST
-             C:
-             S: 250 OK
-             S: 250 OK
+             C: c
              S: 250 2.6.0 OK
              E: Done
-             > send a@bar.com b@foo.com
+             > chunks a@bar.com b@foo.com From:\x20a\r\n
              C: MAIL FROM:<a@bar.com>
              C: RCPT TO:<b@foo.com>
+             C: BDAT 9
+             C: From: a
+             S: 250 OK
              S: 250 OK
              S: 250 OK
              E: SendBody
-             > body x\r\n
-             C: BDAT 3
-             C: x
+             > line 65536
+             C: BDAT 65536
+             C: {long}> body x
              S: 452 4.3.1 Disk full
              E: Done
              > body y
              > end
-             > send a@bar.com b@foo.com
+             > chunks a@bar.com b@foo.com From:\x20a\r\n
              C: RSET
              C: MAIL FROM:<a@bar.com>
              C: RCPT TO:<b@foo.com>
+             C: BDAT 9
+             C: From: a
              S: 250 OK
              S: 250 OK
              S: 550 no
+             S: 503 nobody is left
+             E: Done
+             > chunks a@bar.com b@foo.com From:\x20a\r\n
+             C: RSET
+             C: MAIL FROM:<a@bar.com>
+             C: RCPT TO:<b@foo.com>
+             C: BDAT 9
+             C: From: a
+             S: 250 OK
+             S: 250 OK
+             S: 250 OK
+             S: 554 5.7.1 not from you
+             E: Done
+             > chunks a@bar.com b@foo.com From:\x20a\r\n
+             C: RSET
+             C: MAIL FROM:<a@bar.com>
+             C: RCPT TO:<b@foo.com>
+             C: BDAT 9
+             C: From: a
+             S: 250 OK
+             S: 250 OK
+             S: 250 OK
+             S: 250 OK
+             E: SendBody
+             > end
+             C: BDAT 0 LAST
+             S: 250 OK
              E: Done"
         ),
     );
-    assert_eq!(shown(&verdicts[0]), ["DataEnd 250 2.6.0 OK"]);
+    assert_eq!(shown(&verdicts[0]), ["DataEnd 250 2.6.0 OK", "Rcpt 550 no"]);
     assert_eq!(shown(&verdicts[1]), ["Body 452 4.3.1 Disk full"]);
     assert_eq!(shown(&verdicts[2]), ["Rcpt 550 no"]);
+    assert_eq!(shown(&verdicts[3]), ["Body 554 5.7.1 not from you"]);
+    assert!(verdicts[4][0].is_delivered());
+}
+
+/// What it takes for commands is a field of a header, and no more of the mail.
+#[test]
+fn a_host_that_offers_chunking_and_does_not_know_bdat_is_shown_no_body() {
+    for said in ["500 What?", "502 5.5.1 What?", "503 5.5.1 Not now", "504 5.5.4 Not so"] {
+        let (client, verdicts) = play(
+            &config(),
+            &format!(
+                r"{PIPELINING}> chunks a@bar.com b@foo.com From:\x20a\r\n
+                 C: MAIL FROM:<a@bar.com>
+                 C: RCPT TO:<b@foo.com>
+                 C: BDAT 9
+                 C: From: a
+                 S: 250 OK
+                 S: 250 OK
+                 S: {said}
+                 S: 500 5.5.1 From: is no command
+                 E: Done
+                 E: Closed(Nonsense"
+            ),
+        );
+        assert!(client.lacks_bdat());
+        let verdict = &verdicts[0][0];
+        assert_eq!((verdict.stage, verdict.by_peer, verdict.is_transient()), (Stage::Body, false, true), "{said}");
+    }
+}
+
+#[test]
+fn without_chunking_the_lead_begins_the_data() {
+    play(
+        &config(),
+        &format!(
+            r"{PLAIN}> chunks a@bar.com b@foo.com ..x\r\n
+             C: MAIL FROM:<a@bar.com>
+             S: 250 OK
+             C: RCPT TO:<b@foo.com>
+             S: 250 OK
+             C: DATA
+             S: 354 Go
+             E: SendBody
+             > body .y\r\n
+             > end
+             C: ...x
+             C: ..y
+             C: .
+             S: 250 OK
+             E: Done"
+        ),
+    );
 }
 
 #[test]
@@ -293,7 +386,7 @@ fn rfc_3030_section_3_binary_goes_as_it_is() {
     );
     client.body(b".\n\0\r.");
     client.body_end();
-    assert_eq!(client.output(), b"BDAT 5\r\n.\n\0\r.BDAT 0 LAST\r\n");
+    assert_eq!(client.output(), b"BDAT 5 LAST\r\n.\n\0\r.");
 }
 
 #[test]

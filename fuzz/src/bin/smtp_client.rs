@@ -29,6 +29,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
 struct Caller<'a> {
     body: &'a [u8],
     body_type: BodyType,
+    /// By BDAT; with a lead before the body, or without.
+    chunks: Option<&'static [u8]>,
     starts_tls: bool,
     signs_in: bool,
     mails: usize,
@@ -39,14 +41,14 @@ fn run(choice: u8, body: &[u8], host: &[u8], piece: usize) -> Trace {
     let on = |bit: u8| choice & 1 << bit != 0;
     let mut client = Client::new(Config {
         protocol: if on(0) { Protocol::Lmtp } else { Protocol::Smtp },
-        chunking: on(1),
         auth_in_clear: true,
         listen: true,
         ..Config::new("sender.test")
     });
     let body_type = [BodyType::SevenBit, BodyType::EightBitMime, BodyType::BinaryMime, BodyType::SevenBit];
     let body_type = body_type[usize::from(choice >> 4 & 3)];
-    let mut caller = Caller { body, body_type, starts_tls: on(2), signs_in: on(3), mails: 0, closed: false };
+    let chunks = on(1).then_some(if on(6) { &b"X-Lead: yes\r\n"[..] } else { b"" });
+    let mut caller = Caller { body, body_type, chunks, starts_tls: on(2), signs_in: on(3), mails: 0, closed: false };
     let mut trace = Trace::default();
     // The machine keeps an unfinished reply itself: nothing is ever left unread.
     feed(host, piece, 1, |unread| {
@@ -100,7 +102,11 @@ impl Caller<'_> {
             ..Mail::default()
         };
         self.mails += 1;
-        if self.mails > MAILS || client.send(mail, recipients()).is_err() {
+        let mut send = || match self.chunks {
+            Some(lead) => client.send_in_chunks(mail, recipients(), lead),
+            None => client.send(mail, recipients()),
+        };
+        if self.mails > MAILS || send().is_err() {
             client.quit();
         }
     }

@@ -64,7 +64,7 @@ async fn sent(w: &World, chunked: bool, cut: usize) -> Vec<u8> {
     let blob = w.store.blob(message.content.blob().unwrap()).unwrap();
     let mut mail = message.prefix.to_vec();
     blob.read(0, blob.len(), &mut mail).unwrap();
-    let mut client = Client::new(Config { chunking: chunked, ..Config::new("mx.example.test") });
+    let mut client = Client::new(Config::new("mx.example.test"));
     let say = |client: &mut Client, replies: &str| {
         client.sent(client.output().len());
         let mut input = replies.as_bytes();
@@ -76,10 +76,12 @@ async fn sent(w: &World, chunked: bool, cut: usize) -> Vec<u8> {
     let chunking = if chunked { "250-CHUNKING\r\n250-BINARYMIME\r\n" } else { "" };
     say(&mut client, &format!("220 b.test\r\n250-b.test\r\n250-8BITMIME\r\n{chunking}250 PIPELINING\r\n"));
     let envelope = Mail { from: message.from.clone(), body: message.body, ..Mail::default() };
-    client.send(envelope, vec![to("jane@b.test")]).unwrap();
-    say(&mut client, "250 OK\r\n250 OK\r\n");
-    if !chunked {
-        say(&mut client, "354 go\r\n");
+    if chunked {
+        client.send_in_chunks(envelope, vec![to("jane@b.test")], b"").unwrap();
+        say(&mut client, "250 OK\r\n250 OK\r\n");
+    } else {
+        client.send(envelope, vec![to("jane@b.test")]).unwrap();
+        say(&mut client, "250 OK\r\n250 OK\r\n354 go\r\n");
     }
     mail.chunks(cut).for_each(|part| client.body(part));
     client.body_end();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use net::{Deadline, Stream, Tls};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::Notify;
 
 /// What the host does where a rule says so.
@@ -28,7 +28,8 @@ pub enum Act {
 pub struct Character {
     /// Keywords of EHLO besides PIPELINING.
     pub offers: Vec<&'static str>,
-    /// What begins so is answered so; the first that fits. `greeting`, a command in upper case, or `.` for the body's end.
+    /// What begins so is answered so; the first that fits. `greeting`, a command in upper case, `chunk` for one that is not the last, or
+    /// `.` for the body's end. A BDAT that a rule answers is not known: its octets are taken for commands.
     pub rules: Vec<(&'static str, Act)>,
     /// Its name; `mx.peer.test` when empty.
     pub name: &'static str,
@@ -120,7 +121,14 @@ impl Peer {
             state.from.push(stream.peer().map(|peer| peer.ip()));
             state.said.len() - 1
         };
-        let session = Session { peer: self, connection, io: BufReader::new(stream), from: None, to: Vec::new() };
+        let session = Session {
+            peer: self,
+            connection,
+            io: BufReader::new(stream),
+            from: None,
+            to: Vec::new(),
+            body: Vec::new(),
+        };
         // Errors are the other side's leaving.
         let _ = session.run().await;
     }
@@ -132,6 +140,8 @@ struct Session {
     io: BufReader<Stream>,
     from: Option<String>,
     to: Vec<String>,
+    /// What chunks brought.
+    body: Vec<u8>,
 }
 
 impl Session {
@@ -143,6 +153,13 @@ impl Session {
             let Some(line) = self.line().await? else { return Ok(()) };
             self.peer.heard(self.connection, &line);
             let (verb, good) = self.good(&line);
+            // Who does not know it takes what follows for commands.
+            if verb == "BDAT" && self.rule(&line).is_none() {
+                if !self.chunk(&line).await? {
+                    return Ok(());
+                }
+                continue;
+            }
             if !self.act(&line, &good).await? {
                 return Ok(());
             }
@@ -157,11 +174,12 @@ impl Session {
                     let Session { peer, connection, io, .. } = self;
                     let soon = Deadline::after(std::time::Duration::from_secs(60));
                     let io = io.into_inner().upgrade(&tls, b"", soon).await?;
-                    self = Session { peer, connection, io: BufReader::new(io), from: None, to: Vec::new() };
+                    let (io, to, body) = (BufReader::new(io), Vec::new(), Vec::new());
+                    self = Session { peer, connection, io, from: None, to, body };
                 }
                 "MAIL" if !refused => self.from = Some(argument(&line)),
                 "RCPT" if !refused && self.from.is_some() => self.to.push(argument(&line)),
-                "RSET" => (self.from, self.to) = (None, Vec::new()),
+                "RSET" => (self.from, self.to, self.body) = (None, Vec::new(), Vec::new()),
                 "DATA" if !refused && !self.to.is_empty() && !self.body().await? => return Ok(()),
                 "QUIT" => return Ok(()),
                 _ => {}
@@ -187,6 +205,27 @@ impl Session {
             }
         }
         self.peer.heard(self.connection, ".");
+        self.whole(body).await
+    }
+
+    /// Reads a chunk, whatever is said to it. False: the connection ends.
+    async fn chunk(&mut self, line: &str) -> std::io::Result<bool> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let mut chunk = vec![0; words[1].parse().unwrap()];
+        self.io.read_exact(&mut chunk).await?;
+        if self.to.is_empty() {
+            self.say("503 5.5.1 No valid recipients").await?;
+            return Ok(true);
+        }
+        self.body.append(&mut chunk);
+        if words.get(2) == Some(&"LAST") {
+            let body = std::mem::take(&mut self.body);
+            return self.whole(body).await;
+        }
+        self.act("chunk", "250 2.0.0 Go on").await
+    }
+
+    async fn whole(&mut self, body: Vec<u8>) -> std::io::Result<bool> {
         // Who falls silent now has it, and never says so.
         if matches!(self.rule("."), None | Some(Act::Stall)) {
             let (from, to) = (self.from.take().unwrap(), std::mem::take(&mut self.to));

@@ -83,8 +83,6 @@ pub struct Config {
     pub name: String,
     /// SMTP or LMTP.
     pub protocol: Protocol,
-    /// Use BDAT where the peer offers CHUNKING and PIPELINING; a binary body does so anyway.
-    pub chunking: bool,
     /// Passwords may be sent without TLS.
     pub auth_in_clear: bool,
     /// Keep the peer's replies for [`Client::heard`].
@@ -97,7 +95,7 @@ const MAX_HEARD: usize = 160;
 impl Config {
     /// SMTP, DATA, and no password in the clear.
     pub fn new(name: impl Into<String>) -> Self {
-        Config { name: name.into(), protocol: Protocol::Smtp, chunking: false, auth_in_clear: false, listen: false }
+        Config { name: name.into(), protocol: Protocol::Smtp, auth_in_clear: false, listen: false }
     }
 }
 
@@ -111,6 +109,8 @@ pub struct Client {
     /// The peer may still be in a transaction that came to nothing: RSET goes before the next.
     stale: bool,
     reader: Reader,
+    /// See [`Client::lacks_bdat`].
+    lacks_bdat: bool,
     /// Replies that have come whole.
     replies: u64,
     /// Those the caller has not taken yet, if he listens.
@@ -150,6 +150,7 @@ impl Client {
             tls: false,
             stale: false,
             reader: Reader::default(),
+            lacks_bdat: false,
             replies: 0,
             heard: Vec::new(),
             events: VecDeque::new(),
@@ -174,6 +175,12 @@ impl Client {
     /// What the peer can, from [`Event::Ready`] on.
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// It offers CHUNKING and does not know BDAT: the mail that showed it was not sent, and the next must go by DATA, on a new
+    /// connection.
+    pub fn lacks_bdat(&self) -> bool {
+        self.lacks_bdat
     }
 
     /// How many replies have come whole. [`Stage::timeout`] is the time for one of them: a part of one gains no time
@@ -262,11 +269,29 @@ impl Client {
     /// # Errors
     /// [`Unable`] names what this peer lacks; nothing was sent, and another mail can be.
     pub fn send(&mut self, mail: Mail, rcpts: Vec<Rcpt>) -> Result<(), Unable> {
+        let chunked = mail.body == BodyType::BinaryMime;
+        self.begin(mail, rcpts, chunked, Vec::new())
+    }
+
+    /// As [`send`](Self::send), by BDAT where the peer offers CHUNKING and PIPELINING (RFC 3030). The body begins with `lead`, and
+    /// [`body`](Self::body) goes on behind it.
+    ///
+    /// BDAT has no go-ahead: its octets follow at once, and a peer that does not know it takes them for commands. So the lead
+    /// goes with the envelope in one flight, in a chunk of its own, and nothing more before the peer has taken that: no round
+    /// trip more than for DATA. It should be a line that is no command, like a field of a header. Without one there is no such
+    /// test, and the body follows once there is a recipient who gets it.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_in_chunks(&mut self, mail: Mail, rcpts: Vec<Rcpt>, lead: &[u8]) -> Result<(), Unable> {
+        let chunked = mail.body == BodyType::BinaryMime || self.peer.chunking && self.peer.pipelining;
+        self.begin(mail, rcpts, chunked, lead.to_vec())
+    }
+
+    fn begin(&mut self, mail: Mail, rcpts: Vec<Rcpt>, chunked: bool, lead: Vec<u8>) -> Result<(), Unable> {
         self.ready()?;
         self.fits(&mail, &rcpts)?;
-        let chunked =
-            mail.body == BodyType::BinaryMime || self.config.chunking && self.peer.chunking && self.peer.pipelining;
-        let transaction = Transaction::new(mail, rcpts, chunked, self.config.protocol, self.stale);
+        let transaction = Transaction::new(mail, rcpts, (chunked, lead), self.config.protocol, self.stale);
         self.state = State::Transaction(Box::new(transaction));
         // Until the final reply says that all is well.
         self.stale = true;
@@ -412,6 +437,10 @@ impl Client {
                 Taken::SendBody => self.events.push_back(Event::SendBody),
                 Taken::CutShort(reply) => self.end(End::Refused(self.stage(), reply.clone()), reply),
                 Taken::Nonsense(why) => self.nonsense(why),
+                Taken::NoBdat => {
+                    self.lacks_bdat = true;
+                    self.nonsense("it offers CHUNKING, and does not know BDAT");
+                }
             },
             State::Quit => self.end(End::Quit, reply),
             _ => self.nonsense("its reply does not belong here"),

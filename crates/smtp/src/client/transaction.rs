@@ -15,6 +15,10 @@ use crate::{Protocol, xtext};
 /// Commands without an answer at a time: RFC 2920 §3.1 warns of two hosts that write and do not read.
 const MAX_IN_FLIGHT: usize = 100;
 
+/// Octets of a body from which on they are sent as a chunk. What is less waits for more, or for the end: the last chunk is one with
+/// what it ends.
+const CHUNK: usize = 64 * 1024;
+
 /// A command that waits for its turn.
 #[derive(Clone, Copy, Debug)]
 enum Command {
@@ -22,6 +26,8 @@ enum Command {
     Mail,
     Rcpt(usize),
     Data,
+    /// A chunk that shows whether the peer knows BDAT.
+    Lead,
     /// None by itself: once all others are answered, the body goes by BDAT.
     Chunks,
 }
@@ -33,7 +39,9 @@ enum Awaited {
     Mail,
     Rcpt(usize),
     Data,
-    /// To a BDAT that is not the last.
+    /// To the first BDAT, which came with the envelope.
+    Lead,
+    /// To another BDAT that is not the last.
     Chunk,
     /// To the body's end, for all recipients.
     End,
@@ -52,6 +60,8 @@ pub(super) enum Taken {
     SendBody,
     /// The peer has refused the body half-way: what it says next answers nothing we know of.
     CutShort(Reply),
+    /// The peer does not know BDAT.
+    NoBdat,
     /// That was no answer.
     Nonsense(&'static str),
 }
@@ -64,6 +74,8 @@ pub(super) struct Transaction {
     protocol: Protocol,
     to_write: VecDeque<Command>,
     awaited: VecDeque<Awaited>,
+    /// The beginning of the body.
+    lead: Vec<u8>,
     body: Body,
     /// The peer has answered the body's end: it is in no transaction any more.
     complete: bool,
@@ -82,9 +94,12 @@ enum Body {
     /// Not asked for yet, or not any more.
     Closed,
     Data(Stuffer),
-    Chunks(Stuffer),
-    /// BDAT with octets as they are.
-    Binary,
+    Chunks {
+        /// None: octets go as they are.
+        stuffer: Option<Stuffer>,
+        /// What is to be sent.
+        held: Vec<u8>,
+    },
 }
 
 /// True when an address makes SMTPUTF8 necessary (RFC 6531 §3.1).
@@ -95,12 +110,20 @@ pub(super) fn needs_utf8(mail: &Mail, rcpts: &[Rcpt]) -> bool {
 }
 
 impl Transaction {
-    pub(super) fn new(mut mail: Mail, rcpts: Vec<Rcpt>, chunked: bool, protocol: Protocol, stale: bool) -> Self {
+    /// With the beginning of the body, and whether it goes by BDAT.
+    pub(super) fn new(
+        mut mail: Mail,
+        rcpts: Vec<Rcpt>,
+        (chunked, lead): (bool, Vec<u8>),
+        protocol: Protocol,
+        stale: bool,
+    ) -> Self {
         mail.smtputf8 |= needs_utf8(&mail, &rcpts);
-        let mut to_write = VecDeque::with_capacity(rcpts.len() + 3);
+        let mut to_write = VecDeque::with_capacity(rcpts.len() + 4);
         to_write.extend(stale.then_some(Command::Rset));
         to_write.push_back(Command::Mail);
         to_write.extend((0..rcpts.len()).map(Command::Rcpt));
+        to_write.extend((chunked && !lead.is_empty()).then_some(Command::Lead));
         to_write.push_back(if chunked { Command::Chunks } else { Command::Data });
         Transaction {
             fates: rcpts.iter().map(|_| Fate::Unknown).collect(),
@@ -109,6 +132,7 @@ impl Transaction {
             protocol,
             to_write,
             awaited: VecDeque::new(),
+            lead,
             body: Body::Closed,
             complete: false,
         }
@@ -120,7 +144,7 @@ impl Transaction {
             Some(Awaited::Rcpt(_)) => Stage::Rcpt,
             Some(Awaited::Data) => Stage::Data,
             Some(Awaited::End | Awaited::EndFor(_) | Awaited::EndOfNothing) => Stage::DataEnd,
-            Some(Awaited::Chunk) | None => Stage::Body,
+            Some(Awaited::Lead | Awaited::Chunk) | None => Stage::Body,
         }
     }
 
@@ -131,7 +155,7 @@ impl Transaction {
             Some(Awaited::Mail) => Answered::Mail,
             Some(Awaited::Rcpt(n)) => Answered::Rcpt(*n),
             Some(Awaited::Data) => Answered::Data,
-            Some(Awaited::Chunk) => Answered::Chunk,
+            Some(Awaited::Lead | Awaited::Chunk) => Answered::Chunk,
             Some(Awaited::End | Awaited::EndOfNothing) => Answered::End,
             Some(Awaited::EndFor(n)) => Answered::EndFor(*n),
             None => Answered::Nothing,
@@ -200,7 +224,7 @@ impl Transaction {
                     Awaited::Rcpt(n)
                 }
                 // Refused by all before it was sent: no need to ask.
-                Some(Command::Data | Command::Chunks) if !self.is_wanted() => {
+                Some(Command::Data | Command::Lead | Command::Chunks) if !self.is_wanted() => {
                     self.to_write.clear();
                     break;
                 }
@@ -208,13 +232,14 @@ impl Transaction {
                     out.extend_from_slice(b"DATA\r\n");
                     Awaited::Data
                 }
+                Some(Command::Lead) => {
+                    write_chunk(&self.begin_chunks().1, "", out);
+                    Awaited::Lead
+                }
                 Some(Command::Chunks) if !self.awaited.is_empty() => break,
                 Some(Command::Chunks) => {
                     self.to_write.clear();
-                    self.body = match self.mail.body {
-                        BodyType::BinaryMime => Body::Binary,
-                        _ => Body::Chunks(Stuffer::new(false)),
-                    };
+                    self.body = Body::Chunks { stuffer: self.begin_chunks().0, held: Vec::new() };
                     return true;
                 }
             };
@@ -295,34 +320,39 @@ impl Transaction {
         match &mut self.body {
             Body::Closed => {}
             Body::Data(stuffer) => stuffer.push(part, out),
-            Body::Chunks(stuffer) => {
-                let mut text = Vec::with_capacity(part.len() + part.len() / 32);
-                stuffer.push(part, &mut text);
-                self.write_chunk(&text, out);
+            Body::Chunks { stuffer, held } => {
+                match stuffer {
+                    Some(stuffer) => stuffer.push(part, held),
+                    None => held.extend_from_slice(part),
+                }
+                if held.len() >= CHUNK {
+                    write_chunk(held, "", out);
+                    held.clear();
+                    self.awaited.push_back(Awaited::Chunk);
+                }
             }
-            Body::Binary => self.write_chunk(part, out),
         }
     }
 
-    fn write_chunk(&mut self, part: &[u8], out: &mut Vec<u8>) {
-        if !part.is_empty() {
-            let _ = write!(out, "BDAT {}\r\n", part.len());
-            out.extend_from_slice(part);
-            self.awaited.push_back(Awaited::Chunk);
+    /// What makes line ends of the body's (a binary one has none that are ours to make), as it is behind the lead; and the lead,
+    /// as it goes out.
+    fn begin_chunks(&self) -> (Option<Stuffer>, Vec<u8>) {
+        if self.mail.body == BodyType::BinaryMime {
+            return (None, self.lead.clone());
         }
+        let (mut stuffer, mut lead) = (Stuffer::new(false), Vec::with_capacity(self.lead.len()));
+        stuffer.push(&self.lead, &mut lead);
+        (Some(stuffer), lead)
     }
 
     pub(super) fn body_end(&mut self, out: &mut Vec<u8>) {
         match std::mem::replace(&mut self.body, Body::Closed) {
             Body::Closed => return,
             Body::Data(mut stuffer) => stuffer.finish(out),
-            Body::Chunks(mut stuffer) => {
-                let mut text = Vec::new();
-                stuffer.finish(&mut text);
-                let _ = write!(out, "BDAT {} LAST\r\n", text.len());
-                out.append(&mut text);
+            Body::Chunks { stuffer, mut held } => {
+                stuffer.into_iter().for_each(|mut stuffer| stuffer.finish(&mut held));
+                write_chunk(&held, " LAST", out);
             }
-            Body::Binary => out.extend_from_slice(b"BDAT 0 LAST\r\n"),
         }
         match self.protocol {
             Protocol::Smtp => self.awaited.push_back(Awaited::End),
@@ -357,8 +387,12 @@ impl Transaction {
             }
             Some(Awaited::Data) if reply.code == 354 => return self.begin_data(out),
             Some(Awaited::Data) => self.decide_rest(stage, &refusal(reply)),
-            Some(Awaited::Chunk) if accepted => {}
-            Some(Awaited::Chunk) => {
+            Some(Awaited::Lead | Awaited::Chunk) if accepted => {}
+            // 503 may say that all recipients were refused; else these say what RFC 5321 §4.2.4 has them for.
+            Some(Awaited::Lead) if self.is_wanted() && [500, 502, 503, 504].contains(&reply.code) => {
+                return Taken::NoBdat;
+            }
+            Some(Awaited::Lead | Awaited::Chunk) => {
                 // RFC 3030 §2: no further chunk may be sent.
                 let reply = refusal(reply);
                 self.decide_rest(stage, &reply);
@@ -389,7 +423,9 @@ impl Transaction {
     /// 354.
     fn begin_data(&mut self, out: &mut Vec<u8>) -> Taken {
         if self.is_wanted() {
-            self.body = Body::Data(Stuffer::new(true));
+            let mut stuffer = Stuffer::new(true);
+            stuffer.push(&self.lead, out);
+            self.body = Body::Data(stuffer);
             return Taken::SendBody;
         }
         if self.protocol == Protocol::Lmtp {
@@ -400,6 +436,12 @@ impl Transaction {
         self.awaited.push_back(Awaited::EndOfNothing);
         Taken::Fine
     }
+}
+
+fn write_chunk(octets: &[u8], last: &str, out: &mut Vec<u8>) {
+    // Writing to a Vec does not fail.
+    let _ = write!(out, "BDAT {}{last}\r\n", octets.len());
+    out.extend_from_slice(octets);
 }
 
 /// What is no acceptance must not be taken for one, whatever its code says.
