@@ -23,14 +23,20 @@ PATIENCE = 600  # seconds that any one run may take
 
 @dataclass
 class Side:
-    """A server: the number that is added to the standard ports, and the processes whose memory is its own."""
+    """A server: the number that is added to the standard ports, and the processes whose memory and CPU are its own."""
 
     name: str
     add: int
+    # Its script, bench/server or bench/peer; gives what that prints.
+    control: Callable[..., str] = lambda *_: ""
+    # Whether it can be ended and started on what it has.
+    can_restart: bool = False
     roots: list[int] = field(default_factory=list)
-    # Ends the server and starts it on what it has; gives its processes. None: it cannot.
-    restart: Callable[[], list[int]] | None = None
     has_imap: bool = True
+
+    def begin(self, verb: str) -> None:
+        """By start, restart or serve; it is ready then."""
+        self.roots = [int(process) for process in self.control(verb).strip().split(",")]
 
     def port(self, standard: int) -> int:
         return standard + self.add
@@ -148,9 +154,10 @@ def wipe_one(side: Side, number: int) -> None:
         line.imap("CLOSE")
 
 
-def source(side: Side, standard: int, to: str, count: int, size: int, sessions: int) -> subprocess.Popen:
+def source(side: Side, standard: int, to: str, count: int, size: int, sessions: int, recipients: int = 1) -> subprocess.Popen:
     return subprocess.Popen(["smtp-source", "-s", str(sessions), "-m", str(count), "-l", str(size), "-f", "s@example.org",
-                             "-t", to, f"127.0.0.1:{side.port(standard)}"], stderr=subprocess.PIPE)  # fmt: skip
+                             "-r", str(recipients), "-t", to, f"127.0.0.1:{side.port(standard)}"],
+                            stderr=subprocess.PIPE)  # fmt: skip
 
 
 def finish(process: subprocess.Popen) -> None:
@@ -198,16 +205,22 @@ class Sink:
         self.process.wait()
 
 
-def relay(side: Side, messages: int, size: int = 4096, sessions: int = 20) -> float:
-    """Messages a second until the next hop has counted all."""
+CPU = "CPU of a mail, user and system"
+
+
+def relay(side: Side, messages: int, size: int = 4096, sessions: int = 20) -> dict[str, float]:
+    """Messages a second until the next hop has counted all, and seconds of CPU for each."""
     with Sink() as sink:
-        began = time.monotonic()
+        before, began = cpu(side.roots), time.monotonic()
         finish(source(side, 25, "r@sink.test", messages, size, sessions))
         while sink.seen < messages:
             if time.monotonic() - began > PATIENCE:
                 raise RuntimeError(f"the sink has only {sink.seen} of {messages}")
             time.sleep(0.01)
-        return messages / (time.monotonic() - began)
+        rate = messages / (time.monotonic() - began)
+        # What is written down of the last ones counts too.
+        time.sleep(1)
+        return {"": rate, CPU: (cpu(side.roots) - before) / messages}
 
 
 def nothing_stored(messages: int = 10_000, sessions: int = 20) -> float:
@@ -355,7 +368,7 @@ def fill(side: Side, number: int, size: int) -> None:
 def huge_mailbox(side: Side, size: int = 500_000) -> Times:
     """Single commands on a mailbox of `size`, of a server that has just begun and of one that knows it."""
     fill(side, HUGE, size)
-    side.roots[:] = side.restart()
+    side.begin("restart")
     times = Times()
     with imap(side, HUGE) as line:
         times.of(line, "SELECT, cold", "SELECT INBOX")
@@ -398,35 +411,58 @@ def fetch_by_pop3(side: Side, count: int = 1000) -> float:
     return count / took
 
 
-# -- memory -----------------------------------------------------------------------------------------------------------
+# -- memory and CPU ---------------------------------------------------------------------------------------------------
+
+
+def stat(process: int) -> list[str]:
+    """proc(5), from the state on: the parent is [1], and times are [11:15], those of children that are gone last."""
+    with open(f"/proc/{process}/stat") as file:
+        return file.read().rpartition(")")[2].split()
+
+
+def family(roots: list[int]) -> list[int]:
+    """The processes and all below them."""
+    children: dict[int, list[int]] = {}
+    for process in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        with contextlib.suppress(OSError):
+            children.setdefault(int(stat(process)[1]), []).append(process)
+    todo, found = list(roots), []
+    while todo:
+        found.append(todo.pop())
+        todo += children.get(found[-1], [])
+    return found
+
+
+def cpu(roots: list[int]) -> float:
+    """Seconds, user and system, of the processes and of all that they ever had below them. Postfix's come and go: what one
+    took that is gone stands at its master."""
+    ticks = 0
+    for process in family(roots):
+        with contextlib.suppress(OSError):
+            ticks += sum(map(int, stat(process)[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def memory(roots: list[int]) -> int:
     """The proportional set size of the processes and all below them, in KiB."""
-    children: dict[int, list[int]] = {}
-    for entry in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{entry}/stat") as stat:
-                children.setdefault(int(stat.read().rpartition(")")[2].split()[1]), []).append(int(entry))
-        except OSError:
-            continue
-    todo, total = list(roots), 0
-    while todo:
-        process = todo.pop()
-        todo += children.get(process, [])
-        try:
-            with open(f"/proc/{process}/smaps_rollup") as rollup:
-                total += int(re.search(r"^Pss:\s+(\d+)", rollup.read(), re.M)[1])
-        except OSError:
-            continue
+    total = 0
+    for process in family(roots):
+        with contextlib.suppress(OSError), open(f"/proc/{process}/smaps_rollup") as rollup:
+            total += int(re.search(r"^Pss:\s+(\d+)", rollup.read(), re.M)[1])
     return total
+
+
+def most_memory(process: int) -> int:
+    """What a process had resident at most, in KiB."""
+    with open(f"/proc/{process}/status") as status:
+        return int(re.search(r"^VmHWM:\s+(\d+)", status.read(), re.M)[1])
 
 
 def idle(side: Side, count: int = 1000, tls: bool = False) -> float:
     """KiB that an IMAP connection in IDLE costs. A server that can be restarted is compared with itself before anybody has
     signed in: what a hundred users' mailboxes and the hashing of their passwords take and keep counts too."""
-    if side.restart:
-        side.roots[:] = side.restart()
+    if side.can_restart:
+        side.begin("restart")
     else:
         imap(side, 0, tls).__exit__()
         time.sleep(1)
@@ -443,3 +479,66 @@ def idle(side: Side, count: int = 1000, tls: bool = False) -> float:
     finally:
         for line in lines:
             line.socket.close()
+
+
+# -- a full queue -----------------------------------------------------------------------------------------------------
+
+WAIT_PORT = 10028
+READY, SENDS = "from start to ready", "from start to the first MAIL"
+# Caches are filled and what came is tidied up by then.
+REST = 10
+
+
+class First:
+    """A host that notes when it is first given a mail, and takes none."""
+
+    def __init__(self):
+        self.at: float | None = None
+        self.come = threading.Event()
+        self.socket = socket.create_server(("127.0.0.1", WAIT_PORT))
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError), self.socket.accept()[0] as peer, peer.makefile("rb") as lines:
+            peer.sendall(b"220 sink.test\r\n")
+            for line in lines:
+                if line.startswith(b"MAIL"):
+                    self.at = time.monotonic()
+                    self.come.set()
+                    return
+                peer.sendall(b"250 sink.test\r\n")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+
+def waiting(side: Side, messages: int = 1000, recipients: int = 1000) -> dict[str, float]:
+    """What a server takes, in MB, that has so many messages to so many recipients in its queue, all of a domain that is held;
+    and how soon after a start it is ready, and sends. It is a new server, and what it had is gone."""
+    side.begin("start")
+    side.control("ask", "queue", "hold", "--domain", "wait.test")
+    finish(source(side, 25, "r@wait.test", messages, 1024, 4, recipients))
+    time.sleep(REST)
+    (process,) = side.roots
+    found = {"memory at most, while they come (RSS)": most_memory(process), "memory at rest (PSS)": memory([process])}
+    side.control("stop")
+    began = time.monotonic()
+    side.begin("serve")
+    ready = time.monotonic() - began
+    time.sleep(REST)
+    (process,) = side.roots
+    found |= {"memory at most, after a restart (RSS)": most_memory(process),
+              "memory at rest, after a restart (PSS)": memory([process])}  # fmt: skip
+    side.control("stop")
+    # No server runs: nothing leaves before the start that is timed.
+    side.control("ask", "queue", "resume", "--domain", "wait.test")
+    with First() as first:
+        began = time.monotonic()
+        side.begin("serve")
+        if not first.come.wait(PATIENCE):
+            raise RuntimeError("nothing is sent after a start")
+        sends = first.at - began
+    return {part: kib / 1024 for part, kib in found.items()} | {READY: ready, SENDS: sends}

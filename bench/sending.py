@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import wanted
+
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("BENCH_DATA", "/var/tmp/postroom-bench")) / "send"
 N = int(os.environ.get("N", 1_000_000))
@@ -82,9 +84,9 @@ def send() -> None:
     assert sites.counts["taken"] == READY_MADE, sites.counts
     lower = min(signing, client)
     print(f"one core signs {signing:,.0f} RSA-2048 a second; our client writes {client:,.0f} ready-made mails a second")
-    print("| work | a second | of the lower reference | wanted | CPU a delivery | waiting | most | on disk, each |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    for name, deferred, bounced, wanted in [("all taken", 0, 0, 0.5), ("5 % deferred, 1 % bounced", 5, 1, 0.4)]:
+    print("| work | a second | of the lower reference | CPU a delivery | ready | waiting | most | on disk, each | not reached |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    for name, deferred, bounced, least in [("all taken", 0, 0, "≥ 0.5 ×"), ("5 % deferred, 1 % bounced", 5, 1, "≥ 0.4 ×")]:
         fill(binary)
         with Sites(binary, deferred, bounced) as sites:
             found = figures(run(binary, "drain", DATA, PORT, N))
@@ -92,10 +94,14 @@ def send() -> None:
         again = sum(sites.counts.values()) - N
         under_way = sites.counts["taken"] - found["delivered"]
         assert 0 <= under_way <= again if deferred else again == under_way == 0, (found, sites.counts)
-        rate = N / found["seconds"]
-        print(f"| send {N:,}, {name} | {rate:,.0f} | {rate / lower:.2f} × | {wanted} × | "
-              f"{found['cpu_seconds'] / N * 1000:.2f} ms | {found['waiting_kb'] / 1024:.0f} MB | "
-              f"{found['most_kb'] / 1024:.0f} MB | {found['octets'] / N:.0f} octets |", flush=True)  # fmt: skip
+        what, rate = f"send {N:,}, {name}", N / found["seconds"]
+        wishes = {"a second": (least, None, rate / lower), "ready, s": ("≤ 5", found["ready"], None),
+                  "waiting, MB": ("≤ 200", found["waiting_kb"] / 1024, None),
+                  "on disk, octets": ("≤ 300", found["octets"] / N, None)}  # fmt: skip
+        missed = [part for part, (wish, *figure) in wishes.items() if wanted.reached(f"{what}: {part}", wish, *figure) == "no"]
+        print(f"| {what} | {rate:,.0f} | {rate / lower:.2f} × ({least}) | {found['cpu_seconds'] / N * 1000:.2f} ms | "
+              f"{found['ready']:.2f} s (≤ 5) | {found['waiting_kb'] / 1024:.0f} MB (≤ 200) | {found['most_kb'] / 1024:.0f} MB | "
+              f"{found['octets'] / N:.0f} octets (≤ 300) | {', '.join(missed) or '–'} |", flush=True)  # fmt: skip
     shutil.rmtree(DATA, ignore_errors=True)
 
 
@@ -114,4 +120,5 @@ def first() -> None:
     meanwhile = figures(out)["meanwhile"]
     print(f"first attempt of a transactional message while {N:,} of marketing wait and run: median {half:.1f} ms, "
           f"p99 {most:.1f} ms (wanted: 100), at most {last:.1f} ms; {meanwhile:,.0f} went out meanwhile")  # fmt: skip
+    wanted.reached("first attempt of a transactional message, p99 in ms", "≤ 100", most)
     shutil.rmtree(DATA, ignore_errors=True)
