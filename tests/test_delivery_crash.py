@@ -1,8 +1,8 @@
 """SIGKILL while mail goes out: none is lost, each that arrives twice was said to be uncertain, and no more are uncertain than
 connections were open.
 
-Twenty rounds with a few dozen deliveries each; POSTROOM_DELIVERY_ROUNDS and POSTROOM_DELIVERIES (in all) ask for others
-(`make soak`: 300 and 20,000), POSTROOM_SEED for another course of events.
+Twenty kills while 20,000 deliveries come and go; POSTROOM_DELIVERY_ROUNDS and POSTROOM_DELIVERIES ask for others (`make soak`:
+300 kills), POSTROOM_SEED for another course of events.
 """
 
 import json
@@ -21,7 +21,9 @@ from mail import message
 from postroom import Closed, eventually
 
 ROUNDS = int(os.environ.get("POSTROOM_DELIVERY_ROUNDS", 20))
-DELIVERIES = int(os.environ.get("POSTROOM_DELIVERIES", 60 * ROUNDS))
+DELIVERIES = int(os.environ.get("POSTROOM_DELIVERIES", 20_000))
+# Who hands them in.
+CLIENTS = 4
 SEED = int(os.environ.get("POSTROOM_SEED", 20260101))
 pytestmark = [pytest.mark.ours, pytest.mark.needs("relay"), pytest.mark.timeout(120 + 10 * ROUNDS + DELIVERIES / 20)]
 
@@ -31,6 +33,7 @@ class Sink(Host):
 
     def __init__(self):
         self.accepted: Counter[str] = Counter()
+        self.arrived = 0
         self.lock, self.opened, self.connections = threading.Lock(), threading.Event(), 0
         self.opened.set()
         super().__init__()
@@ -46,6 +49,7 @@ class Sink(Host):
     def take(self, sender: str, recipients: list[str], body: bytes) -> None:
         with self.lock:
             self.accepted.update(recipients)
+            self.arrived += len(recipients)
 
 
 class Counted(Conversation):
@@ -82,14 +86,22 @@ def feed(server, chance: random.Random, name: str, count: int, acknowledged: lis
         pass
 
 
-def uncertain(server) -> dict[str, int]:
-    """How many attempts of each recipient have an unknown outcome, and the message it is of."""
-    found = {}
-    for each in json.loads(server.cli("queue", "list", "--json")):
-        for recipient in each["recipients"]:
-            if recipient["uncertain"]:
-                found[recipient["to"]] = (each["id"], recipient["uncertain"])
-    return found
+def feed_on(server, chance: random.Random, name: str, count: int, acknowledged: list[str], over: threading.Event) -> None:
+    """As `feed`, however often the server dies; what was not acknowledged comes again under another name."""
+    life, mine = 0, []
+    while len(mine) < count and not over.is_set():
+        got: list[str] = []
+        feed(server, chance, f"{name}-{life}", count - len(mine), got)
+        mine += got
+        acknowledged.extend(got)
+        life += 1
+        time.sleep(0.02)
+
+
+def uncertain(server) -> list[tuple[str, str]]:
+    """Message and recipient of each attempt of which nobody knows what came of it, in the order in which it was said."""
+    told = map(json.loads, server.cli("events", "--type", "delivery.uncertain").splitlines())
+    return [(one["message"], one["recipient"]) for one in told]
 
 
 def killed(server, sink: Sink) -> int:
@@ -104,42 +116,57 @@ def killed(server, sink: Sink) -> int:
 
 def test_none_is_lost_and_none_comes_twice_unsaid(make_server):
     print(f"POSTROOM_SEED={SEED}")
-    chance, acknowledged, said = random.Random(SEED), [], Counter()
-    seen: dict[str, int] = {}
+    chance, over, most = random.Random(SEED), threading.Event(), 0
+    acknowledged: list[str] = []
+    said: list[tuple[str, str]] = []
+    # A kill comes when so many have arrived.
+    moments = sorted(chance.sample(range(DELIVERIES * 19 // 20), ROUNDS))
     with Sink() as sink:
         server = make_server(accounts=0, trusted=("127.0.0.0/8",), extra=sink.route("out.test"))
         server.start()
-        for turn in range(ROUNDS):
-            arguments = (server, random.Random(chance.random()), f"r{turn}", DELIVERIES // ROUNDS, acknowledged)
-            feeding = threading.Thread(target=feed, args=arguments)
-            feeding.start()
-            time.sleep(chance.uniform(0.02, 0.5))
-            connections = killed(server, sink)
-            feeding.join(60)
-            sink.opened.clear()
-            server.start()
-            now = uncertain(server)
-            new = {to: id for to, (id, times) in now.items() if times > seen.get(to, 0)}
-            seen.update({to: times for to, (_, times) in now.items()})
-            said.update(new.keys())
-            # A transaction may have several recipients.
-            assert len(set(new.values())) <= connections, f"{connections} connections, and {new} are uncertain"
+        feeding = [threading.Thread(target=feed_on, args=(server, random.Random(chance.random()), f"c{n}",
+                                                          DELIVERIES // CLIENTS, acknowledged, over))
+                   for n in range(CLIENTS)]  # fmt: skip
+        # So that thousands wait when the first is killed.
+        sink.opened.clear()
+        for each in feeding:
+            each.start()
+        try:
+            eventually("a quarter is handed in", lambda: len(acknowledged) > DELIVERIES / 4, 60 + DELIVERIES / 100)
+            sink.opened.set()
+            for moment in moments:
+                eventually("mail arrives", lambda: sink.arrived >= moment, 60)  # noqa: B023
+                time.sleep(chance.uniform(0, 0.05))
+                connections = killed(server, sink)
+                most = max(most, connections)
+                sink.opened.clear()
+                server.start()
+                now = uncertain(server)
+                new, said = now[len(said) :], now
+                # A transaction is of one message, and may have several recipients.
+                messages = {message for message, _ in new}
+                assert len(messages) <= connections, f"{connections} connections, and {new} are uncertain"
+                sink.opened.set()
+            for each in feeding:
+                each.join(60 + DELIVERIES / 100)
+        finally:
+            over.set()
             sink.opened.set()
         eventually("all is sent", lambda: json.loads(server.cli("queue", "list", "--json")) == [], 60 + DELIVERIES / 50, 0.2)
-        told = server.cli("events", "--type", "delivery.queued,delivery.uncertain").splitlines()
+        assert uncertain(server) == said
+        queued = {json.loads(one)["recipient"] for one in server.cli("events", "--type", "delivery.queued").splitlines()}
+        receipts = [json.loads(line) for line in server.cli("receipt", "export").splitlines()]
         server.stop()
         server.verify()
-    events = {kind: Counter() for kind in ("delivery.queued", "delivery.uncertain")}
-    for one in map(json.loads, told):
-        events[one["type"]][one["recipient"]] += 1
     # A mail that was taken, and whose sender never heard so, is queued too.
-    assert set(acknowledged) <= set(events["delivery.queued"]) and events["delivery.uncertain"] == said
+    assert set(acknowledged) <= queued and len(acknowledged) >= DELIVERIES
+    said = Counter(recipient for _, recipient in said)
+    assert said == Counter({one["to"]: one["uncertain"] for one in receipts if one["uncertain"]})
     lost = set(acknowledged) - set(sink.accepted)
     twice = {to: times for to, times in sink.accepted.items() if times > 1}
     unsaid = {to: times for to, times in twice.items() if times - 1 > said[to]}
-    print(f"{len(acknowledged)} acknowledged, {len(said)} uncertain, {len(twice)} arrived twice")
+    print(f"{len(acknowledged)} acknowledged, {most} connections at most, {len(said)} uncertain, {len(twice)} arrived twice")
     assert not lost and not unsaid, f"lost {lost}, twice and not said to be uncertain {unsaid}"
-    assert len(acknowledged) > ROUNDS, "there was no load"
 
 
 def persist(server, name: str, over: threading.Event, acknowledged: list[str]) -> None:
