@@ -169,6 +169,35 @@ def test_none_is_lost_and_none_comes_twice_unsaid(make_server):
     assert not lost and not unsaid, f"lost {lost}, twice and not said to be uncertain {unsaid}"
 
 
+def test_trap_22_nothing_new_comes_before_what_a_dead_one_left_is_sorted_out(make_server):
+    """Who connects while it starts waits; what he brings stands in the log behind all that was recovered."""
+    over, injected, recovered = threading.Event(), [], 3000
+    with Sink() as sink:
+        sink.opened.clear()
+        server = make_server(accounts=0, trusted=("127.0.0.0/8",), extra=sink.route("out.test"))
+        server.start()
+        feed(server, random.Random(SEED), "old", recovered, [])
+        server.kill()
+        # Nobody knows what was begun, so all that was claimed is uncertain, and the log tells of each.
+        (server.directory / "data/attempts").unlink()
+        injecting = threading.Thread(target=feed_on, args=(server, random.Random(SEED), "new", 200, injected, over))
+        injecting.start()
+        server.start()
+        injecting.join(60)
+        over.set()
+        told = [json.loads(one) for one in server.cli("events", "--type", "delivery.queued,delivery.uncertain").splitlines()]
+        sink.opened.set()
+        eventually("all is sent", lambda: json.loads(server.cli("queue", "list", "--json")) == [], 60, 0.2)
+    told = [(one["type"].partition(".")[2], one["recipient"]) for one in told]
+    first = next(n for n, (kind, to) in enumerate(told) if kind == "queued" and to.startswith("new"))
+    last = max(n for n, (kind, _) in enumerate(told) if kind == "uncertain")
+    uncertain = sum(kind == "uncertain" for kind, _ in told)
+    print(f"{uncertain} uncertain; {len(injected)} came meanwhile, the first at {first}, behind the last of those, {last}")
+    # The recovery is done in pieces of 64: there were many that something could have come between.
+    assert uncertain > 640
+    assert last < first
+
+
 def persist(server, name: str, over: threading.Event, acknowledged: list[str]) -> None:
     """Hands in a message at a time; what is not taken now comes again under another name."""
     n = 0

@@ -222,6 +222,30 @@ def test_trap_23_a_node_that_slept_has_nothing_more_to_say(tmp_path):
     assert not lost and not unsaid, f"lost {lost}, twice and not said to be uncertain {unsaid}"
 
 
+def test_trap_22_a_node_that_stops_leaves_nothing_behind(tmp_path):
+    """Neither a lease that others wait for, nor a mail of which nobody knows."""
+    acknowledged: list[str] = []
+    with Sink() as sink:
+        sink.pause = 0.02
+        everything, sender = pair(tmp_path, sink)
+        everything.cli("queue", "hold", "--domain", "out.test")
+        feed(everything, random.Random(SEED), "s", 600, acknowledged)
+        # Who is asked hears of it first.
+        sender.cli("queue", "resume", "--domain", "out.test")
+        eventually("it sends", lambda: sink.by["sender.example.test"] > 20)
+        assert not is_empty(everything)
+        sender.stop()
+        named = [node["name"] for node in json.loads(everything.cli("queue", "nodes", "--json"))]
+        waited = time.monotonic()
+        eventually("the other has sent all of it", lambda: is_empty(everything), 60, 0.2)
+        waited = time.monotonic() - waited
+        said = uncertain(everything)
+        ended([everything, sender])
+    print(f"{dict(sink.by)}, the rest within {waited:.1f} s")
+    assert named == ["everything.example.test"] and not said
+    assert sorted(sink.accepted) == sorted(acknowledged) and set(sink.accepted.values()) == {1}
+
+
 def takes_mail(server: Server, acknowledged: list[str]) -> bool:
     try:
         feed(server, random.Random(SEED), "d", 50, acknowledged)
