@@ -102,6 +102,9 @@ def test_the_administrator_is_told_what_is_wrong(make_server):
     found = refused(server, "source", "list", "--check")
     assert "problems were found" in found and "203.0.113.9 is no address of this machine" in server.cli(
         "source", "list", "--check", check=False)  # fmt: skip
+    # Trap 13: what is printed names the address, and what is published is asked for it.
+    assert '"v=spf1 mx ip4:203.0.113.9 -all"' in server.cli("domain", "dns", "example.test")
+    assert "SPF" in server.cli("source", "list", "--check", check=False)
     assert "there are: connections, " in refused(server, "policy", "set", "conections=5")
     assert "is no rate" in refused(server, "policy", "set", "rate=many")
     assert "there is no source x" in refused(server, "policy", "set", "--source", "x", "idle=5")

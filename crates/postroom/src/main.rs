@@ -36,6 +36,7 @@ mod receipts;
 mod serve;
 mod simulate;
 mod sources;
+mod spf;
 mod stops;
 mod suppressions;
 mod telemetry;

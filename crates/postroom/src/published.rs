@@ -2,10 +2,12 @@
 //! are seen.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base::Timestamp;
-use net::{Deadline, DnsError, Https, MailHosts, Resolver};
+use net::{Deadline, DnsError, Https, MailHosts, Resolver, is_special};
+use queue::source;
 use serde_json::{Value, json};
 use store::{Store, Tx};
 use tokio::sync::watch;
@@ -17,6 +19,7 @@ use trust::{DnsRecord, NewKeys, PublicKey, State, own_policy};
 use crate::admin::{Answer, Outcome, refused, words};
 use crate::findings::{Finding, report};
 use crate::house::House;
+use crate::spf::{self, Sender};
 
 /// How long all questions about a domain may take.
 const LOOK: Duration = Duration::from_secs(15);
@@ -37,8 +40,9 @@ pub async fn new_keys(now: Timestamp) -> Result<NewKeys, String> {
 pub async fn records(house: &House, name: String) -> Outcome {
     let (name, public) = domain(house, &name).await?;
     let (mut text, mut data) = (String::new(), Vec::new());
-    let smarthost = house.smarthost.as_deref();
-    let mut records = trust::dns_records(&name, &house.hostname, smarthost, &public, house.clock.now());
+    let senders: Vec<IpAddr> = senders(house, &name).await?.iter().map(|sender| sender.ip).collect();
+    let by = (house.smarthost.as_deref(), &senders[..]);
+    let mut records = trust::dns_records(&name, &house.hostname, by, &public, house.clock.now());
     if let Some((_, policy)) = policy(house, &name).await? {
         records.push(DnsRecord::mta_sts(&name, &own_policy::id(&policy)));
         records.push(DnsRecord::mta_sts_host(&name, &house.hostname));
@@ -54,13 +58,28 @@ pub async fn records(house: &House, name: String) -> Outcome {
 pub async fn check(house: &House, name: String) -> Outcome {
     let (name, public) = domain(house, &name).await?;
     let look = Look::new(house)?;
-    let mut findings = look.mail(&name, &house.hostname, house.smarthost.as_deref()).await;
+    let senders = senders(house, &name).await?;
+    let mut findings = look.mail(&name, &house.hostname, house.smarthost.as_deref(), &senders).await;
     for key in &public {
         findings.push(look.key(&name, key).await.finding);
     }
     findings.push(look.dmarc(&name).await);
     findings.extend(look.tls(&name, policy(house, &name).await?).await);
     Ok(report(&findings))
+}
+
+/// What mail of a domain leaves by, besides the address that the system chooses; nothing where a smart host sends it on.
+async fn senders(house: &House, name: &str) -> Result<Vec<Sender>, String> {
+    if house.smarthost.is_some() {
+        return Ok(Vec::new());
+    }
+    let (name, hostname) = (name.to_owned(), house.hostname.clone());
+    let read = move |tx: &mut Tx<'_>| {
+        let domain = directory::domain_by_name(tx, &name)?;
+        let setup = source::setup(tx)?;
+        Ok(domain.map_or_else(Vec::new, |domain| spf::senders(&setup, domain.organisation, &hostname)))
+    };
+    house.store.read(read).await.map_err(words)
 }
 
 /// The policy that we publish for a domain, if our web server does.
@@ -219,7 +238,7 @@ impl Look {
     }
 
     /// MX, and SPF that builds on it.
-    async fn mail(&self, domain: &str, hostname: &str, smarthost: Option<&str>) -> Vec<Finding> {
+    async fn mail(&self, domain: &str, hostname: &str, smarthost: Option<&str>, senders: &[Sender]) -> Vec<Finding> {
         let missing = |record: DnsRecord| Finding::Bad(format!("{} is missing; add: {record}", record.kind));
         let hosts = self.resolver.mail_hosts(domain, || 0, self.deadline).await;
         let (mx, here) = match hosts {
@@ -234,15 +253,47 @@ impl Look {
             Ok(MailHosts::Implicit) | Err(DnsError::NoSuchName) => (missing(DnsRecord::mx(domain, hostname)), false),
             Err(e) => (Finding::Bad(format!("MX of {domain}: {e}")), false),
         };
-        let spf = match self.texts(domain).await {
-            Ok(texts) => {
-                finding(judge::spf(&texts, smarthost.unwrap_or(hostname), here && smarthost.is_none()), || {
-                    Finding::Bad(format!("SPF is missing; add: {}", DnsRecord::spf(domain, smarthost)))
-                })
-            }
-            Err(unknown) => unknown,
+        let mut findings = vec![mx];
+        findings.extend(self.spf(domain, hostname, (here, smarthost), senders).await);
+        findings
+    }
+
+    /// What the record says by itself of our host, and what receivers make of it for each address of a source. `here`: mail for the
+    /// domain comes here.
+    async fn spf(
+        &self,
+        domain: &str,
+        hostname: &str,
+        (here, smarthost): (bool, Option<&str>),
+        senders: &[Sender],
+    ) -> Vec<Finding> {
+        let texts = match self.texts(domain).await {
+            Ok(texts) => texts,
+            Err(unknown) => return vec![unknown],
         };
-        vec![mx, spf]
+        let judged = judge::spf(&texts, smarthost.unwrap_or(hostname), here && smarthost.is_none());
+        if judged == Judgement::Missing {
+            let ips: Vec<IpAddr> = senders.iter().map(|sender| sender.ip).collect();
+            let add = |record: DnsRecord| Finding::Bad(format!("SPF is missing; add: {record}"));
+            return DnsRecord::spf(domain, smarthost, &ips).into_iter().map(add).collect();
+        }
+        let mut all = senders.to_vec();
+        // What the words leave open, the addresses of our host tell.
+        let ours = match (&judged, smarthost) {
+            (Judgement::Doubt(_), None) => self.resolver.addresses(hostname, self.deadline).await,
+            _ => Err(DnsError::NoData),
+        };
+        let ours = ours.map(|found| found.records).unwrap_or_default();
+        let host = |ip| Sender { source: hostname.into(), ehlo: hostname.to_owned(), ip };
+        all.splice(..0, ours.into_iter().filter(|ip| !is_special(*ip)).map(host));
+        let mut findings = Vec::new();
+        if all.len() == senders.len() {
+            findings.push(finding(judged, || Finding::Bad("SPF is missing".to_owned())));
+        }
+        for sender in &all {
+            findings.extend(spf::look(&self.resolver, self.deadline, domain, sender).await);
+        }
+        findings
     }
 
     async fn key(&self, domain: &str, key: &PublicKey) -> Seen {
@@ -482,7 +533,7 @@ mod tests {
     async fn a_domain_as_it_should_be_and_as_it_should_not() {
         let all = async |zone: Zone, domain: &str| {
             let look = look(zone, 0);
-            let mut found = look.mail(domain, "mx.x.test", None).await;
+            let mut found = look.mail(domain, "mx.x.test", None, &[]).await;
             found.push(look.dmarc(domain).await);
             found.extend(look.tls(domain, None).await);
             report(&found).text
@@ -520,6 +571,56 @@ mod tests {
         let lines = all(silent, "x.test").await;
         let marks: Vec<&str> = lines.lines().map(|line| line[..5].trim_end()).collect();
         assert_eq!(marks, ["WRONG", "WRONG", "WRONG", "WRONG", "hint"], "{lines}");
+    }
+
+    /// Trap 13: what is printed lets each source send, and what lets one fail is told.
+    #[tokio::test]
+    async fn trap_13_a_record_that_lets_our_own_sources_fail_is_told() {
+        let source: [IpAddr; 2] = ["192.0.2.11".parse().unwrap(), "2001:db8::11".parse().unwrap()];
+        let senders = source.map(|ip| Sender { source: "news".into(), ehlo: "news.x.test".into(), ip });
+        let found = async |zone: Zone, senders: &[Sender]| {
+            let mut found = look(zone, 0).mail("x.test", "mx.x.test", None, senders).await;
+            report(&found.split_off(1)).text
+        };
+        let bare = Zone::default().mx("x.test", 10, "mx.x.test").ip("mx.x.test", "192.0.2.10".parse().unwrap());
+        let before = found(bare.clone().txt("x.test", "v=spf1 mx -all"), &senders).await;
+        let lines: Vec<&str> = before.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "ok     SPF: the record lets mx.x.test send",
+                "WRONG  SPF: the record of x.test does not let news send from 192.0.2.11 (fail); add ip4:192.0.2.11 to it",
+                "WRONG  SPF: the record of x.test does not let news send from 2001:db8::11 (fail); add ip6:2001:db8::11 to it",
+            ]
+        );
+        let printed = |zone: Zone, ips: &[IpAddr]| {
+            let all = DnsRecord::spf("x.test", None, ips);
+            all.iter().fold(zone, |zone, record| zone.txt(&record.name, &record.value))
+        };
+        let lines = found(printed(bare.clone(), &source), &senders).await;
+        assert!(lines.lines().all(|line| line.starts_with("ok ")), "{lines}");
+        // More than one record holds.
+        let ips: Vec<IpAddr> = (0..90).map(|n| IpAddr::from([198, 51, 100, n])).chain(source).collect();
+        assert!(DnsRecord::spf("x.test", None, &ips).len() > 2);
+        let lines = found(printed(bare.clone(), &ips), &senders).await;
+        assert!(lines.lines().all(|line| line.starts_with("ok ")), "{lines}");
+        // What the words of the record leave open is evaluated.
+        let by_address = bare.clone().txt("x.test", "v=spf1 ip4:192.0.2.0/29 -all");
+        let lines = found(by_address, &[]).await;
+        assert!(
+            lines.starts_with("WRONG  SPF: the record of x.test does not let mx.x.test send from 192.0.2.10"),
+            "{lines}"
+        );
+        let by_address =
+            bare.clone().txt("x.test", "v=spf1 include:y.test -all").txt("y.test", "v=spf1 a:mx.x.test -all");
+        assert_eq!(
+            found(by_address, &[]).await,
+            "ok     SPF: the record of x.test lets mx.x.test send from 192.0.2.10"
+        );
+        // Nobody asks that often.
+        let many = (0..11).map(|n| format!("exists:e{n}.test")).collect::<Vec<_>>().join(" ");
+        let lines = found(bare.txt("x.test", &format!("v=spf1 mx {many} -all")), &senders).await;
+        assert!(lines.contains("WRONG  SPF: receivers take this for an error: more than 2 terms"), "{lines}");
     }
 
     /// The policy is announced and fetched as others would, and each way in which that can fail is told.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 use base::{OrganisationId, Stream, Timestamp};
+use directory::Domain;
 use net::{Deadline, Resolver, is_special};
 use queue::source::{self, DEFAULT, NewSource, Setup, Share, Source, SourceId};
 use serde::{Deserialize, Serialize};
@@ -14,9 +15,14 @@ use crate::admin::{Answer, Outcome, read, refused, words, write};
 use crate::findings::{Finding, report};
 use crate::house::House;
 use crate::organisations::{self, Names};
+use crate::spf;
 
 /// How long the DNS may take for a question.
 const DNS: Duration = Duration::from_secs(10);
+/// And for all that is asked about SPF.
+const SPF: Duration = Duration::from_secs(60);
+/// So many domains are looked at for each source.
+const DOMAINS: usize = 50;
 
 /// A request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -224,9 +230,11 @@ fn streams_of(all: &[String]) -> Result<Vec<Stream>, String> {
     all.iter().map(|word| word.parse().map_err(|e: base::BadStream| e.to_string())).collect()
 }
 
-/// What receivers look at first: that the name we say leads to the address we come from, and the address to the name.
+/// What receivers look at first: that the name we say leads to the address we come from, and the address to the name; then, that our
+/// domains let it send.
 async fn check(house: &House) -> Outcome {
-    let setup = house.store.read(source::setup).await.map_err(words)?;
+    let (setup, domains) =
+        house.store.read(|tx| Ok((source::setup(tx)?, directory::domains(tx)?))).await.map_err(words)?;
     let resolver = house.outside.resolver().map_err(|e| e.to_string())?;
     let mut findings = Vec::new();
     for s in all(&setup) {
@@ -245,7 +253,28 @@ async fn check(house: &House) -> Outcome {
             }
         }
     }
+    if house.smarthost.is_none() {
+        findings.extend(spf_of(&resolver, &setup, &domains, &house.hostname).await);
+    }
     Ok(report(&findings))
+}
+
+/// Whether our domains let each source send, as far as mail of theirs may leave by it.
+async fn spf_of(resolver: &Resolver, setup: &Setup, domains: &[Domain], hostname: &str) -> Vec<Finding> {
+    let (mut findings, deadline) = (Vec::new(), Deadline::after(SPF));
+    for domain in domains.iter().take(DOMAINS) {
+        for sender in spf::senders(setup, domain.organisation, hostname) {
+            let missing =
+                || Finding::Bad(format!("{}: SPF of {} is missing: see domain dns", sender.source, domain.name));
+            findings.push(spf::look(resolver, deadline, &domain.name, &sender).await.unwrap_or_else(missing));
+        }
+    }
+    if domains.len() > DOMAINS && !findings.is_empty() {
+        let words =
+            format!("SPF of {DOMAINS} of {} domains was looked at: domain dns --check looks at one", domains.len());
+        findings.push(Finding::Hint(words));
+    }
+    findings
 }
 
 async fn forward(resolver: &Resolver, name: &str, ehlo: &str, ips: &[IpAddr]) -> Vec<Finding> {

@@ -11,6 +11,9 @@ use crate::{PublicKey, State};
 /// The longest string of a TXT record (RFC 1035 §3.3); a longer text is several, which readers join.
 const STRING: usize = 255;
 
+/// Octets of an SPF record, that it fits into an answer over UDP with what else stands at the name (RFC 7208 §3.4).
+const SPF: usize = 450;
+
 /// A record to be put into the DNS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsRecord {
@@ -51,10 +54,20 @@ impl DnsRecord {
         DnsRecord { name, kind: "MX", value, why: "mail for the domain comes to this server".into() }
     }
 
-    /// Who sends mail of the domain: this server, or a smart host (a name or an IP address).
-    pub fn spf(domain: &str, smarthost: Option<&str>) -> Self {
-        let (record, why) = spf(smarthost);
-        Self::txt(domain.to_owned(), record, why)
+    /// Who sends mail of the domain (RFC 7208): this server, from its own address and from `sources`, or a smart host (a name or an
+    /// IP address). The first is the domain's; where that would be too long for an answer of the DNS (§3.4), others that it includes
+    /// name the sources.
+    pub fn spf(domain: &str, smarthost: Option<&str>, sources: &[IpAddr]) -> Vec<Self> {
+        let Some(host) = smarthost else { return spf_of(domain, sources) };
+        let mechanism = match host.parse::<IpAddr>() {
+            Ok(ip) => mechanism(ip),
+            Err(_) => format!("a:{host}"),
+        };
+        // Nobody but its provider knows from where a smart host sends on: until that is written in, others are not asked to refuse
+        // what comes from elsewhere (§8.5, "softfail").
+        let why = "SPF: the smart host sends mail of the domain, perhaps from other addresses: put the include:... that its \
+                   provider names in place of its name, then -all in place of ~all";
+        vec![Self::txt(domain.to_owned(), format!("v=spf1 {mechanism} ~all"), why)]
     }
 
     /// RFC 6376 §3.6.1.
@@ -102,36 +115,52 @@ pub fn day(at: Timestamp) -> String {
     format!("{:04}-{:02}-{:02}", day.year, day.month, day.day)
 }
 
-/// What `domain` needs in the DNS, where `hostname` takes its mail, and sends it unless a smart host (a name or an IP
-/// address) does.
+/// What `domain` needs in the DNS, where `hostname` takes its mail, and sends it, also from `sources`, unless a smart host (a name or
+/// an IP address) does.
 pub fn dns_records(
     domain: &str,
     hostname: &str,
-    smarthost: Option<&str>,
+    (smarthost, sources): (Option<&str>, &[IpAddr]),
     keys: &[PublicKey],
     now: Timestamp,
 ) -> Vec<DnsRecord> {
-    let mut records = vec![DnsRecord::mx(domain, hostname), DnsRecord::spf(domain, smarthost)];
+    let mut records = vec![DnsRecord::mx(domain, hostname)];
+    records.extend(DnsRecord::spf(domain, smarthost, sources));
     records.extend(keys.iter().filter(|key| key.is_published(now)).map(|key| DnsRecord::dkim(domain, key)));
     records.extend([DnsRecord::dmarc(domain), DnsRecord::tls_rpt(domain)]);
     records
 }
 
-/// Who sends mail of the domain (RFC 7208). Nobody but its provider knows from where a smart host sends on: until that is
-/// written in, others are not asked to refuse what comes from elsewhere (§8.5, "softfail").
-fn spf(smarthost: Option<&str>) -> (String, &'static str) {
-    let Some(host) = smarthost else {
-        // §5.4: who takes our mail may send it, too.
-        return ("v=spf1 mx -all".to_owned(), "SPF: only this server sends mail of the domain");
+fn mechanism(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => format!("ip4:{ip}"),
+        IpAddr::V6(ip) => format!("ip6:{ip}"),
+    }
+}
+
+/// §5.4: who takes our mail may send it, too, and then come the sources.
+fn spf_of(domain: &str, sources: &[IpAddr]) -> Vec<DnsRecord> {
+    const WHY: &str = "SPF: only this server sends mail of the domain";
+    let record = |what: &str| format!("v=spf1 {what} -all");
+    let all: Vec<String> = sources.iter().map(|ip| mechanism(*ip)).collect();
+    let whole = record(&[&["mx".to_owned()][..], &all].concat().join(" "));
+    if whole.len() <= SPF {
+        return vec![DnsRecord::txt(domain.to_owned(), whole, WHY)];
+    }
+    let mut parts: Vec<String> = Vec::new();
+    for one in all {
+        match parts.last_mut() {
+            Some(part) if record(part).len() + 1 + one.len() <= SPF => *part += &format!(" {one}"),
+            _ => parts.push(one),
+        }
+    }
+    let name = |n: usize| format!("_spf{}.{domain}", n + 1);
+    let includes: Vec<String> = (0..parts.len()).map(|n| format!("include:{}", name(n))).collect();
+    let first = DnsRecord::txt(domain.to_owned(), record(&format!("mx {}", includes.join(" "))), WHY);
+    let named = |(n, part): (usize, &String)| {
+        DnsRecord::txt(name(n), record(part), "SPF: addresses that this server sends from")
     };
-    let mechanism = match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => "ip4",
-        Ok(IpAddr::V6(_)) => "ip6",
-        Err(_) => "a",
-    };
-    let why = "SPF: the smart host sends mail of the domain, perhaps from other addresses: put the include:... that its \
-               provider names in place of its name, then -all in place of ~all";
-    (format!("v=spf1 {mechanism}:{host} ~all"), why)
+    std::iter::once(first).chain(parts.iter().enumerate().map(named)).collect()
 }
 
 #[cfg(test)]
@@ -146,11 +175,30 @@ mod tests {
             ("192.0.2.1", "v=spf1 ip4:192.0.2.1 ~all"),
             ("2001:db8::1", "v=spf1 ip6:2001:db8::1 ~all"),
         ] {
-            let records = dns_records("x.test", "mx.x.test", Some(host), &[], Timestamp(0));
+            let records = dns_records("x.test", "mx.x.test", (Some(host), &[]), &[], Timestamp(0));
             assert_eq!((records[0].kind, records[0].value.as_str()), ("MX", "10 mx.x.test"));
             assert_eq!(records[1].value, expected);
             assert!(records[1].why.contains("include:"), "{}", records[1].why);
         }
+    }
+
+    #[test]
+    fn trap_13_the_sources_stand_in_the_record_or_in_short_ones_that_it_includes() {
+        let ips = |n: u8| -> Vec<IpAddr> {
+            let both = |n| [IpAddr::from([192, 0, 2, n]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(n)])];
+            (0..n).flat_map(both).collect()
+        };
+        let few = DnsRecord::spf("x.test", None, &ips(2));
+        let text = "v=spf1 mx ip4:192.0.2.0 ip6:2001:db8:: ip4:192.0.2.1 ip6:2001:db8::1 -all";
+        assert_eq!((few.len(), few[0].value.as_str()), (1, text));
+        let many = DnsRecord::spf("x.test", None, &ips(60));
+        assert_eq!((many[0].name.as_str(), many[1].name.as_str()), ("x.test", "_spf1.x.test"));
+        assert!(many.len() < 10 && many.iter().all(|record| record.value.len() <= SPF), "{many:?}");
+        let includes: Vec<String> = many[1..].iter().map(|record| format!("include:{}", record.name)).collect();
+        assert_eq!(many[0].value, format!("v=spf1 mx {} -all", includes.join(" ")));
+        let named: Vec<&str> =
+            many.iter().flat_map(|r| r.value.split(' ')).filter(|term| term.starts_with("ip")).collect();
+        assert_eq!(named, ips(60).into_iter().map(mechanism).collect::<Vec<_>>());
     }
 
     #[test]
@@ -163,7 +211,7 @@ mod tests {
         let keys = [key_("r1", State::Active), key_("r0", State::Retired)];
         let now = Timestamp::from_secs(30 * 24 * 3600);
         let lines: Vec<String> =
-            dns_records("x.test", "mx.x.test", None, &keys, now).iter().map(ToString::to_string).collect();
+            dns_records("x.test", "mx.x.test", (None, &[]), &keys, now).iter().map(ToString::to_string).collect();
         assert_eq!(lines[0], "x.test. IN MX 10 mx.x.test.");
         assert_eq!(lines[1], "x.test. IN TXT \"v=spf1 mx -all\"");
         assert_eq!(lines[3], "_dmarc.x.test. IN TXT \"v=DMARC1; p=none; rua=mailto:postmaster@x.test\"");

@@ -1,7 +1,8 @@
 //! Who vouches for a mail. So far: DKIM signatures (RFC 6376, RFC 8463) on what our users send, the keys for them, the DNS
 //! records by which others can check, return addresses of ours for what we forward ([`Srs`]) and
 //! for each recipient ([`Verp`]), what the policies of
-//! others demand ([`mta_sts`]), and what they are told of how that went ([`tls_report`]).
+//! others demand ([`mta_sts`]), what they are told of how that went ([`tls_report`]), and what a domain says of the hosts that
+//! send its mail ([`spf`]).
 //!
 //! Floor 3. `ingress` gives every octet of a mail that goes out to a [`Digest`] as it streams by; what remains of it is a
 //! header and a hash, which the domain's [`Keys`] sign in the end. The floor above makes keys ([`NewKeys`]) when it makes
@@ -18,6 +19,7 @@ pub mod mta_sts;
 pub mod own_policy;
 mod ready;
 mod sign;
+pub mod spf;
 mod srs;
 pub mod tls_report;
 mod verp;

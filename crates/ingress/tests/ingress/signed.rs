@@ -42,7 +42,7 @@ impl ResolverCache<Box<str>, Txt> for Records {
 
 async fn records(w: &World) -> Records {
     let keys = w.store.read(|tx| trust::public_keys(tx, "example.test")).await.unwrap();
-    let records = trust::dns_records("example.test", "mx.example.test", None, &keys, NOW).into_iter();
+    let records = trust::dns_records("example.test", "mx.example.test", (None, &[]), &keys, NOW).into_iter();
     let keys = records.filter(|r| r.name.contains("._domainkey."));
     let parsed = |text: &str| Txt::DomainKey(Arc::new(DomainKey::parse(text.as_bytes()).unwrap()));
     Records(keys.map(|r| (format!("{}.", r.name).into(), parsed(&r.value))).collect())
