@@ -102,7 +102,7 @@ impl Caller<'_> {
             ..Mail::default()
         };
         self.mails += 1;
-        let mut send = || match self.chunks {
+        let send = || match self.chunks {
             Some(lead) => client.send_in_chunks(mail, recipients(), lead),
             None => client.send(mail, recipients()),
         };
