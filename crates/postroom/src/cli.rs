@@ -638,9 +638,7 @@ fn request(command: Command) -> Result<Request, CliError> {
         }
         Command::Credential(CredentialCommand::List { account }) => Request::CredentialList { account },
         Command::Credential(CredentialCommand::Remove { account, id }) => Request::CredentialRemove { account, id },
-        Command::Receipt(receipts::Command::Find { what, message_id, limit }) => {
-            Request::Receipt(receipts::Request::Find { what, message_id, limit })
-        }
+        Command::Receipt(receipts::Command::Find(sought)) => Request::Receipt(receipts::Request::Find(sought)),
         Command::Receipt(receipts::Command::List { which, limit }) => {
             Request::Receipt(receipts::Request::List { which, limit })
         }

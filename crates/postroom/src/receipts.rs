@@ -4,13 +4,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use base::{Civil, OrganisationId, Stream, Timestamp};
+use base::{Address, Civil, OrganisationId, Stream, Timestamp};
 use clap::{Args, Subcommand};
-use queue::receipt::{self, Attempt, End, Event, Filter, Found, Head, Key, Pointer, Receipt};
+use queue::receipt::{self, Attempt, End, Event, Filter, Found, Head, Key, Pointer, Receipt, When};
 use queue::{Message, QueueId, Standing};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::Tx;
+use store::{Store, Tx};
 
 use crate::admin::{Answer, Outcome, account, refused, words};
 use crate::house::House;
@@ -34,26 +34,17 @@ pub enum Command {
         /// A number like 3-1f, as `find`, `list` and the log show it.
         id: String,
     },
-    /// Mails to an address, or with a Message-ID; the youngest first.
-    Find {
-        /// The recipient; with --message-id, a Message-ID.
-        what: String,
-        /// Look for a Message-ID.
-        #[arg(long)]
-        message_id: bool,
-        /// At most so many.
-        #[arg(long, default_value_t = 20)]
-        limit: usize,
-    },
-    /// Finished deliveries, the youngest first.
+    /// Mails to an address, or with a Message-ID: the one that was accepted last first.
+    Find(Sought),
+    /// Finished deliveries, those of the mail that was accepted last first.
     List {
         #[command(flatten)]
         which: Which,
-        /// At most so many.
+        /// At most so many, up to 1,000.
         #[arg(long, default_value_t = 50)]
         limit: usize,
     },
-    /// All finished deliveries, a line each: JSON, or CSV.
+    /// All finished deliveries, in the order of the list, a line each: JSON, or CSV.
     Export {
         #[command(flatten)]
         which: Which,
@@ -89,13 +80,32 @@ pub struct Which {
     after: Option<String>,
 }
 
+/// What is looked for.
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
+pub struct Sought {
+    /// The recipient; with --message-id, a Message-ID.
+    what: String,
+    /// Look for a Message-ID.
+    #[arg(long)]
+    message_id: bool,
+    /// Accepted since: 2026-11-22, 2026-11-22T08:00:00Z, or 90m, 24h, 7d ago.
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Accepted before.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// At most so many, up to 1,000.
+    #[arg(long, default_value_t = 20)]
+    limit: usize,
+}
+
 /// What is asked of the server.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
     /// Some recipients of one message, behind that number.
     Show { id: String, behind: Option<u32> },
     /// By recipient or Message-ID.
-    Find { what: String, message_id: bool, limit: usize },
+    Find(Sought),
     /// A page of all.
     List { which: Which, limit: usize },
 }
@@ -156,7 +166,7 @@ pub fn time(text: &str, now: Timestamp) -> store::Result<Timestamp> {
 pub async fn execute(house: &House, request: Request) -> Outcome {
     match request {
         Request::Show { id, behind } => show(house, id, behind).await,
-        Request::Find { what, message_id, limit } => find(house, what, message_id, limit.min(MOST)).await,
+        Request::Find(sought) => find(&house.store, sought, house.clock.now()).await,
         Request::List { which, limit } => list(house, which, limit.clamp(1, MOST)).await,
     }
 }
@@ -357,43 +367,72 @@ fn attempt_facts(attempt: &Attempt) -> Value {
     facts
 }
 
-/// In steps, so that no read takes long.
-async fn find(house: &House, what: String, message_id: bool, limit: usize) -> Outcome {
+/// What was found, and whether there is more.
+async fn find(store: &Store, sought: Sought, now: Timestamp) -> Outcome {
+    let Sought { what, message_id, since, until, limit } = sought;
+    let limit = limit.clamp(1, MOST);
+    let moment = |text: Option<String>| text.map(|text| time(&text, now)).transpose().map_err(words);
+    let when = When { since: moment(since)?, until: moment(until)? };
     let bare = what.trim_matches(['<', '>']).to_owned();
-    let key = if message_id { Key::MessageId(bare.clone()) } else { Key::Recipient(bare.clone()) };
-    // By message, the youngest first.
-    let (mut wanted, mut after) = (BTreeSet::<(Reverse<QueueId>, u32)>::new(), None);
-    for _ in 0..READS {
-        let (key, left) = (key.clone(), limit - wanted.len());
-        let found =
-            house.store.read(move |tx| receipt::look_up(tx, &key, after, SEGMENTS, left)).await.map_err(words)?;
-        wanted.extend(found.all.iter().map(|head| (Reverse(head.message), head.number)));
-        after = found.next;
-        if after.is_none() || wanted.len() >= limit {
-            break;
-        }
-    }
-    let to = base::Address::parse(&bare).ok().filter(|_| !message_id);
-    let work = move |tx: &mut Tx<'_>| {
-        let mut wanted = wanted.clone();
-        // What has not been tried yet has no record.
-        if let Some(to) = &to {
-            let waiting = queue::by_recipient(tx, to, MOST as u32)?;
-            wanted.extend(waiting.into_iter().map(|(id, number)| (Reverse(id), number)));
-        }
-        let is_all = wanted.len() <= limit;
-        Ok((these(tx, wanted.into_iter().take(limit).map(|(Reverse(id), number)| (id, number)))?, is_all))
-    };
-    let (found, is_all) = house.store.read(work).await.map_err(words)?;
-    let more = (after.is_some() || !is_all).then(|| "There may be more, older ones: --limit".to_owned());
+    let key = if message_id { Key::MessageId(bare) } else { Key::Recipient(bare) };
+    let (found, more) = search(store, key, when, limit).await.map_err(words)?;
+    let more = more.then(|| {
+        let all = if limit < MOST { format!("--limit shows up to {MOST}, ") } else { String::new() };
+        format!("There are more: {all}--since and --until narrow it to when they were accepted")
+    });
     Ok(lines(&found, &format!("No mail that left here is known with {what}"), more, Value::Null))
 }
 
+/// At most `n` deliveries in the queue to an address, the youngest first, and whether there may be more: in steps, so that no read takes
+/// long.
+pub async fn queued(store: &Store, to: &Address, when: When, n: usize) -> store::Result<(Vec<(QueueId, u32)>, bool)> {
+    let (mut all, mut after) = (Vec::new(), None);
+    for _ in 0..READS {
+        let (to, left) = (to.clone(), n - all.len());
+        let found = store.read(move |tx| queue::by_recipient(tx, &to, when, after, left)).await?;
+        all.extend(found.all);
+        after = found.next;
+        if after.is_none() || all.len() == n {
+            break;
+        }
+    }
+    Ok((all, after.is_some()))
+}
+
+/// At most `limit` deliveries, and whether there are more: in steps, so that no read takes long.
+async fn search(store: &Store, key: Key, when: When, limit: usize) -> store::Result<(Vec<One>, bool)> {
+    let to = match &key {
+        Key::Recipient(text) => Address::parse(text).ok(),
+        Key::MessageId(_) => None,
+    };
+    // What has not been tried yet has no record. Who looks for records behind that misses nothing that ends meanwhile.
+    let (queued, is_cut) = match &to {
+        Some(to) => queued(store, to, when, limit + 1).await?,
+        None => (Vec::new(), false),
+    };
+    // By message, the youngest first; one more than is shown tells that there are more.
+    let (mut recorded, mut after) = (BTreeSet::<(Reverse<QueueId>, u32)>::new(), None);
+    for _ in 0..READS {
+        let (key, left) = (key.clone(), limit + 1 - recorded.len());
+        let found = store.read(move |tx| receipt::look_up(tx, &key, when, after, SEGMENTS, left)).await?;
+        recorded.extend(found.all.iter().map(|head| (Reverse(head.message), head.number)));
+        after = found.next;
+        if after.is_none() || recorded.len() > limit {
+            break;
+        }
+    }
+    let mut all = recorded;
+    all.extend(queued.into_iter().map(|(id, number)| (Reverse(id), number)));
+    let more = is_cut || after.is_some() || all.len() > limit;
+    let shown: Vec<_> = all.into_iter().take(limit).map(|(Reverse(id), number)| (id, number)).collect();
+    Ok((store.read(move |tx| these(tx, shown.iter().copied())).await?, more))
+}
+
 fn lines(found: &[One], nothing: &str, more: Option<String>, next: Value) -> Answer {
-    let text: Vec<String> = found.iter().map(One::line).chain(more).collect();
-    let text = if text.is_empty() { nothing.to_owned() } else { text.join("\n") };
     let data: Vec<Value> = found.iter().map(One::facts).collect();
-    Answer::new(text, json!({ "receipts": data, "next": next }))
+    let data = json!({ "receipts": data, "next": next, "more": more.is_some() });
+    let text: Vec<String> = found.iter().map(One::line).chain(more).collect();
+    Answer::new(if text.is_empty() { nothing.to_owned() } else { text.join("\n") }, data)
 }
 
 async fn list(house: &House, which: Which, limit: usize) -> Outcome {
@@ -468,6 +507,47 @@ mod tests {
         assert_eq!(ms("1970-01-02 01:00"), Some(90_000_000));
         for bad in ["", "d", "x", "2026-13-01", "2026-11-22T25:00:00Z", "-1d", "99999999999d", "ä"] {
             assert!(time(bad, now).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn of_more_than_are_shown_these_are_the_youngest_and_it_is_said() {
+        const ALL: usize = MOST + 3;
+        let at = |n: usize| Timestamp(1_700_000_000_000 + n as i64 * 1000);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for bed in testkit::engines() {
+            let store = bed.open(&[queue::MIGRATIONS]);
+            let queue = runtime.block_on(queue::Queue::open(&store, 1, at(0))).unwrap();
+            let ids: Vec<QueueId> = (0..ALL).map(|_| queue.next_id()).collect();
+            let all = ids.clone();
+            let work = move |tx: &mut Tx<'_>| {
+                let one = |(n, id): (usize, &QueueId)| {
+                    let recipe = queue::Recipe { kind: 1, reference: [].into() };
+                    let to = Address::parse("jane@b.test").unwrap();
+                    let to = queue::NewDelivery { to, notify: None, original: None, fate: queue::Fate::Open };
+                    (queue::NewMessage::made(*id, recipe, at(n)), vec![to])
+                };
+                queue::enqueue_all(tx, &all.iter().enumerate().map(one).collect::<Vec<_>>())
+            };
+            store.write_blocking(work).unwrap();
+            let find = |what: &str, since: Option<usize>, limit| {
+                let since = since.map(|n| at(n).rfc3339());
+                let sought = Sought { what: what.into(), message_id: false, since, until: None, limit };
+                let answer = runtime.block_on(find(&store, sought, at(ALL))).unwrap();
+                let shown = answer.data["receipts"].as_array().unwrap();
+                let ids: Vec<String> = shown.iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect();
+                let said = answer.text.lines().last().filter(|line| line.starts_with("There are more"));
+                assert_eq!(answer.data["more"], said.is_some());
+                (ids, said.map(str::to_owned))
+            };
+            let youngest = |n: usize| ids.iter().rev().take(n).map(ToString::to_string).collect::<Vec<_>>();
+            let (shown, said) = find("jane@b.test", None, 20);
+            assert_eq!(shown, youngest(20));
+            assert!(said.unwrap().contains("--limit shows up to 1000"));
+            let (shown, said) = find("<jane@b.test>", None, usize::MAX);
+            assert_eq!(shown, youngest(MOST));
+            assert!(!said.unwrap().contains("--limit"));
+            assert_eq!(find("jane@b.test", Some(3), MOST), (youngest(MOST), None));
         }
     }
 

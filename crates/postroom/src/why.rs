@@ -5,8 +5,9 @@ use std::fmt::Write;
 use base::Address;
 use bounce::{Class, Classifier, Scope};
 use outbox::Why;
+use queue::receipt::When;
 use queue::source::{self, Setup, Stop, What};
-use queue::{Message, Standing, State};
+use queue::{Message, QueueId, Standing, State};
 use serde_json::{Value, json};
 use store::Tx;
 
@@ -14,17 +15,18 @@ use crate::admin::{Answer, Outcome, words};
 use crate::house::House;
 use crate::mailq::is_held_back;
 use crate::organisations::Names;
-use crate::quiet;
-use crate::stops;
+use crate::{quiet, receipts, stops};
 
 /// Messages that are told of.
-const SHOWN: u32 = 100;
+const SHOWN: usize = 100;
 
 /// All that waits for an address, each with its reason.
 pub async fn why(house: &House, address: &str) -> Outcome {
     let to = Address::parse(address).map_err(|e| format!("{address:?}: {e}"))?;
-    let recipient = to.clone();
-    let all = move |tx: &mut Tx<'_>| Ok((found(tx, &recipient)?, source::setup(tx)?, Names::read(tx)?));
+    let (mut waiting, _) = receipts::queued(&house.store, &to, When::default(), SHOWN + 1).await.map_err(words)?;
+    let more = waiting.len() > SHOWN;
+    waiting.truncate(SHOWN);
+    let all = move |tx: &mut Tx<'_>| Ok((found(tx, &waiting)?, source::setup(tx)?, Names::read(tx)?));
     let (found, setup, names) = house.store.read(all).await.map_err(words)?;
     let look = Look { house, setup: &setup, names: &names };
     if found.is_empty() {
@@ -43,17 +45,20 @@ pub async fn why(house: &House, address: &str) -> Outcome {
         look.tell(&mut text, message, d, class);
         data.push(facts(message, d, class));
     }
-    if found.len() == SHOWN as usize {
-        let _ = writeln!(text, "These are the {SHOWN} oldest");
+    if more {
+        let _ = writeln!(
+            text,
+            "There are more: postroom receipt find {to} lists them, the one accepted last first, as this does"
+        );
     }
     Ok(Answer::new(text.trim_end(), Value::Array(data)))
 }
 
-fn found(tx: &mut Tx<'_>, to: &Address) -> store::Result<Vec<(Message, Standing)>> {
+fn found(tx: &mut Tx<'_>, which: &[(QueueId, u32)]) -> store::Result<Vec<(Message, Standing)>> {
     let mut found = Vec::new();
     // One message may go to many others, too.
-    for (id, number) in queue::by_recipient(tx, to, SHOWN)? {
-        found.extend(queue::show_one(tx, id, number)?);
+    for (id, number) in which {
+        found.extend(queue::show_one(tx, *id, *number)?);
     }
     Ok(found)
 }

@@ -237,11 +237,19 @@ WHERE (d.message, d.number) > (?1, ?2) AND (d.message, d.number) <= (?3, ?4)
     AND (CAST(?7 AS BIGINT) IS NULL OR d.organisation = ?7) AND (CAST(?8 AS BIGINT) IS NULL OR d.state = ?8)
 ORDER BY d.message, d.number;
 
--- name: recipients_behind
--- Pages of the whole table: asked for by people, now and then. Which address is like another, SQL does not say: the engines fold
--- letters differently.
-SELECT message, number, recipient FROM queue_delivery WHERE (message, number) > (?1, ?2)
-ORDER BY message, number LIMIT ?3;
+-- name: delivery_before
+-- The last of the next few, the youngest first.
+SELECT message, number FROM queue_delivery WHERE (message, number) < (?1, ?2) ORDER BY message DESC, number DESC
+LIMIT 1 OFFSET ?3;
+
+-- name: recipients_between
+-- Those of that domain; with 1, when each was accepted. Which address is like another, SQL does not say: the engines fold letters
+-- differently.
+SELECT d.message, d.number, d.recipient,
+    CASE WHEN CAST(?6 AS BIGINT) = 1 THEN (SELECT m.created FROM queue_message m WHERE m.id = d.message) END
+FROM queue_delivery d
+WHERE (d.message, d.number) >= (?1, ?2) AND (d.message, d.number) < (?3, ?4) AND d.domain = ?5
+ORDER BY d.message DESC, d.number DESC;
 
 -- name: retry
 UPDATE queue_delivery SET state = 0, due = CASE WHEN ?2 < expires THEN ?2 ELSE expires END

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use base::{Address, OrganisationId, Timestamp};
-use store::{Error, Result, Row, Tx, params};
+use base::{OrganisationId, Timestamp};
+use store::{Error, Result, Tx, params};
 
 use crate::entry::{read_delivery, read_message};
 use crate::node::{Told, tell};
@@ -37,37 +37,6 @@ pub struct Standing {
 /// The store's.
 pub fn page(tx: &mut Tx<'_>, after: QueueId, n: u32) -> Result<Vec<QueueId>> {
     tx.list(&schema::PAGE, params![after, n], |r| Ok(QueueId::stored(r.int(0)?)))
-}
-
-/// Deliveries that are read at once where all are.
-const READ: u32 = 4096;
-
-/// At most `n` deliveries to an address, whatever the case it is written in, by message and number: the oldest first. Reads all
-/// deliveries.
-///
-/// # Errors
-/// The store's.
-pub fn by_recipient(tx: &mut Tx<'_>, to: &Address, n: u32) -> Result<Vec<(QueueId, u32)>> {
-    let domain = format!("@{}", to.domain());
-    let (mut found, mut behind) = (Vec::new(), Some((QueueId::FIRST, -1)));
-    while let Some((message, number)) = behind.filter(|_| found.len() < n as usize) {
-        let mut read = 0;
-        let one = |r: &Row<'_>| {
-            let (id, number, recipient) = (QueueId::stored(r.int(0)?), r.int(1)?, r.bytes(2)?);
-            (read, behind) = (read + 1, Some((id, number)));
-            // A domain has one spelling, and few addresses are of this one.
-            let address = recipient.ends_with(domain.as_bytes()).then(|| std::str::from_utf8(recipient).ok());
-            if address.flatten().and_then(|text| Address::parse(text).ok()).is_some_and(|address| address.is_alike(to))
-            {
-                found.push((id, number as u32));
-            }
-            Ok(())
-        };
-        tx.rows(&schema::RECIPIENTS_BEHIND, params![message, number, READ], one)?;
-        behind = behind.filter(|_| read == READ);
-    }
-    found.truncate(n as usize);
-    Ok(found)
 }
 
 /// Whether mail of an organisation waits, is being sent, or owes its sender a report.

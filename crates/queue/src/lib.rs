@@ -48,8 +48,7 @@ mod verify;
 pub mod webhook;
 
 pub use admin::{
-    Cancelled, Report, Standing, by_recipient, cancel, exists, has_mail, owing, page, reported, retry, show, show_one,
-    show_some,
+    Cancelled, Report, Standing, cancel, exists, has_mail, owing, page, reported, retry, show, show_one, show_some,
 };
 pub use blobs::{REFERENCES, blob, refers_between};
 pub use body::{Bodies, Content, MAX_MADE, MAX_REFERENCE, NotMade, Recipe};
@@ -66,7 +65,7 @@ pub use node::{Life, Mark, Node, hold_sources, lives, news, renew};
 pub use open::{Event, Queue};
 pub use recover::{Delivered, Remains};
 pub use schema::{ALL, MIGRATIONS};
-pub use search::{Party, Place, Sought, search};
+pub use search::{Party, Place, Sought, by_recipient, search};
 pub use verify::verify;
 
 use std::time::Duration;

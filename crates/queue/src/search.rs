@@ -1,9 +1,9 @@
-//! Looking for what waits: the queue, page after page, the oldest first.
+//! Looking for what waits: the queue, page after page.
 
-use base::{OrganisationId, Stream};
-use store::{Result, Row, Tx, params};
+use base::{Address, OrganisationId, Stream, Timestamp};
+use store::{Error, Result, Row, Tx, params};
 
-use crate::receipt::Found;
+use crate::receipt::{Found, When};
 use crate::{Group, QueueId, State, schema};
 
 /// Deliveries that one page looks at: there is no index for what people ask now and then, which each delivery would pay for.
@@ -81,9 +81,44 @@ fn among(tx: &mut Tx<'_>, few: i64, sought: &Sought, after: Option<Place>, n: us
     Ok(Found { all, next })
 }
 
+/// At most `n` deliveries to an address, whatever the case it is written in, of mails that were accepted `when`, by message and number: the
+/// youngest first, from behind `after` on. What it finds may be less and not the last, as it is for [`search`].
+///
+/// # Errors
+/// The store's.
+pub fn by_recipient(
+    tx: &mut Tx<'_>,
+    to: &Address,
+    when: When,
+    after: Option<Place>,
+    n: usize,
+) -> Result<Found<Place, Place>> {
+    let place = |r: &Row<'_>| Ok((QueueId::stored(r.int(0)?), r.int(1)? as u32));
+    let (message, number) = after.map_or((i64::MAX, 0), |(message, number)| (message.raw(), number));
+    let mut next = tx.row(&schema::DELIVERY_BEFORE, params![message, number, LOOKED_AT - 1], place)?;
+    let (last, least) = next.map_or((i64::MIN, 0), |(message, number)| (message.raw(), number));
+    let (domain, text, mut all) = (Group::digest(to.domain()), to.to_string(), Vec::new());
+    let is_alike = |found: &[u8]| {
+        let other = || Address::parse(str::from_utf8(found).ok()?).ok();
+        let may_be = !(found.is_ascii() && text.is_ascii());
+        found.eq_ignore_ascii_case(text.as_bytes()) || may_be && other().is_some_and(|other| other.is_alike(to))
+    };
+    let bounded = when.since.or(when.until).is_some();
+    tx.rows(&schema::RECIPIENTS_BETWEEN, params![last, least, message, number, domain, bounded], |r| {
+        let accepted = || Ok::<_, Error>(r.opt_int(3)?.is_none_or(|at| when.has(Timestamp(at))));
+        if all.len() < n && is_alike(r.bytes(2)?) && accepted()? {
+            all.push(place(r)?);
+        }
+        Ok(())
+    })?;
+    if all.len() == n {
+        next = all.last().copied();
+    }
+    Ok(Found { all, next })
+}
+
 #[cfg(test)]
 mod tests {
-    use base::{Address, Timestamp};
     use store::{Sql, Value};
     use testkit::{Bed, engines};
 
@@ -153,6 +188,48 @@ mod tests {
         }
     }
 
+    /// To `?4`, of the domain `?6`: so many messages behind `?3` of so many deliveries each.
+    const FILL: Sql = Sql {
+        name: "fill",
+        text: "INSERT INTO queue_delivery (message, number, recipient, state, epoch, due, expires, attempts, uncertain, warned, owed,
+    status, reply, host, class, segment, place, stream, organisation, domain, priority)
+SELECT ?3 + m.n, d.n, ?4, 0, 0, 1, 2, 0, 0, 0, 0, '', ?5, ?5, '', 0, 0, 1, 1, ?6, 0 FROM
+    (WITH RECURSIVE c(n) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT n + 1 FROM c WHERE n < ?1) SELECT n FROM c) AS m,
+    (WITH RECURSIVE c(n) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT n + 1 FROM c WHERE n < ?2) SELECT n FROM c) AS d",
+    };
+
+    #[test]
+    fn a_search_for_a_recipient_reads_some_of_the_queue_at_a_time() {
+        for bed in engines() {
+            let store = bed.open(&[MIGRATIONS]);
+            let fill = |messages: i64, each: i64, behind: i64, to: &'static str| {
+                let domain = Group::digest("b.test");
+                let fill = params![messages, each, behind, to.as_bytes(), &b""[..], domain].to_vec();
+                store.write_blocking(move |tx| tx.execute(&FILL, &fill)).unwrap();
+            };
+            fill(2, 1, 0, "ann@b.test");
+            fill(1, 30_000, 100, "bob@b.test");
+            fill(1, 1, 200, "Ann@b.test");
+            fill(500, 40, 300, "somebody.else@b.test");
+            fill(1, 2, 1000, "ann@b.test");
+            let search = |n| {
+                let (to, mut pages, mut after) = (Address::parse("ANN@b.test").unwrap(), Vec::new(), None);
+                loop {
+                    let to = to.clone();
+                    let some = move |tx: &mut Tx<'_>| by_recipient(tx, &to, When::default(), after, n);
+                    let found = store.read_blocking(some).unwrap();
+                    pages.push(found.all.iter().map(|(id, number)| (id.raw(), *number)).collect::<Vec<_>>());
+                    after = found.next;
+                    if after.is_none() {
+                        return pages;
+                    }
+                }
+            };
+            assert_eq!(search(9), [vec![(1001, 2), (1001, 1)], vec![(201, 1)], vec![(2, 1), (1, 1)]], "{}", bed.name());
+            assert_eq!(search(1).concat(), search(9).concat(), "{}", bed.name());
+        }
+    }
+
     #[test]
     fn a_page_looks_at_some_of_the_queue_by_its_key() {
         let store = Bed::sqlite().open(&[MIGRATIONS]);
@@ -165,5 +242,9 @@ mod tests {
         let sought = plan(&schema::SOUGHT, &[Value::Int(1); 8]);
         let by_key = "SEARCH d USING PRIMARY KEY ((message,number)>(?,?) AND (message,number)<(?,?))";
         assert!(sought[0] == by_key && !sought.iter().any(|step| step.contains("TEMP")), "{sought:?}");
+        let before = plan(&schema::DELIVERY_BEFORE, &[Value::Int(1), Value::Int(2), Value::Int(3)]);
+        assert_eq!(before, ["SEARCH queue_delivery USING PRIMARY KEY ((message,number)<(?,?))"]);
+        let between = plan(&schema::RECIPIENTS_BETWEEN, &[Value::Int(1); 6]);
+        assert!(between[0] == by_key && !between.iter().any(|step| step.contains("TEMP")), "{between:?}");
     }
 }

@@ -220,12 +220,35 @@ pub enum Key {
     MessageId(String),
 }
 
-/// Deliveries of which a record bears the key, each once, the youngest first; reads the traces of at most `segments` segments, from behind
+/// When a mail was accepted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct When {
+    /// Then or later.
+    pub since: Option<Timestamp>,
+    /// Before.
+    pub until: Option<Timestamp>,
+}
+
+impl When {
+    /// Whether it was then.
+    pub fn has(&self, accepted: Timestamp) -> bool {
+        self.since.is_none_or(|since| since <= accepted) && self.until.is_none_or(|until| accepted < until)
+    }
+}
+
+/// Deliveries of which a record bears the key, each once, those with the youngest record first; reads the traces of at most `segments` segments, from behind
 /// `after` on, and the last of them when `n` deliveries are found: there may be some more in that one.
 ///
 /// # Errors
 /// The store's.
-pub fn look_up(tx: &mut Tx<'_>, key: &Key, after: Option<i64>, segments: u32, n: usize) -> Result<Found<Head, i64>> {
+pub fn look_up(
+    tx: &mut Tx<'_>,
+    key: &Key,
+    when: When,
+    after: Option<i64>,
+    segments: u32,
+    n: usize,
+) -> Result<Found<Head, i64>> {
     let (sql, text) = match key {
         Key::Recipient(text) => (&schema::TRACES_OF_RECIPIENTS, text),
         Key::MessageId(text) => (&schema::TRACES_OF_MESSAGE_IDS, text),
@@ -251,7 +274,7 @@ pub fn look_up(tx: &mut Tx<'_>, key: &Key, after: Option<i64>, segments: u32, n:
             Key::Recipient(to) => head.to.eq_ignore_ascii_case(to),
             Key::MessageId(id) => head.message_id.eq_ignore_ascii_case(id),
         };
-        if fits && seen.insert((head.message, head.number)) {
+        if fits && when.has(head.created) && seen.insert((head.message, head.number)) {
             all.push(head);
         }
     }

@@ -15,7 +15,9 @@ mod wire;
 pub(crate) use event::one;
 pub use event::{Attached, Event, Kind, attach, events};
 pub use keep::{forget_dialogues, forget_receipts, forget_segments};
-pub use look::{Ended, Filter, Found, Key, attempts, ended, head, look_up, of_message, page, receipt, some_of_message};
+pub use look::{
+    Ended, Filter, Found, Key, When, attempts, ended, head, look_up, of_message, page, receipt, some_of_message,
+};
 pub(crate) use message_ids::MessageIds;
 pub use segment::{MAX_RECORDS, Segment};
 pub(crate) use segment::{Packer, Unpacked};

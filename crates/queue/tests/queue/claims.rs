@@ -1,13 +1,13 @@
 //! Claims, outcomes, debts, and what is left when all is done.
 
 use base::{Reply, Stream, Timestamp};
-use queue::receipt::End;
+use queue::receipt::{End, When};
 use queue::{
     Content, Fate, MAX_REFERENCE, NewDelivery, NewMessage, Outcome, Owed, QueueId, Recipe, Release, Report, State,
     reported, show,
 };
 use smtp::{BodyType, Notify, OriginalRecipient, Ret};
-use store::{Lane, Sql, Value, params};
+use store::{Lane, Sql, Tx, Value, params};
 use testkit::Bed;
 
 use crate::world::{
@@ -64,9 +64,12 @@ fn an_address_is_found_in_whatever_case_it_was_written_and_is_asked_for() {
         all[4998] = delivery("aNN@b.test", None, Fate::Open);
         let first = w.enqueue_each("me@example.test", all);
         let second = w.enqueue("me@example.test", &["ann@b.test"]);
-        let look = |n| w.store.read_blocking(move |tx| queue::by_recipient(tx, &at("anN@B.test"), n)).unwrap();
-        assert_eq!(look(10), [(first, 3), (first, 4998), (second, 0)], "{}", w.name);
-        assert_eq!(look(2), [(first, 3), (first, 4998)], "{}", w.name);
+        let look = |n| {
+            let look = move |tx: &mut Tx<'_>| queue::by_recipient(tx, &at("anN@B.test"), When::default(), None, n);
+            w.store.read_blocking(look).unwrap().all
+        };
+        assert_eq!(look(10), [(second, 0), (first, 4998), (first, 3)], "{}", w.name);
+        assert_eq!(look(2), [(second, 0), (first, 4998)], "{}", w.name);
     }
 }
 

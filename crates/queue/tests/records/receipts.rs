@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base::{Reply, Stream, Timestamp};
 use bounce::Stage;
-use queue::receipt::{self, Attached, Event, Filter, Key, Kind, Peer, Segment, Step, Talk};
+use queue::receipt::{self, Attached, Event, Filter, Key, Kind, Peer, Segment, Step, Talk, When};
 use queue::{Claimed, Outcome, QueueId, Said, Settled};
 use smtp::client::Answered;
 
@@ -20,7 +20,8 @@ impl World {
         loop {
             let key = key.clone();
             // Two segments at a time, so that going on is tested too.
-            let found = self.store.read_blocking(move |tx| receipt::look_up(tx, &key, after, 2, 9)).unwrap();
+            let found =
+                self.store.read_blocking(move |tx| receipt::look_up(tx, &key, When::default(), after, 2, 9)).unwrap();
             all.extend(found.all.into_iter().map(|head| (head.message, head.number, head.to)));
             after = found.next;
             if after.is_none() {
@@ -189,7 +190,8 @@ fn a_search_ends_when_enough_is_found_and_goes_on_there() {
         let (key, mut after) = (Key::MessageId("all@ours.test".into()), None);
         let mut page = |n| {
             let key = key.clone();
-            let found = w.store.read_blocking(move |tx| receipt::look_up(tx, &key, after, 100, n)).unwrap();
+            let found =
+                w.store.read_blocking(move |tx| receipt::look_up(tx, &key, When::default(), after, 100, n)).unwrap();
             after = found.next;
             found.all.into_iter().map(|head| (head.message, head.number)).collect::<Vec<_>>()
         };
