@@ -182,15 +182,26 @@ pub async fn show(house: &House, id: String) -> Outcome {
     house.store.read(one).await.map_err(words)
 }
 
-/// Tries a message now.
+/// Tries a message now: makes it due in jobs of which none is long.
 pub async fn retry(house: &House, id: String) -> Outcome {
     let (id, now) = (number(&id)?, house.clock.now());
-    let work = move |tx: &mut Tx<'_>| {
-        known(tx, id)?;
-        let n = queue::retry(tx, id, now)?;
-        Ok(Answer::new(format!("{id}: {} due now", deliveries(n)), json!({ "id": id.to_string(), "due": n })))
-    };
-    house.store.write(work).await.map_err(words)
+    let (mut due, mut from) = (0, 0);
+    loop {
+        let some = move |tx: &mut Tx<'_>| {
+            // It may end while some of it is made due.
+            if from == 0 {
+                known(tx, id)?;
+            }
+            queue::retry(tx, id, from, now)
+        };
+        let done = house.store.write(some).await.map_err(words)?;
+        due += done.due;
+        match done.next {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    Ok(Answer::new(format!("{id}: {} due now", deliveries(due)), json!({ "id": id.to_string(), "due": due })))
 }
 
 /// Takes back what was not sent yet, in jobs of which none is long.

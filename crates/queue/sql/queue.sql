@@ -122,6 +122,10 @@ FROM queue_delivery d JOIN queue_message m ON m.id = d.message
 WHERE d.state = 0 AND d.stream = ?1 AND d.organisation = ?2 AND d.domain = ?3 AND d.priority = ?4 AND d.due <= ?5
 ORDER BY d.due LIMIT ?6 /*postgres FOR UPDATE OF d SKIP LOCKED */;
 
+-- name: is_suppressed
+SELECT CAST(1 AS BIGINT) FROM queue_suppression
+WHERE organisation = ?1 AND address = ?2 AND stream IN (-1, ?3) AND (expires IS NULL OR expires > ?4) LIMIT 1;
+
 -- name: claim
 -- Changes nothing when another was faster.
 UPDATE queue_delivery SET state = 1, epoch = ?3 WHERE message = ?1 AND number = ?2 AND state = 0;
@@ -142,7 +146,7 @@ SELECT stream, organisation, domain, priority, min(due), count(*) FROM
 GROUP BY stream, organisation, domain, priority ORDER BY stream, organisation, domain, priority;
 
 -- name: groups_of_message
-SELECT DISTINCT stream, organisation, domain, priority FROM queue_delivery WHERE message = ?1
+SELECT DISTINCT stream, organisation, domain, priority FROM queue_delivery WHERE message = ?1 AND number >= ?2 AND number < ?3
 ORDER BY stream, organisation, domain, priority;
 
 -- name: waiting
@@ -253,7 +257,7 @@ ORDER BY d.message DESC, d.number DESC;
 
 -- name: retry
 UPDATE queue_delivery SET state = 0, due = CASE WHEN ?2 < expires THEN ?2 ELSE expires END
-WHERE message = ?1 AND state IN (0, 5);
+WHERE message = ?1 AND number >= ?3 AND number < ?4 AND state IN (0, 5);
 
 -- name: cancel
 UPDATE queue_delivery SET state = 4, owed = 0

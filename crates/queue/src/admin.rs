@@ -129,16 +129,33 @@ pub(crate) fn readable(tx: &mut Tx<'_>, id: QueueId, numbers: &[u32]) -> Result<
     Ok(all)
 }
 
-/// Makes due at once what waits of a message or is held; gives how many deliveries that were.
+/// What was made due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retried {
+    /// So many deliveries.
+    pub due: u64,
+    /// What has this number, and those behind it, are not looked at yet.
+    pub next: Option<u32>,
+}
+
+/// Makes due at once what waits of a message or is held, of some of its deliveries, from that number on: a message may have any number of
+/// them.
 ///
 /// # Errors
 /// The store's.
-pub fn retry(tx: &mut Tx<'_>, id: QueueId, now: Timestamp) -> Result<u64> {
-    let n = tx.execute(&schema::RETRY, params![id, now])?;
-    if n > 0 {
-        tell(tx, &Told::Retried(id, now))?;
+pub fn retry(tx: &mut Tx<'_>, id: QueueId, from: u32, now: Timestamp) -> Result<Retried> {
+    let end = from.saturating_add(PIECE);
+    let due = tx.execute(&schema::RETRY, params![id, now, from, end])?;
+    if due > 0 {
+        tell(tx, &Told::Retried(id, from..end, now))?;
     }
-    Ok(n)
+    Ok(Retried { due, next: next_piece(tx, id, end)? })
+}
+
+/// Where the deliveries of a message go on behind a piece of them.
+fn next_piece(tx: &mut Tx<'_>, id: QueueId, end: u32) -> Result<Option<u32>> {
+    let total = tx.row(&schema::TOTAL, params![id], |r| Ok(r.int(0)? as u32))?;
+    Ok(total.filter(|total| *total > end).map(|_| end))
 }
 
 /// What was cancelled.
@@ -154,8 +171,8 @@ pub struct Cancelled {
     pub next: Option<u32>,
 }
 
-/// Deliveries that one job cancels: a few milliseconds of work.
-const CANCELLED: u32 = 256;
+/// Deliveries that one job cancels or makes due: a few milliseconds of work.
+const PIECE: u32 = 256;
 
 /// Takes back some deliveries of a message, from that number on, without a report: a message may have any number of them. Its rows need not
 /// be readable.
@@ -163,8 +180,9 @@ const CANCELLED: u32 = 256;
 /// # Errors
 /// The store's.
 pub fn cancel(tx: &mut Tx<'_>, id: QueueId, from: u32, now: Timestamp) -> Result<Cancelled> {
-    let end = from.saturating_add(CANCELLED);
-    let total = tx.row(&schema::TOTAL, params![id], |r| Ok(r.int(0)? as u32))?;
+    let end = from.saturating_add(PIECE);
+    // Its row may go with what is cancelled.
+    let next = next_piece(tx, id, end)?;
     let numbers = tx.list(&schema::CANCEL, params![id, from, end], |r| Ok(r.int(0)? as u32))?;
     let cancelled = numbers.len() as u64;
     receipt::cancelled(tx, &ByMessage::from([(id, numbers)]), now)?;
@@ -174,9 +192,9 @@ pub fn cancel(tx: &mut Tx<'_>, id: QueueId, from: u32, now: Timestamp) -> Result
         tell(tx, &Told::Cancelling(id))?;
     }
     if cancelled + reports > 0 {
-        claim::close(tx, id, (cancelled + reports) as u32)?;
+        claim::close(tx, [(id, (cancelled + reports) as u32)])?;
     }
-    Ok(Cancelled { cancelled, under_way, reports, next: total.filter(|total| *total > end).map(|_| end) })
+    Ok(Cancelled { cancelled, under_way, reports, next })
 }
 
 /// A report that was sent.
@@ -196,14 +214,14 @@ pub struct Report {
 /// The store's.
 pub fn reported(tx: &mut Tx<'_>, id: QueueId, reports: &[Report]) -> Result<()> {
     let mut closed = 0;
-    for r in reports {
-        let changed = tx.execute(&schema::REPORTED, params![id, r.number, r.owed.stored()])?;
+    tx.each(
+        &schema::REPORTED,
+        reports,
+        |r| [id.into(), r.number.into(), r.owed.stored().into()],
         // What still waits was open before its debt, and is after.
-        if changed == 1 && !r.state.is_open() {
-            closed += 1;
-        }
-    }
-    if closed > 0 { claim::close(tx, id, closed) } else { Ok(()) }
+        |r, answer| closed += u32::from(answer.changed == 1 && !r.state.is_open()),
+    )?;
+    if closed > 0 { claim::close(tx, [(id, closed)]) } else { Ok(()) }
 }
 
 /// The messages that owe their sender a report; asked at start, as a crash may have come between debt and report.

@@ -87,23 +87,20 @@ pub fn claim_due(tx: &mut Tx<'_>, queue: &Queue, wants: &[Want], now: Timestamp)
             Ok((id, number, read(r, id)))
         })?;
         let all = rows.len() < *most as usize;
-        let mut unwanted = BTreeMap::new();
-        for (message, number, read) in &rows {
+        let mut readable = Vec::with_capacity(rows.len());
+        for (message, number, read) in rows {
             match read {
-                Ok((m, d)) if any => {
-                    let found = suppression::find(tx, m.organisation, &d.to, m.stream, now)?;
-                    unwanted.extend(found.map(|found| ((*message, *number), found)));
-                }
-                Ok(_) => {}
+                Ok(one) => readable.push(one),
                 Err(why) => {
-                    tx.send(&schema::HOLD, params![*message, *number, why.to_string().as_bytes(), Value::Bytes(b"")])?;
-                    due.held.push(Held { message: *message, number: *number, why: why.clone() });
+                    tx.send(&schema::HOLD, params![message, number, why.to_string().as_bytes(), Value::Bytes(b"")])?;
+                    due.held.push(Held { message, number, why });
                 }
             }
         }
+        let mut unwanted = if any { suppression::find_all(tx, &readable, now)? } else { BTreeMap::new() };
         tx.each(
             &schema::CLAIM,
-            rows.into_iter().filter_map(|(.., read)| read.ok()),
+            readable,
             |(message, delivery)| [message.id.into(), delivery.number.into(), queue.epoch().into()],
             |(message, delivery), answer| {
                 if answer.changed != 1 {
@@ -292,9 +289,7 @@ pub fn record(
             owing.push(id);
         }
     }
-    for (id, n) in closed {
-        close(tx, id, n)?;
-    }
+    close(tx, closed)?;
     if !marks.are_void(settled.len()) {
         segment.insert(tx)?;
         log::append(tx, log::Source::Segment(segment.id(), marks.stored()), now);
@@ -326,10 +321,16 @@ fn learn(tx: &mut Tx<'_>, s: &Settled, end: End, now: Timestamp) -> Result<()> {
     }
 }
 
-/// `n` deliveries fewer are open; with the last the message goes.
-pub(crate) fn close(tx: &mut Tx<'_>, id: QueueId, n: u32) -> Result<()> {
-    let open = tx.row(&schema::CLOSE, params![id, n], |r| r.int(0))?;
-    if open.is_some_and(|open| open <= 0) {
+/// So many deliveries fewer of these messages are open; with its last a message goes.
+pub(crate) fn close(tx: &mut Tx<'_>, all: impl IntoIterator<Item = (QueueId, u32)>) -> Result<()> {
+    let mut over = Vec::new();
+    tx.each(
+        &schema::CLOSE,
+        all,
+        |(id, n)| [(*id).into(), (*n).into()],
+        |(id, _), answer| over.extend(answer.returned.filter(|open| *open <= 0).map(|_| id)),
+    )?;
+    for id in over {
         tx.send(&schema::REMOVE_DELIVERIES, params![id])?;
         tx.send(&schema::REMOVE_MESSAGE, params![id])?;
     }
@@ -376,7 +377,7 @@ pub fn release(tx: &mut Tx<'_>, queue: &Queue, all: &[Release], now: Timestamp) 
 /// These are cancelled, by message.
 pub(crate) fn end_cancelled(tx: &mut Tx<'_>, all: ByMessage, now: Timestamp) -> Result<()> {
     receipt::cancelled(tx, &all, now)?;
-    all.into_iter().try_for_each(|(id, numbers)| close(tx, id, numbers.len() as u32))
+    close(tx, all.into_iter().map(|(id, numbers)| (id, numbers.len() as u32)))
 }
 
 /// Whether a delivery is the caller's, and stays so until the end of the transaction: for who does more with it than to

@@ -3,6 +3,7 @@
 //!
 //! Time is the database's: the nodes' clocks need not agree. Only PostgreSQL has several.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -167,11 +168,11 @@ pub(crate) fn tell(tx: &mut Tx<'_>, told: &Told) -> Result<()> {
         Told::Changed => (0, 0, String::new()),
         Told::Cancelling(id) => (1, id.raw(), String::new()),
         Told::Suppressed(address) => (2, 0, address.to_string()),
-        Told::Retried(id, _) => (3, id.raw(), String::new()),
+        Told::Retried(id, ..) => (3, id.raw(), String::new()),
     };
     let n = tx.one(&schema::NEXT_TOLD, params![], |r| r.int(0))?;
-    tx.execute(&schema::FORGET_TOLD, params![n - TOLD])?;
-    tx.execute(&schema::TELL, params![n, tx.process(), kind, id, address.as_bytes()]).map(drop)
+    tx.send(&schema::FORGET_TOLD, params![n - TOLD])?;
+    tx.send(&schema::TELL, params![n, tx.process(), kind, id, address.as_bytes()])
 }
 
 /// What nodes tell one another.
@@ -180,8 +181,8 @@ pub(crate) enum Told {
     Changed,
     Cancelling(QueueId),
     Suppressed(Address),
-    /// With the time from which it is due.
-    Retried(QueueId, Timestamp),
+    /// These of its deliveries, with the time from which they are due.
+    Retried(QueueId, Range<u32>, Timestamp),
 }
 
 impl Told {
@@ -190,8 +191,9 @@ impl Told {
             Told::Changed => Event::Changed,
             Told::Cancelling(id) => Event::Cancelling(*id),
             Told::Suppressed(address) => Event::Suppressed(address.clone()),
-            Told::Retried(id, now) => {
-                let groups = tx.list(&schema::GROUPS_OF_MESSAGE, params![*id], |r| Group::read(r, 0))?;
+            Told::Retried(id, of, now) => {
+                let which = params![*id, of.start, of.end];
+                let groups = tx.list(&schema::GROUPS_OF_MESSAGE, which, |r| Group::read(r, 0))?;
                 Event::Retried(groups, *now)
             }
         }))
@@ -229,7 +231,8 @@ pub fn news(tx: &mut Tx<'_>, queue: &Queue, mark: &Mark, now: Timestamp) -> Resu
                     0 => Some(Told::Changed),
                     1 => Some(Told::Cancelling(id)),
                     2 => Address::parse(&address).ok().map(Told::Suppressed),
-                    _ => Some(Told::Retried(id, now)),
+                    // Which of them, is not told.
+                    _ => Some(Told::Retried(id, 0..u32::MAX, now)),
                 };
                 events.extend(told.map(|told| told.event(tx)).transpose()?.flatten());
             }

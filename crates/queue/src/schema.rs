@@ -152,6 +152,7 @@ store::statements! { include_str!("../sql/queue.sql");
     SUPPRESS = "suppress",
     UNSUPPRESS = "unsuppress",
     SUPPRESSED = "suppressed",
+    IS_SUPPRESSED = "is_suppressed",
     ANY_SUPPRESSED = "any_suppressed",
     SUPPRESSIONS = "suppressions",
     FORGET_SUPPRESSIONS = "forget_suppressions",

@@ -4,12 +4,15 @@
 //! campaign, an application, a person's mail and a forward are all claimed. One that is added while deliveries stand in
 //! line takes them out again ([`Event::Suppressed`]).
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use base::{Address, OrganisationId, Stream, Timestamp};
 use store::{Result, Row, Tx, params};
 
 use crate::entry::{corrupt, opt_text};
 use crate::node::{Told, tell};
-use crate::{QueueId, schema};
+use crate::{Delivery, Message, QueueId, schema};
 
 /// Octets of what is noted beside a suppression.
 const MAX_NOTE: usize = 500;
@@ -94,7 +97,7 @@ fn read(r: &Row<'_>) -> Result<Suppression> {
 pub fn add(tx: &mut Tx<'_>, address: &Address, new: &Suppression) -> Result<()> {
     let note = &new.note[..new.note.floor_char_boundary(MAX_NOTE)];
     let (message, number) = new.evidence.unzip();
-    tx.execute(
+    tx.send(
         &schema::SUPPRESS,
         params![
             new.organisation,
@@ -136,6 +139,27 @@ pub fn find(
     tx.row(&schema::SUPPRESSED, params![by, address.folded().as_bytes(), stream.stored(), now], read)
 }
 
+/// What keeps mail from those of these deliveries that are suppressed.
+pub(crate) fn find_all(
+    tx: &mut Tx<'_>,
+    all: &[(Arc<Message>, Delivery)],
+    now: Timestamp,
+) -> Result<BTreeMap<(QueueId, u32), Suppression>> {
+    let mut some = Vec::new();
+    tx.each(
+        &schema::IS_SUPPRESSED,
+        all.iter().map(|(m, d)| (m, d, d.to.folded())),
+        |(m, _, key)| [m.organisation.into(), key.as_bytes().into(), m.stream.stored().into(), now.into()],
+        |(m, d, _), answer| some.extend(answer.returned.map(|_| (m, d))),
+    )?;
+    let mut found = BTreeMap::new();
+    for (m, d) in some {
+        let suppression = find(tx, m.organisation, &d.to, m.stream, now)?;
+        found.extend(suppression.map(|suppression| ((m.id, d.number), suppression)));
+    }
+    Ok(found)
+}
+
 /// True when there is any: a sender with none need not look for each recipient.
 pub(crate) fn any(tx: &mut Tx<'_>) -> Result<bool> {
     Ok(tx.row(&schema::ANY_SUPPRESSED, params![], |_| Ok(()))?.is_some())
@@ -159,13 +183,13 @@ pub fn page(tx: &mut Tx<'_>, by: OrganisationId, after: &str, n: u32) -> Result<
 pub(crate) fn failed(tx: &mut Tx<'_>, address: &Address, rule: Rule, new: &Suppression) -> Result<()> {
     if let Some((messages, days)) = rule.after {
         let (by, key, day) = (new.organisation, address.folded(), new.since.0 / DAY);
-        tx.execute(&schema::STRIKE, params![by, key.as_bytes(), day])?;
+        tx.send(&schema::STRIKE, params![by, key.as_bytes(), day])?;
         let first = day - i64::from(days);
         let strikes = tx.one(&schema::STRIKES, params![by, key.as_bytes(), first], |r| r.int(0))?;
         if strikes < i64::from(messages) {
             return Ok(());
         }
-        tx.execute(&schema::FORGET_STRIKES, params![by, key.as_bytes()])?;
+        tx.send(&schema::FORGET_STRIKES, params![by, key.as_bytes()])?;
     }
     let streams: &[Stream] = match &rule.stream {
         Some(stream) => std::slice::from_ref(stream),
@@ -180,8 +204,7 @@ pub(crate) fn failed(tx: &mut Tx<'_>, address: &Address, rule: Rule, new: &Suppr
 
 /// A delivery arrived: what failed before was not for good.
 pub(crate) fn delivered(tx: &mut Tx<'_>, by: OrganisationId, address: &Address) -> Result<()> {
-    tx.execute(&schema::FORGET_STRIKES, params![by, address.folded().as_bytes()])?;
-    Ok(())
+    tx.send(&schema::FORGET_STRIKES, params![by, address.folded().as_bytes()])
 }
 
 /// Forgets at most `n` suppressions of an organisation that is gone, and as many of the failures that were counted for it; gives

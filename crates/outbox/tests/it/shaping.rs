@@ -229,6 +229,6 @@ async fn what_is_retried_by_hand_does_not_wait_for_its_domain() {
     let last = w.send(&["last@b.test"]).await;
     w.until("it is put off", async || w.held("b.test")).await;
     peer.becomes(Character::default());
-    w.store.write(move |tx| queue::retry(tx, last, base::Timestamp(i64::MAX / 2))).await.unwrap();
+    w.store.write(move |tx| queue::retry(tx, last, 0, base::Timestamp(i64::MAX / 2))).await.unwrap();
     w.until("it is let go", async || !w.held("b.test")).await;
 }

@@ -29,7 +29,7 @@ async fn a_held_domain_waits_over_a_restart_and_the_others_do_not() {
     let goes = w.send(&["y@c.test"]).await;
     w.until_gone(goes).await;
     // Whoever retries a mail does not resume its domain.
-    w.store.write(move |tx| queue::retry(tx, held, base::Timestamp(0))).await.unwrap();
+    w.store.write(move |tx| queue::retry(tx, held, 0, base::Timestamp(0))).await.unwrap();
     w.settle().await;
     assert!(waits(&w, held).await && peer.said().is_empty());
     assert_eq!(other.taken().len(), 2);

@@ -52,7 +52,7 @@ async fn the_administrator_releases_what_is_held() {
     let held = Mail { hold: Some(Hold::For(3600)), ..mail("me@example.test") };
     let id = w.enqueue_as(held, &["jane@b.test", "me@example.test"], None, BODY).await;
     let now = w.clock.now();
-    w.store.write(move |tx| queue::retry(tx, id, now)).await.unwrap();
+    w.store.write(move |tx| queue::retry(tx, id, 0, now)).await.unwrap();
     w.until_gone(id).await;
     assert_eq!((peer.taken().len(), w.inbox().await.len()), (1, 1));
 }

@@ -285,7 +285,7 @@ fn retry_and_cancel() {
         let id = w.enqueue("me@a.test", &["x@b.test", "y@b.test", "z@b.test"]);
         let claimed = w.claim(2, NOW);
         w.record(settled(&claimed, Outcome::Deferred(later(DAY)), later_please())[..1].to_vec(), NOW);
-        let retried = w.store.write_blocking(move |tx| queue::retry(tx, id, later(1))).unwrap();
+        let retried = w.store.write_blocking(move |tx| queue::retry(tx, id, 0, later(1))).unwrap().due;
         assert_eq!((retried, w.claim(1, later(1)).len()), (2, 1));
         let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, id, 0, NOW)).unwrap();
         assert_eq!((cancelled.cancelled, cancelled.under_way, cancelled.reports), (1, 2, 0));
@@ -295,6 +295,24 @@ fn retry_and_cancel() {
         let cancelled = w.store.write_blocking(move |tx| queue::cancel(tx, other, 0, NOW)).unwrap();
         assert_eq!((cancelled.cancelled, w.show(other).len()), (1, 0));
         w.check();
+    }
+}
+
+#[test]
+fn a_mail_to_many_is_made_due_some_at_a_time() {
+    for w in worlds() {
+        let id = w
+            .enqueue_each("me@a.test", (0..600).map(|n| delivery(&format!("u{n}@b.test"), None, Fate::Open)).collect());
+        let claimed = w.claim(600, NOW);
+        w.record(settled(&claimed, Outcome::Deferred(later(DAY)), later_please()), NOW);
+        let (mut from, mut done) = (Some(0), Vec::new());
+        while let Some(next) = from {
+            let some = w.store.write_blocking(move |tx| queue::retry(tx, id, next, later(1))).unwrap();
+            done.push(some.due);
+            from = some.next;
+        }
+        assert_eq!(done, [256, 256, 88], "{}", w.name);
+        assert_eq!(w.claim(600, later(1))[0].deliveries.len(), 600);
     }
 }
 
@@ -373,7 +391,7 @@ fn a_row_that_cannot_be_read_is_set_aside() {
         w.record(settled(&due.claimed, DELIVERED, yes()), NOW);
         for id in [bad, worse] {
             assert!(w.store.read_blocking(move |tx| show(tx, id)).is_err());
-            assert_eq!(w.store.write_blocking(move |tx| queue::retry(tx, id, NOW)).unwrap(), 1);
+            assert_eq!(w.store.write_blocking(move |tx| queue::retry(tx, id, 0, NOW)).unwrap().due, 1);
             assert!(w.claim(9, NOW).is_empty());
             assert_eq!(w.store.write_blocking(move |tx| queue::cancel(tx, id, 0, NOW)).unwrap().cancelled, 1);
         }

@@ -84,7 +84,7 @@ fn no_job_holds_the_writer_long() {
             held.record(&w, "outcomes, one to many deferred", &claimed, Outcome::Deferred(NOW));
             let claimed = held.claim(&w);
             held.record(&w, "outcomes, one to many delivered", &claimed, DELIVERED);
-            held.job(&w, "retry, one to 1,000", move |tx| queue::retry(tx, many, NOW));
+            held.job(&w, "retry, some of a thousand", move |tx| queue::retry(tx, many, 0, NOW));
             held.job(&w, "cancel, some of a thousand", move |tx| queue::cancel(tx, many, BATCH as u32, NOW));
             w.cancel(many);
             (0..BATCH).for_each(|_| _ = held.enqueue(&w, "enqueue, one to one", 1));
