@@ -194,8 +194,39 @@ fn noted(tx: &mut Tx<'_>, uncertain: &ByMessage, now: Timestamp) -> Result<u64> 
 
 #[cfg(test)]
 mod tests {
+    use store::Done;
+
     use super::*;
-    use crate::{MIGRATIONS, Node};
+    use crate::{Fate, MIGRATIONS, NewDelivery, NewMessage, Node, Recipe, Want};
+
+    #[test]
+    fn one_job_gives_back_some_of_what_a_life_had_claimed() {
+        let now = Timestamp(1_800_000_000_000);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for bed in testkit::engines() {
+            let store = bed.open(&[MIGRATIONS]);
+            let queue = runtime.block_on(Queue::open(&store, 1, now)).unwrap();
+            let of = queue.epoch();
+            let claim_many = move |tx: &mut Tx<'_>| {
+                let to = base::Address::parse("jane@b.test").map_err(|_| store::Error::Closed)?;
+                let to = [NewDelivery { to, notify: None, original: None, fate: Fate::Open }];
+                for _ in 0..5 * BATCH {
+                    let recipe = Recipe { kind: 1, reference: [].into() };
+                    crate::enqueue(tx, &NewMessage::made(queue.next_id(), recipe, now), &to)?;
+                }
+                let wants: Vec<Want> =
+                    crate::scheduled(tx, None)?.into_iter().map(|(group, _)| Want { group, most: u32::MAX }).collect();
+                crate::claim_due(tx, &queue, &wants, now).map(|due| due.claimed.len())
+            };
+            assert_eq!(store.write_blocking(claim_many).unwrap(), 5 * BATCH);
+            let piece = move |tx: &mut Tx<'_>| Ok((give_back(tx, of, false, now)?, tx.done()));
+            let (done, Done { waits, statements, rows }) = store.write_blocking(piece).unwrap();
+            assert_eq!(done, (BATCH as u64, false), "{}", bed.name());
+            // Each message is read by itself, with its deliveries.
+            let all = BATCH as u64;
+            assert!(waits <= 2 * all + 16 && statements <= 5 * all && rows <= 6 * all, "{waits} {statements} {rows}");
+        }
+    }
 
     #[test]
     fn who_is_taken_over_while_it_begins_does_not_begin() {

@@ -52,4 +52,4 @@ pub use migrate::Migrations;
 pub use pack::PackReport;
 pub use space::free_space;
 pub use sql::Sql;
-pub use tx::{Answer, Row, Tx, Value};
+pub use tx::{Answer, Done, Row, Tx, Value};

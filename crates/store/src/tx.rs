@@ -145,6 +145,17 @@ pub struct Answer {
     pub returned: Option<i64>,
 }
 
+/// What a transaction has done so far: how its work grows with its load, whatever the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// It waited so often for an answer: a round trip each, on PostgreSQL.
+    pub waits: u64,
+    /// Statements that it ran.
+    pub statements: u64,
+    /// Rows that these changed or answered with; of what is sent only SQLite says how many.
+    pub rows: u64,
+}
+
 enum Connection<'a> {
     Sqlite(&'a rusqlite::Connection),
     Postgres(&'a mut postgresql::Connection),
@@ -161,15 +172,30 @@ pub struct Tx<'a> {
     last: Vec<Last>,
     /// Why nothing of this will be kept.
     pub(crate) failed: Option<Error>,
+    done: Done,
 }
 
 impl<'a> Tx<'a> {
     pub(crate) fn sqlite(connection: &'a rusqlite::Connection) -> Self {
-        Tx { connection: Connection::Sqlite(connection), events: Vec::new(), last: Vec::new(), failed: None }
+        Tx::on(Connection::Sqlite(connection))
     }
 
     pub(crate) fn postgres(connection: &'a mut postgresql::Connection) -> Self {
-        Tx { connection: Connection::Postgres(connection), events: Vec::new(), last: Vec::new(), failed: None }
+        Tx::on(Connection::Postgres(connection))
+    }
+
+    fn on(connection: Connection<'a>) -> Self {
+        Tx { connection, events: Vec::new(), last: Vec::new(), failed: None, done: Done::default() }
+    }
+
+    /// What it has done so far.
+    pub fn done(&self) -> Done {
+        self.done
+    }
+
+    fn count(&mut self, waits: u64, statements: u64, rows: u64) {
+        let done = &mut self.done;
+        (done.waits, done.statements, done.rows) = (done.waits + waits, done.statements + statements, done.rows + rows);
     }
 
     /// Runs a statement that answers with no rows; gives how many it changed.
@@ -178,6 +204,7 @@ impl<'a> Tx<'a> {
             Connection::Sqlite(c) => sqlite_execute(c, sql, params).map_err(|e| named(sql, e)),
             Connection::Postgres(c) => c.execute(sql, params),
         };
+        self.count(1, 1, *result.as_ref().unwrap_or(&0));
         self.noted(result)
     }
 
@@ -185,25 +212,32 @@ impl<'a> Tx<'a> {
     /// hears whether this one failed, or the end of the job.
     pub fn send(&mut self, sql: &Sql, params: &[Value<'_>]) -> Result<()> {
         let result = match &mut self.connection {
-            Connection::Sqlite(c) => sqlite_execute(c, sql, params).map(drop).map_err(|e| named(sql, e)),
-            Connection::Postgres(c) => c.send(sql, params),
+            Connection::Sqlite(c) => sqlite_execute(c, sql, params).map_err(|e| named(sql, e)),
+            Connection::Postgres(c) => c.send(sql, params).map(|()| 0),
         };
-        self.noted(result)
+        self.count(0, 1, *result.as_ref().unwrap_or(&0));
+        self.noted(result).map(drop)
     }
 
-    /// Runs a statement that changes rows once for each of `all`, in order, with what `with` makes of it, and gives it to `then` with the
-    /// answer. On PostgreSQL many are sent before the first is answered.
+    /// Runs a statement that changes rows, or answers with a number, once for each of `all`, in order, with what `with` makes of it, and
+    /// gives it to `then` with the answer. On PostgreSQL many are sent before the first is answered.
     pub fn each<T, const N: usize>(
         &mut self,
         sql: &Sql,
         all: impl IntoIterator<Item = T>,
         with: impl for<'t> Fn(&'t T) -> [Value<'t>; N],
-        then: impl FnMut(T, Answer),
+        mut then: impl FnMut(T, Answer),
     ) -> Result<()> {
+        let (mut statements, mut rows) = (0, 0);
+        let then = |item, answer: Answer| {
+            (statements, rows) = (statements + 1, rows + answer.changed.max(answer.returned.is_some().into()));
+            then(item, answer);
+        };
         let result = match &mut self.connection {
             Connection::Sqlite(c) => sqlite_each(c, sql, all, with, then).map_err(|e| named(sql, e)),
             Connection::Postgres(c) => c.each(sql, all, with, then),
         };
+        self.count(1, statements, rows);
         self.noted(result)
     }
 
@@ -214,10 +248,16 @@ impl<'a> Tx<'a> {
         params: &[Value<'_>],
         mut each: impl FnMut(&Row<'_>) -> Result<()>,
     ) -> Result<()> {
+        let mut rows = 0;
+        let mut each = |row: &Row<'_>| {
+            rows += 1;
+            each(row)
+        };
         let result = match &mut self.connection {
             Connection::Sqlite(c) => sqlite_rows(c, sql, params, &mut each).map_err(|e| named(sql, e)),
             Connection::Postgres(c) => c.rows(sql, params, &mut each),
         };
+        self.count(1, 1, rows);
         self.noted(result)?
     }
 
@@ -300,6 +340,7 @@ impl<'a> Tx<'a> {
 
     fn point(&mut self, text: &str) -> Result<()> {
         let result = self.batch(text);
+        self.count(1, 1, 0);
         self.noted(result)
     }
 
@@ -378,7 +419,8 @@ fn sqlite_each<T, const N: usize>(
             returned = Some(row.get(0)?);
         }
         drop(rows);
-        then(item, Answer { changed: c.changes(), returned });
+        let changed = if statement.readonly() { 0 } else { c.changes() };
+        then(item, Answer { changed, returned });
     }
     Ok(())
 }

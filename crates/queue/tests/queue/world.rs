@@ -10,7 +10,7 @@ use queue::{
     record, show,
 };
 use smtp::{BodyType, Notify, Ret};
-use store::{Class, Lane, Store};
+use store::{Class, Done, Lane, Store};
 use testkit::{Bed, engines};
 
 pub const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -31,6 +31,8 @@ pub struct World {
     pub store: Store,
     pub queue: Queue,
     pub name: &'static str,
+    /// What kind of sending it is.
+    pub stream: Stream,
     // Last: it takes its directory away.
     pub bed: Bed,
 }
@@ -40,11 +42,29 @@ pub fn worlds() -> impl Iterator<Item = World> {
     engines().map(World::on)
 }
 
+/// What a job took of the writer: its time, without the sync, and what it did.
+pub type Took = (Duration, Done);
+
+/// Notes what `work` takes, with what it leaves for the end of its job.
+pub fn timed<T>(
+    tx: &mut store::Tx<'_>,
+    took: &Arc<Mutex<Took>>,
+    work: impl FnOnce(&mut store::Tx<'_>) -> store::Result<T>,
+) -> store::Result<T> {
+    let (took, began) = (took.clone(), Instant::now());
+    let done = work(tx)?;
+    tx.at_end(move |tx| {
+        *took.lock().unwrap() = (began.elapsed(), tx.done());
+        Ok(())
+    });
+    Ok(done)
+}
+
 impl World {
     pub fn on(bed: Bed) -> Self {
         let store = bed.open(&[MIGRATIONS]);
         let queue = block_on(Queue::open(&store, 1, NOW)).unwrap();
-        World { store, queue, name: bed.name(), bed }
+        World { store, queue, name: bed.name(), stream: Stream::Mail, bed }
     }
 
     pub fn enqueue(&self, from: &str, to: &[&str]) -> QueueId {
@@ -55,9 +75,9 @@ impl World {
         self.enqueue_in(from, deliveries, Arc::default())
     }
 
-    /// Notes what that took of the writer's time.
-    pub fn enqueue_in(&self, from: &str, deliveries: Vec<NewDelivery>, took: Arc<Mutex<Duration>>) -> QueueId {
-        let (id, from) = (self.queue.next_id(), Address::parse(from).ok());
+    /// Notes what that took.
+    pub fn enqueue_in(&self, from: &str, deliveries: Vec<NewDelivery>, took: Arc<Mutex<Took>>) -> QueueId {
+        let (id, from, stream) = (self.queue.next_id(), Address::parse(from).ok(), self.stream);
         let mut stager = self.store.stager(Class::Transit);
         stager.push(BODY).unwrap();
         let work = move |tx: &mut store::Tx<'_>, blobs: &[BlobId]| {
@@ -76,7 +96,7 @@ impl World {
                 tls_optional: false,
                 account: None,
                 organisation: OrganisationId(1),
-                stream: Stream::Mail,
+                stream,
                 created: NOW,
                 priority: 0,
                 release: None,
@@ -84,10 +104,7 @@ impl World {
                 expires: None,
                 message_id: Some("7@joe.test"),
             };
-            let began = Instant::now();
-            queue::enqueue(tx, &new, &deliveries)?;
-            *took.lock().unwrap() = began.elapsed();
-            Ok(())
+            timed(tx, &took, |tx| queue::enqueue(tx, &new, &deliveries))
         };
         block_on(self.store.write_with(Lane::Interactive, vec![stager.finish()], work)).unwrap();
         id
