@@ -338,6 +338,14 @@ def test_what_waits_is_searched_and_exported(make_server):
         table = list(csv.DictReader(io.StringIO(server.cli("queue", "export", "--csv"))))
         assert [(r["id"], r["number"], r["to"]) for r in table] == [(first, "0", ann[1]), (first, "1", bob[1]), (second, "0", eve[1])]
         assert {r["state"] for r in table} == {"waiting"} and "Greylisted" in table[0]["reply"]
+        assert "say which" in server_error(server, "queue", "cancel")
+        assert queue(server, "cancel", "--from", "nobody@out.test")["cancelled"] == 0
+        assert queue(server, "cancel", "--to", "@out.test")["cancelled"] == 2
+        # Of a message that is not over its other recipients are shown, too.
+        assert found("--state", "waiting") == [bob] and found("--state", "cancelled") == [ann]
+        del host.answers["RCPT"]
+        assert queue(server, "retry", "--stream", "mail")["due"] == 1
+        assert [to for _, to, _ in host.has()] == [["bob@far.test"]]
 
 
 def server_error(server, *arguments: str) -> str:

@@ -80,10 +80,10 @@ pub enum Request {
     QueueShow { id: String },
     /// Why mail for somebody has not left yet.
     QueueWhy { address: String },
-    /// Tries a message of the queue now.
-    QueueRetry { id: String },
-    /// Takes a message of the queue back.
-    QueueCancel { id: String },
+    /// Tries some of the queue now.
+    QueueRetry(mailq::Meant),
+    /// Takes some of the queue back.
+    QueueCancel(mailq::Meant),
     /// What mail leaves by.
     Source(sources::Ask),
     /// What is held back.
@@ -245,8 +245,8 @@ pub async fn execute(house: &House, request: Request) -> Outcome {
         Request::QueuePage { which, after } => mailq::page(house, which, after).await,
         Request::QueueShow { id } => mailq::show(house, id).await,
         Request::QueueWhy { address } => why::why(house, &address).await,
-        Request::QueueRetry { id } => mailq::retry(house, id).await,
-        Request::QueueCancel { id } => mailq::cancel(house, id).await,
+        Request::QueueRetry(meant) => mailq::retry(house, meant).await,
+        Request::QueueCancel(meant) => mailq::cancel(house, meant).await,
         Request::Source(ask) => sources::execute(house, ask).await,
         Request::Stop(ask) => stops::execute(house, ask).await,
         Request::Verp { stream, on } => verp::execute(house, stream, on).await,

@@ -256,11 +256,8 @@ enum QueueCommand {
         /// The recipient.
         address: String,
     },
-    /// Try a message now, whenever its next attempt is due.
-    Retry {
-        /// A number like 3-1f, as `list` shows it.
-        id: String,
-    },
+    /// Try a message now, or all that is looked for, whenever its next attempt is due.
+    Retry(mailq::Meant),
     /// Begin nothing more of something, until it is resumed. What waits does not expire meanwhile.
     Hold {
         #[command(flatten)]
@@ -308,11 +305,8 @@ enum QueueCommand {
         #[arg(long, requires = "stream")]
         off: bool,
     },
-    /// Send a message no further; its sender is told nothing. What is just being sent goes on.
-    Cancel {
-        /// A number like 3-1f, as `list` shows it.
-        id: String,
-    },
+    /// Send a message, or all that is looked for, no further; the sender is told nothing. What is just being sent goes on.
+    Cancel(mailq::Meant),
 }
 
 #[derive(Debug, Subcommand)]
@@ -603,8 +597,8 @@ fn request(command: Command) -> Result<Request, CliError> {
         Command::Queue(QueueCommand::List { which, after, limit }) => Request::QueueList { which, after, limit },
         Command::Queue(QueueCommand::Show { id }) => Request::QueueShow { id },
         Command::Queue(QueueCommand::Why { address }) => Request::QueueWhy { address },
-        Command::Queue(QueueCommand::Retry { id }) => Request::QueueRetry { id },
-        Command::Queue(QueueCommand::Cancel { id }) => Request::QueueCancel { id },
+        Command::Queue(QueueCommand::Retry(meant)) => Request::QueueRetry(meant),
+        Command::Queue(QueueCommand::Cancel(meant)) => Request::QueueCancel(meant),
         Command::Account(AccountCommand::Add { address, name, quota, administrator, password }) => {
             Request::AccountAdd { address, name, quota, administrator, password: password.read()? }
         }

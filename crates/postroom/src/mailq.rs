@@ -1,10 +1,11 @@
 //! Requests about mail on its way out: the queue.
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use base::Stream;
 use clap::Args;
-use queue::{Content, Message, Party, Place, QueueId, Sought, Standing, State};
+use queue::{Cancelled, Content, Message, Party, Place, QueueId, Sought, Standing, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::Tx;
@@ -34,8 +35,8 @@ pub struct Which {
     /// Of this organisation.
     #[arg(long, value_name = "NAME")]
     organisation: Option<String>,
-    /// waiting, claimed (being sent, or in line for it), held (cannot be read) or cancelling; delivered or failed: its sender's report is
-    /// on the way.
+    /// waiting, claimed (being sent, or in line for it), held (cannot be read) or cancelling; delivered, failed or cancelled: the report to
+    /// its sender is on the way, or others have the same mail before them.
     #[arg(long)]
     state: Option<String>,
 }
@@ -51,7 +52,7 @@ impl Which {
         };
         let stream = self.stream.as_deref().map(|word| word.parse::<Stream>().map_err(|e| refused(e.to_string())));
         let state = self.state.as_deref().map(|word| {
-            let known = "waiting, claimed, delivered, failed, held or cancelling";
+            let known = "waiting, claimed, held, cancelling, delivered, failed or cancelled";
             State::from_word(word).ok_or_else(|| refused(format!("{word}: {known}")))
         });
         Ok(Sought {
@@ -182,9 +183,89 @@ pub async fn show(house: &House, id: String) -> Outcome {
     house.store.read(one).await.map_err(words)
 }
 
-/// Tries a message now: makes it due in jobs of which none is long.
-pub async fn retry(house: &House, id: String) -> Outcome {
-    let (id, now) = (number(&id)?, house.clock.now());
+/// What is to be tried now, or cancelled: a message, or all that is looked for.
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
+pub struct Meant {
+    /// A number like 3-1f, as `list` shows it; without it, all that is looked for.
+    #[arg(conflicts_with_all = ["to", "from", "stream", "organisation", "state"])]
+    id: Option<String>,
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Meant {
+    fn one(self) -> Result<Result<QueueId, Which>, String> {
+        match self.id {
+            Some(id) => number(&id).map(Ok),
+            None if self.which.is_all() => {
+                Err("say which: a number like 3-1f, or --to, --from, --stream, --organisation or --state".into())
+            }
+            None => Ok(Err(self.which)),
+        }
+    }
+}
+
+/// Deliveries that one job changes, where each may be of a message of its own.
+const CHANGED: usize = 64;
+
+impl Which {
+    /// Changes all that is looked for, in jobs of which none is long: `change` is given deliveries of one message that follow each other.
+    async fn each<T: Send + 'static>(
+        &self,
+        house: &House,
+        change: impl Fn(&mut Tx<'_>, QueueId, Range<u32>) -> store::Result<T> + Clone + Send + 'static,
+        mut done: impl FnMut(T),
+    ) -> Result<(), String> {
+        let mut after = None;
+        loop {
+            let (which, change) = (self.clone(), change.clone());
+            let some = move |tx: &mut Tx<'_>| {
+                let sought = which.sought(tx)?;
+                queue::search(tx, &sought, after, CHANGED)
+            };
+            let page = house.store.read(some).await.map_err(words)?;
+            after = page.next;
+            let all = move |tx: &mut Tx<'_>| {
+                let runs = page.all.chunk_by(|(a, n), (b, m)| a == b && n + 1 == *m);
+                let run = |run: &[Place]| Some((run.first()?.0, run.first()?.1..run.last()?.1 + 1));
+                runs.filter_map(run).map(|(id, numbers)| change(tx, id, numbers)).collect::<store::Result<Vec<T>>>()
+            };
+            house.store.write(all).await.map_err(words)?.into_iter().for_each(&mut done);
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Tries a message now, or all that is looked for.
+pub async fn retry(house: &House, meant: Meant) -> Outcome {
+    let (now, mut due) = (house.clock.now(), 0);
+    match meant.one()? {
+        Ok(id) => retry_message(house, id).await,
+        Err(which) => {
+            which.each(house, move |tx, id, these| queue::retry_between(tx, id, these, now), |n| due += n).await?;
+            Ok(Answer::new(format!("{} due now", deliveries(due)), json!({ "due": due })))
+        }
+    }
+}
+
+/// Takes back what was not sent yet, of a message or of all that is looked for.
+pub async fn cancel(house: &House, meant: Meant) -> Outcome {
+    let (now, mut all) = (house.clock.now(), [0; 3]);
+    match meant.one()? {
+        Ok(id) => cancel_message(house, id).await,
+        Err(which) => {
+            let add = |done: Cancelled| all = plus(all, done);
+            which.each(house, move |tx, id, these| queue::cancel_between(tx, id, these, now), add).await?;
+            Ok(cancelled(None, all))
+        }
+    }
+}
+
+/// Makes it due in jobs of which none is long.
+async fn retry_message(house: &House, id: QueueId) -> Outcome {
+    let now = house.clock.now();
     let (mut due, mut from) = (0, 0);
     loop {
         let some = move |tx: &mut Tx<'_>| {
@@ -204,10 +285,9 @@ pub async fn retry(house: &House, id: String) -> Outcome {
     Ok(Answer::new(format!("{id}: {} due now", deliveries(due)), json!({ "id": id.to_string(), "due": due })))
 }
 
-/// Takes back what was not sent yet, in jobs of which none is long.
-pub async fn cancel(house: &House, id: String) -> Outcome {
-    let (id, now) = (number(&id)?, house.clock.now());
-    let (mut cancelled, mut under_way, mut reports, mut from) = (0, 0, 0, 0);
+/// In jobs of which none is long.
+async fn cancel_message(house: &House, id: QueueId) -> Outcome {
+    let (now, mut all, mut from) = (house.clock.now(), [0; 3], 0);
     loop {
         let some = move |tx: &mut Tx<'_>| {
             // It may have ended with what is cancelled already.
@@ -217,22 +297,29 @@ pub async fn cancel(house: &House, id: String) -> Outcome {
             queue::cancel(tx, id, from, now)
         };
         let done = house.store.write(some).await.map_err(words)?;
-        (cancelled, under_way) = (cancelled + done.cancelled, under_way + done.under_way);
-        reports += done.reports;
+        all = plus(all, done);
         match done.next {
             Some(next) => from = next,
-            None => break,
+            None => return Ok(cancelled(Some(id), all)),
         }
     }
-    let mut text = format!("{id}: {} cancelled", deliveries(cancelled));
+}
+
+fn plus([cancelled, under_way, reports]: [u64; 3], done: Cancelled) -> [u64; 3] {
+    [cancelled + done.cancelled, under_way + done.under_way, reports + done.reports]
+}
+
+fn cancelled(id: Option<QueueId>, [cancelled, under_way, reports]: [u64; 3]) -> Answer {
+    let mut text = id.map_or(String::new(), |id| format!("{id}: "));
+    let _ = write!(text, "{} cancelled", deliveries(cancelled));
     if under_way > 0 {
         let _ = write!(text, ", {} under way: cancelled unless this attempt arrives", deliveries(under_way));
     }
     if reports > 0 {
         let _ = write!(text, ", {reports} reports dropped");
     }
-    let data = json!({ "id": id.to_string(), "cancelled": cancelled, "under_way": under_way, "reports": reports });
-    Ok(Answer::new(text, data))
+    let id = id.map(|id| id.to_string());
+    Answer::new(text, json!({ "id": id, "cancelled": cancelled, "under_way": under_way, "reports": reports }))
 }
 
 fn deliveries(n: u64) -> String {

@@ -1,5 +1,6 @@
 //! Looking at the queue, changing its course, and paying its debts.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use base::{OrganisationId, Timestamp};
@@ -145,11 +146,19 @@ pub struct Retried {
 /// The store's.
 pub fn retry(tx: &mut Tx<'_>, id: QueueId, from: u32, now: Timestamp) -> Result<Retried> {
     let end = from.saturating_add(PIECE);
-    let due = tx.execute(&schema::RETRY, params![id, now, from, end])?;
+    Ok(Retried { due: retry_between(tx, id, from..end, now)?, next: next_piece(tx, id, end)? })
+}
+
+/// The same of those with these numbers, of which there are few; gives how many were made due.
+///
+/// # Errors
+/// The store's.
+pub fn retry_between(tx: &mut Tx<'_>, id: QueueId, numbers: Range<u32>, now: Timestamp) -> Result<u64> {
+    let due = tx.execute(&schema::RETRY, params![id, now, numbers.start, numbers.end])?;
     if due > 0 {
-        tell(tx, &Told::Retried(id, from..end, now))?;
+        tell(tx, &Told::Retried(id, numbers, now))?;
     }
-    Ok(Retried { due, next: next_piece(tx, id, end)? })
+    Ok(due)
 }
 
 /// Where the deliveries of a message go on behind a piece of them.
@@ -183,6 +192,15 @@ pub fn cancel(tx: &mut Tx<'_>, id: QueueId, from: u32, now: Timestamp) -> Result
     let end = from.saturating_add(PIECE);
     // Its row may go with what is cancelled.
     let next = next_piece(tx, id, end)?;
+    Ok(Cancelled { next, ..cancel_between(tx, id, from..end, now)? })
+}
+
+/// The same of those with these numbers, of which there are few.
+///
+/// # Errors
+/// The store's.
+pub fn cancel_between(tx: &mut Tx<'_>, id: QueueId, numbers: Range<u32>, now: Timestamp) -> Result<Cancelled> {
+    let Range { start: from, end } = numbers;
     let numbers = tx.list(&schema::CANCEL, params![id, from, end], |r| Ok(r.int(0)? as u32))?;
     let cancelled = numbers.len() as u64;
     receipt::cancelled(tx, &ByMessage::from([(id, numbers)]), now)?;
@@ -194,7 +212,7 @@ pub fn cancel(tx: &mut Tx<'_>, id: QueueId, from: u32, now: Timestamp) -> Result
     if cancelled + reports > 0 {
         claim::close(tx, [(id, (cancelled + reports) as u32)])?;
     }
-    Ok(Cancelled { cancelled, under_way, reports, next })
+    Ok(Cancelled { cancelled, under_way, reports, next: None })
 }
 
 /// A report that was sent.

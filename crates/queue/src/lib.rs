@@ -48,8 +48,8 @@ mod verify;
 pub mod webhook;
 
 pub use admin::{
-    Cancelled, Report, Retried, Standing, cancel, exists, has_mail, owing, page, reported, retry, show, show_one,
-    show_some,
+    Cancelled, Report, Retried, Standing, cancel, cancel_between, exists, has_mail, owing, page, reported, retry,
+    retry_between, show, show_one, show_some,
 };
 pub use blobs::{REFERENCES, blob, refers_between};
 pub use body::{Bodies, Content, MAX_MADE, MAX_REFERENCE, NotMade, Recipe};
