@@ -553,3 +553,75 @@ fn passing(unable: Unable) -> Reply {
 fn later(host: &str, what: &str, reply: &Reply) -> Reply {
     Reply::new(451, 7, 0, format!("{host} {what}: {reply}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use base::{Address, SystemClock};
+    use smtp::Recipient;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::guard::Guard;
+
+    /// What a mail of one recipient comes to with that lease, at a host that answers so; and all that was said to it.
+    async fn sent(lease: &Lease, offers: &str, replies: &str) -> (Verdict, String) {
+        let (ours, mut theirs) = Stream::duplex(1 << 16);
+        let said = format!("220 mx\r\n250-mx\r\n{offers}250 PIPELINING\r\n{replies}");
+        theirs.write_all(said.as_bytes()).await.unwrap();
+        let unchunked = Arc::new(Unchunked::default());
+        let terms = Terms {
+            hostname: "us.test",
+            ehlo: "us.test",
+            from: None,
+            clock: Arc::new(SystemClock),
+            source: "default",
+            site: None,
+            tls: Tls::Never,
+            require_tls: false,
+            login: None,
+            not_ourselves: false,
+            unchunked: &unchunked,
+            deadline: Deadline::after(TRANSACTION),
+        };
+        let (host, ip) = ("mx.b.test".to_owned(), IpAddr::from([192, 0, 2, 1]));
+        let target = Target { host: host.clone(), ip, port: 25, guard: Guard::Open };
+        let client = Client::new(Config { listen: true, ..Config::new("us.test") });
+        let (dialogue, budget) = (Dialogue::new(&terms, &target), terms.deadline);
+        let (input, used, mails, retired) = (Vec::new(), 0, 0, false);
+        let mut connection =
+            Connection { stream: ours, client, input, used, host, dialogue, mails, unchunked, retired, budget };
+        connection.expect_ready().await.unwrap();
+        let to = Recipient::Mailbox(Address::parse("jane@b.test").unwrap());
+        let (mail, rcpts) = (Mail::default(), vec![Rcpt { to, notify: None, original: None }]);
+        let prefix = b"Received: here\r\nSubject: hi\r\n\r\nhello\r\n";
+        let mut sent = connection.send(Letter { mail, rcpts, prefix, blob: None, lease }).await.unwrap();
+        drop(connection);
+        let mut said = String::new();
+        theirs.read_to_string(&mut said).await.unwrap();
+        (sent.verdicts.remove(0), said)
+    }
+
+    /// The last chunk is the end of a mail as the dot is.
+    #[tokio::test(start_paused = true)]
+    async fn trap_23_no_end_of_a_mail_is_said_behind_the_lease() {
+        for (offers, go_ahead, end) in
+            [("", "354 Go\r\n", "\r\n.\r\n"), ("250-CHUNKING\r\n", "250 OK\r\n", " LAST\r\n")]
+        {
+            let replies = format!("250 OK\r\n250 OK\r\n{go_ahead}");
+            // It is to begin yet, so it is over.
+            let (verdict, said) = sent(&Lease::new(true), offers, &replies).await;
+            assert_eq!(
+                (verdict.stage, verdict.is_transient(), said.contains(end)),
+                (Stage::Body, true, false),
+                "{said}"
+            );
+            // Nobody else is there: the end is said, and what came of it is not known.
+            let (verdict, said) = sent(&Lease::new(false), offers, &replies).await;
+            assert_eq!(
+                (verdict.stage, verdict.is_transient(), said.contains(end)),
+                (Stage::DataEnd, true, true),
+                "{said}"
+            );
+        }
+    }
+}
