@@ -222,6 +222,44 @@ def test_trap_23_a_node_that_slept_has_nothing_more_to_say(tmp_path):
     assert not lost and not unsaid, f"lost {lost}, twice and not said to be uncertain {unsaid}"
 
 
+def freeze_in_a_transaction(server: Server) -> None:
+    """Stops it while it holds locks in the database."""
+    holds = """SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND backend_xid IS NOT NULL
+               AND now() - state_change > '80 ms'"""
+
+    def holding() -> bool:
+        os.kill(server.process.pid, signal.SIGSTOP)
+        time.sleep(0.1)
+        if int(postgresql.cluster().sql(holds)):
+            return True
+        os.kill(server.process.pid, signal.SIGCONT)
+        return False
+
+    eventually("it is in the middle of a transaction", holding, 60, 0.005)
+
+
+def test_trap_23_a_node_that_froze_in_a_transaction_holds_up_no_other(tmp_path):
+    """Nobody ends its connection to the database, as if its machine had vanished from the network."""
+    acknowledged: list[str] = []
+    with Sink() as sink:
+        sink.pause = 0.1
+        everything, sender = pair(tmp_path, sink)
+        everything.cli("queue", "hold", "--domain", "out.test")
+        feed(everything, random.Random(SEED), "f", 1200, acknowledged)
+        sender.cli("queue", "resume", "--domain", "out.test")
+        eventually("it sends", lambda: sink.by["sender.example.test"] > 20)
+        freeze_in_a_transaction(sender)
+        frozen = time.monotonic()
+        sink.pause = 0.004
+        eventually("the other has sent all of it", lambda: found_empty(everything), 100, 0.2)
+        took = time.monotonic() - frozen
+        sender.kill()
+        ended([everything])
+    print(f"taken over and sent within {took:.1f} s")
+    assert not set(acknowledged) - set(sink.accepted)
+    assert took <= TAKEN_OVER
+
+
 def test_trap_22_a_node_that_stops_leaves_nothing_behind(tmp_path):
     """Neither a lease that others wait for, nor a mail of which nobody knows."""
     acknowledged: list[str] = []

@@ -61,10 +61,12 @@ impl Role {
     /// Everything the server's or the user's defaults could have spoilt is said.
     fn settings(self) -> &'static str {
         match self {
+            // Between two statements a job works for milliseconds. What holds locks for longer is of a process that is frozen
+            // or cut off, and others are to take over within half a minute.
             Role::Jobs => {
                 "SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;
                  SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET jit = off;
-                 SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning"
+                 SET idle_in_transaction_session_timeout = '15s'; SET client_min_messages = warning"
             }
             // A backup streams a table in one statement.
             Role::Reads => {
