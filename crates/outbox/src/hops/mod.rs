@@ -569,8 +569,9 @@ impl Hops {
         if stopping {
             return Vec::new();
         }
-        // Who has none first.
-        let mut start: Vec<Hop> = std::iter::from_fn(|| state.start_starved(&name)).collect();
+        // What is urgent first: whoever leaves for it leaves its place to nobody else. Then who has none.
+        let mut start = if state.is_urgent_one_starved() { state.start_starved_of_all() } else { Vec::new() };
+        start.extend(std::iter::from_fn(|| state.start_starved(&name)));
         start.extend(state.start_bound(&name));
         start.extend(state.start_starved_of_all());
         if goes_on && state.start(hop) {
@@ -727,6 +728,11 @@ impl State {
             }
         }
         None
+    }
+
+    /// The next of those that wait because there were too many in all is urgent.
+    fn is_urgent_one_starved(&self) -> bool {
+        self.starved.front().and_then(|hop| self.lines.get(hop)).is_some_and(Line::is_urgent)
     }
 
     /// Those that wait because there were too many in all.

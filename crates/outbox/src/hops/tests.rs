@@ -268,6 +268,20 @@ fn who_has_no_connection_comes_before_who_had_one() {
     assert_eq!(hops.leave(&all[1], false, false), [all[0].clone()]);
 }
 
+/// Else who leaves for it makes room for another that leaves for it at once.
+#[test]
+fn a_place_that_is_left_for_what_is_urgent_is_taken_by_it() {
+    let hops = hops();
+    let [a, b] = ["a", "b"].map(|n| mail_hosts(&format!("{n}.l.google.com")));
+    assert_eq!(starts(&hops, &a, 3) + starts(&hops, &b, 1), 2, "the site takes two");
+    (2..CONNECTIONS).for_each(|n| assert_eq!(starts(&hops, &hop(&n.to_string()), 1), 1));
+    let urgent = hop("urgent");
+    assert!(matches!(hops.add(&urgent, of(Stream::Transactional, 1)), Added::InLine));
+    assert!(hops.is_crowded(&a, false) && hops.is_crowded(&b, false));
+    assert_eq!(hops.leave(&a, false, false), [urgent]);
+    assert_eq!(hops.leave(&a, false, false), [b]);
+}
+
 #[test]
 fn a_message_is_taken_out_of_all_lines() {
     let (hops, a, b) = (hops(), hop("a"), hop("b"));
