@@ -376,11 +376,13 @@ SELECT id, recipients FROM queue_segment WHERE id < ?1 ORDER BY id DESC LIMIT ?2
 SELECT id, message_ids FROM queue_segment WHERE id < ?1 ORDER BY id DESC LIMIT ?2;
 
 -- name: traces_lately
-SELECT id, message_ids FROM queue_segment ORDER BY at DESC LIMIT ?1;
+-- A page, from behind a time and a segment on.
+SELECT id, message_ids, at FROM queue_segment WHERE at <= ?1 AND (at < ?1 OR id < ?2) ORDER BY at DESC, id DESC LIMIT ?3;
 
 -- name: traces_behind
 -- What was written since: positions are in the order of commits, and none is missing.
-SELECT s.id, s.message_ids FROM queue_log l JOIN queue_segment s ON s.id = l.segment WHERE l.position > ?1 ORDER BY l.position;
+SELECT s.id, s.message_ids, l.position FROM queue_log l JOIN queue_segment s ON s.id = l.segment WHERE l.position > ?1
+ORDER BY l.position LIMIT ?2;
 
 -- name: in_hand_with
 -- By the index of what is claimed, of which so many are looked at.

@@ -10,6 +10,7 @@
 //!
 //! Whoever has got one mail of many knows no other's return address, and no other's Message-ID where each is made for one.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use base::{Address, OrganisationId, Stream, Timestamp};
@@ -113,14 +114,16 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn report(&self, tx: &mut Tx<'_>, report: &Report<'_>) -> Result<Vec<Heard>> {
-        let ours = |head: &Head| self.came.to.iter().any(|to| is(to, &head.from));
-        let heads = self.proven_or(tx, report.about.message_id.as_slice(), true, ours)?;
+        let ours: HashSet<String> = self.came.to.iter().map(Address::folded).collect();
+        let ours = |head: &Head| ours.contains(&head.from.to_lowercase());
+        let left = self.proven_or(tx, report.about.message_id.as_slice(), true, ours)?;
+        let by_name = left.by_name();
         let one = |r: &returned::Recipient<'_>| {
             let names: Vec<&Address> = [&r.original, &r.address].into_iter().flatten().collect();
-            let named = heads.iter().find(|head| names.iter().any(|name| is(name, &head.to)));
+            let named = names.iter().find_map(|name| by_name.get(name.folded().as_str()).copied());
             // Mail that was forwarded there is reported by another name.
             let may_be_other = names.is_empty() || self.is_proven();
-            let head = named.or_else(|| only(&heads).filter(|_| may_be_other))?;
+            let head = named.or_else(|| left.only().filter(|_| may_be_other))?;
             match r.action {
                 Action::Failed => self.heard(head, Kind::Bounced, Some(&r.verdict), &r.diagnostic),
                 Action::Delayed => self.heard(head, Kind::Delayed, None, &r.diagnostic),
@@ -136,18 +139,15 @@ impl Search<'_> {
         if !matches!(complaint.feedback, Feedback::Abuse | Feedback::Fraud | Feedback::Other) {
             return Ok(Vec::new());
         }
-        let heads = self.proven_or(tx, complaint.about.message_id.as_slice(), true, |head| self.is_theirs(head))?;
-        let named = |names: &[Address]| -> Vec<&Head> {
-            heads.iter().filter(|head| names.iter().any(|name| is(name, &head.to))).collect()
-        };
-        let mut whose = named(&complaint.recipients);
-        if whose.is_empty() {
+        let left = self.proven_or(tx, complaint.about.message_id.as_slice(), true, |head| self.is_theirs(head))?;
+        let mut whose = left.named(&complaint.recipients);
+        if whose.is_empty() && left.is_all {
             // Many providers say who only by the mail that they return, some not at all. Several are named there that did not complain.
-            whose = named(&complaint.quoted_to);
+            whose = left.named(&complaint.quoted_to);
             whose.truncate(usize::from(whose.len() == 1));
         }
         if whose.is_empty() && self.is_proven() {
-            whose = only(&heads).into_iter().collect();
+            whose = left.only().into_iter().collect();
         }
         let verdict = self.says("complaint");
         Ok(whose.into_iter().filter_map(|head| self.heard(head, Kind::Complained, verdict.as_ref(), "")).collect())
@@ -161,18 +161,20 @@ impl Search<'_> {
         read: impl FnOnce(&Classifier) -> Result<Option<Answer>>,
     ) -> Result<Vec<Heard>> {
         let is_null = self.came.from.is_none();
-        let heads = self.proven_or(tx, &thread.message_ids, is_null, |head| self.is_theirs(head))?;
-        if heads.is_empty() {
+        let left = self.proven_or(tx, &thread.message_ids, is_null, |head| self.is_theirs(head))?;
+        if left.all.is_empty() {
             return Ok(Vec::new());
         }
         let is_machine = |kind| !matches!(kind, AnswerKind::Unsubscribe);
         let answer = read(self.classifier)?.map(|answer| answer.kind);
         let by_machine = answer.map_or(is_null, is_machine);
-        let author =
-            |head: &&Head| self.came.from.into_iter().chain(&thread.authors).any(|author| is(author, &head.to));
+        let authors = || self.came.from.into_iter().chain(&thread.authors);
         // Who is away may say so in the name of another address that leads there.
-        let whose = || heads.iter().find(author).or_else(|| only(&heads).filter(|_| by_machine));
-        let whose: Vec<&Head> = if self.is_proven() { heads.iter().collect() } else { whose().into_iter().collect() };
+        let whose = || left.named(authors()).first().copied().or_else(|| left.only().filter(|_| by_machine));
+        let whose: Vec<&Head> = match self.is_proven() {
+            true => left.all.iter().map(|(_, head)| head).collect(),
+            false => whose().into_iter().collect(),
+        };
         let kind = if by_machine { Kind::Answered } else { Kind::Replied };
         let verdict = answer.filter(|kind| !is_machine(*kind)).and_then(|_| self.says("unsubscribe"));
         Ok(whose.into_iter().filter_map(|head| self.heard(head, kind, verdict.as_ref(), "")).collect())
@@ -189,24 +191,18 @@ impl Search<'_> {
 
     /// What it proves to be about; else what left with one of these Message-IDs, as far as it may speak of it. What comes back at once
     /// may be about what is in hand.
-    fn proven_or(
-        &self,
-        tx: &mut Tx<'_>,
-        ids: &[String],
-        at_once: bool,
-        may: impl Fn(&Head) -> bool,
-    ) -> Result<Vec<Head>> {
+    fn proven_or(&self, tx: &mut Tx<'_>, ids: &[String], at_once: bool, may: impl Fn(&Head) -> bool) -> Result<Left> {
         if self.is_proven() {
-            return Ok(self.about.clone());
+            return Ok(Left::of(self.about.clone(), true));
         }
-        let mut heads = self.queue.message_ids().find(tx, ids)?;
+        let receipt::Left { mut heads, is_all } = self.queue.message_ids().find(tx, ids)?;
         if let (true, Some(id)) = (at_once && heads.is_empty(), ids.first()) {
             let one = |r: &Row<'_>| Ok((QueueId::stored(r.int(0)?), r.int(1)? as u32));
             let in_hand = tx.list(&schema::IN_HAND_WITH, params![id.as_bytes(), IN_HAND], one)?;
             heads = addressed(tx, &in_hand)?;
         }
         heads.retain(may);
-        Ok(heads)
+        Ok(Left::of(heads, is_all))
     }
 
     /// What follows from a class that nobody has to find out.
@@ -231,14 +227,32 @@ impl Search<'_> {
     }
 }
 
-/// The one it can only be about, where nobody is named.
-fn only(heads: &[Head]) -> Option<&Head> {
-    if let [only] = heads { Some(only) } else { None }
+/// What a mail may be about, each with its recipient's address in lower case: two that differ in case are one person's.
+struct Left {
+    all: Vec<(String, Head)>,
+    /// There is no more. Else nothing follows from there being just one.
+    is_all: bool,
 }
 
-/// Two that differ in case are one person's.
-fn is(address: &Address, text: &str) -> bool {
-    address.to_string().to_lowercase() == text.to_lowercase()
+impl Left {
+    fn of(heads: Vec<Head>, is_all: bool) -> Left {
+        Left { all: heads.into_iter().map(|head| (head.to.to_lowercase(), head)).collect(), is_all }
+    }
+
+    /// The one it can only be about, where nobody is named.
+    fn only(&self) -> Option<&Head> {
+        if let ([(_, only)], true) = (&self.all[..], self.is_all) { Some(only) } else { None }
+    }
+
+    fn named<'a>(&self, names: impl IntoIterator<Item = &'a Address>) -> Vec<&Head> {
+        let names: HashSet<String> = names.into_iter().map(Address::folded).collect();
+        self.all.iter().filter(|(to, _)| names.contains(to)).map(|(_, head)| head).collect()
+    }
+
+    /// The youngest of each.
+    fn by_name(&self) -> HashMap<&str, &Head> {
+        self.all.iter().rev().map(|(to, head)| (to.as_str(), head)).collect()
+    }
 }
 
 /// Whose deliveries these are, as far as anything is known of them.

@@ -18,7 +18,7 @@ pub use keep::{forget_dialogues, forget_receipts, forget_segments};
 pub use look::{
     Ended, Filter, Found, Key, When, attempts, ended, head, look_up, of_message, page, receipt, some_of_message,
 };
-pub(crate) use message_ids::MessageIds;
+pub(crate) use message_ids::{Left, MessageIds};
 pub use segment::{MAX_RECORDS, Segment};
 pub(crate) use segment::{Packer, Unpacked};
 pub use talk::{Peer, Step, Talk, command};

@@ -144,6 +144,48 @@ fn a_complaint_at_any_address_of_the_organisation_suppresses_who_complains() {
     }
 }
 
+#[test]
+fn what_left_long_before_the_first_mail_asks_is_found_page_by_page() {
+    for w in worlds() {
+        let id = w.delivered("5e.a1@ours.test");
+        w.news("6e.99@ours.test", &["jim@b.test"]);
+        // As many segments of one time.
+        for _ in 0..510 {
+            w.comes(&w.claim_news(NOW), Outcome::Deferred(NOW), later(1));
+        }
+        let mail = complaint("abuse", NAMED, QUOTED);
+        assert_eq!(w.arrives(&mail, "feedback@provider.test", to("fbl@ours.test")), ["complained"]);
+        assert_eq!(w.events_of(id), ["complained"]);
+    }
+}
+
+/// However often a Message-ID stands in the records, one mail that names it costs only so much; and from what was not looked at nothing
+/// is concluded.
+#[test]
+fn of_a_message_id_that_left_too_often_only_the_youngest_are_told() {
+    for w in worlds() {
+        let (first, last) = (w.delivered("5e.a1@ours.test"), 1_100);
+        let all: Vec<String> = (0..last).map(|n| format!("u{n}@b.test")).collect();
+        w.news("5e.a1@ours.test", &all);
+        let mut told = Vec::new();
+        while told.len() < last {
+            let claimed = w.claim_news(NOW);
+            told.extend(claimed.deliveries.iter().map(|delivery| delivery.to.to_string()));
+            w.comes(&claimed, DELIVERED, later(2));
+        }
+        let complains = |who: &str| {
+            let mail = complaint("abuse", &format!("Original-Rcpt-To: {who}\n"), QUOTED);
+            w.arrives(&mail, "feedback@provider.test", to("fbl@ours.test"))
+        };
+        assert_eq!(complains(&told[last - 1]), ["complained"]);
+        assert_eq!(complains("jane@b.test"), [""; 0]);
+        // Of whom it is, is said by To alone: there may be others.
+        let mail = complaint("abuse", "", &format!("To: jane@b.test, {}\n{QUOTED}", told[last - 1]));
+        assert_eq!(w.arrives(&mail, "feedback@provider.test", to("fbl@ours.test")), [""; 0]);
+        assert_eq!(w.events_of(first), [""; 0]);
+    }
+}
+
 /// Nobody takes another from a list by writing a complaint.
 #[test]
 fn a_complaint_of_who_has_not_seen_the_mail_is_nothing() {
