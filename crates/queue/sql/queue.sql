@@ -472,13 +472,15 @@ DELETE FROM queue_suppression WHERE expires IS NOT NULL AND expires <= ?1 AND (o
 
 -- name: strike
 -- One for each day on which something failed.
-INSERT INTO queue_strike (organisation, address, day) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING;
+INSERT INTO queue_strike (organisation, address, day, reported) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (organisation, address, day) DO UPDATE SET reported = excluded.reported WHERE queue_strike.reported < excluded.reported;
 
 -- name: strikes
 SELECT count(*) FROM queue_strike WHERE organisation = ?1 AND address = ?2 AND day > ?3;
 
 -- name: forget_strikes
-DELETE FROM queue_strike WHERE organisation = ?1 AND address = ?2;
+-- What was told by a report, too, if that is longer ago.
+DELETE FROM queue_strike WHERE organisation = ?1 AND address = ?2 AND (reported = 0 OR day < ?3);
 
 -- name: forget_suppressions_of
 DELETE FROM queue_suppression WHERE (organisation, address, stream) IN

@@ -303,7 +303,7 @@ fn learn(tx: &mut Tx<'_>, s: &Settled, end: End, now: Timestamp) -> Result<()> {
     let (by, to) = (s.message.organisation, &s.delivery.to);
     match (s.message.stream, end, s.rule) {
         (Stream::Mail, ..) | (_, End::Cancelled, _) => Ok(()),
-        (_, End::Delivered, _) => suppression::delivered(tx, by, to),
+        (_, End::Delivered, _) => suppression::delivered(tx, by, to, now),
         (_, _, None) => Ok(()),
         (_, _, Some(rule)) => {
             let new = Suppression {
@@ -316,7 +316,7 @@ fn learn(tx: &mut Tx<'_>, s: &Settled, end: End, now: Timestamp) -> Result<()> {
                 since: now,
                 expires: None,
             };
-            suppression::failed(tx, to, rule, &new)
+            suppression::refused(tx, to, rule, &new)
         }
     }
 }

@@ -50,7 +50,7 @@ CREATE TABLE queue_suppression (organisation {int} NOT NULL, address {bytes} NOT
     reason {text} NOT NULL, note {bytes} NOT NULL, message {int}, number {int}, since {int} NOT NULL, expires {int},
     PRIMARY KEY (organisation, address, stream)) {clustered};
 CREATE INDEX queue_suppression_expires ON queue_suppression (expires) WHERE expires IS NOT NULL;
-CREATE TABLE queue_strike (organisation {int} NOT NULL, address {bytes} NOT NULL, day {int} NOT NULL,
+CREATE TABLE queue_strike (organisation {int} NOT NULL, address {bytes} NOT NULL, day {int} NOT NULL, reported {int} NOT NULL,
     PRIMARY KEY (organisation, address, day)) {clustered};
 CREATE TABLE queue_receipt (message {int} NOT NULL, number {int} NOT NULL, ended {int} NOT NULL, class {text} NOT NULL,
     stream {int} NOT NULL, account {int}, at {int} NOT NULL, attempts {int} NOT NULL, uncertain {int} NOT NULL,

@@ -121,7 +121,7 @@ pub fn add(tx: &mut Tx<'_>, address: &Address, new: &Suppression) -> Result<()> 
 /// The store's.
 pub fn remove(tx: &mut Tx<'_>, by: OrganisationId, address: &Address, stream: Option<Stream>) -> Result<u64> {
     let key = address.folded();
-    tx.execute(&schema::FORGET_STRIKES, params![by, key.as_bytes()])?;
+    tx.execute(&schema::FORGET_STRIKES, params![by, key.as_bytes(), i64::MAX])?;
     tx.execute(&schema::UNSUPPRESS, params![by, key.as_bytes(), stored(stream)])
 }
 
@@ -179,17 +179,30 @@ pub fn page(tx: &mut Tx<'_>, by: OrganisationId, after: &str, n: u32) -> Result<
     Ok(all)
 }
 
-/// A delivery failed for good.
+/// Days for which it counts that a report told of a failure, although a host takes mail for the address: those that report what they have
+/// taken take it each time. No rule asks for more.
+const REPORTED: i64 = 60;
+
+/// A delivery was refused for good.
+pub(crate) fn refused(tx: &mut Tx<'_>, address: &Address, rule: Rule, new: &Suppression) -> Result<()> {
+    strike(tx, address, rule, new, false)
+}
+
+/// A report says that a delivery, which a host had taken, failed for good.
 pub(crate) fn failed(tx: &mut Tx<'_>, address: &Address, rule: Rule, new: &Suppression) -> Result<()> {
+    strike(tx, address, rule, new, true)
+}
+
+fn strike(tx: &mut Tx<'_>, address: &Address, rule: Rule, new: &Suppression, reported: bool) -> Result<()> {
     if let Some((messages, days)) = rule.after {
         let (by, key, day) = (new.organisation, address.folded(), new.since.0 / DAY);
-        tx.send(&schema::STRIKE, params![by, key.as_bytes(), day])?;
+        tx.send(&schema::STRIKE, params![by, key.as_bytes(), day, reported])?;
         let first = day - i64::from(days);
         let strikes = tx.one(&schema::STRIKES, params![by, key.as_bytes(), first], |r| r.int(0))?;
         if strikes < i64::from(messages) {
             return Ok(());
         }
-        tx.send(&schema::FORGET_STRIKES, params![by, key.as_bytes()])?;
+        tx.send(&schema::FORGET_STRIKES, params![by, key.as_bytes(), i64::MAX])?;
     }
     let streams: &[Stream] = match &rule.stream {
         Some(stream) => std::slice::from_ref(stream),
@@ -202,9 +215,9 @@ pub(crate) fn failed(tx: &mut Tx<'_>, address: &Address, rule: Rule, new: &Suppr
     Ok(())
 }
 
-/// A delivery arrived: what failed before was not for good.
-pub(crate) fn delivered(tx: &mut Tx<'_>, by: OrganisationId, address: &Address) -> Result<()> {
-    tx.send(&schema::FORGET_STRIKES, params![by, address.folded().as_bytes()])
+/// A host has taken a delivery: what was refused before was not for good.
+pub(crate) fn delivered(tx: &mut Tx<'_>, by: OrganisationId, address: &Address, now: Timestamp) -> Result<()> {
+    tx.send(&schema::FORGET_STRIKES, params![by, address.folded().as_bytes(), now.0 / DAY - REPORTED])
 }
 
 /// Forgets at most `n` suppressions of an organisation that is gone, and as many of the failures that were counted for it; gives
@@ -223,4 +236,57 @@ pub fn forget_all(tx: &mut Tx<'_>, of: OrganisationId, n: u32) -> Result<u64> {
 /// The store's.
 pub fn forget(tx: &mut Tx<'_>, now: Timestamp, n: u32) -> Result<u64> {
     tx.execute(&schema::FORGET_SUPPRESSIONS, params![now, n])
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::engines;
+
+    use super::*;
+    use crate::MIGRATIONS;
+
+    /// A host takes a mail for the address on each of these days; what it refuses, or reports later, is of the same day. Gives whether
+    /// that suppresses it at the third in thirty days.
+    fn suppressed(days: &[i64], reported: bool) -> Vec<bool> {
+        let (us, jane) = (OrganisationId(1), Address::parse("Jane@b.test").unwrap());
+        let rule = Rule { after: Some((3, 30)), stream: None, days: None };
+        let all = engines().map(|bed| {
+            let store = bed.open(&[MIGRATIONS]);
+            for day in days {
+                let (now, jane) = (Timestamp(day * DAY), jane.clone());
+                let new = Suppression {
+                    organisation: us,
+                    address: String::new(),
+                    stream: None,
+                    reason: "mailbox-full".into(),
+                    note: String::new(),
+                    evidence: None,
+                    since: now,
+                    expires: None,
+                };
+                let work = move |tx: &mut Tx<'_>| {
+                    delivered(tx, us, &jane, now)?;
+                    strike(tx, &jane, rule, &new, reported)
+                };
+                store.write_blocking(work).unwrap();
+            }
+            let jane = jane.clone();
+            let found = store.read_blocking(move |tx| find(tx, us, &jane, Stream::Marketing, Timestamp(200 * DAY)));
+            found.unwrap().is_some()
+        });
+        all.collect()
+    }
+
+    #[test]
+    fn what_a_host_takes_and_reports_later_counts_and_what_it_takes_after_a_refusal_does_not() {
+        for (days, reported, expected) in [
+            (&[100, 101, 102][..], true, true),
+            (&[100, 101, 102], false, false),
+            (&[100, 101], true, false),
+            // The first is too old.
+            (&[100, 101, 131], true, false),
+        ] {
+            assert!(suppressed(days, reported).iter().all(|found| *found == expected), "{days:?} {reported}");
+        }
+    }
 }
