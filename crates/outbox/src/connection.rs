@@ -141,7 +141,7 @@ pub(crate) struct Sent {
     /// One for each recipient.
     pub(crate) verdicts: Vec<Verdict>,
     /// The connection ended before this mail began: nothing is known of the mail's fate, but that it has none. Or it shall come
-    /// another way, by DATA.
+    /// another way, by DATA: some recipients were taken.
     pub(crate) untouched: bool,
     /// Our own store did not give the bytes.
     pub(crate) unreadable: Option<store::Error>,
@@ -237,9 +237,11 @@ impl Connection {
         self.retired = true;
     }
 
-    /// The peer takes no more mails, or is gone.
+    /// The peer takes no more mails, or is gone; or it has said more than it was asked, which would be taken for answers to the
+    /// next mail.
     pub(crate) fn is_spent(&self) -> bool {
         self.retired
+            || self.used < self.input.len()
             || self.client.stage() != Stage::Ready
             || self.client.peer().max_mails.is_some_and(|max| self.mails >= max)
     }
@@ -349,14 +351,29 @@ impl Connection {
                     }
                     // A host may close a connection that waited, and the mail has done nothing wrong.
                     let closed = reused
-                        && self.client.stage() == Stage::Closed
+                        && self.ended_at() == Some(Stage::Mail)
                         && verdicts.iter().all(|v| v.stage == Stage::Mail && v.is_transient());
-                    let untouched = closed || self.client.lacks_bdat();
+                    // Where nobody was taken all is said.
+                    let undone = self.client.lacks_bdat() && verdicts.iter().any(|v| v.stage == Stage::Body);
+                    let untouched = closed || undone;
                     return Ok(Sent { verdicts, untouched, unreadable, talk: self.dialogue.end() });
                 }
                 // The verdicts come before the end.
                 _ => {}
             }
+        }
+    }
+
+    /// What the peer was to answer when the connection ended; none while it goes on.
+    fn ended_at(&mut self) -> Option<Stage> {
+        if self.client.stage() != Stage::Closed {
+            return None;
+        }
+        match self.client.step(b"").event {
+            Some(Event::Closed(End::Refused(stage, _) | End::Abandoned(stage, _) | End::Nonsense(stage, _))) => {
+                Some(stage)
+            }
+            _ => None,
         }
     }
 

@@ -235,7 +235,6 @@ fn rfc_2920_section_4_2_one_flight_and_many_mails() {
 /// RFC 3030 §2: with a lead in as many round trips as DATA.
 #[test]
 fn rfc_3030_section_2_chunks_with_a_lead_in_the_flight_of_the_envelope() {
-    let long = String::from_utf8(line(65536)).unwrap();
     let (_, verdicts) = play(
         &config(),
         &format!(
@@ -268,46 +267,6 @@ fn rfc_3030_section_2_chunks_with_a_lead_in_the_flight_of_the_envelope() {
              S: 250 OK
              S: 250 OK
              E: SendBody
-             > line 65536
-             C: BDAT 65536
-             C: {long}> body x
-             S: 452 4.3.1 Disk full
-             E: Done
-             > body y
-             > end
-             > chunks a@bar.com b@foo.com From:\x20a\r\n
-             C: RSET
-             C: MAIL FROM:<a@bar.com>
-             C: RCPT TO:<b@foo.com>
-             C: BDAT 9
-             C: From: a
-             S: 250 OK
-             S: 250 OK
-             S: 550 no
-             S: 503 nobody is left
-             E: Done
-             > chunks a@bar.com b@foo.com From:\x20a\r\n
-             C: RSET
-             C: MAIL FROM:<a@bar.com>
-             C: RCPT TO:<b@foo.com>
-             C: BDAT 9
-             C: From: a
-             S: 250 OK
-             S: 250 OK
-             S: 250 OK
-             S: 554 5.7.1 not from you
-             E: Done
-             > chunks a@bar.com b@foo.com From:\x20a\r\n
-             C: RSET
-             C: MAIL FROM:<a@bar.com>
-             C: RCPT TO:<b@foo.com>
-             C: BDAT 9
-             C: From: a
-             S: 250 OK
-             S: 250 OK
-             S: 250 OK
-             S: 250 OK
-             E: SendBody
              > end
              C: BDAT 0 LAST
              S: 250 OK
@@ -315,10 +274,72 @@ fn rfc_3030_section_2_chunks_with_a_lead_in_the_flight_of_the_envelope() {
         ),
     );
     assert_eq!(shown(&verdicts[0]), ["DataEnd 250 2.6.0 OK", "Rcpt 550 no"]);
-    assert_eq!(shown(&verdicts[1]), ["Body 452 4.3.1 Disk full"]);
-    assert_eq!(shown(&verdicts[2]), ["Rcpt 550 no"]);
-    assert_eq!(shown(&verdicts[3]), ["Body 554 5.7.1 not from you"]);
-    assert!(verdicts[4][0].is_delivered());
+    assert!(verdicts[1][0].is_delivered());
+}
+
+/// Who does not pass over its octets answers them, too: that was taken for answers to the next mail.
+#[test]
+fn a_lead_that_is_refused_ends_the_connection_and_what_was_said_to_recipients_counts() {
+    let cases = [
+        ("550 no", "500 What?", "Rcpt 550 no", true),
+        ("550 no", "502 What?", "Rcpt 550 no", true),
+        // All recipients were refused: that is what a good host says.
+        ("550 no", "503 nobody is left", "Rcpt 550 no", false),
+        ("550 no", "554 nobody is left", "Rcpt 550 no", false),
+        ("450 later", "451 later", "Rcpt 450 later", false),
+        ("250 OK", "554 5.7.1 not from you", "Body 554 5.7.1 not from you", false),
+        ("250 OK", "452 full", "Body 452 full", false),
+    ];
+    for (to_rcpt, to_lead, verdict, lacks) in cases {
+        let end = if lacks { "Nonsense(Body" } else { "Refused(Body" };
+        let (mut client, verdicts) = play(
+            &config(),
+            &format!(
+                r"{PIPELINING}> chunks a@bar.com b@foo.com From:\x20a\r\n
+                 C: MAIL FROM:<a@bar.com>
+                 C: RCPT TO:<b@foo.com>
+                 C: BDAT 9
+                 C: From: a
+                 S: 250 OK
+                 S: {to_rcpt}
+                 S: {to_lead}
+                 S: 500 From: is no command
+                 E: Done
+                 E: Closed({end}"
+            ),
+        );
+        assert_eq!((shown(&verdicts[0]), client.lacks_bdat()), (vec![verdict.to_owned()], lacks), "{to_lead}");
+        assert!(verdicts[0][0].by_peer);
+        assert_eq!(client.send(mail("a@bar.com"), rcpts("b@foo.com")), Err(Unable::NotReady));
+    }
+}
+
+#[test]
+fn a_chunk_that_is_refused_ends_the_connection_and_no_other_follows() {
+    let long = String::from_utf8(line(65536)).unwrap();
+    let (_, verdicts) = play(
+        &config(),
+        &format!(
+            r"{PIPELINING}> chunks a@bar.com b@foo.com From:\x20a\r\n
+             C: MAIL FROM:<a@bar.com>
+             C: RCPT TO:<b@foo.com>
+             C: BDAT 9
+             C: From: a
+             S: 250 OK
+             S: 250 OK
+             S: 250 OK
+             E: SendBody
+             > line 65536
+             C: BDAT 65536
+             C: {long}> body x
+             S: 452 4.3.1 Disk full
+             E: Done
+             E: Closed(Refused(Body
+             > body y
+             > end"
+        ),
+    );
+    assert_eq!(shown(&verdicts[0]), ["Body 452 4.3.1 Disk full"]);
 }
 
 /// What it takes for commands is a field of a header, and no more of the mail.

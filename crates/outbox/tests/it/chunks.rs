@@ -79,6 +79,63 @@ async fn a_host_that_offers_chunking_and_does_not_know_bdat_gets_its_mail_by_dat
     }
 }
 
+/// Its answer to the octets was taken for that to RSET, and so on: a body was read as commands, a good mail bounced, or one that was
+/// refused was held for delivered.
+#[tokio::test(start_paused = true)]
+async fn after_a_lead_that_is_refused_the_next_mail_comes_on_another_connection() {
+    let lead = PREFIX.trim_end();
+    for (bdat, octets) in [
+        ("500 5.5.1 What?", Act::Say("500 5.5.1 What?")),
+        // The answer to the octets comes when the next mail is on its way.
+        ("500 5.5.1 What?", Act::Slow(5)),
+        ("503 5.5.1 No valid recipients", Act::Say("500 5.5.1 What?")),
+        ("503 5.5.1 No valid recipients", Act::Slow(5)),
+    ] {
+        let unknown = "550 5.1.1 Nobody";
+        let bad = [("BDAT", Act::Say(bdat)), ("Received", octets), ("RCPT TO:<no@", Act::Say(unknown))];
+        let slow = [&bad[..], &[("MAIL", Act::Slow(2))]].concat();
+        let (net, peer) = Net::default().host("b.test", 1, chunking(&slow));
+        let w = net.world().await;
+        w.policy(None, &[("connections", "1")]).await;
+        let no = w.send(&["no@b.test"]).await;
+        w.until("it has begun", async || peer.all_said().iter().any(|line| line.starts_with("MAIL"))).await;
+        let jane = w.send(&["jane@b.test"]).await;
+        for _ in 0..20 {
+            w.pass(1).await;
+        }
+        w.until_gone(no).await;
+        w.until_gone(jane).await;
+        let told = w.mail(1).await;
+        assert!(told.contains(unknown) && told.contains("no@b.test") && !told.contains("jane"), "{told}");
+        assert_eq!(w.inbox().await.len(), 1, "{bdat}");
+        let taken: Vec<_> = peer.taken().into_iter().map(|mail| (mail.to, mail.body)).collect();
+        assert_eq!(taken, [(vec!["jane@b.test".to_owned()], format!("{PREFIX}{BODY}"))], "{bdat}");
+        // Neither is asked for again, and what was read for commands is that line, once on a connection.
+        let said = peer.said();
+        assert!(said.iter().all(|lines| lines.iter().filter(|line| *line == lead).count() <= 1), "{said:?}");
+        let known = ["EHLO", "MAIL", "RCPT", "BDAT", "DATA", ".", "QUIT", lead];
+        assert!(said.concat().iter().all(|line| known.iter().any(|word| line.starts_with(word))), "{said:?}");
+        let refused = said.concat().iter().filter(|line| line.starts_with("RCPT TO:<no@")).count();
+        assert_eq!(refused, 1, "{said:?}");
+        w.check().await;
+    }
+}
+
+/// It was tried once more, as one whose connection was closed before it began.
+#[tokio::test(start_paused = true)]
+async fn a_sender_who_is_put_off_is_not_asked_for_again_at_once_because_the_lead_was_refused() {
+    let (net, peer) = Net::default().host("b.test", 1, chunking(&[]));
+    let w = net.world().await;
+    let first = w.send(&["jane@b.test"]).await;
+    w.until_gone(first).await;
+    peer.becomes(chunking(&[("MAIL", Act::Say("450 4.7.1 Later"))]));
+    let id = w.send(&["jim@b.test"]).await;
+    w.until_deferred(id, 1).await;
+    let said = peer.said();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(said[0].iter().filter(|line| line.starts_with("MAIL")).count(), 2, "{said:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_host_that_chokes_on_a_chunk_gets_its_mail_by_data_the_next_time() {
     // RFC 5321 §4.5.3.2.5: for a block of data a host has three minutes.

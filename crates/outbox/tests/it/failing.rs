@@ -437,3 +437,18 @@ async fn the_words_of_a_report_are_whose_they_are() {
         assert_eq!((d.host.as_str(), d.status.starts_with("4.4.")), ("", true), "{}", d.reply);
     }
 }
+
+/// What it said too much was taken for the answer to the next mail's first command, and so on.
+#[tokio::test(start_paused = true)]
+async fn a_host_that_says_more_than_it_was_asked_gets_the_next_mail_on_another_connection() {
+    let twice = [("RCPT TO:<no@", Act::Say("550 5.1.1 Nobody\r\n250 2.1.5 Or so"))];
+    let (net, peer) = Net::default().host("b.test", 1, Character { rules: twice.to_vec(), ..Character::default() });
+    let w = net.world().await;
+    let no = w.send(&["no@b.test"]).await;
+    w.until_gone(no).await;
+    let jane = w.send(&["jane@b.test"]).await;
+    w.until_gone(jane).await;
+    assert_eq!((peer.taken().len(), peer.said().len()), (1, 2), "{:?}", peer.said());
+    assert_eq!(w.receipts(jane).await[0].1.len(), 1);
+    w.check().await;
+}

@@ -108,7 +108,8 @@ impl Verdict {
 pub enum End {
     /// We said QUIT.
     Quit,
-    /// The peer does not want us: at the greeting or EHLO, or 421 at any time.
+    /// The peer does not want us: at the greeting or EHLO, or 421 at any time; or it has refused a chunk, and what it says next may
+    /// answer anything.
     Refused(Stage, Reply),
     /// The caller gave up: time-out, connection lost.
     Abandoned(Stage, Reply),

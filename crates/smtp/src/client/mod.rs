@@ -177,8 +177,8 @@ impl Client {
         &self.peer
     }
 
-    /// It offers CHUNKING and does not know BDAT: the mail that showed it was not sent, and the next must go by DATA, on a new
-    /// connection.
+    /// It offers CHUNKING and does not know BDAT: recipients whom it took were not sent the mail that showed it, and have no word of
+    /// the peer's. The next must go by DATA, on a new connection.
     pub fn lacks_bdat(&self) -> bool {
         self.lacks_bdat
     }
@@ -280,6 +280,8 @@ impl Client {
     /// goes with the envelope in one flight, in a chunk of its own, and nothing more before the peer has taken that: no round
     /// trip more than for DATA. It should be a line that is no command, like a field of a header. Without one there is no such
     /// test, and the body follows once there is a recipient who gets it.
+    ///
+    /// A chunk that is refused ends the connection, after the verdicts: how often its octets are answered nobody knows.
     ///
     /// # Errors
     /// As [`send`](Self::send).

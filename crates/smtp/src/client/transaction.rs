@@ -58,9 +58,9 @@ pub(super) enum Taken {
     Fine,
     /// The peer waits for the body.
     SendBody,
-    /// The peer has refused the body half-way: what it says next answers nothing we know of.
+    /// The peer has refused a chunk, or the body half-way: what it says next answers nothing we know of.
     CutShort(Reply),
-    /// The peer does not know BDAT.
+    /// The peer does not know BDAT, and may answer the octets of the lead as well. Recipients that it took have no verdict yet.
     NoBdat,
     /// That was no answer.
     Nonsense(&'static str),
@@ -388,19 +388,16 @@ impl Transaction {
             Some(Awaited::Data) if reply.code == 354 => return self.begin_data(out),
             Some(Awaited::Data) => self.decide_rest(stage, &refusal(reply)),
             Some(Awaited::Lead | Awaited::Chunk) if accepted => {}
-            // 503 may say that all recipients were refused; else these say what RFC 5321 §4.2.4 has them for.
-            Some(Awaited::Lead) if self.is_wanted() && [500, 502, 503, 504].contains(&reply.code) => {
-                return Taken::NoBdat;
-            }
+            Some(Awaited::Lead) if self.lacks_bdat(reply.code) => return Taken::NoBdat,
             Some(Awaited::Lead | Awaited::Chunk) => {
                 // RFC 3030 §2: no further chunk may be sent.
                 let reply = refusal(reply);
                 self.decide_rest(stage, &reply);
                 self.body = Body::Closed;
-                // RFC 2033 does not say how often the last chunk, already sent, is answered now.
-                if self.awaited.iter().any(|a| matches!(a, Awaited::EndFor(_))) {
-                    return Taken::CutShort(reply);
-                }
+                // Who does not pass over the octets of what he refuses answers them, too, line by line: whoever reads on
+                // takes those answers for such to his next mail. In LMTP nobody knows either how often the last chunk is
+                // answered now (RFC 2033).
+                return Taken::CutShort(reply);
             }
             Some(Awaited::End) => {
                 self.complete = accepted;
@@ -418,6 +415,11 @@ impl Transaction {
             None => return Taken::Nonsense("it answers what was not asked"),
         }
         Taken::Fine
+    }
+
+    /// What RFC 5321 §4.2.4 has for commands that are not known or not done; but 503 may say that all recipients were refused.
+    fn lacks_bdat(&self, code: u16) -> bool {
+        matches!(code, 500 | 502 | 504) || code == 503 && self.is_wanted()
     }
 
     /// 354.
