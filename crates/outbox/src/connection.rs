@@ -134,6 +134,8 @@ pub(crate) struct Letter<'a> {
     pub(crate) prefix: &'a [u8],
     pub(crate) blob: Option<&'a BlobReader>,
     pub(crate) lease: &'a Lease,
+    /// It was [`untouched`](Sent::untouched) before, and goes by DATA.
+    pub(crate) again: bool,
 }
 
 /// What came of a transaction.
@@ -331,7 +333,7 @@ impl Connection {
         let (reused, body) = (self.mails > 0, Duration::from_secs(letter.mail.size.unwrap_or(0) / PACE));
         self.budget = Deadline::after(TRANSACTION + body);
         // Without a lead nobody knows whether the host does what it offers.
-        let by_bdat = !self.unchunked.has(&self.host) && lead(letter.prefix) > 0;
+        let by_bdat = !letter.again && !self.unchunked.has(&self.host) && lead(letter.prefix) > 0;
         let (lead, prefix) = letter.prefix.split_at(if by_bdat { lead(letter.prefix) } else { 0 });
         match by_bdat {
             true => self.client.send_in_chunks(letter.mail, letter.rcpts, lead)?,
@@ -611,7 +613,7 @@ mod tests {
         let to = Recipient::Mailbox(Address::parse("jane@b.test").unwrap());
         let (mail, rcpts) = (Mail::default(), vec![Rcpt { to, notify: None, original: None }]);
         let prefix = b"Received: here\r\nSubject: hi\r\n\r\nhello\r\n";
-        let mut sent = connection.send(Letter { mail, rcpts, prefix, blob: None, lease }).await.unwrap();
+        let mut sent = connection.send(Letter { mail, rcpts, prefix, blob: None, lease, again: false }).await.unwrap();
         drop(connection);
         let mut said = String::new();
         theirs.read_to_string(&mut said).await.unwrap();

@@ -601,7 +601,8 @@ async fn send(
         |d: &Delivery| Rcpt { to: Recipient::Mailbox(d.to.clone()), notify: d.notify, original: d.original.clone() };
     let rcpts = work.deliveries.iter().map(rcpt).collect();
     inner.journal.begun(m.id, work.deliveries.iter().map(|d| d.number));
-    match connection.send(Letter { mail, rcpts, prefix, blob, lease: &inner.lease }).await {
+    let letter = Letter { mail, rcpts, prefix, blob, lease: &inner.lease, again: work.again };
+    match connection.send(letter).await {
         // Trap 30: what the host lacks is not left out of the mail.
         Err(unable) => {
             inner.hops.unsent(hop, &work);

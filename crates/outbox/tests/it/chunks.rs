@@ -137,6 +137,24 @@ async fn a_sender_who_is_put_off_is_not_asked_for_again_at_once_because_the_lead
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_mail_that_a_host_without_bdat_sent_back_goes_by_data_whichever_host_it_comes_to() {
+    let unknown = [("BDAT", Act::Say("500 5.5.1 What?")), ("Received", Act::Say("500 5.5.1 What?"))];
+    let slow = [&unknown[..], &[("RCPT", Act::Slow(2))]].concat();
+    let (net, first) = Net::default().mx("b.test", 10, "a.b.test", 1, chunking(&slow));
+    let (net, second) = net.mx("b.test", 20, "c.b.test", 2, chunking(&unknown));
+    let w = net.world().await;
+    let id = w.send(&["jane@b.test"]).await;
+    w.until("it has begun", async || first.all_said().iter().any(|line| line.starts_with("RCPT"))).await;
+    // Another of its kind takes the mail.
+    first.becomes(chunking(&[&unknown[..], &[("greeting", Act::Say("421 4.3.2 Off"))]].concat()));
+    w.pass(3).await;
+    w.until_gone(id).await;
+    assert!(second.all_said().iter().all(|line| !line.starts_with("BDAT")), "{:?}", second.said());
+    assert_eq!((first.taken().len(), second.taken().len()), (0, 1));
+    w.check().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_that_chokes_on_a_chunk_gets_its_mail_by_data_the_next_time() {
     // RFC 5321 §4.5.3.2.5: for a block of data a host has three minutes.
     for (choke, seconds) in [(Act::Drop, 0), (Act::Stall, 3 * MINUTE + 1)] {
