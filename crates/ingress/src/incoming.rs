@@ -361,13 +361,13 @@ impl Incoming {
         };
         let ours = self.recipients.iter().filter(|r| r.ours);
         let (queue, to) = (self.ingress.queue.clone(), ours.map(|r| r.address.clone()).collect::<Vec<_>>());
-        let is_known = about.is_empty();
+        let (is_known, is_addressed) = (about.is_empty(), !self.about.is_empty());
         // On a thread that may wait: it reads the store, and its patterns are made for the first report.
         let understood = move |tx: &mut Tx<'_>| {
             let Some(classifier) = Classifier::shared() else { return Ok(Vec::new()) };
             let of = owners(tx, &to)?;
             let (from, about) = (from.as_ref(), &about[..]);
-            let came = Came { index: &index, bytes: &bytes, from, to: &to, of: &of, about };
+            let came = Came { index: &index, bytes: &bytes, from, to: &to, of: &of, about, is_addressed };
             queue::understand(tx, &queue, classifier, came, now)
         };
         let heard = match self.ingress.mailboxes.store().read(understood).await {

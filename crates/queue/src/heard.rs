@@ -3,7 +3,7 @@
 //! Anybody may forge a report. So it counts only from who has seen the mail that it is about, and knows what nobody can guess:
 //!
 //! - the return address that was made for the delivery alone (`trust::Verp`): the report came to it, or has it in its fields or in the
-//!   mail that it returns, wherever it came to;
+//!   mail that it returns, wherever it came to; then it must not name another recipient, whose mail may only have had that one in it;
 //! - or the mail's Message-ID, and its recipient. A failure must then have come to the address that the mail was sent from, as
 //!   reports do; a complaint or an answer to an address of the organisation that sent it: providers complain at an address that
 //!   was registered with them, and people answer to `From`. A complaint must name the recipient, an answer must be its.
@@ -58,6 +58,9 @@ pub struct Came<'a> {
     pub of: &'a [OrganisationId],
     /// The deliveries whose return addresses it came to, or has in it: it is about these.
     pub about: &'a [(QueueId, u32)],
+    /// It came to these return addresses. What only has them in it may be about a mail in which another was sent on: then it counts for
+    /// whom it names.
+    pub is_addressed: bool,
 }
 
 /// A mail may be a report: it is from `<>`, or calls itself so.
@@ -121,8 +124,8 @@ impl Search<'_> {
         let one = |r: &returned::Recipient<'_>| {
             let names: Vec<&Address> = [&r.original, &r.address].into_iter().flatten().collect();
             let named = names.iter().find_map(|name| by_name.get(name.folded().as_str()).copied());
-            // Mail that was forwarded there is reported by another name.
-            let may_be_other = names.is_empty() || self.is_proven();
+            // Mail that was forwarded there is reported by another name, at the address that was made for it.
+            let may_be_other = names.is_empty() || self.is_proven() && self.came.is_addressed;
             let head = named.or_else(|| left.only().filter(|_| may_be_other))?;
             match r.action {
                 Action::Failed => self.heard(head, Kind::Bounced, Some(&r.verdict), &r.diagnostic),

@@ -132,3 +132,29 @@ async fn an_answer_is_told_and_kept() {
     assert_eq!(w.heard(id).await, ["auto-replied", "replied"]);
     w.check().await;
 }
+
+/// Somebody sends on what came, in the words of a mail, and that comes back as some hosts return a mail: with all of it in the words.
+#[tokio::test]
+async fn a_return_address_in_the_words_of_a_mail_that_was_sent_on_proves_nothing() {
+    let w = World::new().await;
+    let (id, address) = w.sent().await;
+    let quoted = format!("> Return-Path: <{address}>\r\n> From: me@example.test\r\n> Subject: hi\r\n");
+    let returned = |named: &str| {
+        format!(
+            "From: MAILER-DAEMON@c.test\r\nSubject: failure notice\r\n\r\n\
+             Hi. This is the qmail-send program at c.test.\r\n\
+             I'm afraid I wasn't able to deliver your message to the following addresses.\r\n\
+             This is a permanent error; I've given up. Sorry it didn't work out.\r\n\r\n\
+             {named}Sorry, no mailbox here by that name. (#5.1.1)\r\n\r\n\
+             --- Below this line is a copy of the message.\r\n\r\n\
+             From: me@example.test\r\nSubject: Fwd: hi\r\n\r\n{quoted}"
+        )
+    };
+    for named in ["<old@c.test>:\r\n", ""] {
+        w.send(w.stranger(), from(""), &[to("me@example.test")], &returned(named)).await;
+        assert_eq!(w.heard(id).await, [""; 0], "{named}");
+    }
+    // At the address itself it is known which mail came back.
+    w.send(w.stranger(), from(""), &[to(&address.to_string())], &returned("<old@c.test>:\r\n")).await;
+    assert_eq!(w.heard(id).await, ["bounced"]);
+}

@@ -188,9 +188,9 @@ pub fn read_thread(index: &Index, fetch: impl FnMut(Range<u64>, &mut Vec<u8>) ->
     Ok(Thread { message_ids: header.thread(), authors: source::mailboxes(&header.0, "From", 5) })
 }
 
-/// Addresses that are `wanted` and stand in the fields of a report, in the header of a mail that it returns, or in its words, each
-/// once, at most four: who sent the mail may have written its proof into its return address (`trust::Verp`), and hosts note that in
-/// fields of many names.
+/// Addresses that are `wanted` and stand in the fields of a report, in the header of a mail that it returns, or in the words beside a
+/// delivery status, each once, at most four: who sent the mail may have written its proof into its return address (`trust::Verp`), and
+/// hosts note that in fields of many names. The words of what has no fields may be all of a mail in which another was sent on.
 ///
 /// # Errors
 /// Those of `fetch`.
@@ -202,7 +202,8 @@ pub fn addresses(
     let mut source = Source::new(index, fetch);
     let fields = source.find(&FIELDS).map(|part| source.content(part)).transpose()?;
     let returned = source.returned()?.into_iter().map(|header| header.0);
-    let words = source.find(&[("text", "plain")]).map(|part| source.content(part)).transpose()?;
+    let words = source.find(&FIELDS[1..]).and_then(|_| source.find(&[("text", "plain")]));
+    let words = words.map(|part| source.content(part)).transpose()?;
     let mut all = Vec::new();
     for octets in fields.into_iter().chain(returned).chain(words) {
         for address in source::addresses_in(&octets, &wanted) {
@@ -214,7 +215,7 @@ pub fn addresses(
     Ok(all)
 }
 
-/// The parts of reports that are for machines.
+/// The parts of reports that are for machines: of complaints, and of delivery statuses.
 const FIELDS: [(&str, &str); 3] =
     [("message", "feedback-report"), ("message", "delivery-status"), ("message", "global-delivery-status")];
 

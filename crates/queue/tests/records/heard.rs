@@ -55,7 +55,8 @@ impl World {
         let understood = move |tx: &mut store::Tx<'_>| {
             let (to, of) = ([at(whole.to)], [whole.of]);
             let (from, about) = (from.as_ref(), &whole.about[..]);
-            let came = Came { index: &index, bytes: &bytes, from, to: &to, of: &of, about };
+            let came =
+                Came { index: &index, bytes: &bytes, from, to: &to, of: &of, about, is_addressed: whole.is_addressed };
             queue::understand(tx, &queue, Classifier::shared().unwrap(), came, later(5))
         };
         let heard = self.store.read_blocking(understood).unwrap();
@@ -83,10 +84,11 @@ struct Arrival {
     to: &'static str,
     of: OrganisationId,
     about: Vec<(QueueId, u32)>,
+    is_addressed: bool,
 }
 
 fn to(to: &'static str) -> Arrival {
-    Arrival { to, of: US, about: Vec::new() }
+    Arrival { to, of: US, about: Vec::new(), is_addressed: false }
 }
 
 /// As a provider complains of a mail (RFC 5965): `fields` of the report, and the mail as it had it.
@@ -226,6 +228,54 @@ fn a_complaint_that_proves_what_it_is_about_need_name_nobody() {
         let mail = complaint("abuse", "Original-Rcpt-To: <redacted@b.test>\n", "To: redacted@b.test\n");
         assert_eq!(w.arrives(&mail, "feedback@provider.test", whole), ["complained"]);
         assert_eq!((w.events_of(id), w.suppressions().len()), (vec!["complained"], 1));
+    }
+}
+
+/// A report (RFC 3464) of what became of a mail for each of some recipients.
+fn report(each: &[(&str, &str, &str)]) -> String {
+    let one = |(to, action, status): &(&str, &str, &str)| {
+        format!("\nFinal-Recipient: rfc822; {to}\nAction: {action}\nStatus: {status}\n")
+    };
+    let each: String = each.iter().map(one).collect();
+    format!(
+        "From: MAILER-DAEMON@b.test
+To: joe@ours.test
+Subject: What became of your mail
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary=\"cut\"
+
+--cut
+Content-Type: text/plain
+
+Well.
+--cut
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; mx.b.test
+{each}
+--cut
+Content-Type: text/rfc822-headers
+
+{QUOTED}
+--cut--
+"
+    )
+}
+
+/// A mail that somebody sends on has the return address in it of the one to whom it was sent: it proves nothing of whom that goes to.
+#[test]
+fn a_report_that_only_has_a_return_address_in_it_counts_for_nobody_else() {
+    for w in worlds() {
+        let id = w.delivered("4e.77@ours.test");
+        let arrives = |named: &str, is_addressed: bool| {
+            let whole = Arrival { about: vec![(id, 0)], is_addressed, ..to("jo@ours.test") };
+            w.arrives(&report(&[(named, "failed", "5.1.1")]), "", whole)
+        };
+        assert_eq!(arrives("old@c.test", false), [""; 0]);
+        assert_eq!((w.events_of(id), w.suppressions()), (vec![], vec![]));
+        assert_eq!(arrives("jane@b.test", false), ["bounced"]);
+        // It was sent there, and forwarded.
+        assert_eq!(arrives("old@c.test", true), ["bounced"]);
     }
 }
 
