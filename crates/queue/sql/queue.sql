@@ -389,6 +389,10 @@ ORDER BY l.position LIMIT ?2;
 SELECT d.message, d.number FROM (SELECT message, number FROM queue_delivery WHERE epoch <> 0 LIMIT ?2) d
 JOIN queue_message m ON m.id = d.message WHERE m.message_id = ?1 ORDER BY d.message, d.number LIMIT 100;
 
+-- name: other_of_message
+SELECT 1 FROM queue_receipt WHERE message = ?1 AND number <> ?2
+UNION ALL SELECT 1 FROM queue_delivery WHERE message = ?1 AND number <> ?2 LIMIT 1;
+
 -- name: insert_event
 INSERT INTO queue_event (message, number, n, at, kind, class, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7);
 

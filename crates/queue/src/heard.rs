@@ -23,7 +23,7 @@ use crate::returned::{self, Answer, AnswerKind, Complaint, Feedback, Report, Ret
 use crate::suppression::{self, Rule, Suppression};
 use crate::{Queue, QueueId, admin, schema};
 
-/// Deliveries in hand that are looked through for a Message-ID.
+/// Deliveries in hand that are looked through for a Message-ID: any of all nodes, where these have more.
 const IN_HAND: u32 = 2_000;
 
 /// Something that a mail that came back says of a delivery.
@@ -199,13 +199,22 @@ impl Search<'_> {
             return Ok(Left::of(self.about.clone(), true));
         }
         let receipt::Left { mut heads, is_all } = self.queue.message_ids().find(tx, ids)?;
-        if let (true, Some(id)) = (at_once && heads.is_empty(), ids.first()) {
+        if let (true, Some(id)) = (at_once, ids.first()) {
             let one = |r: &Row<'_>| Ok((QueueId::stored(r.int(0)?), r.int(1)? as u32));
-            let in_hand = tx.list(&schema::IN_HAND_WITH, params![id.as_bytes(), IN_HAND], one)?;
-            heads = addressed(tx, &in_hand)?;
+            let mut in_hand = tx.list(&schema::IN_HAND_WITH, params![id.as_bytes(), IN_HAND], one)?;
+            // One that was put off before has a record as well.
+            let known: HashSet<_> = heads.iter().map(|head| (head.message, head.number)).collect();
+            in_hand.retain(|one| !known.contains(one));
+            heads.extend(addressed(tx, &in_hand)?);
         }
         heads.retain(may);
-        Ok(Left::of(heads, is_all))
+        let mut left = Left::of(heads, is_all);
+        // Another recipient may still wait, or be in hand on another node and not among those that were looked through.
+        if let Some(only) = left.only() {
+            let other = tx.row(&schema::OTHER_OF_MESSAGE, params![only.message, only.number], |_| Ok(()))?;
+            left.is_one = other.is_none();
+        }
+        Ok(left)
     }
 
     /// What follows from a class that nobody has to find out.
@@ -233,18 +242,21 @@ impl Search<'_> {
 /// What a mail may be about, each with its recipient's address in lower case: two that differ in case are one person's.
 struct Left {
     all: Vec<(String, Head)>,
-    /// There is no more. Else nothing follows from there being just one.
+    /// There is no more.
     is_all: bool,
+    /// There is just one, and its mail had no other recipient.
+    is_one: bool,
 }
 
 impl Left {
     fn of(heads: Vec<Head>, is_all: bool) -> Left {
-        Left { all: heads.into_iter().map(|head| (head.to.to_lowercase(), head)).collect(), is_all }
+        let is_one = is_all && heads.len() == 1;
+        Left { all: heads.into_iter().map(|head| (head.to.to_lowercase(), head)).collect(), is_all, is_one }
     }
 
     /// The one it can only be about, where nobody is named.
     fn only(&self) -> Option<&Head> {
-        if let ([(_, only)], true) = (&self.all[..], self.is_all) { Some(only) } else { None }
+        self.all.first().filter(|_| self.is_one).map(|(_, head)| head)
     }
 
     fn named<'a>(&self, names: impl IntoIterator<Item = &'a Address>) -> Vec<&Head> {

@@ -178,6 +178,7 @@ store::statements! { include_str!("../sql/queue.sql");
     TRACES_LATELY = "traces_lately",
     TRACES_BEHIND = "traces_behind",
     IN_HAND_WITH = "in_hand_with",
+    OTHER_OF_MESSAGE = "other_of_message",
     INSERT_EVENT = "insert_event",
     COUNT_EVENTS = "count_events",
     EVENTS = "events",

@@ -332,6 +332,25 @@ fn an_answer_that_comes_at_once_finds_what_is_still_in_hand() {
     }
 }
 
+/// One has its record already, the other's report is faster.
+#[test]
+fn what_is_in_hand_is_found_beside_what_has_left_and_neither_speaks_for_the_other() {
+    for w in worlds() {
+        let id = w.news("5e.a1@ours.test", &["jane@b.test", "bob@c.test"]);
+        w.comes(&w.claim_news(NOW), DELIVERED, later(1));
+        let in_line = answer("team@c.test", "Auto-Submitted: auto-replied\nIn-Reply-To: <5e.a1@ours.test>\n");
+        assert_eq!(w.arrives(&in_line, "team@c.test", to("joe@ours.test")), [""; 0], "bob's has not even left");
+        let bobs = w.claim(US, Stream::Marketing, "c.test", NOW).claimed.swap_remove(0);
+        assert_eq!(w.arrives(&in_line, "", to("joe@ours.test")), [""; 0], "either may be away");
+        assert_eq!(w.arrives(&report(&[("bob@c.test", "failed", "5.1.1")]), "", to("joe@ours.test")), ["bounced"]);
+        let events = w.store.read_blocking(move |tx| receipt::events(tx, id, 1)).unwrap();
+        assert_eq!((w.events_of(id), events.len()), (vec![], 1));
+        w.comes(&bobs, DELIVERED, later(20));
+        let ended = w.store.read_blocking(move |tx| receipt::receipt(tx, id, 1)).unwrap().unwrap();
+        assert_eq!((ended.end, w.told(id).end), (End::Bounced, End::Delivered));
+    }
+}
+
 #[test]
 fn what_is_heard_of_an_open_delivery_is_told_at_once_and_stays_with_its_receipt() {
     for mut w in worlds() {
