@@ -69,7 +69,8 @@ pub fn may_be_report(index: &Index, from: Option<&Address>) -> bool {
 }
 
 /// Reads a mail that came, and finds what it is about. To be done before the job that stores it: it may read much of a report, and of
-/// any other mail that answers one little more than its header.
+/// any other mail that answers one little more than its header. In ascending order of messages and recipients: told so, two mails that
+/// speak of the same take locks in the same order, whatever theirs is.
 ///
 /// # Errors
 /// The store's.
@@ -91,18 +92,20 @@ pub fn understand(
         true => returned::read(classifier, came.index, came.from.is_none(), fetch)?,
         false => None,
     };
-    match returned {
-        Some(Returned::Report(report)) => all.report(tx, &report),
-        Some(Returned::Complaint(complaint)) => all.complaint(tx, &complaint),
+    let mut heard = match returned {
+        Some(Returned::Report(report)) => all.report(tx, &report)?,
+        Some(Returned::Complaint(complaint)) => all.complaint(tx, &complaint)?,
         Some(Returned::Answer(answer)) => {
             let thread = returned::read_thread(came.index, fetch)?;
-            all.answer(tx, &thread, |_| Ok(Some(answer)))
+            all.answer(tx, &thread, |_| Ok(Some(answer)))?
         }
         None => {
             let thread = returned::read_thread(came.index, fetch)?;
-            all.answer(tx, &thread, |classifier| returned::read_answer(classifier, came.index, fetch))
+            all.answer(tx, &thread, |classifier| returned::read_answer(classifier, came.index, fetch))?
         }
-    }
+    };
+    heard.sort_by_key(|one| (one.message, one.number));
+    Ok(heard)
 }
 
 /// What a mail may be about.

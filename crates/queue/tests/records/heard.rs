@@ -345,6 +345,9 @@ fn what_is_in_hand_is_found_beside_what_has_left_and_neither_speaks_for_the_othe
         assert_eq!(w.arrives(&report(&[("bob@c.test", "failed", "5.1.1")]), "", to("joe@ours.test")), ["bounced"]);
         let events = w.store.read_blocking(move |tx| receipt::events(tx, id, 1)).unwrap();
         assert_eq!((w.events_of(id), events.len()), (vec![], 1));
+        // What is said of several is told in one order, whatever a stranger writes, so that no two wait for each other.
+        let both = report(&[("bob@c.test", "failed", "5.1.1"), ("jane@b.test", "delayed", "4.4.1")]);
+        assert_eq!(w.arrives(&both, "", to("joe@ours.test")), ["delayed", "bounced"]);
         w.comes(&bobs, DELIVERED, later(20));
         let ended = w.store.read_blocking(move |tx| receipt::receipt(tx, id, 1)).unwrap().unwrap();
         assert_eq!((ended.end, w.told(id).end), (End::Bounced, End::Delivered));
