@@ -115,7 +115,7 @@ enum State {
 struct Body {
     gate: Gate,
     stager: Stager,
-    /// For mailboxes of ours.
+    /// For mailboxes of ours, and for what is to be heard.
     indexer: Option<mime::Indexer>,
     /// For other hosts, where we vouch for it.
     digest: Option<Digest>,
@@ -247,12 +247,14 @@ impl Incoming {
     fn begin(&self) -> Body {
         let here = self.recipients.iter().any(|r| !r.found.local.is_empty());
         let elsewhere = self.recipients.iter().any(|r| !r.found.remote.is_empty());
+        // What comes to an address that only forwards may be about mail of ours, too.
+        let may_be_heard = !self.origin.is_submission() && self.recipients.iter().any(|r| r.ours);
         // What only passes through is soon gone.
         let class = if here { Class::Lasting } else { Class::Transit };
         Body {
             gate: Gate::new(self.origin.is_submission()),
             stager: self.ingress.mailboxes.store().stager(class),
-            indexer: (here || !self.about.is_empty()).then(|| mime::Indexer::new(mime::Limits::default())),
+            indexer: (here || may_be_heard).then(|| mime::Indexer::new(mime::Limits::default())),
             digest: (elsewhere && self.vouched_for()).then(|| self.ingress.keys.digest()),
             author: Author::default(),
             leaves: elsewhere,

@@ -49,6 +49,17 @@ impl World {
         (id, address.unwrap().unwrap())
     }
 
+    /// All that waits is in hand.
+    async fn claim_all(&self) {
+        let queue = Queue::open(&self.store, 1, NOW).await.unwrap();
+        let claim = move |tx: &mut Tx<'_>| {
+            let waiting = queue::scheduled(tx, None)?;
+            let want: Vec<_> = waiting.into_iter().map(|(group, _)| Want { group, most: 9 }).collect();
+            queue::claim_due(tx, &queue, &want, NOW).map(drop)
+        };
+        self.store.write(claim).await.unwrap();
+    }
+
     async fn heard(&self, id: QueueId) -> Vec<&'static str> {
         let events = self.store.read(move |tx| receipt::events(tx, id, 0)).await.unwrap();
         events.iter().map(|event| event.kind.word()).collect()
@@ -157,4 +168,20 @@ async fn a_return_address_in_the_words_of_a_mail_that_was_sent_on_proves_nothing
     // At the address itself it is known which mail came back.
     w.send(w.stranger(), from(""), &[to(&address.to_string())], &returned("<old@c.test>:\r\n")).await;
     assert_eq!(w.heard(id).await, ["bounced"]);
+}
+
+#[tokio::test]
+async fn a_report_at_an_address_that_only_forwards_is_heard_and_goes_on() {
+    let w = World::new().await;
+    let (id, address) = w.sent().await;
+    let mail = complaint(&address.to_string());
+    let (_, done) = w.send(w.stranger(), from("fbl@provider.test"), &[to("away@example.test")], &mail).await;
+    assert_eq!((done, w.heard(id).await), (vec!["OK".to_owned()], vec!["complained"]));
+    assert_eq!(w.queue().await.len(), 2);
+    // So is what comes back of a mail that was forwarded, by its Message-ID and to its sender's return address.
+    let answer = "From: jane@b.test\r\nIn-Reply-To: <1@x>\r\nAuto-Submitted: auto-replied\r\n\r\nAway.\r\n";
+    w.claim_all().await;
+    w.send(w.stranger(), from(""), &[to("away@example.test")], answer).await;
+    assert_eq!(w.heard(id).await, ["complained", "auto-replied"]);
+    w.check().await;
 }
