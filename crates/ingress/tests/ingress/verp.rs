@@ -178,7 +178,7 @@ async fn a_report_at_an_address_that_only_forwards_is_heard_and_goes_on() {
     let (_, done) = w.send(w.stranger(), from("fbl@provider.test"), &[to("away@example.test")], &mail).await;
     assert_eq!((done, w.heard(id).await), (vec!["OK".to_owned()], vec!["complained"]));
     assert_eq!(w.queue().await.len(), 2);
-    // So is what comes back of a mail that was forwarded, by its Message-ID and to its sender's return address.
+    // So is an answer, by the Message-ID that it names.
     let answer = "From: jane@b.test\r\nIn-Reply-To: <1@x>\r\nAuto-Submitted: auto-replied\r\n\r\nAway.\r\n";
     w.claim_all().await;
     w.send(w.stranger(), from(""), &[to("away@example.test")], answer).await;
