@@ -176,12 +176,14 @@ async fn look_after(inner: &Arc<Inner>, peers: &Peers, mut heard: watch::Receive
     }
 }
 
-async fn hear(inner: &Arc<Inner>, mut mark: Mark, heard: watch::Receiver<Heard>) {
+/// Often where there are others, and else each time it was asked who there is: one may have come and gone meanwhile.
+async fn hear(inner: &Arc<Inner>, mut mark: Mark, mut heard: watch::Receiver<Heard>) {
     let mut news = interval(NEWS);
     news.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         news.tick().await;
-        if heard.borrow().lives.len() > 1 {
+        let asked = heard.has_changed().unwrap_or(false);
+        if heard.borrow_and_update().lives.len() > 1 || asked {
             mark = listen(inner, mark).await;
         }
     }
