@@ -389,3 +389,15 @@ fn standing(d: &Standing) -> Value {
         "uncertain": d.delivery.uncertain, "class": d.class, "due": d.due.rfc3339(), "expires": d.delivery.expires.rfc3339(),
         "status": d.status, "reply": d.reply, "host": d.host })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_that_the_help_names_is_one() {
+        for word in ["waiting", "claimed", "held", "cancelling", "delivered", "failed", "cancelled"] {
+            assert_eq!(State::from_word(word).map(State::word), Some(word));
+        }
+    }
+}

@@ -139,7 +139,7 @@ impl State {
             State::Failed => "failed",
             State::Cancelled => "cancelled",
             State::Held => "held",
-            State::Cancelling => "to be cancelled",
+            State::Cancelling => "cancelling",
         }
     }
 }
