@@ -68,6 +68,43 @@ def test_a_refusal_has_its_class_and_is_found_by_message_id(make_server):
     assert listed["receipts"] == [one] and none["receipts"] == []
     assert [(row["to"], row["state"], row["class"]) for row in table] == [("bob@out.test", "bounced", "mailbox-full")]
     assert lines == [one]
+    assert (one["source"], one["organisation"], one["tries"], one["uncertain"]) == ("default", "main", 1, 0)
+    assert [(row["source"], row["host"], row["organisation"], row["tries"], row["uncertain"]) for row in table] == [
+        ("default", one["host"], "main", "1", "0")
+    ] and one["host"]
+
+
+def test_receipts_are_narrowed_by_sender_source_site_and_state(make_server):
+    with Host() as host:
+        server = start(make_server, host, "out.test")
+        user, other = server.user(), server.user()
+        submit(server, user, "ann@out.test", message("from one"))
+        submit(server, other, "ann@out.test", message("from another"))
+        find(server, "ann@out.test", count=2)
+        host.answers["RCPT"] = "451 4.7.1 Greylisted"
+        submit(server, user, "ann@out.test", message("put off"))
+        waiting = eventually("it waits", lambda: receipts(server, "find", "ann@out.test", "--state", "waiting")["receipts"])
+        where = waiting[0]["host"]
+
+        def found(*which: str):
+            return [(one["from"], one["state"]) for one in receipts(server, "find", "ann@out.test", *which)["receipts"]]
+
+        def exported(*which: str):
+            return [json.loads(line)["from"] for line in server.cli("receipt", "export", *which).splitlines()]
+
+        first, second, third = (user, "delivered"), (other, "delivered"), (user, "waiting")
+        assert found() == [third, second, first] and found("--state", "delivered") == [second, first]
+        assert found("--from", user.upper()) == [third, first] and found("--from", "@elsewhere.test") == []
+        eventually("it was tried", lambda: found("--class", "greylisted") == [third])
+        assert found("--site", where, "--source", "default") == [third, second, first]
+        assert found("--source", "news-1") == [] and found("--site", "elsewhere.test") == []
+        assert exported("--from", other) == [other] and exported("--site", where) == [other, user]
+        assert exported("--source", "news-1") == [] and exported("--organisation", "main", "--stream", "mail") == [other, user]
+        listed = receipts(server, "list", "--from", f"@{DOMAIN}", "--limit", "1")
+        assert [one["from"] for one in listed["receipts"]] == [other] and listed["next"]
+        for which, words in [(("--state", "lost"), "waiting, claimed, held, cancelling"), (("--organisation", "x"), "organisation")]:
+            with pytest.raises(Exception, match=words):
+                server.cli("receipt", "find", "ann@out.test", *which)
 
 
 def test_a_mail_to_many_is_shown_whole_though_it_is_read_in_pages(make_server):

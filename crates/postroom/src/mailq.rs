@@ -41,23 +41,27 @@ pub struct Which {
     state: Option<String>,
 }
 
+/// `ADDRESS` or `@DOMAIN`.
+pub fn party(text: &str) -> Party {
+    match text.strip_prefix('@') {
+        Some(domain) => Party::Domain(domain.to_owned()),
+        None => Party::Address(text.trim_matches(['<', '>']).to_owned()),
+    }
+}
+
 /// A delivery that was found; what is wrong, where it cannot be read.
 type One = (Place, store::Result<(Message, Standing)>);
 
 impl Which {
     fn sought(&self, tx: &mut Tx<'_>) -> store::Result<Sought> {
-        let party = |text: &String| match text.strip_prefix('@') {
-            Some(domain) => Party::Domain(domain.to_owned()),
-            None => Party::Address(text.trim_matches(['<', '>']).to_owned()),
-        };
         let stream = self.stream.as_deref().map(|word| word.parse::<Stream>().map_err(|e| refused(e.to_string())));
         let state = self.state.as_deref().map(|word| {
             let known = "waiting, claimed, held, cancelling, delivered, failed or cancelled";
             State::from_word(word).ok_or_else(|| refused(format!("{word}: {known}")))
         });
         Ok(Sought {
-            to: self.to.as_ref().map(party),
-            from: self.from.as_ref().map(party),
+            to: self.to.as_deref().map(party),
+            from: self.from.as_deref().map(party),
             stream: stream.transpose()?,
             organisation: self.organisation.as_deref().map(|name| organisations::named(tx, name)).transpose()?,
             state: state.transpose()?,

@@ -15,6 +15,7 @@ use crate::admin::{Answer, Outcome, words};
 use crate::house::House;
 use crate::mailq::is_held_back;
 use crate::organisations::Names;
+use crate::receipts::Wanted;
 use crate::{quiet, receipts, stops};
 
 /// Messages that are told of.
@@ -23,7 +24,8 @@ const SHOWN: usize = 100;
 /// All that waits for an address, each with its reason.
 pub async fn why(house: &House, address: &str) -> Outcome {
     let to = Address::parse(address).map_err(|e| format!("{address:?}: {e}"))?;
-    let (mut waiting, _) = receipts::queued(&house.store, &to, When::default(), SHOWN + 1).await.map_err(words)?;
+    let (mut waiting, _) =
+        receipts::queued(&house.store, &to, When::default(), &Wanted::default(), SHOWN + 1).await.map_err(words)?;
     let more = waiting.len() > SHOWN;
     waiting.truncate(SHOWN);
     let all = move |tx: &mut Tx<'_>| Ok((found(tx, &waiting)?, source::setup(tx)?, Names::read(tx)?));

@@ -34,7 +34,7 @@ pub enum Party {
 }
 
 impl Party {
-    fn is(&self, address: &[u8]) -> bool {
+    pub(crate) fn is(&self, address: &[u8]) -> bool {
         match self {
             Party::Address(all) => address.eq_ignore_ascii_case(all.as_bytes()),
             Party::Domain(domain) => {

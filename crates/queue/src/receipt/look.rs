@@ -2,15 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use base::{AccountId, Stream, Timestamp};
+use base::{AccountId, OrganisationId, Stream, Timestamp};
 use store::{Error, Result, Row, Sql, Tx, params};
 
 use super::segment::{Unpacked, trace};
 use super::{Attempt, End, Head, Pointer, Receipt};
-use crate::{QueueId, schema};
+use crate::{Party, QueueId, schema};
 
 /// Rows that one page looks at, at most, whatever the filter leaves of them.
 const LOOKED_AT: i64 = 20_000;
+/// And of which it reads the records: each may stand in a segment of its own, of some 100 KB to unpack.
+const LOOKED_INTO: i64 = 1000;
 /// Segments that are kept unpacked while others are read.
 const SEGMENTS: usize = 16;
 /// Attempts that are followed back.
@@ -104,6 +106,43 @@ pub struct Filter {
     pub since: Option<Timestamp>,
     /// It ended before.
     pub until: Option<Timestamp>,
+    /// Whose sending it was.
+    pub organisation: Option<OrganisationId>,
+    /// The sender of the envelope.
+    pub from: Option<Party>,
+    /// The source of the last attempt, by its name.
+    pub source: Option<String>,
+    /// The site of the last attempt: its name in the policies, a mail host, or what mail hosts end in.
+    pub site: Option<String>,
+}
+
+impl Filter {
+    /// As far as the row tells.
+    fn has_row(&self, r: &Receipt) -> bool {
+        self.end.is_none_or(|end| end == r.end)
+            && self.class.as_ref().is_none_or(|class| *class == r.class)
+            && self.stream.is_none_or(|stream| stream == r.stream)
+            && self.account.is_none_or(|account| Some(account) == r.account)
+            && self.since.is_none_or(|since| since <= r.at)
+            && self.until.is_none_or(|until| r.at < until)
+    }
+
+    /// Something is asked that only the record of the last attempt tells.
+    pub fn asks_records(&self) -> bool {
+        self.organisation.is_some() || self.from.is_some() || self.asks_attempts()
+    }
+
+    fn asks_attempts(&self) -> bool {
+        self.source.is_some() || self.site.is_some()
+    }
+
+    /// As far as the record of the last attempt tells; what is asked of a record that is not kept any more does not hold.
+    pub fn has_record(&self, head: &Head, last: Option<&Attempt>) -> bool {
+        self.organisation.is_none_or(|organisation| organisation == head.organisation)
+            && self.from.as_ref().is_none_or(|from| from.is(head.from.as_bytes()))
+            && self.source.as_ref().is_none_or(|source| last.is_some_and(|last| last.source() == source))
+            && self.site.as_ref().is_none_or(|site| last.is_some_and(|last| last.went_to(site)))
+    }
 }
 
 /// A page of what was found.
@@ -116,7 +155,7 @@ pub struct Found<T, C> {
 }
 
 /// At most `n` receipts, those of the youngest messages first, from behind `after` on. A page may be empty and not the last:
-/// it looks at 20,000 rows.
+/// it looks at 20,000 rows, and at 1,000 where records are asked.
 ///
 /// # Errors
 /// The store's.
@@ -127,18 +166,13 @@ pub fn page(
     n: usize,
 ) -> Result<Found<Receipt, (QueueId, u32)>> {
     let (message, number) = after.map_or((i64::MAX, 0), |(message, number)| (message.raw(), number));
-    let limit = LOOKED_AT.min(n as i64 * 100);
+    let limit = if filter.asks_records() { LOOKED_INTO } else { LOOKED_AT.min(n as i64 * 100) };
     let rows = tx.list(&schema::RECEIPTS_BEFORE, params![message, number, limit], read)?;
     let (mut all, mut last, more) = (Vec::new(), None, rows.len() as i64 == limit);
+    let mut records = Records { heads: Segments::new(&schema::HEADS), dialogues: Segments::new(&schema::DIALOGUES) };
     for r in rows {
         last = Some((r.message, r.number));
-        let fits = filter.end.is_none_or(|end| end == r.end)
-            && filter.class.as_ref().is_none_or(|class| *class == r.class)
-            && filter.stream.is_none_or(|stream| stream == r.stream)
-            && filter.account.is_none_or(|account| Some(account) == r.account)
-            && filter.since.is_none_or(|since| since <= r.at)
-            && filter.until.is_none_or(|until| r.at < until);
-        if fits {
+        if filter.has_row(&r) && (!filter.asks_records() || records.fit(tx, filter, r.trail)?) {
             all.push(r);
             if all.len() == n {
                 return Ok(Found { all, next: last });
@@ -146,6 +180,25 @@ pub fn page(
         }
     }
     Ok(Found { all, next: last.filter(|_| more) })
+}
+
+/// Both halves of segments.
+struct Records {
+    heads: Segments,
+    dialogues: Segments,
+}
+
+impl Records {
+    /// Whether the record fits; one that is not kept any more does not.
+    fn fit(&mut self, tx: &mut Tx<'_>, filter: &Filter, trail: Option<Pointer>) -> Result<bool> {
+        let Some(Pointer { segment, place }) = trail else { return Ok(false) };
+        let Some(head) = self.heads.of(tx, segment)?.and_then(|half| half.head(place)) else { return Ok(false) };
+        let last = match filter.asks_attempts() {
+            true => self.dialogues.of(tx, segment)?.and_then(|half| half.attempt(place)),
+            false => None,
+        };
+        Ok(filter.has_record(&head, last.as_ref()))
+    }
 }
 
 /// Segments that were read already: their heads, or their dialogues.
@@ -181,6 +234,19 @@ pub fn head(tx: &mut Tx<'_>, trails: &[Option<Pointer>]) -> Result<Vec<Option<He
     let one = |trail: &Option<Pointer>| {
         let Some(Pointer { segment, place }) = *trail else { return Ok(None) };
         Ok(heads.of(tx, segment)?.and_then(|unpacked| unpacked.head(place)))
+    };
+    trails.iter().map(one).collect()
+}
+
+/// The last attempt of each delivery; none where there was none, or its record is gone.
+///
+/// # Errors
+/// The store's.
+pub fn last(tx: &mut Tx<'_>, trails: &[Option<Pointer>]) -> Result<Vec<Option<Attempt>>> {
+    let mut dialogues = Segments::new(&schema::DIALOGUES);
+    let one = |trail: &Option<Pointer>| {
+        let Some(Pointer { segment, place }) = *trail else { return Ok(None) };
+        Ok(dialogues.of(tx, segment)?.and_then(|unpacked| unpacked.attempt(place)))
     };
     trails.iter().map(one).collect()
 }

@@ -16,7 +16,7 @@ pub(crate) use event::one;
 pub use event::{Attached, Event, Kind, attach, events};
 pub use keep::{forget_dialogues, forget_receipts, forget_segments};
 pub use look::{
-    Ended, Filter, Found, Key, When, attempts, ended, head, look_up, of_message, page, receipt, some_of_message,
+    Ended, Filter, Found, Key, When, attempts, ended, head, last, look_up, of_message, page, receipt, some_of_message,
 };
 pub(crate) use message_ids::{Left, MessageIds};
 pub use segment::{MAX_RECORDS, Segment};
@@ -199,6 +199,33 @@ pub struct Attempt {
     pub reply: Reply,
     /// The dialogue; none when there was no connection.
     pub talk: Option<Talk>,
+}
+
+impl Attempt {
+    /// The source that it left by; empty when there was no connection.
+    pub fn source(&self) -> &str {
+        self.talk.as_ref().map_or("", |talk| &talk.peer.source)
+    }
+
+    /// The host that it was to go to; empty when none was reached, and none answered.
+    pub fn host(&self) -> &str {
+        self.talk.as_ref().map_or(&*self.host, |talk| &talk.peer.host)
+    }
+
+    /// The site of the host, by its name in the policies; empty when there was no connection, or it has no name there.
+    pub fn site(&self) -> &str {
+        self.talk.as_ref().map_or("", |talk| &talk.peer.site)
+    }
+
+    /// Whether it went to a site of this name, in any case of letters: the site's in the policies, a mail host, or what mail hosts end in.
+    fn went_to(&self, site: &str) -> bool {
+        let host = self.host();
+        let before = host.len().checked_sub(site.len()).filter(|at| host.is_char_boundary(*at));
+        let ends = before.is_some_and(|at| host[at..].eq_ignore_ascii_case(site));
+        !site.is_empty()
+            && (self.site().eq_ignore_ascii_case(site)
+                || ends && before.is_some_and(|at| at == 0 || host[..at].ends_with('.')))
+    }
 }
 
 /// Writes the row of a delivery that has come to its end: how, of what class, and whether by an attempt.

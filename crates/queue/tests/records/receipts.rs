@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use base::{Reply, Stream, Timestamp};
+use base::{OrganisationId, Reply, Stream, Timestamp};
 use bounce::Stage;
 use queue::receipt::{self, Attached, Event, Filter, Key, Kind, Peer, Segment, Step, Talk, When};
-use queue::{Claimed, Outcome, QueueId, Said, Settled};
+use queue::{Claimed, Outcome, Party, QueueId, Said, Settled};
 use smtp::client::Answered;
 
-use crate::world::{DELIVERED, NOW, US, World, later, worlds};
+use crate::world::{DELIVERED, Mail, NOW, US, World, later, worlds};
 
 impl World {
     fn claim_to(&self, domain: &str, now: Timestamp) -> Vec<Claimed> {
@@ -155,6 +155,81 @@ fn they_are_found_by_recipient_and_by_message_id() {
         assert_eq!(places(&second.all), [(ids[1], 1), (ids[1], 0), (ids[0], 1), (ids[0], 0)]);
         assert!(second.next.is_none());
         assert!(page(None, Filter { end: Some(receipt::End::Bounced), ..Filter::default() }, 9).all.is_empty());
+    }
+}
+
+#[test]
+fn a_page_has_what_the_records_say_of_sender_organisation_source_and_site() {
+    for w in worlds() {
+        let ours = w.news("1@ours.test", &["jane@b.test", "jim@b.test"]);
+        let claimed = w.claim_to("b.test", NOW);
+        let refused = Said::by("mx.c.test", Stage::Connect, Reply::new(554, 7, 1, "Go away"));
+        let both = vec![
+            settled(&claimed[0], 0, DELIVERED, yes(talk(0, true), 0), ""),
+            settled(&claimed[0], 1, Outcome::Failed, refused, "blocked"),
+        ];
+        w.record(both, later(1));
+        let of =
+            Mail { by: OrganisationId(2), stream: Stream::Marketing, message_id: None, notify: None, expires: None };
+        let theirs = w.send(of, &["jane@b.test"]);
+        let claimed = w.claim(OrganisationId(2), Stream::Marketing, "b.test", NOW).claimed;
+        w.record(vec![settled(&claimed[0], 0, DELIVERED, yes(talk(0, true), 0), "")], later(2));
+        let page = |filter: Filter| {
+            let found = w.store.read_blocking(move |tx| receipt::page(tx, None, &filter, 9)).unwrap();
+            assert!(found.next.is_none());
+            found.all.iter().map(|r| (r.message, r.number)).collect::<Vec<_>>()
+        };
+        let any = Filter::default;
+        let (a, b, c) = ((ours, 0), (ours, 1), (theirs, 0));
+        let text = |text: &str| Some(text.to_owned());
+        for (filter, expected) in [
+            (any(), vec![c, b, a]),
+            (Filter { organisation: Some(US), ..any() }, vec![b, a]),
+            (Filter { from: Some(Party::Address("Joe@OURS.test".into())), ..any() }, vec![c, b, a]),
+            (Filter { from: Some(Party::Domain("elsewhere.test".into())), ..any() }, vec![]),
+            (Filter { source: text("a"), ..any() }, vec![c, a]),
+            (Filter { source: text("b"), ..any() }, vec![]),
+            (Filter { site: text("B"), ..any() }, vec![c, a]),
+            (Filter { site: text("mx.c.test"), ..any() }, vec![b]),
+            (Filter { site: text("b.TEST"), ..any() }, vec![c, a]),
+            (Filter { site: text("x.b.test"), ..any() }, vec![]),
+            (Filter { site: text(".test"), ..any() }, vec![]),
+            (
+                Filter { source: text("a"), organisation: Some(US), end: Some(receipt::End::Delivered), ..any() },
+                vec![a],
+            ),
+        ] {
+            assert_eq!(page(filter.clone()), expected, "{filter:?}");
+        }
+        let trails = [a, b].map(|(id, number)| w.receipt(id, number).unwrap().trail);
+        let last = w.store.read_blocking(move |tx| receipt::last(tx, &trails)).unwrap();
+        let told: Vec<_> = last.iter().flatten().map(|last| (last.source(), last.host(), last.site())).collect();
+        assert_eq!(told, [("a", "mx.b.test", "b"), ("", "mx.c.test", "")]);
+    }
+}
+
+#[test]
+fn a_page_looks_into_some_records_at_a_time() {
+    for w in worlds() {
+        let to: Vec<String> = (0..1100).map(|n| format!("u{n}@b.test")).collect();
+        let id = w.news("1@ours.test", &to);
+        for n in [1000, 100] {
+            let claimed = w.claim_to("b.test", NOW);
+            let of = |c: &Claimed| c.deliveries.len();
+            assert_eq!(claimed.iter().map(of).sum::<usize>(), n);
+            let all = claimed
+                .iter()
+                .flat_map(|c| (0..of(c)).map(|place| settled(c, place, DELIVERED, yes(talk(0, true), 0), "")));
+            w.record(all.collect(), later(1));
+        }
+        let page = |after, source: &str| {
+            let filter = Filter { source: Some(source.into()), ..Filter::default() };
+            let found = w.store.read_blocking(move |tx| receipt::page(tx, after, &filter, 9)).unwrap();
+            (found.all.len(), found.next)
+        };
+        assert_eq!(page(None, "b"), (0, Some((id, 100))));
+        assert_eq!(page(Some((id, 100)), "b"), (0, None));
+        assert_eq!(page(None, "a"), (9, Some((id, 1091))));
     }
 }
 
