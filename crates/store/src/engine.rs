@@ -171,7 +171,8 @@ impl Store {
                 locks.push(lock(shared, "keeper")?);
             }
         }
-        let (queue, subscribers, stop) = (Arc::new(Queue::new()), Arc::new(Subscribers::default()), Stop::new());
+        let queue = Arc::new(Queue::new(options.engine == Engine::Sqlite));
+        let (subscribers, stop) = (Arc::new(Subscribers::default()), Stop::new());
         let packs = Arc::new(Packs::open(&options.home().join("packs"), options, queue.clone())?);
         let stopping = stop.clone();
         let (reads, waiting) = mpsc::sync_channel::<Read>(4096);
@@ -200,9 +201,9 @@ impl Store {
         sync(options.home())?;
         let (append, waiting) = pack::channel();
         threads.push({
-            let (packs, queue, grouped) = (packs.clone(), queue.clone(), options.engine == Engine::Sqlite);
+            let (packs, queue) = (packs.clone(), queue.clone());
             spawn("store-packs", move || {
-                pack::append_loop(&packs, &waiting, &queue, grouped);
+                pack::append_loop(&packs, &waiting, &queue);
                 queue.close();
             })?
         });

@@ -19,8 +19,8 @@ const WAITING: usize = 20_000;
 pub enum Lane {
     /// Somebody waits for the answer.
     Interactive,
-    /// The same, but it waits for mails that are just being written, to be committed together with them: a sync less. Where none
-    /// are it waits for nothing else.
+    /// The same, but it waits for mails that are just being written or come one after the other, to be committed together with them:
+    /// a sync less. Where none are it waits for nothing else.
     Patient,
     /// Chunked background work: runs when no interactive job waits, and at least once in eight groups.
     Bulk,
@@ -34,6 +34,10 @@ const PATIENT_TURN: u32 = 2;
 /// It waits so long for mails that are being written, and no longer: a disk that takes more for a sync is not to keep back what has
 /// nothing to do with it.
 const PATIENCE: Duration = Duration::from_millis(30);
+
+/// Where groups follow one another within this time the next is waited for as long: a third of all commits would else be of claims and
+/// outcomes alone.
+const STREAM: Duration = Duration::from_millis(3);
 
 /// Jobs and reads of a store since it was opened. Two looks that are the same, with all of it answered, show that nothing was
 /// under way in between: tests on virtual time wait for that.
@@ -145,6 +149,8 @@ pub(crate) struct Queue {
     wake: Condvar,
     /// A group has ended.
     progress: Condvar,
+    /// See [`Queue::is_grouped`].
+    grouped: bool,
 }
 
 /// See [`Queue::turn`].
@@ -168,8 +174,10 @@ struct Lanes {
     ended: u64,
     /// More are about to come, and are waited for until then.
     coming: Option<Instant>,
-    /// Who sleeps on [`Queue::progress`] is called when so many are done with; whether more come together then.
-    awaited: Option<(u64, bool)>,
+    /// When a group with interactive jobs was last committed.
+    committed: Option<Instant>,
+    /// Who sleeps on [`Queue::progress`] is called when so many are done with.
+    awaited: Option<u64>,
     /// Writers that sleep, and those of them that were called: each call is one of the system, and wakes a thread.
     asleep: usize,
     called: usize,
@@ -182,8 +190,13 @@ struct Lanes {
 }
 
 impl Queue {
-    pub(crate) fn new() -> Self {
-        Queue { lanes: Mutex::new(Lanes::default()), wake: Condvar::new(), progress: Condvar::new() }
+    pub(crate) fn new(grouped: bool) -> Self {
+        Queue { lanes: Mutex::new(Lanes::default()), wake: Condvar::new(), progress: Condvar::new(), grouped }
+    }
+
+    /// Jobs are committed in groups.
+    pub(crate) fn is_grouped(&self) -> bool {
+        self.grouped
     }
 
     fn lock(&self) -> MutexGuard<'_, Lanes> {
@@ -250,24 +263,33 @@ impl Queue {
     /// All that writers have taken is done with: a group was committed, or where there are no groups, a job begun.
     pub(crate) fn ended(&self) {
         let mut lanes = self.lock();
+        let more = lanes.taken() > lanes.ended;
         lanes.ended = lanes.taken();
-        if let Some((_, together)) = lanes.awaited.filter(|(n, _)| lanes.ended >= *n) {
+        if more && self.grouped {
+            lanes.follow(Instant::now());
+        }
+        if lanes.awaited.is_some_and(|n| lanes.ended >= n) {
             lanes.awaited = None;
-            lanes.expect(together);
+            if self.grouped {
+                lanes.coming = Some(Instant::now() + PATIENCE);
+            }
             self.progress.notify_all();
         }
     }
 
-    /// Waits until the first `n` interactive jobs ever added are done with. Where more of them are about to come then, in a moment
-    /// and `together`, the patient ones wait for them: as long as what this gives lives, but no longer than [`PATIENCE`].
-    pub(crate) fn turn(&self, n: u64, together: bool) -> Option<Coming<'_>> {
+    /// Waits until the first `n` interactive jobs ever added are done with. More of them are about to come then, and where jobs are
+    /// committed in groups the patient ones wait for them: as long as what this gives lives, but no longer than [`PATIENCE`].
+    pub(crate) fn turn(&self, n: u64) -> Option<Coming<'_>> {
         let mut lanes = self.lock();
         while lanes.ended < n && !lanes.closed {
-            lanes.awaited = Some((n, together));
+            lanes.awaited = Some(n);
             lanes = self.progress.wait(lanes).unwrap_or_else(PoisonError::into_inner);
         }
-        lanes.expect(together);
-        together.then(|| Coming(self))
+        if !self.grouped {
+            return None;
+        }
+        lanes.coming = Some(Instant::now() + PATIENCE);
+        Some(Coming(self))
     }
 
     /// No new jobs; those that wait are still done.
@@ -302,9 +324,11 @@ impl Lanes {
         Ok(())
     }
 
-    fn expect(&mut self, together: bool) {
-        if together {
-            self.coming = Some(Instant::now() + PATIENCE);
+    /// A group with interactive jobs is committed.
+    fn follow(&mut self, now: Instant) {
+        let last = self.committed.replace(now);
+        if self.coming.is_none() && last.is_some_and(|last| now - last < STREAM) {
+            self.coming = Some(now + STREAM);
         }
     }
 
@@ -368,7 +392,7 @@ mod tests {
 
     /// Mails are being written, and are waited for as long as that takes.
     fn expect(queue: &Queue) -> Coming<'_> {
-        let coming = queue.turn(0, true).unwrap();
+        let coming = queue.turn(0).unwrap();
         queue.lock().coming = Some(Instant::now() + Duration::from_secs(3600));
         coming
     }
@@ -383,7 +407,7 @@ mod tests {
     #[test]
     fn what_came_together_is_found_together() {
         for _ in 0..200 {
-            let queue = Arc::new(Queue::new());
+            let queue = Arc::new(Queue::new(true));
             let writer = {
                 let queue = queue.clone();
                 thread::spawn(move || {
@@ -399,7 +423,7 @@ mod tests {
 
     #[test]
     fn who_is_patient_goes_with_the_next_mails_and_waits_for_nothing_else() {
-        let queue = Queue::new();
+        let queue = Queue::new(true);
         let take = |first| queue.lock().next(first).is_some();
         queue.push(Lane::Patient, job());
         assert!(take(true), "none are being written");
@@ -419,8 +443,31 @@ mod tests {
     }
 
     #[test]
+    fn who_is_patient_waits_for_the_next_of_a_stream_and_not_behind_a_single_one() {
+        let (queue, began) = (Queue::new(true), Instant::now());
+        let commit = |after: Duration| {
+            let mut lanes = queue.lock();
+            lanes.follow(began + after);
+            lanes.coming.take()
+        };
+        assert_eq!(commit(Duration::ZERO), None);
+        assert_eq!(commit(STREAM), None, "they come too seldom");
+        assert_eq!(commit(STREAM + STREAM / 2), Some(began + 2 * STREAM + STREAM / 2));
+        // Nor does it where nothing was asked for by anybody who waits, or each job is a commit of its own.
+        for (grouped, lane) in [(true, Lane::Patient), (true, Lane::Bulk), (false, Lane::Interactive)] {
+            let queue = Queue::new(grouped);
+            for _ in 0..1000 {
+                queue.push(lane, job());
+                queue.first().unwrap();
+                queue.ended();
+                assert_eq!(queue.lock().coming, None);
+            }
+        }
+    }
+
+    #[test]
     fn who_is_patient_has_a_turn_however_much_others_ask_for() {
-        let queue = Queue::new();
+        let queue = Queue::new(true);
         for _ in 0..3 {
             queue.push(Lane::Patient, job());
             let groups = (1..).find(|_| {
@@ -434,7 +481,7 @@ mod tests {
 
     #[test]
     fn a_writer_that_sleeps_is_woken_for_what_waited() {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Queue::new(true));
         let coming = expect(&queue);
         let writer = {
             let queue = queue.clone();
@@ -451,14 +498,14 @@ mod tests {
     fn who_is_patient_does_not_wait_for_ever() {
         // A writer that sleeps when the mails begin to be written, and one that looks for work later.
         for sleeps in [true, false] {
-            let queue = Arc::new(Queue::new());
+            let queue = Arc::new(Queue::new(true));
             let start = || {
                 let queue = queue.clone();
                 thread::spawn(move || queue.first().map(|_| Instant::now()))
             };
             let early = sleeps.then(start);
             asleep(&queue, usize::from(sleeps));
-            let (began, coming) = (Instant::now(), queue.turn(0, true));
+            let (began, coming) = (Instant::now(), queue.turn(0));
             queue.push(Lane::Patient, job());
             let writer = early.unwrap_or_else(start);
             let taken = writer.join().unwrap().unwrap();
@@ -469,7 +516,7 @@ mod tests {
 
     #[test]
     fn no_job_is_left_however_many_writers_sleep() {
-        let (queue, done) = (Arc::new(Queue::new()), Arc::new(AtomicUsize::new(0)));
+        let (queue, done) = (Arc::new(Queue::new(true)), Arc::new(AtomicUsize::new(0)));
         let all_done = |queue: &Queue| {
             let until = Instant::now() + Duration::from_secs(30);
             let state = || {
@@ -506,22 +553,22 @@ mod tests {
 
     #[test]
     fn who_waits_for_the_writer_is_called_when_it_has_done_enough() {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Queue::new(false));
         queue.push_all((0..3).map(|_| (Lane::Interactive, job())));
         let waits = {
             let queue = queue.clone();
-            thread::spawn(move || drop(queue.turn(2, false)))
+            thread::spawn(move || drop(queue.turn(2)))
         };
         while queue.lock().awaited.is_none() {
             thread::sleep(Duration::from_millis(1));
         }
         queue.ended();
-        assert_eq!(queue.lock().awaited, Some((2, false)));
+        assert_eq!(queue.lock().awaited, Some(2));
         queue.first().unwrap();
         queue.more().unwrap();
-        assert_eq!(queue.lock().awaited, Some((2, false)), "taken, and not committed");
+        assert_eq!(queue.lock().awaited, Some(2), "taken, and not committed");
         queue.ended();
         waits.join().unwrap();
-        assert!(queue.turn(2, false).is_none());
+        assert!(queue.turn(2).is_none());
     }
 }

@@ -141,7 +141,7 @@ mod tests {
         }
 
         fn open(&self, after: u32) -> (Arc<Numbers>, Arc<Queue>) {
-            let queue = Arc::new(Queue::new());
+            let queue = Arc::new(Queue::new(true));
             let numbers = Numbers::new(after, queue.clone());
             assert!(matches!(numbers.take(), Err(Error::Busy)), "nothing is reserved");
             // Asked for in vain.

@@ -11,6 +11,8 @@ use std::io::{IoSlice, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use base::BlobId;
 
@@ -43,6 +45,9 @@ const LARGE: u64 = 128 << 10;
 
 /// So many are written in a moment: a sync takes longer.
 const SOON: u64 = 256 << 10;
+
+/// A batch that is much smaller than usual waits so long for others: less than the sync that it saves.
+const MOMENT: Duration = Duration::from_micros(300);
 
 /// How much of a record is read at once.
 const PIECE: u64 = 256 * 1024;
@@ -407,23 +412,27 @@ impl Waiting {
     }
 }
 
-/// Appends what waits until the channel closes. Where the writer commits jobs in groups, `grouped`, it hears what is coming.
-pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queue: &Queue, grouped: bool) {
-    let (mut current, mut last) = (Current { grows: grouped, ..Current::default() }, 0);
+/// Appends what waits until the channel closes. Where the writer commits jobs in groups it hears what is coming, and files have room
+/// ahead.
+pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queue: &Queue) {
+    let (mut current, mut last) = (Current { grows: queue.is_grouped(), ..Current::default() }, 0);
+    // So many come together of late.
+    let mut usual = 0;
     while let Ok(first) = waiting.recv() {
         // While the jobs of the last batch still wait for their commit, or are just being committed, a sync of our own would
         // make little sooner: what comes meanwhile joins this batch, and there is one sync here for one of the writer's.
-        let coming = queue.turn(last, grouped);
+        let coming = queue.turn(last);
         // On a busy machine others are about to add to it, who have work to do and no core to do it on: they go first.
-        std::thread::yield_now();
+        thread::yield_now();
         let mut octets = first.octets();
         let mut batch = vec![first];
-        while octets < BATCH
-            && let Ok(more) = waiting.try_recv()
-        {
-            octets += more.octets();
-            batch.push(more);
+        gather(waiting, &mut batch, &mut octets);
+        if octets < SOON && 2 * batch.len() < usual {
+            // Those who had their answers together come again together, and soon.
+            thread::sleep(MOMENT);
+            gather(waiting, &mut batch, &mut octets);
         }
+        usual = batch.len().max(usual * 7 / 8);
         let somebody_waits = batch.iter().any(|w| w.lane == Lane::Interactive);
         let coming = coming.filter(|_| somebody_waits && octets < SOON);
         // The second try is on fresh files.
@@ -452,6 +461,16 @@ pub(crate) fn append_loop(packs: &Packs, waiting: &mpsc::Receiver<Waiting>, queu
         drop(coming);
     }
     current.seal(packs);
+}
+
+/// Adds to a batch what waits.
+fn gather(waiting: &mpsc::Receiver<Waiting>, batch: &mut Vec<Waiting>, octets: &mut u64) {
+    while *octets < BATCH
+        && let Ok(more) = waiting.try_recv()
+    {
+        *octets += more.octets();
+        batch.push(more);
+    }
 }
 
 /// The packs being appended to, one a class.
