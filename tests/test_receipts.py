@@ -186,11 +186,19 @@ def test_hard_bounces_of_marketing_suppress(make_server):
         submit(server, user, "bob@out.test", message("again"))
         third = find(server, "bob@out.test", count=3)[0]
         table = list(csv.DictReader(io.StringIO(server.cli("suppression", "export", "--csv"))))
+        server.cli("suppression", "add", "zoe@elsewhere.test")
+        some = [suppressions(server, "list", *which) for which in [
+            ("--reason", "manual"), ("--address-part", "@out.test", "--stream", "marketing"), ("--address-part", "ZOE"),
+            ("bob@out.test", "--reason", "manual")]]  # fmt: skip
+        lines = [json.loads(line) for line in server.cli("suppression", "export", "--reason", "manual").splitlines()]
     # Both kinds of bulk mail, with the receipt that shows why.
     assert [one["stream"] for one in listed] == ["transactional", "marketing"]
     assert all(one["reason"] == "no-such-user" and "5.1.1" in one["note"] for one in listed)
     assert third["class"] == "suppressed" and listed[0]["receipt"] != f"{third['id']}/0"
     assert [row["address"] for row in table] == ["bob@out.test"] * 2
+    assert [[one["address"] for one in found] for found in some] == [
+        ["zoe@elsewhere.test"], ["bob@out.test"], ["zoe@elsewhere.test"], []]  # fmt: skip
+    assert lines == some[0]
 
 
 def bounce(about: bytes, to: str, recipient: str) -> bytes:

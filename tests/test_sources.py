@@ -1,5 +1,7 @@
 """What mail leaves by, and how: sources, pools, and what an administrator changes about them while mail flows."""
 
+import csv
+import io
 import json
 
 import pytest
@@ -45,6 +47,10 @@ def refused(server, *arguments: str) -> str:
     with pytest.raises(Failed) as failure:
         server.cli(*arguments)
     return str(failure.value)
+
+
+def exported(server, what: str, *word: str) -> list[dict]:
+    return list(csv.DictReader(io.StringIO(server.cli(what, "export", *word, "--csv"))))
 
 
 def test_mail_leaves_by_the_sources_of_a_pool_and_a_change_counts_at_once(make_server):
@@ -109,6 +115,24 @@ def test_the_administrator_is_told_what_is_wrong(make_server):
     assert "is no rate" in refused(server, "policy", "set", "rate=many")
     assert "there is no source x" in refused(server, "policy", "set", "--source", "x", "idle=5")
     assert "no such figure" in refused(server, "policy", "unset", "--site", "google")
+    # Each list is searched by a word, and given out as a table.
+    server.cli("pool", "change", "p", "--stream", "mail")
+    server.cli("policy", "set", "--source", "a", "--site", "google", "connections=3")
+    server.cli("policy", "set", "--site", "yahoo", "messages=7")
+    for what, word, names in [("source", "DEF", ["default"]), ("pool", "p", ["p"]), ("source", "x", []), ("pool", "x", [])]:
+        assert [each["name"] for each in json.loads(server.cli(what, "list", word, "--json"))] == names
+    assert "no such source" in server.cli("source", "list", "x") and "no such pool" in server.cli("pool", "list", "x")
+    assert [each["key"] for each in json.loads(server.cli("policy", "list", "Goog", "--json"))] == ["connections"]
+    assert [each["key"] for each in json.loads(server.cli("policy", "list", "a", "--json"))] == ["messages", "connections"]
+    assert exported(server, "source", "a") == [
+        {"name": "a", "addresses": "203.0.113.9", "ehlo": "mx.example.test", "pools": "p:2"},
+        {"name": "default", "addresses": "", "ehlo": "mx.example.test", "pools": "p:1"}]  # fmt: skip
+    assert exported(server, "pool") == [{"name": "p", "members": "default:1 a:2", "streams": "mail", "organisation": ""}]
+    assert exported(server, "policy", "yahoo") == [
+        {"source": "", "site": "yahoo", "organisation": "", "key": "messages", "value": "7"}]  # fmt: skip
+    lines = [json.loads(line) for line in server.cli("source", "export").splitlines()]
+    assert lines == json.loads(server.cli("source", "list", "--json"))
+    server.cli("policy", "unset", "--source", "a", "--site", "google")
     server.cli("pool", "remove", "p")
     server.cli("source", "remove", "a")
     assert eventually("no source", lambda: len(json.loads(server.cli("source", "list", "--json"))) == 1)
@@ -127,6 +151,10 @@ def test_figures_of_the_operators_count_at_once_and_can_be_seen(make_server):
         assert sum(said.startswith("EHLO") for said in host.said) >= 6, "a mail each"
         sites = json.loads(server.cli("site", "list", "--json"))
         assert [(site["site"], site["source"]) for site in sites] == [(host.address, "default")]
+        assert json.loads(server.cli("site", "export", host.address[:3])) == sites[0] and server.cli("site", "export", "x") == ""
+        (row,) = exported(server, "site")
+        assert (row["site"], row["source"]) == (host.address, "default") and "messages=1" in row["limits"]
+        assert "No such site" in server.cli("site", "list", "x")
         assert sites[0]["limits"]["messages"] == "1" and "messages=1 recipients=2" in server.cli("site", "show", host.address)
         assert "begins with: connections=5 " in server.cli("site", "show", "google")
         assert json.loads(server.cli("policy", "list", "--json")) == [

@@ -294,6 +294,11 @@ pub fn refused(text: String) -> store::Error {
     base::Error::new(base::Reply::new(501, 5, 4, text)).into()
 }
 
+/// Whether a name has this word in it, in any case of letters; where none is given, each is wanted.
+pub fn has(name: &str, word: Option<&str>) -> bool {
+    word.is_none_or(|word| name.to_lowercase().contains(&word.to_lowercase()))
+}
+
 /// An address that somebody wrote.
 pub fn parse(address: &str) -> store::Result<Address> {
     Address::parse(address).map_err(|e| refused(format!("{address}: {e}")))

@@ -9,14 +9,14 @@ use base::Stream;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::admin::{self, Answer, Kind, Outcome, Request};
-use crate::cli_pages::{Export, export, follow, show};
+use crate::cli_pages::{Export, Table, export, follow, show};
 use crate::cli_sending::{PolicyCommand, PoolCommand, SiteCommand, SourceCommand, Stopped};
 use crate::config::Config;
 use crate::house::House;
 use crate::outside::Outside;
 use crate::{
-    certificates, control, doctor, events, guide, log, mailq, organisations, privileges, quiet, receipts, serve,
-    simulate, stops, suppressions, webhooks,
+    certificates, control, doctor, events, guide, log, mailq, organisations, policies, privileges, quiet, receipts,
+    serve, simulate, sources, stops, suppressions, webhooks,
 };
 
 /// Where the configuration is looked for.
@@ -503,15 +503,32 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
             return export(&config, Export::Receipts(which), csv);
         }
         Command::Queue(QueueCommand::Export { which, csv }) => return export(&config, Export::Queue(which), csv),
-        Command::Suppression(suppressions::Command::Export { csv, organisation }) => {
-            return export(&config, Export::Suppressions(organisation), csv);
+        Command::Suppression(suppressions::Command::Export { which, csv }) => {
+            return export(&config, Export::Suppressions(which), csv);
         }
         Command::Events(which) => return follow(&config, which),
-        command => request(command)?,
+        command => match command.table() {
+            Some(table) => return table.write(&config, request(command)?),
+            None => request(command)?,
+        },
     };
     let answer = ask(&config, request)?;
     print(&answer, cli.json)?;
     if answer.good { Ok(()) } else { Err(CliError::Failed("problems were found".into())) }
+}
+
+impl Command {
+    /// What is given out as a table, if it is an export of one.
+    fn table(&self) -> Option<Table> {
+        let (columns, csv) = match self {
+            Command::Source(SourceCommand::Export { csv, .. }) => (&sources::COLUMNS[..], *csv),
+            Command::Pool(PoolCommand::Export { csv, .. }) => (&sources::POOL_COLUMNS[..], *csv),
+            Command::Policy(PolicyCommand::Export { csv, .. }) => (&policies::COLUMNS[..], *csv),
+            Command::Site(SiteCommand::Export { csv, .. }) => (&policies::SITE_COLUMNS[..], *csv),
+            _ => return None,
+        };
+        Some(Table { columns, csv })
+    }
 }
 
 /// Of what the server has set up, unless the question says otherwise. No data directory is made for it.

@@ -66,6 +66,59 @@ fn show_array(
     outcome
 }
 
+/// Facts as comma-separated values (RFC 4180). Trap 27: a field that a spreadsheet would calculate is text.
+fn csv(facts: &Value, columns: &[&str]) -> String {
+    let field = |name: &&str| {
+        let text = cell(&facts[*name]);
+        let text = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text };
+        if text.contains([',', '"', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+    };
+    columns.iter().map(field).collect::<Vec<_>>().join(",")
+}
+
+/// A list is its words, as a command takes them: a source and its weight are `news-1:3`, a figure and its value `rate=20/s`.
+fn cell(fact: &Value) -> String {
+    match fact {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        Value::Array(all) => {
+            let one = |each: &Value| match each {
+                Value::Object(pair) => pair.values().map(cell).collect::<Vec<_>>().join(":"),
+                other => cell(other),
+            };
+            all.iter().map(one).collect::<Vec<_>>().join(" ")
+        }
+        Value::Object(all) => all.iter().map(|(k, v)| format!("{k}={}", cell(v))).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
+fn line(row: &Value, columns: &[&str], csv: bool) -> String {
+    if csv { self::csv(row, columns) } else { row.to_string() }
+}
+
+/// What is set up, or known of sites: it comes in one answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    pub columns: &'static [&'static str],
+    pub csv: bool,
+}
+
+impl Table {
+    /// A line for each row.
+    pub fn write(self, config: &Config, request: Request) -> Result<(), CliError> {
+        let answer = ask(config, request)?;
+        let rows = answer.data.as_array().into_iter().flatten().map(|row| line(row, self.columns, self.csv));
+        let names = self.csv.then(|| self.columns.join(","));
+        let mut out = io::stdout().lock();
+        let mut wanted = true;
+        for line in names.into_iter().chain(rows) {
+            wanted = wanted && written(writeln!(out, "{line}"))?;
+        }
+        Ok(())
+    }
+}
+
 /// A line for each row.
 pub fn export(config: &Config, what: Export, csv: bool) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
@@ -86,8 +139,8 @@ pub fn export(config: &Config, what: Export, csv: bool) -> Result<(), CliError> 
                 Request::Receipt(receipts::Request::List { which, limit: usize::MAX })
             }
             Export::Queue(which) => Request::QueuePage { which: which.clone(), after: after.map(str::to_owned) },
-            Export::Suppressions(organisation) => Request::Suppression(suppressions::Ask::List {
-                organisation: organisation.clone(),
+            Export::Suppressions(which) => Request::Suppression(suppressions::Ask::List {
+                which: which.clone(),
                 address: None,
                 after: after.unwrap_or_default().to_owned(),
             }),
@@ -96,8 +149,7 @@ pub fn export(config: &Config, what: Export, csv: bool) -> Result<(), CliError> 
     };
     pages(ask, |answer| {
         let mut all = answer.data[rows].as_array().into_iter().flatten();
-        let line = |row: &Value| if csv { receipts::csv(row, columns) } else { row.to_string() };
-        all.try_fold(true, |wants, row| if wants { write(&line(row)) } else { Ok(false) })
+        all.try_fold(true, |wants, row| if wants { write(&line(row, columns, csv)) } else { Ok(false) })
     })
 }
 
@@ -130,8 +182,7 @@ pub fn follow(config: &Config, mut which: events::Which) -> Result<(), CliError>
 pub enum Export {
     Receipts(receipts::Which),
     Queue(mailq::Which),
-    /// Of an organisation.
-    Suppressions(Option<String>),
+    Suppressions(suppressions::Which),
 }
 
 #[cfg(test)]
@@ -152,6 +203,23 @@ mod tests {
         };
         let outcome = show_array(&mut out, ask);
         (String::from_utf8(out).unwrap(), outcome.is_ok())
+    }
+
+    #[test]
+    fn trap_27_no_field_of_an_export_is_a_formula() {
+        let receipt =
+            json!({ "id": "1-1", "number": 0, "to": "=1+1@x.test", "from": "a,\"b\"@x.test", "message_id": "@x" });
+        let columns = ["id", "number", "to", "from", "message_id", "class"];
+        assert_eq!(csv(&receipt, &columns), "1-1,0,'=1+1@x.test,\"a,\"\"b\"\"@x.test\",'@x,");
+    }
+
+    #[test]
+    fn a_list_in_a_field_is_its_words() {
+        let row = json!({ "name": "news", "members": [{ "source": "a", "weight": 3 }, { "source": "b", "weight": 1 }],
+            "streams": ["mail", "marketing"], "limits": { "connections": "5", "rate": "20/s" }, "organisation": null,
+            "said": [] });
+        let columns = ["name", "members", "streams", "limits", "organisation", "said"];
+        assert_eq!(csv(&row, &columns), "news,a:3 b:1,mail marketing,connections=5 rate=20/s,,");
     }
 
     #[test]

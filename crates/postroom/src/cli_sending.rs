@@ -74,9 +74,19 @@ pub enum SourceCommand {
     },
     /// All sources, and the pools they are in.
     List {
+        /// Only those with this in their name.
+        word: Option<String>,
         /// Ask the DNS as well, and say what other hosts will not like.
         #[arg(long)]
         check: bool,
+    },
+    /// All sources, a line each: JSON, or CSV.
+    Export {
+        /// Only those with this in their name.
+        word: Option<String>,
+        /// Comma-separated values, with a line of names.
+        #[arg(long)]
+        csv: bool,
     },
 }
 
@@ -122,7 +132,18 @@ pub enum PoolCommand {
         name: String,
     },
     /// All pools, their sources with weights, and what leaves by them.
-    List,
+    List {
+        /// Only those with this in their name.
+        word: Option<String>,
+    },
+    /// All pools, a line each: JSON, or CSV.
+    Export {
+        /// Only those with this in their name.
+        word: Option<String>,
+        /// Comma-separated values, with a line of names.
+        #[arg(long)]
+        csv: bool,
+    },
 }
 
 impl From<SourceCommand> for Request {
@@ -143,8 +164,8 @@ impl From<SourceCommand> for Request {
                 };
                 Ask::WarmUp { name, plan }
             }
-            SourceCommand::List { check: false } => Ask::List,
-            SourceCommand::List { check: true } => Ask::Check,
+            SourceCommand::List { check: true, word } => Ask::Check { word },
+            SourceCommand::List { word, .. } | SourceCommand::Export { word, .. } => Ask::List { word },
         })
     }
 }
@@ -161,7 +182,7 @@ impl From<PoolCommand> for Request {
                 Ask::PoolChange { name, organisation, members, streams }
             }
             PoolCommand::Remove { name } => Ask::PoolRemove { name },
-            PoolCommand::List => Ask::PoolList,
+            PoolCommand::List { word } | PoolCommand::Export { word, .. } => Ask::PoolList { word },
         })
     }
 }
@@ -208,14 +229,36 @@ pub enum PolicyCommand {
         keys: Vec<String>,
     },
     /// All figures of your own.
-    List,
+    List {
+        /// Only those with this in the name of their source, site or organisation.
+        word: Option<String>,
+    },
+    /// All figures of your own, a line each: JSON, or CSV.
+    Export {
+        /// Only those with this in the name of their source, site or organisation.
+        word: Option<String>,
+        /// Comma-separated values, with a line of names.
+        #[arg(long)]
+        csv: bool,
+    },
 }
 
 /// A site is the group of mail hosts that serves many domains, as one source knows it.
 #[derive(Debug, Subcommand)]
 pub enum SiteCommand {
-    /// The sites that are sent to, those with most mail in line first.
-    List,
+    /// The sites that are sent to, those with most mail in line first: a hundred.
+    List {
+        /// Only those with this in their name.
+        word: Option<String>,
+    },
+    /// All sites that are sent to, a line each: JSON, or CSV.
+    Export {
+        /// Only those with this in their name.
+        word: Option<String>,
+        /// Comma-separated values, with a line of names.
+        #[arg(long)]
+        csv: bool,
+    },
     /// What is known of one: limits in force, what was learned, what it said last.
     Show {
         /// As `list` shows it.
@@ -232,7 +275,7 @@ impl From<PolicyCommand> for Request {
             PolicyCommand::Unset { source, site, organisation, keys } => {
                 policies::Ask::Unset { of: policies::Of { source, site, organisation }, keys }
             }
-            PolicyCommand::List => policies::Ask::List,
+            PolicyCommand::List { word } | PolicyCommand::Export { word, .. } => policies::Ask::List { word },
         })
     }
 }
@@ -240,7 +283,8 @@ impl From<PolicyCommand> for Request {
 impl From<SiteCommand> for Request {
     fn from(command: SiteCommand) -> Self {
         Request::Policy(match command {
-            SiteCommand::List => policies::Ask::Sites,
+            SiteCommand::List { word } => policies::Ask::Sites { word, all: false },
+            SiteCommand::Export { word, .. } => policies::Ask::Sites { word, all: true },
             SiteCommand::Show { name } => policies::Ask::Site { name },
         })
     }

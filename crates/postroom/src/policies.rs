@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::Tx;
 
-use crate::admin::{Answer, Outcome, read, refused, words, write};
+use crate::admin::{Answer, Outcome, has, read, refused, words, write};
 use crate::house::House;
 use crate::organisations::{self, Names};
 
@@ -30,10 +30,10 @@ pub enum Ask {
     Set { of: Of, figures: Vec<(String, String)> },
     /// Some of them less; all of them, when none are named.
     Unset { of: Of, keys: Vec<String> },
-    /// All of them.
-    List,
-    /// The sites that are sent to.
-    Sites,
+    /// All of them, or those with a word in what they are for.
+    List { word: Option<String> },
+    /// The sites that are sent to, or those with a word in their name; `all` of them, or those that a list shows.
+    Sites { word: Option<String>, all: bool },
     /// One of them.
     Site { name: String },
 }
@@ -47,8 +47,8 @@ pub async fn execute(house: &House, ask: Ask) -> Outcome {
             write(house, move |tx| set(tx, &of, &figures)).await
         }
         Ask::Unset { of, keys } => write(house, move |tx| unset(tx, &of, &keys)).await,
-        Ask::List => read(house, list).await,
-        Ask::Sites => sites(house),
+        Ask::List { word } => read(house, move |tx| list(tx, word.as_deref())).await,
+        Ask::Sites { word, all } => sites(house, word.as_deref(), all),
         Ask::Site { name } => one_site(house, &name).await,
     }
 }
@@ -94,7 +94,10 @@ impl Of {
     }
 }
 
-fn list(tx: &mut Tx<'_>) -> store::Result<Answer> {
+/// The names of the columns of an export.
+pub const COLUMNS: [&str; 5] = ["source", "site", "organisation", "key", "value"];
+
+fn list(tx: &mut Tx<'_>, word: Option<&str>) -> store::Result<Answer> {
     let (setup, names) = (source::setup(tx)?, Names::read(tx)?);
     let (mut text, mut data) = (Vec::new(), Vec::new());
     for Rule { scope, key, value } in &setup.rules {
@@ -104,11 +107,17 @@ fn list(tx: &mut Tx<'_>) -> store::Result<Answer> {
             site: scope.site.as_deref().map(str::to_owned),
             organisation: scope.organisation.map(|organisation| names.of(organisation).to_owned()),
         };
+        let named = [&of.source, &of.site, &of.organisation];
+        if word.is_some() && !named.into_iter().flatten().any(|name| has(name, word)) {
+            continue;
+        }
         text.push(format!("{:40} {key}={value}", of.words()));
         data.push(json!({ "source": of.source, "site": of.site, "organisation": of.organisation, "key": &**key,
             "value": &**value }));
     }
-    if text.is_empty() {
+    if text.is_empty() && word.is_some() {
+        text.push("No figure of your own is for that".into());
+    } else if text.is_empty() {
         text.push("No figures of your own: sites are treated as they are known to bear it".into());
     }
     Ok(Answer::new(text.join("\n"), Value::Array(data)))
@@ -118,10 +127,17 @@ fn running(house: &House) -> Result<&outbox::Meter, String> {
     house.outbox.as_ref().ok_or_else(|| "no server runs: what is known of sites now, it knows".into())
 }
 
-fn sites(house: &House) -> Outcome {
-    let all = running(house)?.sites(None, SHOWN);
+/// The names of the columns of an export.
+pub const SITE_COLUMNS: [&str; 9] =
+    ["site", "source", "open", "may_open", "in_line", "paused_seconds", "limits", "learned", "said"];
+
+fn sites(house: &House, word: Option<&str>, all: bool) -> Outcome {
+    let mut found = running(house)?.sites(None, usize::MAX);
+    found.retain(|site| has(&site.site, word));
+    let more = found.len().saturating_sub(if all { usize::MAX } else { SHOWN });
+    found.truncate(found.len() - more);
     let (mut text, mut data) = (Vec::new(), Vec::new());
-    for site in &all {
+    for site in &found {
         let state = match (&site.paused, site.learned.first()) {
             (Some(wait), _) => format!("paused for {} s", wait.as_secs()),
             (None, Some(learned)) => learned.clone(),
@@ -134,8 +150,13 @@ fn sites(house: &House) -> Outcome {
         ));
         data.push(facts(site));
     }
-    if all.is_empty() {
-        text.push("No site has been sent to lately".into());
+    match found.is_empty() {
+        true if word.is_some() => text.push("No such site has been sent to lately".into()),
+        true => text.push("No site has been sent to lately".into()),
+        false if more > 0 => {
+            text.push(format!("{more} more: postroom site export shows them, postroom site list WORD some"))
+        }
+        false => {}
     }
     Ok(Answer::new(text.join("\n"), Value::Array(data)))
 }

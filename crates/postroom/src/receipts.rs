@@ -670,7 +670,7 @@ mod tests {
         let at = |n: usize| Timestamp(1_700_000_000_000 + n as i64 * 1000);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         for bed in testkit::engines() {
-            let store = bed.open(&[queue::MIGRATIONS]);
+            let store = bed.open(&[directory::MIGRATIONS, queue::MIGRATIONS]);
             let queue = runtime.block_on(queue::Queue::open(&store, 1, at(0))).unwrap();
             let ids: Vec<QueueId> = (0..ALL).map(|_| queue.next_id()).collect();
             let all = ids.clone();

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::Tx;
 
-use crate::admin::{Answer, Outcome, read, refused, words, write};
+use crate::admin::{Answer, Outcome, has, read, refused, words, write};
 use crate::findings::{Finding, report};
 use crate::house::House;
 use crate::organisations::{self, Names};
@@ -33,10 +33,10 @@ pub enum Ask {
     Change { name: String, addresses: Option<Vec<IpAddr>>, ehlo: Option<String>, anyway: bool },
     /// A source less.
     Remove { name: String },
-    /// All sources.
-    List,
+    /// All sources, or those with a word in their name.
+    List { word: Option<String> },
     /// Whether the DNS and this machine know of them.
-    Check,
+    Check { word: Option<String> },
     /// What it may deliver a day while it is new.
     WarmUp { name: String, plan: Plan },
     /// A pool of sources with their weights, for these streams, of an organisation or all.
@@ -50,8 +50,8 @@ pub enum Ask {
     },
     /// A pool less.
     PoolRemove { name: String },
-    /// All pools.
-    PoolList,
+    /// All pools, or those with a word in their name.
+    PoolList { word: Option<String> },
 }
 
 /// Carries a request out.
@@ -76,11 +76,11 @@ pub async fn execute(house: &House, ask: Ask) -> Outcome {
             })
             .await
         }
-        Ask::List => {
+        Ask::List { word } => {
             let hostname = house.hostname.clone();
-            read(house, move |tx| Ok(list(&source::setup(tx)?, &hostname))).await
+            read(house, move |tx| Ok(list(&source::setup(tx)?, &hostname, word.as_deref()))).await
         }
-        Ask::Check => check(house).await,
+        Ask::Check { word } => check(house, word.as_deref()).await,
         Ask::WarmUp { name, plan } => warmup(house, name, plan).await,
         Ask::PoolAdd { name, organisation, members, streams } => {
             let streams = streams_of(&streams)?;
@@ -112,7 +112,9 @@ pub async fn execute(house: &House, ask: Ask) -> Outcome {
             })
             .await
         }
-        Ask::PoolList => read(house, |tx| Ok(pools(&source::setup(tx)?, &Names::read(tx)?))).await,
+        Ask::PoolList { word } => {
+            read(house, move |tx| Ok(pools(&source::setup(tx)?, &Names::read(tx)?, word.as_deref()))).await
+        }
     }
 }
 
@@ -165,9 +167,12 @@ fn addresses(source: &Source) -> Vec<IpAddr> {
     source.v4.map(IpAddr::V4).into_iter().chain(source.v6.map(IpAddr::V6)).collect()
 }
 
-fn list(setup: &Setup, hostname: &str) -> Answer {
+/// The names of the columns of an export.
+pub const COLUMNS: [&str; 4] = ["name", "addresses", "ehlo", "pools"];
+
+fn list(setup: &Setup, hostname: &str, word: Option<&str>) -> Answer {
     let (mut text, mut data) = (Vec::new(), Vec::new());
-    for s in all(setup) {
+    for s in all(setup).into_iter().filter(|s| has(&s.name, word)) {
         let ips: Vec<String> = addresses(&s).iter().map(IpAddr::to_string).collect();
         let shown = if ips.is_empty() { "the system's choice".into() } else { ips.join(" ") };
         let ehlo = s.ehlo.as_deref().unwrap_or(hostname);
@@ -187,6 +192,9 @@ fn list(setup: &Setup, hostname: &str) -> Answer {
         let pools: Vec<_> = pools.iter().map(|(name, weight)| json!({ "pool": name, "weight": weight })).collect();
         data.push(json!({ "name": &*s.name, "addresses": ips, "ehlo": ehlo, "pools": pools }));
     }
+    if text.is_empty() {
+        text.push("There is no such source".into());
+    }
     Answer::new(text.join("\n"), Value::Array(data))
 }
 
@@ -205,10 +213,13 @@ fn give(tx: &mut Tx<'_>, pool: &str, organisation: Option<&str>) -> store::Resul
     source::give_pool(tx, pool, to)
 }
 
-fn pools(setup: &Setup, names: &Names) -> Answer {
+/// The names of the columns of an export.
+pub const POOL_COLUMNS: [&str; 4] = ["name", "members", "streams", "organisation"];
+
+fn pools(setup: &Setup, names: &Names, word: Option<&str>) -> Answer {
     let (mut text, mut data) = (Vec::new(), Vec::new());
     let name = |id| all(setup).into_iter().find(|s| s.id == id).map_or_else(String::new, |s| s.name.to_string());
-    for pool in &setup.pools {
+    for pool in setup.pools.iter().filter(|pool| has(&pool.name, word)) {
         let members: Vec<(String, u32)> = pool.members.iter().map(|m| (name(m.source), m.weight)).collect();
         let streams: Vec<&str> = pool.streams.iter().map(|stream| stream.word()).collect();
         let shown: Vec<String> = members.iter().map(|(name, weight)| format!("{name}:{weight}")).collect();
@@ -220,7 +231,9 @@ fn pools(setup: &Setup, names: &Names) -> Answer {
         data.push(json!({ "name": &*pool.name, "members": members, "streams": streams, "organisation": whose }));
     }
     let free: Vec<&str> = unserved(setup).iter().map(|stream| stream.word()).collect();
-    if !free.is_empty() {
+    if word.is_some() && text.is_empty() {
+        text.push("There is no such pool".into());
+    } else if word.is_none() && !free.is_empty() {
         text.push(format!("All else ({}) leaves by the source {DEFAULT}", free.join(", ")));
     }
     Answer::new(text.join("\n"), Value::Array(data))
@@ -232,12 +245,12 @@ fn streams_of(all: &[String]) -> Result<Vec<Stream>, String> {
 
 /// What receivers look at first: that the name we say leads to the address we come from, and the address to the name; then, that our
 /// domains let it send.
-async fn check(house: &House) -> Outcome {
+async fn check(house: &House, word: Option<&str>) -> Outcome {
     let (setup, domains) =
         house.store.read(|tx| Ok((source::setup(tx)?, directory::domains(tx)?))).await.map_err(words)?;
     let resolver = house.outside.resolver().map_err(|e| e.to_string())?;
     let mut findings = Vec::new();
-    for s in all(&setup) {
+    for s in all(&setup).into_iter().filter(|s| has(&s.name, word)) {
         let (name, ehlo) = (&s.name, s.ehlo.as_deref().unwrap_or(&house.hostname));
         let ips = addresses(&s);
         findings.extend(forward(&resolver, name, ehlo, &ips).await);
