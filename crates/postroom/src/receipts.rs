@@ -632,20 +632,6 @@ pub const COLUMNS: [&str; 16] = [
     "site",
 ];
 
-/// Facts as comma-separated values (RFC 4180). Trap 27: a field that a spreadsheet would calculate is text.
-pub fn csv(facts: &Value, columns: &[&str]) -> String {
-    let field = |name: &&str| {
-        let text = match &facts[*name] {
-            Value::String(text) => text.clone(),
-            Value::Null => String::new(),
-            other => other.to_string(),
-        };
-        let text = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text };
-        if text.contains([',', '"', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
-    };
-    columns.iter().map(field).collect::<Vec<_>>().join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -704,12 +690,5 @@ mod tests {
             assert!(!said.unwrap().contains("--limit"));
             assert_eq!(find("jane@b.test", Some(3), MOST), (youngest(MOST), None));
         }
-    }
-
-    #[test]
-    fn trap_27_no_field_of_an_export_is_a_formula() {
-        let receipt =
-            json!({ "id": "1-1", "number": 0, "to": "=1+1@x.test", "from": "a,\"b\"@x.test", "message_id": "@x" });
-        assert_eq!(csv(&receipt, &COLUMNS), "1-1,0,'=1+1@x.test,\"a,\"\"b\"\"@x.test\",'@x,,,,,,,,,,,");
     }
 }
