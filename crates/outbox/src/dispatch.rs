@@ -12,11 +12,11 @@ use store::{Lane, Tx};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::dialogue::ours;
-use crate::hops::{Added, Later, No, Work};
+use crate::hops::{Added, At, Later, No, Work};
 use crate::outbox::{Inner, PAUSE};
 use crate::route::Hop;
 use crate::timetable::{Stopped, Why};
-use crate::{finder, lease, local, schedule, worker};
+use crate::{finder, lease, local, schedule, shape, used, worker};
 
 /// Deliveries that one job claims: a few milliseconds of work.
 const BATCH: usize = 256;
@@ -77,7 +77,8 @@ pub(crate) async fn run(inner: &Arc<Inner>) {
 async fn set_up(inner: &Arc<Inner>) -> bool {
     let today = day_of(inner.clock.now());
     match way_out(inner, today).await {
-        Ok((setup, delivered)) => {
+        Ok((setup, delivered, used)) => {
+            inner.hops.resume(&setup, used);
             if let Some(moved) = inner.hops.set_up(&setup, &delivered) {
                 inner.timetable.stop(stopped(&setup));
                 call(inner);
@@ -89,13 +90,17 @@ async fn set_up(inner: &Arc<Inner>) -> bool {
     }
 }
 
-/// What mail leaves by here, and what new sources have delivered: that of one which was another node's, too.
-async fn way_out(inner: &Inner, today: i64) -> store::Result<(Setup, Vec<(SourceId, Delivered)>)> {
+/// What mail leaves by here.
+type WayOut = (Setup, Vec<(SourceId, Delivered)>, Vec<(At, shape::What, Instant)>);
+
+/// What mail leaves by here, what new sources have delivered, and what those have used that were not here: also as another node's.
+async fn way_out(inner: &Inner, today: i64) -> store::Result<WayOut> {
     let mut setup = inner.store.read(source::setup).await?;
     lease::share(inner, &mut setup).await?;
     let of = setup.clone();
     let delivered = inner.store.read(move |tx| source::delivered(tx, &of, today)).await?;
-    Ok((setup, delivered))
+    let used = used::read(inner, &setup).await?;
+    Ok((setup, delivered, used))
 }
 
 async fn not_set_up(inner: &Inner, error: &store::Error) -> bool {

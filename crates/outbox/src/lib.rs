@@ -50,6 +50,7 @@ pub mod telemetry;
 mod timetable;
 mod tls_reports;
 mod unchunked;
+mod used;
 pub mod webhooks;
 mod wish;
 mod worker;

@@ -30,6 +30,7 @@ use crate::sts::{self, Guards};
 use crate::tally::{self, Tally};
 use crate::timetable::{Timetable, Why};
 use crate::unchunked::Unchunked;
+use crate::used::{self, Written};
 use crate::{dane, dispatch, reporter, schedule, tls_reports};
 
 /// How long to wait after the store failed.
@@ -152,6 +153,7 @@ pub(crate) struct Inner {
     pub(crate) unchunked: Arc<Unchunked>,
     pub(crate) proof: Proof,
     pub(crate) tally: Tally,
+    pub(crate) used: Written,
     pub(crate) makers: Makers,
     /// For mail of our own that is to be signed.
     pub(crate) keys: Keys,
@@ -233,6 +235,7 @@ impl Outbox {
             unchunked: Arc::default(),
             proof: Proof::default(),
             tally: Tally::default(),
+            used: Written::default(),
             makers: Makers::new(parts.bodies),
             keys: Keys::new(parts.store.clone()),
             verp: Verp::new(parts.store.clone()),
@@ -283,6 +286,7 @@ impl Outbox {
         let reports = tokio::spawn(only_if(keeps, tls_reports::run(inner.clone(), https)));
         let proof = tokio::spawn(dane::run(inner.clone()));
         let counts = tokio::spawn(tally::run(inner.clone()));
+        let limits = tokio::spawn(used::run(inner.clone()));
         let lease = tokio::spawn(lease::run(inner.clone()));
         let told = async {
             stop.await;
@@ -303,9 +307,10 @@ impl Outbox {
             // Work that a connection gave back meanwhile.
             give_back(&inner);
             let _ = inner.done.send(Done::Stop);
-            let _ = tokio::join!(recorder, reporter, sweeper, guard, proof, reports, counts);
+            let _ = tokio::join!(recorder, reporter, sweeper, guard, proof, reports, counts, limits);
             // Of the connections that have ended, too.
             tally::write(&inner).await;
+            used::write(&inner, None).await;
         };
         lease::leave(&inner, ended).await;
     }

@@ -32,6 +32,7 @@ pub enum Event {
 #[derive(Clone, Debug)]
 pub struct Queue {
     epoch: i64,
+    node: i64,
     /// Others may take over what it has claimed.
     leased: bool,
     uncertain: u64,
@@ -63,6 +64,7 @@ impl Queue {
             let epoch = tx.one(&schema::NEXT_EPOCH, params![], |r| r.int(0))?;
             let born = Queue {
                 epoch,
+                node: of.number,
                 leased: of.lease.is_some(),
                 uncertain: 0,
                 next: next.clone(),
@@ -112,6 +114,11 @@ impl Queue {
     /// What claims are made with: no other life has the same.
     pub fn epoch(&self) -> i64 {
         self.epoch
+    }
+
+    /// The node's number, the same in all its lives.
+    pub(crate) fn node(&self) -> i64 {
+        self.node
     }
 
     /// As if it were another life, to end what that had claimed.

@@ -80,6 +80,8 @@ CREATE TABLE queue_cap (source {int} NOT NULL, share {text} NOT NULL, days {text
     PRIMARY KEY (source, share)) {clustered};
 CREATE TABLE queue_delivered (source {int} NOT NULL, site {text} NOT NULL, day {int} NOT NULL, sent {int} NOT NULL,
     PRIMARY KEY (source, site, day)) {clustered};
+CREATE TABLE queue_used (source {int} NOT NULL, node {int} NOT NULL, site {int} NOT NULL, organisation {int} NOT NULL,
+    what {text} NOT NULL, until {int} NOT NULL, PRIMARY KEY (source, node, site, organisation, what)) {clustered};
 ";
 
 store::statements! { include_str!("../sql/queue.sql");

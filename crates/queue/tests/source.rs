@@ -5,9 +5,13 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use base::{OrganisationId, Stream, Timestamp};
-use queue::source::{self, Count, DEFAULT, Delivered, Member, NewSource, Rule, Scope, Setup, Share, SourceId, What};
+use queue::source::{
+    self, Count, DEFAULT, Delivered, Member, NewSource, Rule, Scope, Setup, Share, SourceId, Used, UsedOf, What,
+};
+use queue::{Node, Queue};
 use store::{Result, Store, Tx};
 use testkit::{Bed, engines};
 
@@ -291,4 +295,50 @@ fn what_a_new_source_delivers_is_counted_by_site_and_day() {
         set(caps(Share::Each, &[5]), 10).unwrap();
         assert_eq!(of(6), Delivered::default());
     }
+}
+
+/// What a source used is found by whoever has it, and what the one that each node has for itself used, by that node alone.
+#[test]
+fn what_is_used_up_is_kept_until_it_is_over_and_goes_with_its_source() {
+    for w in worlds() {
+        let node = |number| {
+            let node = Node { number, name: String::new(), lease: Some(Duration::from_secs(3600)) };
+            block_on(Queue::recover(&w.store, &node, Timestamp(0), None)).unwrap()
+        };
+        let [one, two] = [1, 2].map(node);
+        let own = w.add("own", 1).unwrap();
+        let of = |source, site, organisation, what: &str| UsedOf { source, site, organisation, what: what.into() };
+        let rows: Vec<Used> = [
+            (of(own, -5, None, "mails 3600/h"), 100),
+            (of(own, -5, Some(OrganisationId(7)), "mails 3600/h"), 200),
+            (of(own, i64::MAX, None, "pause"), 300),
+            (of(SourceId::DEFAULT, 1, None, "mails 3600/h"), 400),
+        ]
+        .map(|(of, until)| Used { of, until: Timestamp(until) })
+        .into();
+        let note = |queue: &Queue, some: &[Used], now| {
+            let (queue, some) = (queue.clone(), some.to_vec());
+            w.write(move |tx| source::note_used(tx, &queue, &some, Timestamp(now))).unwrap();
+        };
+        let used = |queue: &Queue, sources: &[SourceId], now| {
+            let (queue, sources) = (queue.clone(), sources.iter().copied().collect());
+            let mut all = w.store.read_blocking(move |tx| source::used(tx, &queue, &sources, Timestamp(now))).unwrap();
+            all.sort_by_key(|used| used.until);
+            all
+        };
+        note(&one, &rows, 0);
+        assert_eq!(used(&one, &[SourceId::DEFAULT, own], 0), rows);
+        assert_eq!(used(&one, &[own], 100), rows[1..3]);
+        // Less of it, and one that is over.
+        note(&one, &[Used { until: Timestamp(250), ..rows[2].clone() }], 100);
+        assert_eq!(used(&one, &[own], 0).iter().map(|used| used.until.0).collect::<Vec<_>>(), [200, 250]);
+        assert_eq!(used(&two, &[SourceId::DEFAULT, own], 0).len(), 2, "what is another's is among it");
+        block_on(one.leave(&w.store, Timestamp(0))).unwrap();
+        note(&one, &rows, 0);
+        assert_eq!(used(&two, &[own], 0).len(), 2, "its sources are another's");
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
 }

@@ -16,6 +16,7 @@ mod stops;
 mod tenants;
 mod traffic;
 mod turns;
+mod used;
 mod warmup;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -44,6 +45,7 @@ use sites::{Place, SiteKey, Sites};
 use tenants::Seat;
 pub use tenants::TenantState;
 use traffic::Traffic;
+pub(crate) use used::At;
 pub(crate) use warmup::{Permit, Warmups};
 
 /// Connections in all; those that have only marketing to carry leave a tenth of them to the others.

@@ -13,6 +13,7 @@ use super::dead::Failing;
 use super::ready::InLine;
 use super::tenants::Tenants;
 use super::traffic::Counts;
+use super::used::{Before, Then};
 use crate::route::{Hop, To};
 use crate::shape::{Bound, Family, Limits, Policies, Policy, Rules, Site, TlsLevel};
 use crate::worker::TURN;
@@ -106,6 +107,16 @@ impl Place {
         self.out_of_reach.is_some_and(|until| until > now)
     }
 
+    /// What was used before there was anything here.
+    fn resume(&mut self, before: Vec<Then>, now: Instant) {
+        for then in before.into_iter().filter(|then| then.until > now) {
+            match then.organisation {
+                None => self.shape.resume(&then.what, then.until, now),
+                Some(_) => self.tenants.resume(then, now),
+            }
+        }
+    }
+
     fn is_at_rest(&mut self, now: Instant) -> bool {
         self.lines == 0
             && !self.is_out_of_reach(now)
@@ -130,6 +141,7 @@ pub(super) struct Sites {
     places: HashMap<SiteKey, Place>,
     /// What the operator says of them.
     rules: Rules,
+    pub(super) before: Before,
 }
 
 impl Sites {
@@ -157,12 +169,24 @@ impl Sites {
             // What is known of a provider is worth more than of a set of hosts, of which anybody can name any number.
             self.places.retain(|name, place| place.lines > 0 || matches!(name.name, SiteName::Known(_)));
         }
-        let Sites { places, rules } = self;
+        let Sites { places, rules, before } = self;
         places.entry(name.clone()).or_insert_with(|| {
             let policy = policy(&name.name, policies);
             let limits = limits(rules, name, &policy);
-            Place::new(policy, limits)
+            let mut place = Place::new(policy, limits);
+            place.resume(before.take(name), Instant::now());
+            place
         })
+    }
+
+    /// What was used before counts where there is mail already.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.places.iter_mut().for_each(|(name, place)| place.resume(self.before.take(name), now));
+    }
+
+    /// All of them, and what was used of others before.
+    pub(super) fn with_before(&mut self) -> (impl Iterator<Item = (&SiteKey, &mut Place)>, &Before) {
+        (self.places.iter_mut(), &self.before)
     }
 
     /// From now on these rules count.
@@ -201,6 +225,7 @@ impl Sites {
 
     pub(super) fn forget(&mut self, now: Instant) {
         self.places.retain(|_, place| !place.is_at_rest(now));
+        self.before.forget(now);
     }
 
     /// Nobody waits any more.

@@ -12,9 +12,10 @@ use tokio::time::Instant;
 
 use super::ready::Turn;
 use super::sites::SiteKey;
+use super::used::Then;
 use super::{Later, State, TURN, Work};
 use crate::route::Hop;
-use crate::shape::{Bound, Pace, kept};
+use crate::shape::{Bound, Pace, Used, What, kept, of_paces, resume};
 
 /// What stands in line is not to wait longer than this for its turn: the rest waits in the queue, and takes no place of others.
 const AHEAD: Duration = Duration::from_secs(4);
@@ -23,7 +24,11 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Organisations that have figures of their own.
 #[derive(Default)]
-pub(super) struct Tenants(HashMap<OrganisationId, Tenant>);
+pub(super) struct Tenants {
+    all: HashMap<OrganisationId, Tenant>,
+    /// What others used before, that have had no mail here since.
+    before: Vec<(OrganisationId, Then)>,
+}
 
 struct Tenant {
     bound: Bound,
@@ -152,6 +157,12 @@ impl Tenant {
         self.sends.iter().map(|pace| pace.interval(1.0)).max().unwrap_or_default()
     }
 
+    fn resume(&mut self, then: &Then, now: Instant) {
+        if let What::Mails(rate) = then.what {
+            resume(&mut self.sends, rate, then.until, now);
+        }
+    }
+
     fn is_at_rest(&self, now: Instant) -> bool {
         self.in_hand() == 0 && self.sends.iter().all(|pace| pace.is_at_rest(now))
     }
@@ -160,10 +171,16 @@ impl Tenant {
 impl Tenants {
     /// What an organisation's figures are now, if it has mail here.
     pub(super) fn learn(&mut self, organisation: OrganisationId, bound: Option<Bound>) {
-        match (self.0.get_mut(&organisation), bound) {
+        match (self.all.get_mut(&organisation), bound) {
             (None, None) => {}
-            (Some(_), None) => _ = self.0.remove(&organisation),
-            (None, Some(bound)) => _ = self.0.insert(organisation, Tenant::new(bound)),
+            (Some(_), None) => _ = self.all.remove(&organisation),
+            (None, Some(bound)) => {
+                let mut tenant = Tenant::new(bound);
+                for (_, then) in self.before.extract_if(.., |(of, _)| *of == organisation) {
+                    tenant.resume(&then, Instant::now());
+                }
+                self.all.insert(organisation, tenant);
+            }
             (Some(known), Some(bound)) if known.bound != bound => {
                 known.sends = kept(&bound.rate, &known.sends);
                 known.bound = bound;
@@ -174,15 +191,15 @@ impl Tenants {
 
     /// Those that are known.
     pub(super) fn all(&self) -> Vec<OrganisationId> {
-        self.0.keys().copied().collect()
+        self.all.keys().copied().collect()
     }
 
     pub(super) fn knows(&self, organisation: OrganisationId) -> bool {
-        self.0.contains_key(&organisation)
+        self.all.contains_key(&organisation)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     /// Why there is no place in line for an organisation's work of a stream, of which at most so many may stand there.
@@ -192,7 +209,7 @@ impl Tenants {
         (stream, most): (Stream, usize),
         now: Instant,
     ) -> Option<NoSeat> {
-        let tenant = self.0.get(&organisation)?;
+        let tenant = self.all.get(&organisation)?;
         let ahead = tenant.ahead(stream, now);
         if ahead > AHEAD {
             return Some(NoSeat::Turn(ahead - AHEAD / 2));
@@ -202,23 +219,23 @@ impl Tenants {
 
     /// A place in line for work whose organisation has figures of its own.
     pub(super) fn seat(&self, message: &Message) -> Option<Arc<Seat>> {
-        let tenant = self.0.get(&message.organisation)?;
+        let tenant = self.all.get(&message.organisation)?;
         Some(Arc::new(Seat::new(&tenant.counts, message.stream)))
     }
 
     /// How long a work of an organisation has to wait, if it has to.
     pub(super) fn wait(&self, organisation: OrganisationId, now: Instant) -> Option<Duration> {
-        self.0.get(&organisation)?.wait(now)
+        self.all.get(&organisation)?.wait(now)
     }
 
     /// How many connections more would find something of an organisation's to carry.
     fn free(&self, organisation: OrganisationId) -> usize {
-        self.0.get(&organisation).map_or(usize::MAX, Tenant::free)
+        self.all.get(&organisation).map_or(usize::MAX, Tenant::free)
     }
 
     /// Some organisation that counts its connections may have one more.
     fn has_free(&self) -> bool {
-        self.0.values().any(|tenant| tenant.free() > 0)
+        self.all.values().any(|tenant| tenant.free() > 0)
     }
 
     /// A connection is about to be made for a line of these: whose mail it is to carry, if all of them count their connections.
@@ -233,39 +250,56 @@ impl Tenants {
             let free = self.free(organisation);
             (self.counts_connections(organisation)).then_some(first.or((free > 0).then_some(organisation)))
         })??;
-        self.0.get_mut(&first)?.promised += 1;
+        self.all.get_mut(&first)?.promised += 1;
         Some(first)
     }
 
     /// It is made, or will not be.
     fn keep(&mut self, organisation: OrganisationId) {
-        if let Some(tenant) = self.0.get_mut(&organisation) {
+        if let Some(tenant) = self.all.get_mut(&organisation) {
             tenant.promised = tenant.promised.saturating_sub(1);
         }
     }
 
     /// Connections are what an organisation is short of, or may be.
     pub(super) fn counts_connections(&self, organisation: OrganisationId) -> bool {
-        self.0.get(&organisation).is_some_and(|tenant| tenant.bound.connections.is_some())
+        self.all.get(&organisation).is_some_and(|tenant| tenant.bound.connections.is_some())
     }
 
     /// A work is under way.
     pub(super) fn sent(&mut self, work: &mut Work, now: Instant) {
-        let Some(tenant) = self.0.get_mut(&work.message.organisation) else { return };
+        let Some(tenant) = self.all.get_mut(&work.message.organisation) else { return };
         tenant.sends.iter_mut().for_each(|pace| pace.take(1.0, now));
         work.seat.get_or_insert_with(|| Arc::new(Seat::new(&tenant.counts, work.message.stream))).sends(true);
     }
 
     /// The last was not sent.
     pub(super) fn unsent(&mut self, organisation: OrganisationId) {
-        let tenant = self.0.get_mut(&organisation);
+        let tenant = self.all.get_mut(&organisation);
         tenant.into_iter().flat_map(|tenant| &mut tenant.sends).for_each(|pace| pace.give_back(1.0));
+    }
+
+    /// What is used up of their figures.
+    pub(super) fn used(&self, now: Instant, next: Instant) -> impl Iterator<Item = (OrganisationId, Used)> {
+        self.all.iter().flat_map(move |(organisation, tenant)| {
+            of_paces(&tenant.sends, What::Mails, 1.0, [now, next]).map(|used| (*organisation, used))
+        })
+    }
+
+    /// What one used before: noted until it has mail here.
+    pub(super) fn resume(&mut self, then: Then, now: Instant) {
+        let Some(organisation) = then.organisation else { return };
+        match self.all.get_mut(&organisation) {
+            Some(tenant) => tenant.resume(&then, now),
+            None => self.before.push((organisation, then)),
+        }
     }
 
     /// Forgets those of whom nothing would be lost; true when that is all.
     pub(super) fn rest(&mut self, now: Instant) -> bool {
-        self.0.retain(|_, tenant| !tenant.is_at_rest(now));
-        self.0.is_empty()
+        self.all.retain(|_, tenant| !tenant.is_at_rest(now));
+        self.before.retain(|(_, then)| then.until > now);
+        self.all.is_empty() && self.before.is_empty()
     }
 
     /// For those who look.
@@ -276,7 +310,7 @@ impl Tenants {
             sending: tenant.sending(),
             in_line: tenant.in_hand().saturating_sub(tenant.sending()),
         };
-        let mut all: Vec<_> = self.0.iter().map(state).collect();
+        let mut all: Vec<_> = self.all.iter().map(state).collect();
         all.sort_by_key(|state| state.organisation);
         all
     }
@@ -312,7 +346,7 @@ impl State {
         let turn = |work: Work| {
             let organisation = work.message.organisation;
             let n = turns.entry(organisation).or_default();
-            let tenant = site.and_then(|site| site.tenants.0.get(&organisation));
+            let tenant = site.and_then(|site| site.tenants.all.get(&organisation));
             let first = tenant.and_then(|tenant| tenant.wait(now)).unwrap_or(wait);
             let later = first + tenant.map_or(Duration::ZERO, Tenant::interval).saturating_mul(*n);
             *n = n.saturating_add(1);

@@ -8,6 +8,7 @@ use super::*;
 use crate::route::{HostPort, Hosts, To};
 
 mod tenants;
+mod used;
 
 fn hops() -> Hops {
     Hops::new(Policies::shipped().unwrap())

@@ -6,6 +6,7 @@
 //! - `learn`: what a site bears that nobody wrote down;
 //! - `rate`: so many in a time, never more;
 //! - `rules`: the operator's own figures;
+//! - `used`: what of it outlasts this server;
 //! - `site`: the state of one site: a machine without clock or I/O.
 
 mod flight;
@@ -15,6 +16,7 @@ mod policy;
 mod rate;
 mod rules;
 mod site;
+mod used;
 mod warm;
 
 pub(crate) use flight::{Ticket, urgency};
@@ -24,4 +26,5 @@ pub(crate) use rate::{Pace, Rate, kept};
 pub(crate) use rules::{Bound, Rules};
 pub use rules::{check_figure, figures_of};
 pub(crate) use site::{Course, Hold, MayConnect, Site, Words};
+pub(crate) use used::{Used, What, of_paces, resume};
 pub use warm::standard_plan;

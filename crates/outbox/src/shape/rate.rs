@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// At most `count` in every span of `per`, wherever the span begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Rate {
     pub(crate) count: u32,
     pub(crate) per: Duration,
@@ -105,6 +105,21 @@ impl Pace {
         self.even = self.even.max(other.even);
     }
 
+    /// What [`Pace::even`] will be at most at that time, if all come that may until then.
+    pub(crate) fn at_most(&self, share: f64, then: Instant) -> Option<Instant> {
+        let (even, interval) = (self.even?, self.interval(share));
+        // Once more, if another may come.
+        let full = then + interval * (self.burst() - 1);
+        Some(if even > full { even } else { full + interval })
+    }
+
+    /// So much was used up before: all of what may come at once at most, whatever the clocks say, so that the next never waits for longer
+    /// than from one to the next.
+    pub(crate) fn used(&mut self, even: Instant, now: Instant) {
+        let all = now + self.interval(1.0) * self.burst();
+        self.even = self.even.max(Some(even.min(all)));
+    }
+
     /// As if none had ever come.
     pub(crate) fn is_at_rest(&self, now: Instant) -> bool {
         self.even.is_none_or(|even| even <= now)
@@ -159,6 +174,43 @@ mod tests {
     async fn a_tenth_comes_at_once() {
         let all = times(rate("100/m"), 1);
         assert_eq!(all.iter().filter(|t| t.is_zero()).count(), 10);
+    }
+
+    /// At any moment: as it stood, or as it may have stood a while after it was last looked at.
+    #[tokio::test(start_paused = true)]
+    async fn no_span_over_a_restart_holds_more_than_the_rate() {
+        const SECOND: Duration = Duration::from_secs(1);
+        for (text, at, killed) in
+            [("100/h", 400, false), ("100/h", 70, true), ("3600/h", 2000, true), ("20/d", 400, true)]
+        {
+            let (rate, start) = (rate(text), Instant::now());
+            let (mut pace, mut sent, mut noted) = (Pace::new(rate), 0, None);
+            for second in 0..rate.per.as_secs() as u32 {
+                let now = start + SECOND * second;
+                if second == at - 60 {
+                    noted = pace.at_most(1.0, now + SECOND * 60);
+                }
+                if second == at {
+                    let even = if killed { noted } else { pace.even() };
+                    pace = Pace::new(rate);
+                    pace.used(even.unwrap(), now);
+                    assert!(pace.wait(1.0, now) <= pace.interval(1.0), "{text}");
+                }
+                while pace.wait(1.0, now).is_zero() {
+                    pace.take(1.0, now);
+                    sent += 1;
+                }
+            }
+            assert!(sent <= rate.count && sent * 10 >= rate.count * 8, "{text}: {sent}");
+        }
+    }
+
+    /// A clock that was set stops nothing.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_used_in_a_future_is_all_that_comes_at_once() {
+        let (mut pace, now) = (Pace::new(rate("100/h")), Instant::now());
+        pace.used(now + Duration::from_secs(1_000_000), now);
+        assert_eq!(pace.wait(1.0, now), pace.interval(1.0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@ use super::hint::{Action, Hint};
 use super::learn::Learned;
 use super::policy::{Family, Figures, Limits, Policy, TlsLevel};
 use super::rate::{Pace, kept};
+use super::used::{self, Used, What};
 
 /// After this long without a word against us, one step back up.
 const QUIET: Duration = Duration::from_secs(30 * 60);
@@ -533,6 +534,26 @@ impl Site {
         {
             self.share = (self.share * 2.0).min(1.0);
             self.quiet_since = Some(since + QUIET);
+        }
+    }
+
+    /// What is to be known of it when this server is another. `next` is when it is asked again.
+    pub(crate) fn used(&self, now: Instant, next: Instant) -> Vec<Used> {
+        let sends = used::of_paces(&self.sends, What::Mails, self.share, [now, next]);
+        let connects = used::of_paces(&self.connects, What::Connections, 1.0, [now, next]);
+        let pause = self.paused.and_then(|until| used::of_pause(What::Pause, until, now));
+        let senders = self.senders.iter();
+        let senders = senders.filter_map(|(who, until)| used::of_pause(What::Sender(who.clone()), *until, now));
+        sends.chain(connects).chain(pause).chain(senders).collect()
+    }
+
+    /// What was so before this server began, or had its source.
+    pub(crate) fn resume(&mut self, what: &What, until: Instant, now: Instant) {
+        match what {
+            What::Mails(rate) => used::resume(&mut self.sends, *rate, until, now),
+            What::Connections(rate) => used::resume(&mut self.connects, *rate, until, now),
+            What::Pause => self.paused = self.paused.max(Some(used::paused(until, now))),
+            What::Sender(sender) => self.pause_sender(sender, used::paused(until, now), now),
         }
     }
 

@@ -6,6 +6,7 @@ mod bodies;
 mod chunks;
 mod dane;
 mod failing;
+mod limits;
 mod peer;
 mod policies;
 mod receipts;

@@ -8,8 +8,10 @@ mod quiet;
 mod rule;
 mod schema;
 mod stop;
+mod used;
 mod warmup;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ pub use quiet::{Quiet, set_quiet, unset_quiet};
 pub use rule::{Rule, Scope, set_rules, unset_rules};
 pub use schema::ALL;
 pub use stop::{Ended, Stop, What, resume, stop};
+pub use used::{Used, UsedOf, note_used, used};
 pub use warmup::{Cap, Count, Delivered, Share, count, day_of, delivered, end_plan, set_caps};
 
 /// The name of the source that is always there.
@@ -140,6 +143,12 @@ impl Setup {
         let is_ours = |source: SourceId| source == SourceId::DEFAULT || held.contains(&source);
         self.pools.iter_mut().for_each(|pool| pool.members.retain(|member| is_ours(member.source)));
         self.caps.retain(|cap| is_ours(cap.source));
+    }
+
+    /// All sources that mail leaves by: those of pools, and [`DEFAULT`].
+    pub fn in_use(&self) -> BTreeSet<SourceId> {
+        let members = self.pools.iter().flat_map(|pool| &pool.members).map(|member| member.source);
+        members.chain([SourceId::DEFAULT]).collect()
     }
 
     /// The source of a name.

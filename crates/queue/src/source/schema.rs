@@ -42,4 +42,7 @@ store::statements! { include_str!("../../sql/source.sql");
     COUNT = "count",
     FORGET_SITES = "forget_sites",
     FORGET_DELIVERED = "forget_delivered",
+    USED = "used",
+    NOTE_USED = "note_used",
+    FORGET_USED = "forget_used",
 }

@@ -1,0 +1,76 @@
+//! What sources used before they were here.
+
+use queue::source::{Member, Pool, Rule, Scope, Setup, Source, SourceId};
+
+use super::*;
+
+/// Mail by these sources, with a rate of mails at the site `a`.
+fn setup(sources: &[i64]) -> Setup {
+    let sources: Vec<_> = sources.iter().map(|id| SourceId::read(*id)).collect();
+    let source = |id: &SourceId| Source { id: *id, name: id.stored().to_string().into(), ..Source::default_one() };
+    let members = sources.iter().map(|source| Member { source: *source, weight: 1 }).collect();
+    let pool = Pool { name: "p".into(), members, streams: vec![Stream::Mail], organisation: None };
+    let scope = Scope { site: Some("a".into()), ..Scope::default() };
+    let rule = Rule { scope, key: "rate".into(), value: "100/h".into() };
+    Setup { sources: sources.iter().map(source).collect(), pools: vec![pool], rules: vec![rule], ..Setup::default() }
+}
+
+/// Sends as many as may go at once.
+fn burst(hops: &Hops, hop: &Hop) -> usize {
+    (0..20).for_each(|_| drop(hops.add(hop, work(1))));
+    (0..20).filter(|_| next(hops, &hop.by(SourceId::read(1))).is_some()).count()
+}
+
+fn noted(hops: &Hops) -> Vec<(At, crate::shape::What, Instant)> {
+    hops.used(Instant::now()).into_iter().map(|(at, used)| (at, used.what, used.until)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_a_source_over_knows_what_the_other_sent() {
+    let ([one, two], a, own) = ([hops(), hops()], hop("a"), SourceId::read(1));
+    for (hops, sources) in [(&one, &[1][..]), (&two, &[])] {
+        let setup = setup(sources);
+        assert_eq!(hops.not_here(&setup), setup.in_use());
+        hops.resume(&setup, Vec::new());
+        hops.set_up(&setup, &[]).unwrap();
+        assert!(hops.not_here(&setup).is_empty());
+    }
+    assert_eq!(burst(&one, &a), 10);
+    // The other has it now: whether it has mail already or not.
+    let both = setup(&[1]);
+    assert_eq!(two.not_here(&both).into_iter().collect::<Vec<_>>(), [own]);
+    let used = noted(&one);
+    assert_eq!(used.len(), 1, "{used:?}");
+    two.resume(&both, used);
+    two.set_up(&both, &[]).unwrap();
+    assert_eq!(burst(&two, &a), 0);
+    // It comes back. Who has it not writes nothing of it.
+    one.resume(&setup(&[]), Vec::new());
+    assert!(noted(&one).is_empty());
+    tokio::time::advance(Duration::from_secs(300)).await;
+    assert!(burst(&two, &a) > 5);
+    assert_eq!(one.not_here(&both).into_iter().collect::<Vec<_>>(), [own]);
+    one.resume(&both, noted(&two));
+    assert_eq!(burst(&one, &a), 0);
+}
+
+/// A site that nobody sends to is none that is forgotten, nor one that is kept for ever.
+#[tokio::test(start_paused = true)]
+async fn what_was_used_is_known_until_it_is_over() {
+    let (one, a, setup) = (hops(), hop("a"), setup(&[1]));
+    one.resume(&setup, Vec::new());
+    one.set_up(&setup, &[]).unwrap();
+    burst(&one, &a);
+    let used = noted(&one);
+    let two = hops();
+    two.resume(&setup, used);
+    two.set_up(&setup, &[]).unwrap();
+    two.forget();
+    tokio::time::advance(Duration::from_secs(40)).await;
+    assert_eq!(burst(&two, &a), 1);
+    let third = hops();
+    third.resume(&setup, noted(&two));
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    third.forget();
+    assert!(third.lock().sites.before.is_empty());
+}

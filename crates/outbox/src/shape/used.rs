@@ -1,0 +1,108 @@
+//! What is to be known of a site when this server is another: what its long rates have used up, and how long it wants nothing. Of
+//! short ones a restart forgets nothing that matters.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::rate::{Pace, Rate};
+
+/// Rates over a span as long as this, and longer ones.
+const LONG: Duration = Duration::from_secs(3600);
+/// What ends sooner is not worth a row.
+const LEAST: Duration = Duration::from_secs(5 * 60);
+/// No pause was meant to last longer: a clock that was set says so.
+const LONGEST: Duration = Duration::from_secs(4 * 24 * 3600);
+
+/// What is used up, or paused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum What {
+    /// A rate of mails.
+    Mails(Rate),
+    /// A rate of connections.
+    Connections(Rate),
+    /// The site wants no mail.
+    Pause,
+    /// It wants none of a sender's domain.
+    Sender(Box<str>),
+}
+
+/// And until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Used {
+    pub(crate) what: What,
+    /// As it stands.
+    pub(crate) until: Instant,
+    /// As it will stand at most when it is looked at next.
+    pub(crate) soon: Instant,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            What::Mails(rate) => write!(f, "mails {rate}"),
+            What::Connections(rate) => write!(f, "connections {rate}"),
+            What::Pause => f.write_str("pause"),
+            What::Sender(domain) => write!(f, "pause {domain}"),
+        }
+    }
+}
+
+impl FromStr for What {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(' ') {
+            Some(("mails", rate)) => rate.parse().map(What::Mails),
+            Some(("connections", rate)) => rate.parse().map(What::Connections),
+            Some(("pause", domain)) => Ok(What::Sender(domain.into())),
+            None if text == "pause" => Ok(What::Pause),
+            _ => Err(format!("{text:?} is nothing that can be used up")),
+        }
+    }
+}
+
+/// What is used up of the long ones among these, of which a `share` is in force.
+pub(crate) fn of_paces(
+    paces: &[Pace],
+    what: fn(Rate) -> What,
+    share: f64,
+    [now, next]: [Instant; 2],
+) -> impl Iterator<Item = Used> {
+    paces.iter().filter(|pace| pace.rate().per >= LONG).filter_map(move |pace| {
+        let until = pace.even().filter(|even| *even > now)?;
+        Some(Used { what: what(pace.rate()), until, soon: pace.at_most(share, next)? })
+    })
+}
+
+/// A pause, if it is a long one.
+pub(crate) fn of_pause(what: What, until: Instant, now: Instant) -> Option<Used> {
+    (until.saturating_duration_since(now) >= LEAST).then_some(Used { what, until, soon: until })
+}
+
+/// So much of one of these was used up already.
+pub(crate) fn resume(paces: &mut [Pace], rate: Rate, until: Instant, now: Instant) {
+    paces.iter_mut().filter(|pace| pace.rate() == rate).for_each(|pace| pace.used(until, now));
+}
+
+/// When a pause ends that was to last until then.
+pub(crate) fn paused(until: Instant, now: Instant) -> Instant {
+    until.min(now + LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_is_written_and_read() {
+        for text in ["mails 3600/h", "connections 1000/h", "mails 86400/d", "pause", "pause example.org"] {
+            assert_eq!(text.parse::<What>().unwrap().to_string(), text);
+        }
+        for text in ["", "mails", "mails 3", "pauses", "rate 1/h"] {
+            assert!(text.parse::<What>().is_err(), "{text:?}");
+        }
+    }
+}

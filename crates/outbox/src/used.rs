@@ -1,0 +1,97 @@
+//! What is used up of the long rates of sites, and pauses that last: written down every minute and at the end, so that a restart, or
+//! another node, does not begin anew. What is written in between is what will be used at most before it is written again: so a
+//! server that is killed has counted what it sent in its last minute, but to sites of which nothing was used up before.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base::{BlobId, Timestamp};
+use queue::source::{self, Setup, UsedOf};
+use store::{Lane, Tx};
+use tokio::time::{Instant, sleep};
+
+use crate::hops::At;
+use crate::outbox::Inner;
+use crate::schedule;
+use crate::shape::{Used, What};
+
+/// How often it is looked at what is used.
+const WRITTEN: Duration = Duration::from_secs(60);
+/// Rows that are written at once, and those of one job.
+const MOST: usize = 20_000;
+const ROWS: usize = 256;
+
+/// What was written of each that is not over: what stood, and what it may have become.
+#[derive(Default)]
+pub(crate) struct Written(Mutex<HashMap<UsedOf, [Instant; 2]>>);
+
+/// Reads what sources used that are not here yet, and will be with `setup`.
+pub(crate) async fn read(inner: &Inner, setup: &Setup) -> store::Result<Vec<(At, What, Instant)>> {
+    let (sources, queue) = (inner.hops.not_here(setup), inner.queue.clone());
+    if sources.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (now, instant) = (inner.clock.now(), Instant::now());
+    let used = inner.store.read(move |tx| source::used(tx, &queue, &sources, now)).await?;
+    let read = |source::Used { of, until }: source::Used| {
+        let left = Duration::from_millis(u64::try_from(until.0.saturating_sub(now.0)).unwrap_or(0));
+        // Whoever sees to it bounds it.
+        let until = instant.checked_add(left)?;
+        Some(((of.source, of.site, of.organisation), of.what.parse().ok()?, until))
+    };
+    Ok(used.into_iter().filter_map(read).collect())
+}
+
+/// Writes every minute, until the server stops.
+pub(crate) async fn run(inner: Arc<Inner>) {
+    loop {
+        tokio::select! {
+            () = sleep(WRITTEN) => write(&inner, Some(WRITTEN)).await,
+            () = inner.stopped() => return,
+        }
+    }
+}
+
+/// Writes down what is used by now, or may be until it is written `again`; with none, nothing will be.
+pub(crate) async fn write(inner: &Inner, again: Option<Duration>) {
+    let now = inner.clock.now();
+    let rows = unwritten(inner, again, now);
+    for some in rows.chunks(ROWS) {
+        let (some, queue): (Arc<[_]>, _) = (some.into(), inner.queue.clone());
+        let written = some.clone();
+        let job = move |tx: &mut Tx<'_>, _: &[BlobId]| source::note_used(tx, &queue, &some, now);
+        if let Err(error) = inner.store.write_with(Lane::Bulk, Vec::new(), job).await {
+            tracing::warn!(%error, "what is used up of sites' rates cannot be written down; a restart would not know of it");
+            // Next time.
+            let mut known = inner.used.lock();
+            written.iter().for_each(|used| _ = known.remove(&used.of));
+        }
+    }
+}
+
+/// What changed since it was written last: from now on it counts as written.
+fn unwritten(inner: &Inner, again: Option<Duration>, now: Timestamp) -> Vec<source::Used> {
+    let (mut rows, mut all, mut known) = (Vec::new(), HashMap::new(), inner.used.lock());
+    let instant = Instant::now();
+    let used = inner.hops.used(instant + again.unwrap_or_default());
+    for ((source, site, organisation), Used { what, until, soon }) in used.into_iter().take(MOST) {
+        let of = UsedOf { source, site, organisation, what: what.to_string().into() };
+        let before = known.get(&of).copied();
+        let is_written = before.is_some_and(|[then, written]| until == if again.is_some() { then } else { written });
+        let written = before.filter(|_| is_written).unwrap_or([until, if again.is_some() { soon } else { until }]);
+        if !is_written {
+            let left = schedule::millis(written[1].saturating_duration_since(instant));
+            rows.push(source::Used { of: of.clone(), until: Timestamp(now.0.saturating_add(left)) });
+        }
+        all.insert(of, written);
+    }
+    *known = all;
+    rows
+}
+
+impl Written {
+    fn lock(&self) -> MutexGuard<'_, HashMap<UsedOf, [Instant; 2]>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,86 @@
+//! What is used up of sites' rates, and pauses that last, over the ends of servers.
+
+use crate::peer::{Act, Character, Peer};
+use crate::world::{HOUR, MINUTE, Net, World, rules};
+
+/// Ten may come at once, and then one each 40 s.
+const RATE: [(&str, &str); 1] = [("rate", "100/h")];
+
+async fn send(w: &World, n: usize, to: &str) {
+    for n in 0..n {
+        w.send_of(7, &[&format!("{to}{n}@b.test")]).await;
+    }
+    w.settle().await;
+}
+
+/// How many are taken in so many minutes.
+async fn in_minutes(w: &World, peer: &Peer, n: u64) -> usize {
+    let before = peer.taken().len();
+    // Those before are answered.
+    for _ in 0..n * MINUTE / 5 {
+        w.pass(5).await;
+    }
+    peer.taken().len() - before
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_that_is_used_up_is_so_after_a_restart() {
+    for of in [None, Some(7)] {
+        let (net, peer) = Net::default().host("b.test", 1, Character::default());
+        let mut w = net.world().await;
+        w.policy_of(of, Some("b.test"), &RATE).await;
+        w.settle().await;
+        send(&w, 80, "u").await;
+        in_minutes(&w, &peer, 10).await;
+        let first = peer.taken().len();
+        w.stop().await.unwrap();
+        w.start_again().await;
+        let second = in_minutes(&w, &peer, 10).await;
+        assert!((22..=26).contains(&first) && (13..=18).contains(&second), "{of:?}: {first}, {second}");
+        w.check().await;
+    }
+}
+
+/// What was written last may be a minute old.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_killed_has_counted_what_it_may_have_sent_since() {
+    let (net, peer) = Net::default().host("b.test", 1, Character::default());
+    let mut w = net.world().await;
+    w.policy(Some("b.test"), &RATE).await;
+    w.settle().await;
+    send(&w, 3, "first").await;
+    in_minutes(&w, &peer, 1).await;
+    // These are not written down any more.
+    send(&w, 6, "second").await;
+    w.pass(10).await;
+    assert_eq!(peer.taken().len(), 9);
+    w.kill_and_start().await;
+    send(&w, 80, "u").await;
+    in_minutes(&w, &peer, 10).await;
+    let after = peer.taken().len() - 9;
+    assert!((10..=16).contains(&after), "{after}");
+    w.check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_of_hours_lasts_over_a_restart() {
+    let says = "421 4.7.1 DNS lookup failed, try again in 3 hours";
+    let (net, peer) = Net::default().mx("b.test", 10, "mx1.prodigy.net", 1, rules(&[("MAIL", Act::Say(says))]));
+    let mut w = net.world().await;
+    let first = w.send(&["x@b.test"]).await;
+    w.until_deferred(first, 1).await;
+    let said = peer.said().len();
+    w.pass(MINUTE + 1).await;
+    w.kill_and_start().await;
+    peer.becomes(Character::default());
+    let second = w.send(&["y@b.test"]).await;
+    for _ in 0..4 {
+        w.pass(HOUR / 2).await;
+    }
+    assert_eq!((peer.said().len(), w.show(second).await.len()), (said, 1));
+    let [site] = &w.site("att")[..] else { panic!("one site") };
+    assert!(site.paused.is_some_and(|wait| (3000..=3600).contains(&wait.as_secs())), "{:?}", site.paused);
+    w.pass(HOUR + MINUTE).await;
+    w.until_gone(second).await;
+    w.check().await;
+}

@@ -1,0 +1,83 @@
+//! What sources have used up of what sites bear of them, and how long sites want nothing of them. It is here so that neither a
+//! restart nor another node that takes a source over begins anew. What a row is about, who sends knows; here it is text.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use base::{OrganisationId, Timestamp};
+use store::{Result, Tx, params};
+
+use super::{SourceId, schema};
+use crate::Queue;
+
+/// Rows that are read at most: those that last longest.
+const MOST: u32 = 50_000;
+/// As it is kept when a row is of no organisation.
+const NONE: i64 = -1;
+
+/// What is used up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UsedOf {
+    /// By this source.
+    pub source: SourceId,
+    /// At this site: a digest of what tells it apart.
+    pub site: i64,
+    /// Of what this organisation may send there; none is of what the site bears, whoever sends.
+    pub organisation: Option<OrganisationId>,
+    /// Like `mails 3600/h`.
+    pub what: Arc<str>,
+}
+
+/// How far it is used up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// What it is.
+    pub of: UsedOf,
+    /// Nothing of it is used up from then on.
+    pub until: Timestamp,
+}
+
+/// [`SourceId::DEFAULT`] is each node's own, and so is what it used.
+fn node(queue: &Queue, source: SourceId) -> i64 {
+    if source == SourceId::DEFAULT { queue.node() } else { 0 }
+}
+
+/// What these sources have used up by now.
+///
+/// # Errors
+/// The store's.
+pub fn used(tx: &mut Tx<'_>, queue: &Queue, sources: &BTreeSet<SourceId>, now: Timestamp) -> Result<Vec<Used>> {
+    let mut all = tx.list(&schema::USED, params![queue.node(), now, MOST], |r| {
+        let (source, site, organisation) = (SourceId::read(r.int(0)?), r.int(1)?, r.int(2)?);
+        let organisation = (organisation != NONE).then_some(OrganisationId(organisation));
+        Ok(Used { of: UsedOf { source, site, organisation, what: r.text(3)?.into() }, until: Timestamp(r.int(4)?) })
+    })?;
+    all.retain(|used| sources.contains(&used.of.source));
+    Ok(all)
+}
+
+/// Notes what is used up, in the place of what was noted of the same, and forgets what is over. Nothing where another node took over
+/// from this one: the sources are that one's.
+///
+/// # Errors
+/// The store's.
+pub fn note_used(tx: &mut Tx<'_>, queue: &Queue, used: &[Used], now: Timestamp) -> Result<()> {
+    if !queue.stands(tx)? {
+        return Ok(());
+    }
+    let row = |used: &Used| {
+        let of = &used.of;
+        let organisation = of.organisation.map_or(NONE, OrganisationId::as_i64);
+        [of.source.stored(), node(queue, of.source), of.site, organisation, used.until.0]
+    };
+    tx.each(
+        &schema::NOTE_USED,
+        used.iter().map(|used| (row(used), &used.of.what)),
+        |([source, node, site, organisation, until], what)| {
+            let what = (&***what).into();
+            [(*source).into(), (*node).into(), (*site).into(), (*organisation).into(), what, (*until).into()]
+        },
+        |_, _| {},
+    )?;
+    tx.execute(&schema::FORGET_USED, params![now]).map(drop)
+}
