@@ -298,17 +298,17 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
             line_up(inner, hop, rest);
         }
         Added::Apart(work, stopped) => {
-            keep(inner, stopped, (Why::Stopped, seen), None);
+            keep(inner, hop, stopped, (Why::Stopped, seen), None);
             line_up(inner, hop, work);
         }
-        Added::No(work, No::Stopped) => keep(inner, work, (Why::Stopped, seen), None),
+        Added::No(work, No::Stopped) => keep(inner, hop, work, (Why::Stopped, seen), None),
         Added::Bound(work, wait) => bound(inner, hop, work, wait, seen),
         Added::No(work, No::Spent { pending }) => {
             let now = inner.clock.now();
             let said = "No attempt was made: what it may leave by is new, and had sent enough";
             let work = unless_over(inner, work, now, said);
             let midnight = Timestamp::from_secs((day_of(now) + 1) * 86_400);
-            keep(inner, work, (Why::Spent, seen), Some(midnight).filter(|_| !pending));
+            keep(inner, hop, work, (Why::Spent, seen), Some(midnight).filter(|_| !pending));
         }
         Added::No(work, No::OutOfReach) => {
             let text = format!("{hop} has no address of a family that our sources for this mail have");
@@ -324,7 +324,7 @@ pub(crate) fn bound(inner: &Inner, hop: &Hop, work: Work, wait: Duration, seen: 
     let now = inner.clock.now();
     let wait = inner.hops.nobody_takes(hop, &work, wait).unwrap_or(wait.min(AMONG));
     let work = unless_over(inner, work, now, "No attempt was made: its organisation had sent enough there");
-    keep(inner, work, (Why::Bound, seen), Some(Timestamp(now.0 + schedule::millis(wait))));
+    keep(inner, hop, work, (Why::Bound, seen), Some(Timestamp(now.0 + schedule::millis(wait))));
 }
 
 /// Its line is full: it keeps its time, and nothing of its kind is claimed before the line is shorter ([`call`]).
@@ -334,7 +334,7 @@ fn full(inner: &Inner, hop: &Hop, work: Work, wait: Duration) {
         return too_many(inner, work, wait);
     }
     if let Some(group) = work.deliveries.first().map(|d| work.message.group(d)) {
-        inner.timetable.hold(group, Timestamp(now.0 + schedule::millis(wait)), now, Why::Busy);
+        inner.timetable.hold_at(hop, group, Timestamp(now.0 + schedule::millis(wait)), now);
         // In this order: a line that empties in between has nobody to call.
         if !inner.hops.refused(hop, group) {
             inner.timetable.let_go(&[group]);
@@ -352,13 +352,13 @@ pub(crate) fn call(inner: &Arc<Inner>) {
     start.into_iter().for_each(|hop| worker::start(inner, hop));
 }
 
-/// It keeps its place in the queue, and its time. Its groups are looked at again then, or soon; at once when what was `seen`
+/// It keeps its place in the queue, and its time. Its groups are looked at again then, or soon; at once when what was seen
 /// to be set up is so no longer.
-fn keep(inner: &Inner, work: Work, (why, seen): (Why, u64), until: Option<Timestamp>) {
+fn keep(inner: &Inner, hop: &Hop, work: Work, why: (Why, u64), until: Option<Timestamp>) {
     let now = inner.clock.now();
     let until = until.unwrap_or(Timestamp(now.0 + schedule::millis(STOPPED)));
     for d in &work.deliveries {
-        inner.timetable.hold_as_seen(work.message.group(d), until, now, why, seen);
+        inner.timetable.hold_as_seen(hop, work.message.group(d), until, now, why);
         inner.release(&work.message, d, now);
     }
 }
@@ -388,22 +388,26 @@ pub(crate) fn put_off(inner: &Inner, hop: &Hop, all: Vec<Later>) {
 /// some.
 pub(crate) fn too_many_for(inner: &Inner, hop: &Hop, work: Work, wait: Duration) {
     if let Some(wait) = inner.hops.nobody_takes(hop, &work, wait) {
-        hold(inner, &work, wait);
+        hold(inner, &work, wait, Some(hop));
     }
     later(inner, work, wait);
 }
 
 /// More than there is a place for: it comes again later, unless its time is over (trap 20), and nothing of its kind is claimed before.
 pub(crate) fn too_many(inner: &Inner, work: Work, wait: Duration) {
-    hold(inner, &work, wait);
+    hold(inner, &work, wait, None);
     later(inner, work, wait);
 }
 
-/// Nothing of this kind is claimed before.
-fn hold(inner: &Inner, work: &Work, wait: Duration) {
+/// Nothing of this kind is claimed before, as a hop has no place for it, if one has not.
+fn hold(inner: &Inner, work: &Work, wait: Duration, hop: Option<&Hop>) {
     if let Some(d) = work.deliveries.first() {
         let now = inner.clock.now();
-        inner.timetable.hold(work.message.group(d), Timestamp(now.0 + schedule::millis(wait)), now, Why::Busy);
+        let (group, until) = (work.message.group(d), Timestamp(now.0 + schedule::millis(wait)));
+        match hop {
+            Some(hop) => inner.timetable.hold_at(hop, group, until, now),
+            None => inner.timetable.hold(group, until, now, Why::Busy),
+        }
     }
 }
 

@@ -57,7 +57,7 @@ mod worker;
 
 pub use events::event_line;
 pub use forecast::{Forecast, Load, Mix, RECIPIENTS, Reason, SiteForecast, Terms, forecast};
-pub use hops::{SiteState, TenantState};
+pub use hops::{Kept, SiteState, TenantState};
 pub use lease::{LEASE, Peers, journal_of};
 pub use outbox::{Keep, Meter, Outbox, OutboxError, Parts, remains};
 pub use route::{BadHostPort, HostPort, Routes, Smarthost};

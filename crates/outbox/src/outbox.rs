@@ -20,7 +20,7 @@ use trust::{Keys, Verp};
 use crate::bodies::Makers;
 use crate::dane::Proof;
 use crate::finder::Finder;
-use crate::hops::{Hops, Permit, SiteState, Work};
+use crate::hops::{Hops, Kept, Permit, SiteState, Work};
 use crate::journal::Journal;
 use crate::lease::{self, Lease, Peers};
 use crate::recorder::{self, Done};
@@ -340,6 +340,12 @@ impl Meter {
     /// Until when nothing of a group is claimed, and why; in the past when it is.
     pub fn held(&self, group: Group) -> Option<(Timestamp, Why)> {
         self.0.timetable.held(group)
+    }
+
+    /// Where mail of a group goes that there was no place for; none when that is not known, or nothing was held.
+    pub fn kept(&self, group: Group) -> Option<Kept> {
+        let hop = self.0.timetable.hop(group)?;
+        Some(self.0.hops.kept(&hop, group.stream, group.organisation))
     }
 
     /// How many groups, of a stream and a domain, are held: there is no place for their mail, or its site wants none now.

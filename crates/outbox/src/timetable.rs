@@ -14,6 +14,7 @@ use queue::{Delivery, Group, Message, Want};
 use tokio::sync::Notify;
 
 use crate::hops::{Rooms, WEIGHTS};
+use crate::route::Hop;
 
 /// Of so many turns of an organisation one is for what is less urgent.
 const LESS_URGENT: usize = 4;
@@ -185,6 +186,8 @@ struct Entry {
     /// It has no place before.
     held: Timestamp,
     why: Why,
+    /// Where there was no place for it; for those who look.
+    hop: Option<Box<Hop>>,
     /// So many are claimed of it at most.
     most: u32,
     /// It is being claimed of; what rang meanwhile.
@@ -214,7 +217,7 @@ impl State {
         let stopped = self.stopped.domains.contains(&group.domain);
         let (held, why) = if stopped { (EVER, Why::Stopped) } else { (held, why) };
         let most = if why == Why::Bound { FEW } else { u32::MAX };
-        let entry = Entry { due, held, why, most, claiming: None };
+        let entry = Entry { due, held, why, hop: None, most, claiming: None };
         self.order[group.stream as usize].insert(group, entry.at());
         self.groups.insert(group, entry);
     }
@@ -222,12 +225,19 @@ impl State {
     /// Whether a group is held or not is changed, where it stands.
     fn hold(&mut self, group: Group, until: Timestamp, why: Why) {
         let hold = |entry: &mut Entry| {
-            (entry.held, entry.why) = (until, why);
+            (entry.held, entry.why, entry.hop) = (until, why, None);
             entry.most = if why == Why::Bound { FEW } else { entry.most };
         };
         match self.groups.get_mut(&group) {
             Some(entry) if entry.claiming.is_some() => hold(entry),
             _ => self.change(group, hold),
+        }
+    }
+
+    /// What is held has no place at this hop; where it was for another, that stands.
+    fn note(&mut self, group: Group, hop: &Hop) {
+        if let Some(entry) = self.groups.get_mut(&group).filter(|entry| entry.held > NEVER) {
+            entry.hop.get_or_insert_with(|| Box::new(hop.clone()));
         }
     }
 
@@ -281,11 +291,26 @@ impl Timetable {
         Self::hold_in(&mut self.lock(), group, until, now, why);
     }
 
-    /// The same for what is stopped, or has sent enough: not when the administrator set up something else meanwhile.
-    pub(crate) fn hold_as_seen(&self, group: Group, until: Timestamp, now: Timestamp, why: Why, seen: u64) {
+    /// The same, as the hop has no place for it.
+    pub(crate) fn hold_at(&self, hop: &Hop, group: Group, until: Timestamp, now: Timestamp) {
+        let mut state = self.lock();
+        Self::hold_in(&mut state, group, until, now, Why::Busy);
+        state.note(group, hop);
+    }
+
+    /// The same for what is stopped, or has sent enough, on its way to a hop: not when the administrator set up something else meanwhile.
+    pub(crate) fn hold_as_seen(
+        &self,
+        hop: &Hop,
+        group: Group,
+        until: Timestamp,
+        now: Timestamp,
+        (why, seen): (Why, u64),
+    ) {
         let mut state = self.lock();
         if state.set_up == seen {
             Self::hold_in(&mut state, group, until, now, why);
+            state.note(group, hop);
         }
     }
 
@@ -423,6 +448,11 @@ impl Timetable {
         self.lock().groups.get(&group).map(|entry| (entry.held, entry.why))
     }
 
+    /// The hop that had no place for a group, as far as that was why.
+    pub(crate) fn hop(&self, group: Group) -> Option<Hop> {
+        self.lock().groups.get(&group)?.hop.as_deref().cloned()
+    }
+
     /// When the first of all that is not stopped is or was due, or has its turn.
     pub(crate) fn first_due(&self) -> Option<Timestamp> {
         let state = self.lock();
@@ -440,7 +470,9 @@ fn parts(n: usize, parts: usize) -> impl Iterator<Item = usize> {
 mod tests {
     use std::sync::Arc;
 
-    use queue::source::What;
+    use queue::source::{SourceId, What};
+
+    use crate::route::To;
 
     use super::*;
 
@@ -456,6 +488,10 @@ mod tests {
 
     fn group(stream: Stream, domain: i64) -> Group {
         Group { stream, organisation: ONE, domain, priority: 0 }
+    }
+
+    fn hop() -> Hop {
+        Hop { to: To::Smarthost, source: SourceId::DEFAULT, require_tls: false, sts: None, dane: false }
     }
 
     fn picked(wants: &[Want]) -> Vec<(Stream, i64, u32)> {
@@ -708,11 +744,12 @@ mod tests {
         let (t, a) = (Timetable::default(), group(Stream::Mail, 1));
         let seen = t.stops_seen();
         t.stop(Stopped::default());
-        t.hold_as_seen(a, at(600), at(0), Why::Stopped, seen);
+        t.hold_as_seen(&hop(), a, at(600), at(0), (Why::Stopped, seen));
         t.ring(a, at(0));
         assert_eq!(picked(&t.pick(at(0), &room(), 9)), [(Stream::Mail, 1, 9)]);
         t.failed(&[Want { group: a, most: 9 }]);
-        t.hold_as_seen(a, at(600), at(0), Why::Stopped, t.stops_seen());
+        t.hold_as_seen(&hop(), a, at(600), at(0), (Why::Stopped, t.stops_seen()));
+        assert_eq!(t.hop(a), Some(hop()));
         assert!(t.pick(at(0), &room(), 9).is_empty());
     }
 

@@ -111,6 +111,13 @@ pub fn words(setup: &Setup, names: &Names, what: &What) -> String {
     }
 }
 
+/// A sentence, as far as who did what.
+pub fn said(setup: &Setup, names: &Names, stop: &Stop) -> String {
+    let how = if stop.drains { "drained" } else { "held" };
+    let (what, since) = (words(setup, names, &stop.what), stop.since.rfc3339());
+    format!("An administrator of this server {how} {what} at {since}")
+}
+
 fn facts(setup: &Setup, names: &Names, stop: &Stop) -> Value {
     json!({ "what": words(setup, names, &stop.what), "drains": stop.drains, "since": stop.since.rfc3339() })
 }

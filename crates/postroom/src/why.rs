@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use base::Address;
 use bounce::{Class, Classifier, Scope};
-use outbox::Why;
+use outbox::{Kept, SiteState, Why};
 use queue::receipt::When;
 use queue::source::{self, Setup, Stop, What};
 use queue::{Message, QueueId, Standing, State};
@@ -126,11 +126,7 @@ impl Look<'_> {
         if let Some(wait) = site.paused {
             let _ = write!(text, " The site asked for a pause: nothing goes there for {} s.", wait.as_secs());
         }
-        if let Some((ago, said)) = &site.last {
-            let _ = write!(text, " It said {} s ago: {said}", ago.as_secs());
-        }
-        let _ = write!(text, "\n    postroom site show {} tells what limits it.", site.site);
-        text
+        text + &last_words(&site)
     }
 
     /// What keeps it back beside its time.
@@ -140,11 +136,7 @@ impl Look<'_> {
             return None;
         }
         if let Some(stop) = setup.stops.iter().find(|stop| keeps_back(setup, stop, m, d)) {
-            let (how, what) = (if stop.drains { "drained" } else { "held" }, stops::words(setup, names, &stop.what));
-            let since = stop.since.rfc3339();
-            return Some(format!(
-                "An administrator of this server {how} {what} at {since}: postroom queue resume lets it go on."
-            ));
+            return Some(format!("{}: postroom queue resume lets it go on.", stops::said(setup, names, stop)));
         }
         let own = setup.quiet.iter().filter(|q| q.stream == m.stream && q.organisation == m.organisation);
         if let Some((quiet, until)) = own.filter_map(|q| Some((q, q.until(house.clock.now())?))).next() {
@@ -156,16 +148,14 @@ impl Look<'_> {
                 names.option(m.organisation)
             ));
         }
-        let (until, why) = house.outbox.as_ref()?.held(m.group(&d.delivery))?;
+        let outbox = house.outbox.as_ref()?;
+        let (until, why) = outbox.held(m.group(&d.delivery))?;
         if until <= house.clock.now() {
             return None;
         }
-        let until = until.rfc3339();
+        let (until, kept) = (until.rfc3339(), outbox.kept(m.group(&d.delivery)));
         Some(match why {
-            Why::Busy => format!(
-                "Nothing goes to that domain before {until}: its site asked for a pause, or has been sent as much as it takes. It \
-                 goes on by itself."
-            ),
+            Why::Busy => busy(kept.as_ref(), &until),
             Why::Bound => format!(
                 "{} has sent there as much as its own figures let it for now (postroom policy list shows them). It goes on by \
                  itself, and is looked at again at {until}.",
@@ -175,6 +165,11 @@ impl Look<'_> {
                 "What it may leave by is new, and has delivered today what it may (postroom source warmup NAME shows it). It goes \
                  on by itself, and is looked at again at {until}."
             ),
+            Why::Stopped if kept.as_ref().is_some_and(|kept| !kept.stops.is_empty()) => {
+                let stops = kept.iter().flat_map(|kept| &kept.stops);
+                let all: Vec<String> = stops.map(|stop| stops::said(setup, names, stop)).collect();
+                format!("{}: postroom queue resume lets it go on.", all.join(", and "))
+            }
             Why::Stopped => {
                 let text = "An administrator of this server held or drained the site that it goes to, or what it leaves by: postroom \
                             queue holds shows what, postroom queue resume lets it go on.";
@@ -182,6 +177,37 @@ impl Look<'_> {
             }
         })
     }
+}
+
+/// There is no place for it where it goes: whether that is a pause or a limit, and of which site.
+fn busy(kept: Option<&Kept>, until: &str) -> String {
+    let Some(kept) = kept else {
+        return format!(
+            "Nothing goes to that domain before {until}: too much mail waits for it, or for the DNS to answer. It goes on by itself."
+        );
+    };
+    let (Kept { site, source, left_alone, .. }, state) = (kept, kept.state.as_ref());
+    let why = match (state.and_then(|state| state.paused), left_alone, state) {
+        (Some(wait), ..) => format!("asked for a pause: nothing goes there by {source} for {} s", wait.as_secs()),
+        (None, Some(wait), _) => {
+            format!(
+                "is left alone by {source} for {} s, as no connection came about several times in a row",
+                wait.as_secs()
+            )
+        }
+        (None, None, Some(SiteState { in_line, open, may_open, .. })) => format!(
+            "has been sent as much as it takes by {source}, a limit: {in_line} in line, {open} of {may_open} connections are open"
+        ),
+        (None, None, None) => format!("had no place for more by {source}"),
+    };
+    let last = state.map_or(String::new(), last_words);
+    format!("Nothing goes to that domain before {until}: its site {site} {why}. It goes on by itself.{last}")
+}
+
+/// What a site said, and where to look.
+fn last_words(site: &SiteState) -> String {
+    let said = site.last.as_ref().map(|(ago, said)| format!(" It said {} s ago: {said}", ago.as_secs()));
+    format!("{}\n    postroom site show {} tells what limits it.", said.unwrap_or_default(), site.site)
 }
 
 /// Whether a stop keeps it back, as far as that is known without its site.
@@ -219,6 +245,8 @@ fn facts(m: &Message, d: &Standing, class: Option<&Class>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bounce::Known;
 
     use super::*;
@@ -231,5 +259,47 @@ mod tests {
         }
         let busy = classifier.class("rate-limited").unwrap();
         assert!(blame(busy).contains("busy"));
+    }
+
+    #[test]
+    fn what_there_is_no_place_for_names_its_site_and_whether_that_is_a_pause() {
+        let state = |paused: Option<u64>| SiteState {
+            source: "news-1".into(),
+            site: "google".into(),
+            in_line: 812,
+            open: 2,
+            may_open: 3,
+            limits: Vec::new(),
+            tenants: Vec::new(),
+            paused: paused.map(Duration::from_secs),
+            learned: Vec::new(),
+            last: Some((Duration::from_secs(12), "421 4.7.28 too much from you".into())),
+        };
+        let kept = |state: Option<SiteState>, left_alone: Option<u64>| Kept {
+            site: "google".into(),
+            source: "news-1".into(),
+            state,
+            left_alone: left_alone.map(Duration::from_secs),
+            stops: Vec::new(),
+        };
+        for (kept, words) in [
+            (
+                Some(kept(Some(state(Some(588))), None)),
+                "google asked for a pause: nothing goes there by news-1 for 588 s",
+            ),
+            (Some(kept(Some(state(None)), None)), "by news-1, a limit: 812 in line, 2 of 3 connections are open"),
+            (Some(kept(Some(state(None)), Some(900))), "is left alone by news-1 for 900 s, as no connection"),
+            (Some(kept(None, None)), "its site google had no place"),
+            (None, "too much mail waits for it"),
+        ] {
+            let said = busy(kept.as_ref(), "then");
+            assert!(said.contains(words), "{said}");
+            let known = kept.is_some_and(|kept| kept.state.is_some());
+            assert_eq!(
+                known,
+                said.contains("It said 12 s ago: 421 4.7.28") && said.contains("site show google"),
+                "{said}"
+            );
+        }
     }
 }

@@ -39,7 +39,7 @@ use mailboxes::Mailboxes;
 use ready::Turn;
 pub(crate) use ready::WEIGHTS;
 pub(crate) use room::Rooms;
-pub use shown::SiteState;
+pub use shown::{Kept, SiteState};
 pub(crate) use sites::Ways;
 use sites::{Place, SiteKey, Sites};
 use tenants::Seat;

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use base::{OrganisationId, Stream};
 use queue::QueueId;
+use queue::source::{Stop, What};
 use tokio::time::Instant;
 
-use super::sites::{Place, SiteKey, SiteName};
+use super::sites::{self, Place, SiteKey, SiteName};
 use super::{Hops, TenantState, Work};
+use crate::route::Hop;
 
 /// A site as one source knows it now.
 #[derive(Clone, Debug)]
@@ -35,7 +38,40 @@ pub struct SiteState {
     pub last: Option<(Duration, Arc<str>)>,
 }
 
+/// Where mail goes that waits, and what is known there now.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The site: its name in the policies, else its first mail host.
+    pub site: String,
+    /// The source that was to send it.
+    pub source: Arc<str>,
+    /// How the site stands; none when it was not sent to lately.
+    pub state: Option<SiteState>,
+    /// No connection to these hosts came about, time after time: they are left alone for so long.
+    pub left_alone: Option<Duration>,
+    /// What the administrator stopped of the way there: the site, and sources that this mail may leave by.
+    pub stops: Vec<Stop>,
+}
+
 impl Hops {
+    /// What is known of the way to a hop, for mail of an organisation's stream.
+    pub(crate) fn kept(&self, hop: &Hop, stream: Stream, organisation: OrganisationId) -> Kept {
+        let (mut guard, now) = (self.lock(), Instant::now());
+        let state = &mut *guard;
+        let key = SiteKey { source: hop.source, name: state.site_of(hop, &self.policies) };
+        let (policy, members) = (sites::policy(&key.name, &self.policies), state.fleet.members(stream, organisation));
+        let stops = state.fleet.stops.all().filter(|stop| match &stop.what {
+            What::Source(id) => members.iter().any(|member| member.source == *id),
+            What::Site(name) => key.name.is(&policy, name),
+            What::Stream(_) | What::Domain(_) | What::Organisation(..) => false,
+        });
+        let (stops, source) = (stops.cloned().collect(), state.fleet.name(hop.source));
+        let place = state.sites.get_mut(&key);
+        let left_alone = place.as_ref().and_then(|place| place.failing.wait(&hop.to, self.policies.dead, now));
+        let known = place.map(|place| shown(source.clone(), &key, place, now));
+        Kept { site: key.name.label().to_owned(), source, state: known, left_alone, stops }
+    }
+
     /// Sites that are remembered, of that name if one is given: those with most mail in line first, at most `most`.
     pub(crate) fn sites(&self, named: Option<&str>, most: usize) -> Vec<SiteState> {
         let (mut guard, now) = (self.lock(), Instant::now());

@@ -16,6 +16,11 @@ impl Stops {
         Stops(setup.stops.clone())
     }
 
+    /// All of it.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Stop> {
+        self.0.iter()
+    }
+
     fn any(&self, of: impl Fn(&Stop) -> bool) -> bool {
         self.0.iter().any(of)
     }

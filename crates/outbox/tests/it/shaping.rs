@@ -228,6 +228,9 @@ async fn what_is_retried_by_hand_does_not_wait_for_its_domain() {
     }
     let last = w.send(&["last@b.test"]).await;
     w.until("it is put off", async || w.held("b.test")).await;
+    let kept = w.kept("b.test").unwrap();
+    assert_eq!((&*kept.site, &*kept.source, kept.left_alone, kept.stops.len()), ("mx.b.test", "default", None, 0));
+    assert!(kept.state.is_some());
     peer.becomes(Character::default());
     w.store.write(move |tx| queue::retry(tx, last, 0, base::Timestamp(i64::MAX / 2))).await.unwrap();
     w.until("it is let go", async || !w.held("b.test")).await;

@@ -269,6 +269,11 @@ impl World {
         self.meter.as_ref().unwrap().held(group).filter(|(until, _)| *until > self.clock.now()).map(|(_, why)| why)
     }
 
+    /// Where people's mail to a domain goes that is held.
+    pub fn kept(&self, domain: &str) -> Option<outbox::Kept> {
+        self.meter.as_ref().unwrap().kept(queue::Group::of(Stream::Mail, OrganisationId::HOUSE, domain, 0))
+    }
+
     /// Tells the outbox to stop; the task is done when it has.
     pub fn stop(&mut self) -> JoinHandle<()> {
         let (stop, task) = self.running.take().unwrap();
