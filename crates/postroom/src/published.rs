@@ -63,6 +63,7 @@ pub async fn check(house: &House, name: String) -> Outcome {
     for key in &public {
         findings.push(look.key(&name, key).await.finding);
     }
+    findings.extend(age(&name, &public, look.now));
     findings.push(look.dmarc(&name).await);
     findings.extend(look.tls(&name, policy(house, &name).await?).await);
     Ok(report(&findings))
@@ -199,6 +200,19 @@ async fn activate(store: &Store, domain: &str, now: Timestamp) -> Result<bool, S
         tracing::info!(domain, "new keys sign the domain's mail");
     }
     Ok(done)
+}
+
+/// That a pair signs for long; nothing while another waits for the DNS.
+fn age(name: &str, public: &[PublicKey], now: Timestamp) -> Option<Finding> {
+    let old = public.iter().find(|key| key.is_old(now))?;
+    let waits = public.iter().any(|key| key.state == State::Waiting);
+    let since = trust::day(old.since);
+    (!waits).then(|| {
+        let words = format!(
+            "its keys sign since {since}, and twice a year is good practice: postroom domain key rotate {name}"
+        );
+        Finding::Hint(format!("DKIM: {words}"))
+    })
 }
 
 // ---- looking ----
@@ -408,6 +422,7 @@ impl Look {
         } else if waiting {
             findings.push(Finding::Doubt("DKIM: the new keys wait until all their records are there".into()));
         }
+        findings.extend(age(domain, &keys, self.now));
         Ok(findings)
     }
 }
@@ -525,8 +540,17 @@ mod tests {
         assert_eq!(said(zone(new()), 30).await, "ok ok ok");
         assert_eq!(states(&store).await, "e20251121b active r20251121b active");
         // Those that sign are never forgotten.
-        assert_eq!(said(Zone::default(), 300).await, "WRONG WRONG");
+        assert_eq!(said(Zone::default(), 180).await, "WRONG WRONG");
         assert_eq!(public(&store).await.len(), 2);
+        // But after half a year others are due, until they wait for the DNS.
+        assert_eq!(said(zone(new()), 184).await, "ok ok hint");
+        let text = report(&look(zone(new()), 184).settle(&store, "x.test").await.unwrap()).text;
+        assert!(
+            text.contains("sign since 2025-11-21, ") && text.ends_with("postroom domain key rotate x.test"),
+            "{text}"
+        );
+        new_pair(&store).await;
+        assert_eq!(said(zone(new()), 184).await, "WRONG ok WRONG ok look");
     }
 
     #[tokio::test]

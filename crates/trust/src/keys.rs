@@ -38,6 +38,10 @@ store::statements! { include_str!("../sql/dkim.sql");
 /// for as long again, and some readers verify only when they open it.
 pub const STAYS_PUBLISHED: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// A pair that signs for longer is to be replaced: who has stolen a key has it for no longer than that. Senders agree on half a year
+/// (M3AAWG, DKIM Key Rotation Best Common Practices).
+pub const SIGNS: Duration = Duration::from_secs(183 * 24 * 3600);
+
 /// Told when the keys of a domain changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changed(pub String);
@@ -241,6 +245,11 @@ impl PublicKey {
     pub fn published_until(&self) -> Option<Timestamp> {
         let end = Timestamp(self.since.0 + STAYS_PUBLISHED.as_millis() as i64);
         (self.state == State::Retired).then_some(end)
+    }
+
+    /// It signs, and has for longer than [`SIGNS`].
+    pub fn is_old(&self, now: Timestamp) -> bool {
+        self.state == State::Active && now.0 - self.since.0 > SIGNS.as_millis() as i64
     }
 
     /// Its record is to be in the DNS.

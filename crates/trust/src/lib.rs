@@ -31,8 +31,8 @@ pub use digest::Digest;
 pub use dkim2::instance_of;
 pub use dns::{DnsRecord, day, dns_records};
 pub use keys::{
-    Changed, NewKeys, PublicKey, STAYS_PUBLISHED, State, activate, add_keys, forget_key, public_keys, remove_keys,
-    rotate, unsettled, verify,
+    Changed, NewKeys, PublicKey, SIGNS, STAYS_PUBLISHED, State, activate, add_keys, forget_key, public_keys,
+    remove_keys, rotate, unsettled, verify,
 };
 pub use ready::Keys;
 pub use sign::{Algorithm, SigningKey};
