@@ -41,7 +41,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 pub struct Peers {
     /// Where each has its journal; see [`journal_of`].
     pub journals: PathBuf,
-    /// This one keeps what they share: it sends the reports that mail owes, and forgets what is old.
+    /// This one keeps what they share: it sends the reports that mail owes, merges small segments of receipts, and forgets what is old.
     pub keeps: bool,
     /// Whether this machine can send from the addresses of a source.
     pub can_use: fn(&Source) -> bool,

@@ -37,7 +37,7 @@ use crate::{dane, dispatch, reporter, schedule, tls_reports};
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// How long connections get to end what they are at, when the server stops.
 const DRAIN: Duration = Duration::from_secs(15);
-/// How often packs are looked for that nothing refers to any more.
+/// How often packs are looked for that nothing refers to any more, and receipts that are old or may be merged.
 const SWEEP: Duration = Duration::from_secs(600);
 /// Old receipts that one job removes, and segments, which are larger.
 const FORGOTTEN: u32 = 200;
@@ -481,6 +481,19 @@ async fn forget(inner: &Inner) -> store::Result<()> {
     Ok(())
 }
 
+/// Small segments of receipts become large ones, one in each job.
+async fn merge(inner: &Inner) -> store::Result<()> {
+    let mut behind = 0;
+    while !inner.is_stopping() {
+        let (queue, now) = (inner.queue.clone(), inner.clock.now());
+        let found = inner.store.read(move |tx| receipt::to_merge(tx, &queue, behind, now)).await?;
+        let Some(merge) = found else { return Ok(()) };
+        behind = merge.last();
+        inner.store.write_with(Lane::Bulk, Vec::new(), move |tx, _| merge.write(tx)).await?;
+    }
+    Ok(())
+}
+
 async fn sweep(inner: Arc<Inner>) {
     loop {
         match inner.store.sweep_transit(queue::refers_between).await {
@@ -493,6 +506,11 @@ async fn sweep(inner: Arc<Inner>) {
             && let Err(error) = forget(&inner).await
         {
             tracing::warn!(%error, "old receipts could not be removed");
+        }
+        if inner.keeps()
+            && let Err(error) = merge(&inner).await
+        {
+            tracing::warn!(%error, "small segments of receipts could not be merged");
         }
         lease::forget_journals(&inner).await;
         tokio::select! {

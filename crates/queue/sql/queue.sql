@@ -318,6 +318,11 @@ WHERE state < 0 OR state > 6 OR due > expires
     OR (state IN (1, 6) AND NOT EXISTS (SELECT 1 FROM queue_epoch e WHERE e.epoch = d.epoch))
 ORDER BY message, number;
 
+-- name: verify_merged
+SELECT s.id, s.merged, s.parts, CAST(length(s.recipients) AS BIGINT), CAST(length(s.message_ids) AS BIGINT), s.heads, d.records
+FROM queue_segment s LEFT JOIN queue_dialogue d ON d.segment = s.id
+WHERE s.parts IS NOT NULL OR s.merged <> 0 ORDER BY s.id;
+
 -- name: insert_receipt
 -- One odd row never keeps the outcomes of others from being written. A report that it failed may have come before it was written
 -- that it was delivered.
@@ -332,7 +337,8 @@ VALUES (?1, ?2,
 
 -- name: insert_segment
 -- When nobody knows whether a commit was made, it is made once more.
-INSERT INTO queue_segment (id, at, recipients, message_ids, heads) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING;
+INSERT INTO queue_segment (id, at, merged, parts, recipients, message_ids, heads) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+ON CONFLICT DO NOTHING;
 
 -- name: insert_dialogue
 INSERT INTO queue_dialogue (segment, at, records) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING;
@@ -364,24 +370,62 @@ FROM queue_receipt WHERE (message, number) < (?1, ?2) ORDER BY message DESC, num
 UPDATE queue_receipt SET ended = ?3, class = ?4 WHERE message = ?1 AND number = ?2;
 
 -- name: heads
-SELECT heads FROM queue_segment WHERE id = ?1;
+SELECT id, parts, heads FROM queue_segment WHERE id = ?1;
+
+-- name: merged_heads
+-- The only one that may have taken the place of this segment: none overlaps another.
+SELECT id, parts, heads FROM queue_segment WHERE merged >= ?1 ORDER BY merged, id LIMIT 1;
 
 -- name: dialogues
-SELECT records FROM queue_dialogue WHERE segment = ?1;
+SELECT d.segment, s.parts, d.records FROM queue_dialogue d LEFT JOIN queue_segment s ON s.id = d.segment WHERE d.segment = ?1;
+
+-- name: merged_dialogues
+-- Of the same one, if they are still kept.
+SELECT s.id, s.parts, d.records FROM queue_segment s LEFT JOIN queue_dialogue d ON d.segment = s.id WHERE s.merged >= ?1
+ORDER BY s.merged, s.id LIMIT 1;
+
+-- name: small_segments
+-- By the index of those that may be merged.
+SELECT id, at, CAST(length(recipients) AS BIGINT) FROM queue_segment WHERE merged = 0 AND id > ?1 ORDER BY id LIMIT ?2;
+
+-- name: merged_behind
+SELECT id FROM queue_segment WHERE merged >= ?1 ORDER BY merged, id LIMIT 1;
+
+-- name: not_small_between
+-- Reads the small ones, up to the first that is not.
+SELECT id FROM queue_segment WHERE id > ?1 AND id < ?2 AND (merged IS NULL OR merged <> 0) ORDER BY id LIMIT 1;
+
+-- name: small_records
+SELECT s.id, s.at, s.recipients, s.message_ids, s.heads, d.records FROM queue_segment s JOIN queue_dialogue d ON d.segment = s.id
+WHERE s.merged = 0 AND s.id BETWEEN ?1 AND ?2 ORDER BY s.id;
+
+-- name: remove_small_dialogues
+-- Before their segments: the same ones.
+DELETE FROM queue_dialogue WHERE segment IN (SELECT id FROM queue_segment WHERE merged = 0 AND id BETWEEN ?1 AND ?2);
+
+-- name: remove_small_segments
+DELETE FROM queue_segment WHERE merged = 0 AND id BETWEEN ?1 AND ?2;
+
+-- name: leave_small
+-- They are not looked at again.
+UPDATE queue_segment SET merged = NULL WHERE merged = 0 AND id BETWEEN ?1 AND ?2;
 
 -- name: traces_of_recipients
-SELECT id, recipients FROM queue_segment WHERE id < ?1 ORDER BY id DESC LIMIT ?2;
+SELECT id, parts, recipients FROM queue_segment WHERE id < ?1 ORDER BY id DESC LIMIT ?2;
 
 -- name: traces_of_message_ids
-SELECT id, message_ids FROM queue_segment WHERE id < ?1 ORDER BY id DESC LIMIT ?2;
+SELECT id, parts, message_ids FROM queue_segment WHERE id < ?1 ORDER BY id DESC LIMIT ?2;
 
 -- name: traces_lately
 -- A page, from behind a time and a segment on.
-SELECT id, message_ids, at FROM queue_segment WHERE at <= ?1 AND (at < ?1 OR id < ?2) ORDER BY at DESC, id DESC LIMIT ?3;
+SELECT id, parts, message_ids, at FROM queue_segment WHERE at <= ?1 AND (at < ?1 OR id < ?2) ORDER BY at DESC, id DESC LIMIT ?3;
 
 -- name: traces_behind
--- What was written since: positions are in the order of commits, and none is missing.
-SELECT s.id, s.message_ids, l.position FROM queue_log l JOIN queue_segment s ON s.id = l.segment WHERE l.position > ?1
+-- What was written since: positions are in the order of commits, and none is missing. It may stand in a merged segment by now.
+SELECT s.id, s.parts, s.message_ids, l.position, l.segment FROM queue_log l JOIN queue_segment s ON s.id = COALESCE(
+    (SELECT o.id FROM queue_segment o WHERE o.id = l.segment),
+    (SELECT m.id FROM queue_segment m WHERE m.merged >= l.segment AND l.segment > 0 ORDER BY m.merged, m.id LIMIT 1))
+WHERE l.position > ?1 AND l.segment <> 0
 ORDER BY l.position LIMIT ?2;
 
 -- name: in_hand_with

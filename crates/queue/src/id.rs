@@ -37,6 +37,11 @@ impl QueueId {
     pub(crate) fn raw(self) -> i64 {
         self.0
     }
+
+    /// The highest number of the same epoch.
+    pub(crate) fn last_of_epoch(self) -> i64 {
+        self.0 | ((1 << BITS) - 1)
+    }
 }
 
 impl From<QueueId> for Value<'_> {

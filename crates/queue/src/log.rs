@@ -15,7 +15,7 @@ use base::{OrganisationId, Reply, Stream, Timestamp};
 use store::{Error, Result, Row, Tx, params};
 
 use crate::accepted::Accepted;
-use crate::receipt::{self, Attempt, Event, Head, Kind, Reader, Talk, Tried, Unpacked, Writer};
+use crate::receipt::{self, Attempt, Event, Halves, Head, Kind, Reader, Talk, Tried, Writer};
 use crate::{QueueId, admin, schema};
 
 /// Positions that one page looks at, at most.
@@ -356,9 +356,9 @@ impl Entry {
 
     /// Its lines, each at its place, though some may be missing; none when they were kept as long as they are to be, or cannot be
     /// read.
-    fn lines(&self, tx: &mut Tx<'_>) -> Result<Option<Vec<Line>>> {
+    fn lines(&self, tx: &mut Tx<'_>, halves: &mut Halves) -> Result<Option<Vec<Line>>> {
         let lines = match self.heard.2 {
-            _ if self.segment != 0 => self.lines_tried(tx),
+            _ if self.segment != 0 => self.lines_tried(tx, halves),
             ACCEPTED => self.lines_accepted(tx),
             _ => self.line_heard(tx),
         };
@@ -415,10 +415,9 @@ impl Entry {
         }]))
     }
 
-    fn lines_tried(&self, tx: &mut Tx<'_>) -> Result<Option<Vec<Line>>> {
-        let half = |r: &Row<'_>| Unpacked::of(self.segment, r.bytes(0)?);
-        let Some(heads) = tx.row(&schema::HEADS, params![self.segment], half)? else { return Ok(None) };
-        let Some(dialogues) = tx.row(&schema::DIALOGUES, params![self.segment], half)? else { return Ok(None) };
+    fn lines_tried(&self, tx: &mut Tx<'_>, halves: &mut Halves) -> Result<Option<Vec<Line>>> {
+        let Some(heads) = halves.heads.of(tx, self.segment)? else { return Ok(None) };
+        let Some(dialogues) = halves.dialogues.of(tx, self.segment)? else { return Ok(None) };
         let (mut lines, mut place) = (Vec::with_capacity(heads.len()), 0);
         for record in 0..heads.len() {
             let mark = self.marks.get(record).copied().unwrap_or(0);
@@ -456,7 +455,7 @@ pub fn read(tx: &mut Tx<'_>, from: Cursor, filter: &Filter, most: usize) -> Resu
     let entries = tx.list(&schema::LOG, params![from.position, POSITIONS], entry)?;
     let mut page = Page { lines: Vec::new(), next: from, more: false, lost: 0 };
     let end = last(tx)? + 1;
-    let (n, mut looked_at) = (entries.len(), 0);
+    let (n, mut looked_at, mut halves) = (entries.len(), 0, Halves::new());
     for (i, entry) in entries.into_iter().enumerate() {
         if from.position > 0 || i > 0 {
             page.lost += (entry.position - page.next.position).unsigned_abs();
@@ -466,7 +465,7 @@ pub fn read(tx: &mut Tx<'_>, from: Cursor, filter: &Filter, most: usize) -> Resu
         if !entry.may_fit(filter) {
             continue;
         }
-        match entry.lines(tx)? {
+        match entry.lines(tx, &mut halves)? {
             Some(lines) => {
                 looked_at += lines.len();
                 page.lines.extend(lines.into_iter().filter(|line| line.at.1 >= behind && filter.fits(line)));
@@ -497,11 +496,11 @@ pub fn read(tx: &mut Tx<'_>, from: Cursor, filter: &Filter, most: usize) -> Resu
 /// # Errors
 /// The store's.
 pub fn lines(tx: &mut Tx<'_>, places: &[(i64, u32)]) -> Result<Vec<Option<Line>>> {
-    let mut all = Vec::with_capacity(places.len());
+    let (mut all, mut halves) = (Vec::with_capacity(places.len()), Halves::new());
     for of_one in places.chunk_by(|a, b| a.0 == b.0) {
         let position = of_one[0].0;
         let found = tx.row(&schema::LOG, params![position, 1], entry)?.filter(|entry| entry.position == position);
-        let lines = found.map(|entry| entry.lines(tx)).transpose()?.flatten().unwrap_or_default();
+        let lines = found.map(|entry| entry.lines(tx, &mut halves)).transpose()?.flatten().unwrap_or_default();
         let at = |place: &(i64, u32)| lines.binary_search_by_key(place, |line| line.at).ok();
         all.extend(of_one.iter().map(|place| at(place).map(|n| lines[n].clone())));
     }

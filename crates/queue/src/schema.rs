@@ -6,6 +6,8 @@ use store::Migrations;
 pub const MIGRATIONS: Migrations = Migrations { owner: "queue", steps: &[FIRST] };
 
 // `due` never lies behind `expires`: what waits is looked at when its time is over (trap 20).
+// `merged` of a segment: 0 where it is small, and may be merged with others; the number of its last part where it was made so; none for
+// all others, which thus cost nothing in its index.
 const FIRST: &str = "
 CREATE TABLE queue_epoch_number (last {int} NOT NULL) {table};
 INSERT INTO queue_epoch_number (last) VALUES (0);
@@ -58,9 +60,10 @@ CREATE TABLE queue_receipt (message {int} NOT NULL, number {int} NOT NULL, ended
 CREATE INDEX queue_receipt_by_time ON queue_receipt (at);
 CREATE TABLE queue_segment_number (last {int} NOT NULL) {table};
 INSERT INTO queue_segment_number (last) VALUES (0);
-CREATE TABLE queue_segment (id {int} PRIMARY KEY, at {int} NOT NULL, recipients {bytes} NOT NULL,
+CREATE TABLE queue_segment (id {int} PRIMARY KEY, at {int} NOT NULL, merged {int}, parts {bytes}, recipients {bytes} NOT NULL,
     message_ids {bytes} NOT NULL, heads {bytes} NOT NULL) {table};
 CREATE INDEX queue_segment_by_time ON queue_segment (at);
+CREATE INDEX queue_segment_merged ON queue_segment (merged, id) WHERE merged IS NOT NULL;
 CREATE TABLE queue_dialogue (segment {int} PRIMARY KEY, at {int} NOT NULL, records {bytes} NOT NULL) {table};
 CREATE INDEX queue_dialogue_by_time ON queue_dialogue (at);
 CREATE TABLE queue_event (message {int} NOT NULL, number {int} NOT NULL, n {int} NOT NULL, at {int} NOT NULL,
@@ -174,7 +177,16 @@ store::statements! { include_str!("../sql/queue.sql");
     RECEIPTS_BEFORE = "receipts_before",
     REVISE_RECEIPT = "revise_receipt",
     HEADS = "heads",
+    MERGED_HEADS = "merged_heads",
     DIALOGUES = "dialogues",
+    MERGED_DIALOGUES = "merged_dialogues",
+    SMALL_SEGMENTS = "small_segments",
+    MERGED_BEHIND = "merged_behind",
+    NOT_SMALL_BETWEEN = "not_small_between",
+    SMALL_RECORDS = "small_records",
+    REMOVE_SMALL_DIALOGUES = "remove_small_dialogues",
+    REMOVE_SMALL_SEGMENTS = "remove_small_segments",
+    LEAVE_SMALL = "leave_small",
     TRACES_OF_RECIPIENTS = "traces_of_recipients",
     TRACES_OF_MESSAGE_IDS = "traces_of_message_ids",
     TRACES_LATELY = "traces_lately",
@@ -201,4 +213,5 @@ store::statements! { include_str!("../sql/queue.sql");
     VERIFY_RECIPIENTS = "verify_recipients",
     VERIFY_STRAYS = "verify_strays",
     VERIFY_DELIVERIES = "verify_deliveries",
+    VERIFY_MERGED = "verify_merged",
 }

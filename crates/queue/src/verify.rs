@@ -4,6 +4,7 @@ use base::BlobId;
 use store::{Result, Tx, params};
 
 use crate::entry::address;
+use crate::receipt::merge;
 use crate::{QueueId, schema};
 
 /// Lists what is wrong, in words for the administrator; nothing is changed. `blob_length` gives a blob's octets.
@@ -54,5 +55,6 @@ pub fn verify(tx: &mut Tx<'_>, blob_length: &dyn Fn(BlobId) -> Result<u64>) -> R
         ));
         Ok(())
     })?;
+    merge::verify(tx, &mut wrong)?;
     Ok(wrong)
 }

@@ -1,11 +1,12 @@
 //! Reading receipts: one, those of a message, a page of all, and those of an address or a Message-ID.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use base::{AccountId, OrganisationId, Stream, Timestamp};
-use store::{Error, Result, Row, Sql, Tx, params};
+use store::{Error, Result, Row, Tx, params};
 
-use super::segment::{Unpacked, trace};
+use super::part::{Half, Halves, Segments, by_part};
+use super::segment::trace;
 use super::{Attempt, End, Head, Pointer, Receipt};
 use crate::{Party, QueueId, schema};
 
@@ -13,8 +14,6 @@ use crate::{Party, QueueId, schema};
 const LOOKED_AT: i64 = 20_000;
 /// And of which it reads the records: each may stand in a segment of its own, of some 100 KB to unpack.
 const LOOKED_INTO: i64 = 1000;
-/// Segments that are kept unpacked while others are read.
-const SEGMENTS: usize = 16;
 /// Attempts that are followed back.
 const MAX_ATTEMPTS: usize = 1000;
 
@@ -169,7 +168,7 @@ pub fn page(
     let limit = if filter.asks_records() { LOOKED_INTO } else { LOOKED_AT.min(n as i64 * 100) };
     let rows = tx.list(&schema::RECEIPTS_BEFORE, params![message, number, limit], read)?;
     let (mut all, mut last, more) = (Vec::new(), None, rows.len() as i64 == limit);
-    let mut records = Records { heads: Segments::new(&schema::HEADS), dialogues: Segments::new(&schema::DIALOGUES) };
+    let mut records = Halves::new();
     for r in rows {
         last = Some((r.message, r.number));
         if filter.has_row(&r) && (!filter.asks_records() || records.fit(tx, filter, r.trail)?) {
@@ -182,13 +181,7 @@ pub fn page(
     Ok(Found { all, next: last.filter(|_| more) })
 }
 
-/// Both halves of segments.
-struct Records {
-    heads: Segments,
-    dialogues: Segments,
-}
-
-impl Records {
+impl Halves {
     /// Whether the record fits; one that is not kept any more does not.
     fn fit(&mut self, tx: &mut Tx<'_>, filter: &Filter, trail: Option<Pointer>) -> Result<bool> {
         let Some(Pointer { segment, place }) = trail else { return Ok(false) };
@@ -201,39 +194,15 @@ impl Records {
     }
 }
 
-/// Segments that were read already: their heads, or their dialogues.
-pub(super) struct Segments {
-    half: &'static Sql,
-    read: HashMap<i64, Option<Unpacked>>,
-}
-
-impl Segments {
-    pub(super) fn new(half: &'static Sql) -> Self {
-        Segments { half, read: HashMap::new() }
-    }
-
-    pub(super) fn of(&mut self, tx: &mut Tx<'_>, segment: i64) -> Result<Option<&Unpacked>> {
-        if !self.read.contains_key(&segment) {
-            // Whoever looks goes through segments in their order, or through the same few; none comes again much later.
-            if self.read.len() >= SEGMENTS {
-                self.read.clear();
-            }
-            let half = tx.row(self.half, params![segment], |r| Unpacked::of(segment, r.bytes(0)?))?;
-            self.read.insert(segment, half);
-        }
-        Ok(self.read.get(&segment).and_then(Option::as_ref))
-    }
-}
-
 /// Whose mail each record is of; none where the record is gone.
 ///
 /// # Errors
 /// The store's.
 pub fn head(tx: &mut Tx<'_>, trails: &[Option<Pointer>]) -> Result<Vec<Option<Head>>> {
-    let mut heads = Segments::new(&schema::HEADS);
+    let mut heads = Segments::new(Half::Heads);
     let one = |trail: &Option<Pointer>| {
         let Some(Pointer { segment, place }) = *trail else { return Ok(None) };
-        Ok(heads.of(tx, segment)?.and_then(|unpacked| unpacked.head(place)))
+        Ok(heads.of(tx, segment)?.and_then(|records| records.head(place)))
     };
     trails.iter().map(one).collect()
 }
@@ -243,10 +212,10 @@ pub fn head(tx: &mut Tx<'_>, trails: &[Option<Pointer>]) -> Result<Vec<Option<He
 /// # Errors
 /// The store's.
 pub fn last(tx: &mut Tx<'_>, trails: &[Option<Pointer>]) -> Result<Vec<Option<Attempt>>> {
-    let mut dialogues = Segments::new(&schema::DIALOGUES);
+    let mut dialogues = Segments::new(Half::Dialogues);
     let one = |trail: &Option<Pointer>| {
         let Some(Pointer { segment, place }) = *trail else { return Ok(None) };
-        Ok(dialogues.of(tx, segment)?.and_then(|unpacked| unpacked.attempt(place)))
+        Ok(dialogues.of(tx, segment)?.and_then(|records| records.attempt(place)))
     };
     trails.iter().map(one).collect()
 }
@@ -257,7 +226,7 @@ pub fn last(tx: &mut Tx<'_>, trails: &[Option<Pointer>]) -> Result<Vec<Option<At
 /// The store's; [`Error::Corrupt`] for a record that is none.
 pub fn attempts(tx: &mut Tx<'_>, trails: &[Option<Pointer>]) -> Result<Vec<Vec<Attempt>>> {
     // Those of one message mostly stand in the same segments, of which each is some 100 KB to unpack.
-    let mut dialogues = Segments::new(&schema::DIALOGUES);
+    let mut dialogues = Segments::new(Half::Dialogues);
     trails.iter().map(|trail| attempts_of_one(tx, &mut dialogues, *trail)).collect()
 }
 
@@ -267,9 +236,9 @@ fn attempts_of_one(tx: &mut Tx<'_>, dialogues: &mut Segments, trail: Option<Poin
         && all.len() < MAX_ATTEMPTS
     {
         // It was kept as long as it was to be.
-        let Some(unpacked) = dialogues.of(tx, segment)? else { break };
+        let Some(records) = dialogues.of(tx, segment)? else { break };
         let bad = || Error::Corrupt(format!("queue: segment {segment}, record {place}").into());
-        let attempt = unpacked.attempt(place).ok_or_else(bad)?;
+        let attempt = records.attempt(place).ok_or_else(bad)?;
         next = attempt.before;
         all.push(attempt);
     }
@@ -323,11 +292,15 @@ pub fn look_up(
     tx.rows(sql, params![after.unwrap_or(i64::MAX), segments], |r| {
         let segment = r.int(0)?;
         (last, looked_at) = (Some(segment), looked_at + 1);
-        let places = r.bytes(1)?.chunks_exact(2).enumerate().filter(|(_, trace)| **trace == wanted);
-        hits.extend(places.map(|(place, _)| (segment, place as u32)));
+        // A merged one may be begun on one page and go on on the next.
+        let parts = by_part(segment, r.opt_bytes(1)?, r.bytes(2)?).into_iter();
+        for (segment, traces) in parts.filter(|(segment, _)| after.is_none_or(|after| *segment < after)) {
+            let places = traces.chunks_exact(2).enumerate().filter(|(_, trace)| **trace == wanted);
+            hits.extend(places.map(|(place, _)| (segment, place as u32)));
+        }
         Ok(())
     })?;
-    let (mut heads, mut seen, mut all) = (Segments::new(&schema::HEADS), HashSet::new(), Vec::new());
+    let (mut heads, mut seen, mut all) = (Segments::new(Half::Heads), HashSet::new(), Vec::new());
     let (mut next, mut of) = (last.filter(|_| looked_at == segments), None);
     for (segment, place) in hits {
         if all.len() >= n && of.is_some_and(|of| of != segment) {
@@ -335,7 +308,7 @@ pub fn look_up(
             break;
         }
         of = Some(segment);
-        let Some(head) = heads.of(tx, segment)?.and_then(|unpacked| unpacked.head(place)) else { continue };
+        let Some(head) = heads.of(tx, segment)?.and_then(|records| records.head(place)) else { continue };
         let fits = match key {
             Key::Recipient(to) => head.to.eq_ignore_ascii_case(to),
             Key::MessageId(id) => head.message_id.eq_ignore_ascii_case(id),

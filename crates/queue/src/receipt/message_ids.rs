@@ -1,7 +1,8 @@
 //! Which mail that left has a Message-ID: asked for each mail that comes in and answers another, as most of people's do.
 //!
 //! The traces of the records (see `segment`) are kept in memory: of the youngest 20,000 segments, and of five million deliveries at
-//! most, two octets each. A server that is not busy writes segments of one record, and its 20,000 are that many attempts. They are
+//! most, two octets each. A server that is not busy writes segments of one record, and its 20,000 are that many attempts: here they count
+//! as they were written, also when they were merged since. They are
 //! read when the first mail asks, in pages, and from then on only what the log has more. So an answer to a mail that did not leave
 //! here costs one read at the log's end, and a look through some memory. The store is never read while that memory is locked: whoever
 //! asks while another reads looks through what there is.
@@ -14,10 +15,10 @@ use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
-use store::{Result, Row, Tx, params};
+use store::{Result, Tx, params};
 
 use super::Head;
-use super::look::Segments;
+use super::part::{Half, Segments, by_part};
 use super::segment::trace;
 use crate::{log, schema};
 
@@ -83,9 +84,9 @@ impl MessageIds {
         self.follow(tx)?;
         self.fill(tx)?;
         let (hits, is_all) = self.known().hits(&wanted);
-        let (mut segments, mut seen, mut heads) = (Segments::new(&schema::HEADS), HashSet::new(), Vec::new());
+        let (mut segments, mut seen, mut heads) = (Segments::new(Half::Heads), HashSet::new(), Vec::new());
         for (segment, place) in hits {
-            let Some(head) = segments.of(tx, segment)?.and_then(|unpacked| unpacked.head(place)) else { continue };
+            let Some(head) = segments.of(tx, segment)?.and_then(|records| records.head(place)) else { continue };
             let fits = !head.message_id.is_empty() && ids.iter().any(|id| id.eq_ignore_ascii_case(&head.message_id));
             if fits && seen.insert((head.message, head.number)) {
                 heads.push(head);
@@ -115,9 +116,15 @@ impl MessageIds {
             return Ok(());
         }
         while from < last {
-            let read = |r: &Row<'_>| Ok((r.int(2)?, (r.int(0)?, numbers(r.bytes(1)?))));
-            let new = tx.list(&schema::TRACES_BEHIND, params![from, PAGE as u32], read)?;
-            from = new.last().filter(|_| new.len() == PAGE).map_or(last, |(position, _)| *position);
+            let (mut new, mut rows, mut behind) = (Vec::new(), 0, last);
+            tx.rows(&schema::TRACES_BEHIND, params![from, PAGE as u32], |r| {
+                let (position, written) = (r.int(3)?, r.int(4)?);
+                let part = by_part(r.int(0)?, r.opt_bytes(1)?, r.bytes(2)?).into_iter().find(|(of, _)| *of == written);
+                new.extend(part.map(|(of, traces)| (position, (of, numbers(traces)))));
+                (rows, behind) = (rows + 1, position);
+                Ok(())
+            })?;
+            from = if rows == PAGE { behind } else { last };
             self.change().append(new, from);
         }
         Ok(())
@@ -141,9 +148,15 @@ impl MessageIds {
         loop {
             let older = self.known().older;
             let Some((at, id)) = older else { return Ok(()) };
-            let read = |r: &Row<'_>| Ok((r.int(2)?, (r.int(0)?, numbers(r.bytes(1)?))));
-            let page = tx.list(&schema::TRACES_LATELY, params![at, id, PAGE as u32], read)?;
-            self.change().prepend(page);
+            let (mut page, mut rows, mut behind) = (Vec::new(), 0, None);
+            tx.rows(&schema::TRACES_LATELY, params![at, id, PAGE as u32], |r| {
+                let (segment, at) = (r.int(0)?, r.int(3)?);
+                let parts = by_part(segment, r.opt_bytes(1)?, r.bytes(2)?).into_iter();
+                page.extend(parts.map(|(of, traces)| (of, numbers(traces))));
+                (rows, behind) = (rows + 1, Some((at, segment)));
+                Ok(())
+            })?;
+            self.change().prepend(page, behind.filter(|_| rows == PAGE));
         }
     }
 }
@@ -167,10 +180,9 @@ impl Known {
         }
     }
 
-    /// A page of older ones, the youngest first, each with its time.
-    fn prepend(&mut self, page: Vec<(i64, Traces)>) {
-        let more = page.last().filter(|_| page.len() == PAGE).map(|(at, (id, _))| (*at, *id));
-        for (_, traces) in page {
+    /// A page of older ones, the youngest first, and where to go on.
+    fn prepend(&mut self, page: Vec<Traces>, more: Option<(i64, i64)>) {
+        for traces in page {
             if self.segments.len() == SEGMENTS || self.records + traces.1.len() > RECORDS {
                 self.older = None;
                 return;
@@ -244,7 +256,7 @@ mod tests {
         assert_eq!((known.position, known.records), (Some(6), 6));
         known.older = Some((i64::MAX, i64::MAX));
         assert!(!known.hits(&[7]).1, "some is still to be read");
-        known.prepend(vec![(0, (0, [7].into())), (0, (-1, [7].into()))]);
+        known.prepend(vec![(0, [7].into()), (-1, [7].into())], None);
         let (hits, is_all) = known.hits(&[7]);
         assert_eq!((hits.first(), hits.last(), hits.len(), is_all), (Some(&(6, 0)), Some(&(-1, 0)), 8, true));
     }

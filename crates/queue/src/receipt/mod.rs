@@ -7,7 +7,9 @@
 mod event;
 mod keep;
 mod look;
+pub(crate) mod merge;
 mod message_ids;
+mod part;
 mod segment;
 mod talk;
 mod wire;
@@ -18,9 +20,11 @@ pub use keep::{forget_dialogues, forget_receipts, forget_segments};
 pub use look::{
     Ended, Filter, Found, Key, When, attempts, ended, head, last, look_up, of_message, page, receipt, some_of_message,
 };
+pub use merge::{Merge, to_merge};
 pub(crate) use message_ids::{Left, MessageIds};
+pub(crate) use part::Halves;
+pub(crate) use segment::Packer;
 pub use segment::{MAX_RECORDS, Segment};
-pub(crate) use segment::{Packer, Unpacked};
 pub use talk::{Peer, Step, Talk, command};
 pub(crate) use wire::{Reader, Writer};
 
@@ -33,7 +37,8 @@ use crate::admin::readable;
 use crate::entry::corrupt;
 use crate::{Delivery, Message, Outcome, QueueId, State, log, schema};
 
-/// Where the record of an attempt is.
+/// Where the record of an attempt is: the segment that it was written in, and its place there, though that segment may stand in a larger
+/// one by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pointer {
     pub(crate) segment: i64,

@@ -1,5 +1,5 @@
-//! Segments: what one batch of attempts left behind, written once, compressed, never changed. A segment has two halves that
-//! live as long as they are told to: heads (whose mail it was) and dialogues. Two octets a record, in the order of the
+//! Segments: what one batch of attempts left behind, compressed, never changed but for small ones, which are merged later (`merge`).
+//! A segment has two halves that live as long as they are told to: heads (whose mail it was) and dialogues. Two octets a record, in the order of the
 //! records, tell whether an address or a Message-ID may be in it: a search reads those of all segments, and then the few
 //! segments that have it. An index by random keys would cost a page written for each delivery instead.
 
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base::{Address, OrganisationId, Reply, Stream, Timestamp};
 use store::{Result, Tx, params};
 
+use super::part::Parts;
 use super::talk::Talk;
 use super::wire::{Reader, Writer};
 use super::{Attempt, Head, Pointer, Tried};
@@ -21,6 +22,10 @@ pub const MAX_RECORDS: usize = 1024;
 const MAX_OCTETS: usize = 64 << 20;
 /// Octets of a reply in a record.
 const MAX_TEXT: usize = 1024;
+/// Records of a small one, at most, and its octets: it may be merged with others. With more of them a record is not much smaller than
+/// in the largest.
+const SMALL: usize = 16;
+const SMALL_OCTETS: usize = 4096;
 /// How hard it is compressed: little, as texts repeat from record to record.
 const LEVEL: i32 = 1;
 /// What most dialogues have, so that a segment of one record is small too. Part of what is on disk: never change it.
@@ -72,6 +77,8 @@ pub struct Segment {
     message_ids: Vec<u8>,
     heads: Vec<u8>,
     dialogues: Vec<u8>,
+    /// What was merged into it; none when it is as it was written.
+    parts: Option<Parts>,
 }
 
 impl Segment {
@@ -121,20 +128,32 @@ impl Segment {
     }
 
     pub(crate) fn insert(&self, tx: &mut Tx<'_>) -> Result<()> {
-        let Segment { id, at, recipients, message_ids, heads, dialogues } = self;
+        let Segment { id, at, recipients, message_ids, heads, dialogues, parts } = self;
+        // What ended without an attempt stays as it is: its numbers fall with time.
+        let is_small = *id > 0 && recipients.len() <= 2 * SMALL && self.octets() <= SMALL_OCTETS;
+        let (merged, parts) = match parts {
+            Some(parts) => (parts.last(), Some(parts.packed())),
+            None => (is_small.then_some(0), None),
+        };
         let (recipients, message_ids) = (recipients.as_slice(), message_ids.as_slice());
-        tx.send(&schema::INSERT_SEGMENT, params![*id, *at, recipients, message_ids, heads.as_slice()])?;
+        let values = params![*id, *at, merged, parts.as_deref(), recipients, message_ids, heads.as_slice()];
+        tx.send(&schema::INSERT_SEGMENT, values)?;
         tx.send(&schema::INSERT_DIALOGUE, params![*id, *at, dialogues.as_slice()])?;
         Ok(())
+    }
+
+    /// It takes the place of these.
+    pub(super) fn merged(self, parts: Parts) -> Segment {
+        Segment { parts: Some(parts), ..self }
     }
 }
 
 #[derive(Default)]
-struct Builder {
-    recipients: Vec<u8>,
-    message_ids: Vec<u8>,
-    heads: Vec<Writer>,
-    dialogues: Vec<Writer>,
+pub(super) struct Builder {
+    pub(super) recipients: Vec<u8>,
+    pub(super) message_ids: Vec<u8>,
+    pub(super) heads: Vec<Writer>,
+    pub(super) dialogues: Vec<Writer>,
 }
 
 impl Builder {
@@ -149,10 +168,10 @@ impl Builder {
         self.dialogues.push(out);
     }
 
-    fn finish(self, packer: &Packer, id: i64, at: Timestamp) -> Result<Segment> {
+    pub(super) fn finish(self, packer: &Packer, id: i64, at: Timestamp) -> Result<Segment> {
         let Builder { recipients, message_ids, heads, dialogues } = self;
         let (heads, dialogues) = (packer.pack(&heads)?, packer.pack(&dialogues)?);
-        Ok(Segment { id, at, recipients, message_ids, heads, dialogues })
+        Ok(Segment { id, at, recipients, message_ids, heads, dialogues, parts: None })
     }
 }
 
@@ -198,6 +217,11 @@ impl Unpacked {
 
     pub(crate) fn len(&self) -> usize {
         self.records.len()
+    }
+
+    /// Each record, in order.
+    pub(super) fn each(&self) -> impl Iterator<Item = &[u8]> {
+        self.records.iter().map(|record| &self.bytes[record.clone()])
     }
 
     fn record(&self, place: u32) -> Option<Reader<'_>> {

@@ -108,6 +108,7 @@ fn no_job_holds_the_writer_long() {
             let claimed = held.claim(&w);
             held.record(&w, "outcomes, two of each mail", &claimed, DELIVERED);
             w.stream = Stream::Mail;
+            merge(&w, &mut held);
             recover(&mut w, &mut held);
             let new = Suppression {
                 organisation: OrganisationId(1),
@@ -140,6 +141,18 @@ fn no_job_holds_the_writer_long() {
         let much: Vec<_> = held.0.iter().filter(is_much).collect();
         assert!(much.is_empty(), "{}: {much:#?}", w.name);
     }
+}
+
+/// As many segments of one record as are merged at once.
+fn merge(w: &World, held: &mut Held) {
+    let ids: Vec<QueueId> = (0..BATCH).map(|_| held.enqueue(w, "enqueue, one to one", 1)).collect();
+    let claimed = w.claim(BATCH as u32, NOW);
+    assert_eq!(claimed.len(), BATCH);
+    settled(&claimed, DELIVERED, yes()).into_iter().for_each(|one| _ = w.record(vec![one], NOW));
+    let (queue, end) = (w.queue.clone(), later(2 * 3_600_000));
+    let merge = w.store.read_blocking(move |tx| queue::receipt::to_merge(tx, &queue, 0, end)).unwrap().unwrap();
+    assert_eq!(merge.segments(), ids.len() as u64);
+    held.job(w, "merge, segments of one record", BATCH, move |tx| merge.write(tx));
 }
 
 /// What a life left is given back in jobs, each with a commit of its own: by the time of all of them. What one does is counted where it is

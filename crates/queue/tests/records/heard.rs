@@ -161,6 +161,33 @@ fn what_left_long_before_the_first_mail_asks_is_found_page_by_page() {
     }
 }
 
+#[test]
+fn what_left_is_found_by_its_message_id_when_its_segment_was_merged() {
+    for mut w in worlds() {
+        let first = w.delivered("0e.a1@ours.test");
+        // From here on all is known that left before, and the log tells the rest.
+        assert!(
+            w.arrives(&complaint("abuse", NAMED, "Message-ID: <none@ours.test>\n"), "", to("fbl@ours.test")).is_empty()
+        );
+        let ids: Vec<_> = (1..9).map(|n| (n, w.delivered(&format!("{n}e.a1@ours.test")))).collect();
+        let (queue, late) = (w.queue.clone(), later(2 * 3_600_000));
+        let merge = w.store.read_blocking(move |tx| receipt::to_merge(tx, &queue, 0, late)).unwrap().unwrap();
+        assert_eq!(merge.segments(), 9);
+        w.store.write_blocking(move |tx| merge.write(tx)).unwrap();
+        let hears = |w: &World, n: u32, id| {
+            let mail = complaint("abuse", NAMED, &format!("Message-ID: <{n}e.a1@ours.test>\n"));
+            assert_eq!(w.arrives(&mail, "feedback@provider.test", to("fbl@ours.test")), ["complained"], "{n}");
+            assert_eq!(w.events_of(id).last(), Some(&"complained"));
+        };
+        hears(&w, 0, first);
+        ids.iter().for_each(|(n, id)| hears(&w, *n, *id));
+        // Another life reads them as they are now.
+        w.queue = block_on(Queue::open(&w.store, 1, NOW)).unwrap();
+        ids.iter().for_each(|(n, id)| hears(&w, *n, *id));
+        assert_eq!(w.events_of(first).len(), 1);
+    }
+}
+
 /// However often a Message-ID stands in the records, one mail that names it costs only so much; and from what was not looked at nothing
 /// is concluded.
 #[test]

@@ -4,6 +4,7 @@
 
 mod heard;
 mod log;
+mod merge;
 mod receipts;
 mod suppressions;
 mod world;

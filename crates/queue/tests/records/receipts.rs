@@ -36,7 +36,7 @@ impl World {
 }
 
 /// A dialogue with two recipients, as the hosts of the world speak.
-fn talk(carried: u32, accepted: bool) -> Arc<Talk> {
+pub fn talk(carried: u32, accepted: bool) -> Arc<Talk> {
     let peer = Peer {
         source: "a".into(),
         host: "mx.b.test".into(),
@@ -61,12 +61,12 @@ fn talk(carried: u32, accepted: bool) -> Arc<Talk> {
     Arc::new(Talk { began: NOW, carried, peer: Arc::new(peer), steps })
 }
 
-fn settled(c: &Claimed, n: usize, outcome: Outcome, said: Said, class: &str) -> Settled {
+pub fn settled(c: &Claimed, n: usize, outcome: Outcome, said: Said, class: &str) -> Settled {
     let (message, delivery) = (c.message.clone(), c.deliveries[n].clone());
     Settled { message, delivery, outcome, said, class: class.into(), rule: None }
 }
 
-fn yes(talk: Arc<Talk>, place: usize) -> Said {
+pub fn yes(talk: Arc<Talk>, place: usize) -> Said {
     let reply = talk.steps.last().unwrap().reply.clone();
     Said { talk: Some(talk), place, ..Said::by("mx.b.test", Stage::Dot, reply) }
 }
