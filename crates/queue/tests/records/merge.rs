@@ -101,10 +101,13 @@ impl World {
         self.store.read_blocking(all).unwrap()
     }
 
-    fn check(&self) {
+    fn wrong(&self) -> Vec<String> {
         let blobs = self.store.clone();
-        let wrong = self.store.read_blocking(move |tx| queue::verify(tx, &|id| Ok(blobs.blob(id)?.len()))).unwrap();
-        assert_eq!(wrong, Vec::<String>::new());
+        self.store.read_blocking(move |tx| queue::verify(tx, &|id| Ok(blobs.blob(id)?.len()))).unwrap()
+    }
+
+    fn check(&self) {
+        assert_eq!(self.wrong(), Vec::<String>::new());
     }
 }
 
@@ -247,5 +250,26 @@ fn what_is_not_as_it_was_is_not_merged() {
         assert_eq!(w.count(SEGMENTS), 10);
         // They are forgotten soon, one by one.
         assert_eq!((w.merge(LATE), w.count(OPENED), w.count(SEGMENTS)), (vec![0], 0, 10));
+    }
+}
+
+#[test]
+fn verify_finds_what_is_missing_in_a_merged_segment() {
+    const SPOILT: [&str; 3] = [
+        "UPDATE queue_segment SET merged = merged + 1",
+        "UPDATE queue_segment SET parts = message_ids",
+        "UPDATE queue_dialogue SET records = (SELECT heads FROM queue_segment WHERE merged = 0)",
+    ];
+    for spoilt in SPOILT {
+        for w in worlds() {
+            w.singles(10, 0);
+            assert_eq!(w.merge(LATE), [10]);
+            w.singles(1, LATE);
+            w.check();
+            let sql = Sql { name: "spoilt", text: spoilt };
+            w.store.write_blocking(move |tx| tx.execute(&sql, &[])).unwrap();
+            let wrong = w.wrong();
+            assert!(!wrong.is_empty() && wrong[0].contains("merged into it"), "{spoilt}: {wrong:?}");
+        }
     }
 }
