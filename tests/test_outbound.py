@@ -508,10 +508,10 @@ def test_requiretls_is_offered_within_tls_and_kept(make_server):
 
 
 def test_the_queue_is_measured(make_server):
-    def metrics() -> dict[str, int]:
+    def metrics() -> dict[str, float]:
         with urllib.request.urlopen(f"http://{server.address}:{server.ports['http']}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
-        return {name: int(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
     class Choosy(Host):
         def answer(self, verb: str, line: str) -> str | None:
@@ -527,5 +527,10 @@ def test_the_queue_is_measured(make_server):
         outcomes = [f'postroom_attempts_total{{stream="mail",outcome="{o}"}}' for o in ["delivered", "bounced", "deferred", "expired"]]
         eventually("all attempts are counted", lambda: [metrics()[name] for name in outcomes] == [1, 1, 1, 0])
         assert [metrics()[name] for name in queued] == [1, 0, 0, 0]
-        site = 'postroom_site_recipients_total{source="default",site="other",outcome='
-        assert [metrics()[f'{site}"{outcome}"}}'] for outcome in ["delivered", "refused"]] == [1, 2]
+        site = 'postroom_site_recipients_total{source="default",site="other",stream="mail",outcome='
+        assert [metrics()[f'{site}"{o}"}}'] for o in ["delivered", "deferred", "bounced", "expired"]] == [1, 1, 1, 0]
+        assert not any('site="other",stream="marketing"' in name for name in metrics())
+        first = "postroom_first_attempt_seconds"
+        assert [metrics()[f'{first}_bucket{{stream="mail",le="{up_to}"}}'] for up_to in ["900", "+Inf"]] == [3, 3]
+        assert [metrics()[f'{first}_count{{stream="{s}"}}'] for s in ["mail", "marketing"]] == [3, 0]
+        assert 0 <= metrics()[f'{first}_sum{{stream="mail"}}'] < 900

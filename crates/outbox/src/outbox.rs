@@ -20,7 +20,7 @@ use trust::{Keys, Verp};
 use crate::bodies::Makers;
 use crate::dane::Proof;
 use crate::finder::Finder;
-use crate::hops::{Hops, Kept, Permit, SiteState, Work};
+use crate::hops::{Hops, Kept, Permit, SiteState, Traffic, Work};
 use crate::journal::Journal;
 use crate::lease::{self, Lease, Peers};
 use crate::recorder::{self, Done};
@@ -31,6 +31,7 @@ use crate::tally::{self, Tally};
 use crate::timetable::{Timetable, Why};
 use crate::unchunked::Unchunked;
 use crate::used::{self, Written};
+use crate::waits::{Waited, Waits};
 use crate::{dane, dispatch, reporter, schedule, tls_reports};
 
 /// How long to wait after the store failed.
@@ -179,11 +180,15 @@ pub(crate) struct Inner {
     pub(crate) suppressed: AtomicU64,
     /// By stream, and by outcome: delivered, deferred, bounced, expired.
     pub(crate) outcomes: [[AtomicU64; 4]; 3],
+    pub(crate) waits: Waits,
     random: Random,
     /// To the recorder; never more in it than deliveries are in hand.
     done: mpsc::UnboundedSender<Done>,
     stopping: watch::Receiver<bool>,
 }
+
+/// What an attempt may come to, in words, by [`counted`].
+pub const OUTCOMES: [&str; 4] = ["delivered", "deferred", "bounced", "expired"];
 
 impl Outbox {
     /// Begins to listen to the store; nothing is sent before [`Outbox::run`].
@@ -251,6 +256,7 @@ impl Outbox {
             held: watch::Sender::new(false),
             suppressed: AtomicU64::new(0),
             outcomes: Default::default(),
+            waits: Waits::default(),
             done,
             stopping,
         };
@@ -368,10 +374,15 @@ impl Meter {
         self.0.proof.is_to_be_had()
     }
 
-    /// Recipients by source and site, since the server began: those delivered to, and those that were not taken (yet). There is
-    /// a bounded number of sites; the rest is "other".
-    pub fn traffic(&self) -> Vec<(Arc<str>, Arc<str>, [u64; 2])> {
+    /// Recipients by source, site and stream, since the server began, and what their attempts came to. There is a bounded number of sites;
+    /// the rest is "other".
+    pub fn traffic(&self) -> Vec<Traffic> {
         self.0.hops.traffic()
+    }
+
+    /// How long mail of a stream waited for its first attempt, since the server began: from when it was accepted, or was to leave.
+    pub fn waited(&self, stream: Stream) -> Waited {
+        self.0.waits.of(stream)
     }
 
     /// How many sites, each as a source knows it, want nothing now.
@@ -394,7 +405,7 @@ impl Meter {
     /// How many attempts with mail of a stream ended so, since the server began.
     pub fn outcomes_of(&self, stream: Stream) -> [(&'static str, u64); 4] {
         let n = |i: usize| self.0.outcomes[stream.stored() as usize][i].load(Ordering::Relaxed);
-        [("delivered", n(0)), ("deferred", n(1)), ("bounced", n(2)), ("expired", n(3))]
+        std::array::from_fn(|i| (OUTCOMES[i], n(i)))
     }
 }
 
@@ -428,15 +439,21 @@ pub(crate) fn heard(inner: &Inner, event: &Event) {
 impl Inner {
     /// What came of an attempt is on disk.
     pub(crate) fn count(&self, stream: Stream, outcome: Outcome) {
-        let i = match outcome {
-            Outcome::Delivered { .. } => 0,
-            Outcome::Deferred(_) => 1,
-            Outcome::Failed => 2,
-            Outcome::Expired => 3,
-            // Nothing was attempted.
-            Outcome::Cancelled => return,
-        };
-        self.outcomes[stream.stored() as usize][i].fetch_add(1, Ordering::Relaxed);
+        if let Some(i) = counted(outcome) {
+            self.outcomes[stream.stored() as usize][i].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Its place among delivered, deferred, bounced and expired.
+pub(crate) fn counted(outcome: Outcome) -> Option<usize> {
+    match outcome {
+        Outcome::Delivered { .. } => Some(0),
+        Outcome::Deferred(_) => Some(1),
+        Outcome::Failed => Some(2),
+        Outcome::Expired => Some(3),
+        // Nothing was attempted.
+        Outcome::Cancelled => None,
     }
 }
 
@@ -580,7 +597,7 @@ impl Inner {
         let _ = self.done.send(Done::Settled(settled));
     }
 
-    /// A delivery was not taken: again later, or the end of it.
+    /// A delivery was not taken: again later, or the end of it, as it says.
     pub(crate) fn settle_failure(
         &self,
         message: &Arc<Message>,
@@ -588,7 +605,7 @@ impl Inner {
         said: Said,
         transient: bool,
         course: Course,
-    ) {
+    ) -> Outcome {
         let transient = (transient || course.keep) && !course.stop;
         let wait = transient.then(|| {
             let retry = &self.hops.policies().retry;
@@ -598,6 +615,7 @@ impl Inner {
         let (outcome, said) = schedule::judge(&delivery, said, wait, now, self.random());
         let outcome = schedule::not_beyond(outcome, message, now);
         self.settle(message, delivery, outcome, said);
+        outcome
     }
 
     /// The same answer for all.

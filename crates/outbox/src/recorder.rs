@@ -135,6 +135,7 @@ async fn write(
                 inner.journal.over(journal::keys(&settled));
                 settled.iter().for_each(|s| {
                     inner.count(s.message.stream, s.outcome);
+                    inner.waits.add(s, now);
                     log(s, now);
                 });
                 // A commit whose answer was lost is not made twice, and says nothing the second time.

@@ -22,7 +22,7 @@ use crate::dialogue::{self, ours};
 use crate::dispatch::{bound, call, later, line_up, put_off, too_many};
 use crate::guard::Guard;
 use crate::hops::{Bells, For, Next, Work};
-use crate::outbox::Inner;
+use crate::outbox::{Inner, counted};
 use crate::route::{self, Hop, Target, To};
 use crate::schedule;
 use crate::shape::{Course, Ticket, TlsLevel, Words, urgency};
@@ -391,7 +391,7 @@ async fn serve(inner: &Arc<Inner>, hop: &Hop, mut connection: Connection, mut pl
             Ok(found) => (connection, place) = found,
             Err(_) => {
                 let each = work.deliveries.into_iter().zip(said);
-                each.for_each(|(d, said)| inner.settle_failure(&work.message, d, said, true, Course::default()));
+                each.for_each(|(d, said)| _ = inner.settle_failure(&work.message, d, said, true, Course::default()));
                 return;
             }
         }
@@ -676,7 +676,8 @@ fn settle(
     if !sent.verdicts.iter().any(|verdict| verdict.by_peer) {
         inner.hops.unanswered(hop, work.ticket);
     }
-    let (mut delivered, mut refused) = (0, 0);
+    // By what the attempt came to.
+    let mut came = [0; 4];
     let (mut again, mut heard) = ((Vec::new(), Vec::new()), Heard { mail: work.ticket, ..Heard::default() });
     for (place, (delivery, verdict)) in work.deliveries.into_iter().zip(sent.verdicts).enumerate() {
         let (yes, transient) = (verdict.is_delivered(), verdict.is_transient());
@@ -688,26 +689,27 @@ fn settle(
         };
         let said = Said { talk: Some(sent.talk.clone()), place, ..said };
         if yes {
-            delivered += 1;
+            came[0] += 1;
             work.permit.iter().for_each(|permit| inner.delivered(permit));
             inner.settle(&work.message, delivery, Outcome::Delivered { reports: connection.reports() }, said);
             continue;
         }
-        refused += 1;
         let course =
             if verdict.by_peer { heard.course(inner, hop, &work.message, &delivery, &said) } else { Course::default() };
         if next && untaken && course == Course::default() {
             inner.journal.over(std::iter::once((work.message.id, delivery.number)));
+            came[1] += 1;
             again.0.push(delivery);
             again.1.push(said);
         } else {
-            inner.settle_failure(&work.message, delivery, said, transient, course);
+            let outcome = inner.settle_failure(&work.message, delivery, said, transient, course);
+            counted(outcome).into_iter().for_each(|i| came[i] += 1);
         }
     }
     if heard.close {
         connection.retire();
     }
-    inner.hops.came_of(hop, work.ticket, [delivered, refused]).into_iter().for_each(|hop| start(inner, hop));
+    inner.hops.came_of(hop, work.ticket, work.message.stream, came).into_iter().for_each(|hop| start(inner, hop));
     let (deliveries, said) = again;
     (!deliveries.is_empty()).then_some((Work { deliveries, ..work }, said))
 }

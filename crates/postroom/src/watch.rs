@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use base::{Stream, Timestamp};
 use http::Site;
-use outbox::Meter;
 use outbox::telemetry::Figures;
+use outbox::{Meter, OUTCOMES, Traffic, Waited};
 use queue::log;
 use queue::webhook::{self, Webhook};
 use server::{Count, Counters, ServiceCounts};
@@ -71,15 +71,11 @@ impl Site for Watch {
                 let _ = writeln!(out, "{name}{{stream=\"{stream}\",outcome=\"{outcome}\"}} {count}");
             }
         }
-        let name = "postroom_site_recipients_total";
-        family(&mut out, name, "counter", "Recipients by source and site: delivered, or refused for now or for good.");
-        for (source, site, counts) in self.outbox.traffic() {
-            // Names of hosts are strangers'.
-            let site: String =
-                site.chars().map(|c| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '_' }).collect();
-            for (outcome, count) in ["delivered", "refused"].iter().zip(counts) {
-                let _ = writeln!(out, "{name}{{source=\"{source}\",site=\"{site}\",outcome=\"{outcome}\"}} {count}");
-            }
+        sites(&mut out, &self.outbox.traffic());
+        let (name, help) = ("postroom_first_attempt_seconds", "How long recipients waited for their first attempt.");
+        family(&mut out, name, "histogram", help);
+        for stream in Stream::ALL {
+            waited(&mut out, name, stream, &self.outbox.waited(stream));
         }
         let help = "Sites, each as a source knows it, that asked for a pause.";
         gauge(&mut out, "postroom_sites_paused", help, self.outbox.paused_sites() as u64);
@@ -136,6 +132,30 @@ impl Watch {
         });
         tokio::time::timeout(PATIENCE, read).await.ok()?.ok()
     }
+}
+
+/// By names of which there is a bounded number.
+fn sites(out: &mut String, all: &[Traffic]) {
+    let name = "postroom_site_recipients_total";
+    family(out, name, "counter", "Recipients by source, site and stream, and what an attempt for them came to.");
+    for Traffic { source, site, stream, recipients } in all {
+        // Names of hosts are strangers'.
+        let site: String =
+            site.chars().map(|c| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '_' }).collect();
+        for (outcome, count) in OUTCOMES.iter().zip(recipients) {
+            let labels = format!("source=\"{source}\",site=\"{site}\",stream=\"{stream}\",outcome=\"{outcome}\"");
+            let _ = writeln!(out, "{name}{{{labels}}} {count}");
+        }
+    }
+}
+
+fn waited(out: &mut String, name: &str, stream: Stream, waited: &Waited) {
+    for (seconds, count) in &waited.up_to {
+        let _ = writeln!(out, "{name}_bucket{{stream=\"{stream}\",le=\"{seconds}\"}} {count}");
+    }
+    let Waited { count, sum, .. } = waited;
+    let _ = writeln!(out, "{name}_bucket{{stream=\"{stream}\",le=\"+Inf\"}} {count}");
+    let _ = writeln!(out, "{name}_sum{{stream=\"{stream}\"}} {sum}\n{name}_count{{stream=\"{stream}\"}} {count}");
 }
 
 /// A webhook, what waits for its next try, and when the first was written that it did not take.

@@ -39,12 +39,12 @@ use mailboxes::Mailboxes;
 use ready::Turn;
 pub(crate) use ready::WEIGHTS;
 pub(crate) use room::Rooms;
-pub use shown::{Kept, SiteState};
+pub use shown::{Kept, SiteState, Traffic};
 pub(crate) use sites::Ways;
 use sites::{Place, SiteKey, Sites};
 use tenants::Seat;
 pub use tenants::TenantState;
-use traffic::Traffic;
+use traffic::{Came, Counted};
 pub(crate) use used::At;
 pub(crate) use warmup::{Permit, Warmups};
 
@@ -106,7 +106,7 @@ pub(crate) struct Hops {
 #[derive(Default)]
 struct State {
     fleet: Fleet,
-    traffic: Traffic,
+    traffic: Counted,
     lines: HashMap<Hop, Line>,
     sites: Sites,
     connections: usize,
@@ -461,15 +461,15 @@ impl Hops {
         connected.map_err(|wait| (state.urgent_bells(hop, &name), wait))
     }
 
-    /// A mail reached so many of its recipients, and was not taken for so many. With the first the site may have a connection
-    /// more: gives the hops for which a worker is to be started.
-    pub(crate) fn came_of(&self, hop: &Hop, mail: Option<Ticket>, [delivered, refused]: [u64; 2]) -> Vec<Hop> {
+    /// A mail of a stream came to this for so many of its recipients. With the first that is delivered the site may have a connection more:
+    /// gives the hops for which a worker is to be started.
+    pub(crate) fn came_of(&self, hop: &Hop, mail: Option<Ticket>, stream: Stream, came: Came) -> Vec<Hop> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let Some(name) = state.lines.get(hop).map(|line| line.site.clone()) else { return Vec::new() };
         let Some(site) = state.sites.get_mut(&name) else { return Vec::new() };
-        state.traffic.add(&name, site, [delivered, refused]);
-        let taken = mail.filter(|_| delivered > 0);
+        state.traffic.add(&name, site, stream, came);
+        let taken = mail.filter(|_| came[0] > 0);
         if !taken.is_some_and(|mail| site.shape.accepted(mail, Instant::now())) {
             return Vec::new();
         }

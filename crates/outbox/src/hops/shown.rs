@@ -38,6 +38,19 @@ pub struct SiteState {
     pub last: Option<(Duration, Arc<str>)>,
 }
 
+/// What came of mail of a stream that went to a site by a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// The source.
+    pub source: Arc<str>,
+    /// The site, or "other".
+    pub site: Arc<str>,
+    /// The stream.
+    pub stream: Stream,
+    /// Recipients, by what an attempt for them came to, in the order of [`crate::OUTCOMES`].
+    pub recipients: [u64; 4],
+}
+
 /// Where mail goes that waits, and what is known there now.
 #[derive(Clone, Debug)]
 pub struct Kept {
@@ -115,11 +128,13 @@ fn shown(source: Arc<str>, key: &SiteKey, place: &mut Place, now: Instant) -> Si
 }
 
 impl Hops {
-    /// Recipients by source and site: those delivered to, and those that were not taken (yet).
-    pub(crate) fn traffic(&self) -> Vec<(Arc<str>, Arc<str>, [u64; 2])> {
+    /// Recipients by source, site and stream.
+    pub(crate) fn traffic(&self) -> Vec<Traffic> {
         let state = self.lock();
         let lines = state.traffic.lines().into_iter();
-        lines.map(|(source, site, counts)| (state.fleet.name(source), site, counts)).collect()
+        let named =
+            |(source, site, stream, recipients)| Traffic { source: state.fleet.name(source), site, stream, recipients };
+        lines.map(named).collect()
     }
 
     /// Sites, each as a source knows it, that want nothing now.

@@ -93,10 +93,13 @@ fn a_hop_gets_two_connections_and_one_more_with_each_full_round() {
     let (mut started, mut mails) = (2, 0);
     while started < 20 {
         mails += 1;
-        started += hops.came_of(&a, Some(Ticket::of_none()), [1, 0]).len();
+        started += hops.came_of(&a, Some(Ticket::of_none()), Stream::Mail, [1, 0, 0, 0]).len();
     }
     assert_eq!(mails, (2..20).sum::<usize>());
-    assert!((0..100).all(|_| hops.came_of(&a, Some(Ticket::of_none()), [1, 0]).is_empty()), "twenty are enough");
+    assert!(
+        (0..100).all(|_| hops.came_of(&a, Some(Ticket::of_none()), Stream::Mail, [1, 0, 0, 0]).is_empty()),
+        "twenty are enough"
+    );
     // One ends: another takes its place, as long as there is work.
     assert_eq!(hops.leave(&a, false, false), [a]);
 }
@@ -317,7 +320,7 @@ async fn domains_of_one_provider_share_what_it_bears() {
     // Who has none comes first, also when the site grows.
     let mut started = Vec::new();
     while started.is_empty() {
-        started = hops.came_of(&all[0], Some(Ticket::of_none()), [1, 0]);
+        started = hops.came_of(&all[0], Some(Ticket::of_none()), Stream::Mail, [1, 0, 0, 0]);
     }
     assert_eq!(started, [all[1].clone()]);
     assert_eq!(hops.leave(&all[0], false, false), [all[2].clone()]);
@@ -351,7 +354,7 @@ async fn what_is_too_fast_is_put_off_to_its_turn() {
     // Twenty a second, of which two may come at once.
     for _ in 0..2 {
         let mail = next(&hops, &a).unwrap().ticket;
-        hops.came_of(&a, mail, [1, 0]);
+        hops.came_of(&a, mail, Stream::Mail, [1, 0, 0, 0]);
     }
     let Next::Wait(_, wait) = hops.next(&a, 9, 0, true) else { panic!("no pause") };
     let later = hops.put_off(&a, wait);
@@ -504,8 +507,8 @@ fn who_is_alone_waits_until_mail_is_made_only_when_there_is_nothing_else() {
     assert!(matches!(hops.next(&a, 9, 0, false), Next::Make(..)));
     // While it waits, what need not be made is worth a connection.
     assert!(matches!(hops.add(&a, of(Stream::Transactional, 1)), Added::InLine), "who waits can send it");
-    hops.came_of(&a, Some(Ticket::of_none()), [1, 0]);
-    hops.came_of(&a, Some(Ticket::of_none()), [1, 0]);
+    hops.came_of(&a, Some(Ticket::of_none()), Stream::Mail, [1, 0, 0, 0]);
+    hops.came_of(&a, Some(Ticket::of_none()), Stream::Mail, [1, 0, 0, 0]);
     assert!(matches!(hops.add(&a, of(Stream::Transactional, 1)), Added::Start(_)));
 }
 
@@ -598,19 +601,24 @@ fn the_names_of_sites_that_are_counted_are_bounded() {
         let to = mail_hosts(&format!("mx{n}.example.org"));
         hops.add(&to, work(1));
         for _ in 0..150 {
-            hops.came_of(&to, Some(Ticket::of_none()), [1, 1]);
+            hops.came_of(&to, Some(Ticket::of_none()), Stream::Mail, [1, 0, 1, 0]);
         }
     }
     let google = mail_hosts("aspmx.l.google.com");
     hops.add(&google, work(1));
-    hops.came_of(&google, Some(Ticket::of_none()), [3, 0]);
+    hops.came_of(&google, Some(Ticket::of_none()), Stream::Mail, [3, 0, 0, 0]);
+    hops.came_of(&google, Some(Ticket::of_none()), Stream::Marketing, [0, 2, 0, 1]);
     let traffic = hops.traffic();
-    assert_eq!(traffic.len(), 100 + 2);
-    let of = |site: &str| traffic.iter().find(|(_, name, _)| **name == *site).map(|(_, _, counts)| *counts);
-    assert_eq!(of("google"), Some([3, 0]));
+    assert_eq!(traffic.len(), 100 + 3);
+    let of =
+        |site: &str, stream| traffic.iter().find(|of| *of.site == *site && of.stream == stream).map(|of| of.recipients);
+    assert_eq!(of("google", Stream::Mail), Some([3, 0, 0, 0]));
+    assert_eq!(of("google", Stream::Marketing), Some([0, 2, 0, 1]));
+    // A stream that had no mail for it takes no line.
+    assert_eq!(of("google", Stream::Transactional), None);
     // Its first hundred recipients were others.
-    assert_eq!(of("mx7.example.org"), Some([101, 101]));
-    assert_eq!(traffic.iter().map(|(_, _, counts)| counts[0]).sum::<u64>(), 200 * 150 + 3);
+    assert_eq!(of("mx7.example.org", Stream::Mail), Some([101, 0, 101, 0]));
+    assert_eq!(traffic.iter().map(|of| of.recipients[0]).sum::<u64>(), 200 * 150 + 3);
 }
 
 #[test]
