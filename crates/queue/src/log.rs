@@ -523,6 +523,14 @@ pub fn behind(tx: &mut Tx<'_>, position: i64) -> Result<Option<Timestamp>> {
     tx.row(&schema::LOG, params![position + 1, 1], |r| Ok(Timestamp(r.int(1)?)))
 }
 
+/// Whether a position is kept. None is missing behind the first that is.
+///
+/// # Errors
+/// The store's.
+pub(crate) fn has(tx: &mut Tx<'_>, position: i64) -> Result<bool> {
+    Ok(tx.row(&schema::LOG, params![position, 1], |r| r.int(0))? == Some(position))
+}
+
 /// Before the first position that was written then or later, as far as they are kept.
 ///
 /// # Errors

@@ -2,8 +2,8 @@
 //!
 //! The traces of the records (see `segment`) are kept in memory: of the youngest 20,000 segments, and of five million deliveries at
 //! most, two octets each. A server that is not busy writes segments of one record, and its 20,000 are that many attempts: here they count
-//! as they were written, also when they were merged since. They are
-//! read when the first mail asks, in pages, and from then on only what the log has more. So an answer to a mail that did not leave
+//! as they were written, also when they were merged since. They are read when the first mail asks, in pages, and from then on only what the
+//! log has more; anew, when the log has forgotten some of that. So an answer to a mail that did not leave
 //! here costs one read at the log's end, and a look through some memory. The store is never read while that memory is locked: whoever
 //! asks while another reads looks through what there is.
 //!
@@ -108,7 +108,8 @@ impl MessageIds {
         let known = self.known().position;
         let Some(mut from) = known else { return Ok(()) };
         let last = log::last(tx)?;
-        if last - from > SEGMENTS as i64 {
+        // What the log has forgotten since then is among the segments all the same.
+        if last - from > SEGMENTS as i64 || last > from && !log::has(tx, from + 1)? {
             let mut stale = self.change();
             if stale.position == known {
                 *stale = Known::default();

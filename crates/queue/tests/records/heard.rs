@@ -359,6 +359,22 @@ fn an_answer_that_comes_at_once_finds_what_is_still_in_hand() {
     }
 }
 
+/// Dialogues, and the log with them, may be kept for less time than receipts.
+#[test]
+fn an_answer_finds_its_mail_though_the_log_has_forgotten_it() {
+    for w in worlds() {
+        let answered = |id: &str| {
+            let mail = answer("jane@b.test", &format!("In-Reply-To: <{id}>\n"));
+            w.arrives(&mail, "jane@b.test", to("joe@ours.test"))
+        };
+        w.delivered("1@ours.test");
+        assert_eq!(answered("1@ours.test"), ["replied"]);
+        w.delivered("2@ours.test");
+        assert!(w.store.write_blocking(|tx| log::forget(tx, later(1_000_000), 100)).unwrap() > 2);
+        assert_eq!(answered("2@ours.test"), ["replied"]);
+    }
+}
+
 /// One has its record already, the other's report is faster.
 #[test]
 fn what_is_in_hand_is_found_beside_what_has_left_and_neither_speaks_for_the_other() {
