@@ -77,6 +77,12 @@ pub(crate) enum Missing {
     Stopping,
 }
 
+/// Whether mail of both is made in the same places: what is urgent has some that marketing has not, and who queues for one is not to
+/// make the other there.
+pub(crate) fn same_places(one: Stream, other: Stream) -> bool {
+    (one == Stream::Marketing) == (other == Stream::Marketing)
+}
+
 impl Makers {
     pub(crate) fn new(bodies: Option<Arc<dyn Bodies>>) -> Self {
         let cores = available_parallelism().map_or(2, usize::from);
@@ -220,5 +226,19 @@ mod tests {
         taken.pop();
         let _urgent = soon(Stream::Transactional).await.unwrap();
         assert!(soon(Stream::Marketing).await.is_err());
+    }
+
+    #[test]
+    fn a_turn_for_what_is_urgent_is_none_for_marketing_nor_the_other_way_round() {
+        use Stream::{Mail, Marketing, Transactional};
+        for (queued, next, keeps) in [
+            (Marketing, Marketing, true),
+            (Marketing, Transactional, false),
+            (Transactional, Marketing, false),
+            (Mail, Marketing, false),
+            (Mail, Transactional, true),
+        ] {
+            assert_eq!(same_places(queued, next), keeps, "{queued:?}, {next:?}");
+        }
     }
 }

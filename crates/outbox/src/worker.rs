@@ -25,7 +25,7 @@ use crate::hops::{Bells, For, Next, Work};
 use crate::outbox::{Inner, counted};
 use crate::route::{self, Hop, Target, To};
 use crate::schedule;
-use crate::shape::{Course, Ticket, TlsLevel, Words, urgency};
+use crate::shape::{Course, Ticket, TlsLevel, Words};
 use crate::tally;
 
 /// How long a worker waits until its site bears a connection more; else its line is put off.
@@ -510,8 +510,7 @@ async fn until_place<'a>(
     queued: &mut Queued<'a>,
 ) -> Option<Option<bodies::Place>> {
     let _waits = Waits { inner, hop, what: For::Place };
-    // What is urgent has places that marketing has not.
-    queued.take_if(|(queued, _)| urgency(*queued) < urgency(stream));
+    queued.take_if(|(queued, _)| !bodies::same_places(*queued, stream));
     let (_, queue) = queued.get_or_insert_with(|| (stream, Box::pin(inner.makers.place(stream))));
     let place = tokio::select! {
         place = queue => Some(place),
