@@ -303,7 +303,7 @@ fn remove_journals(journals: &Path, known: &HashSet<PathBuf>) -> io::Result<usiz
         let aside = aside?.path();
         let name = aside.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.starts_with(JOURNAL) && name.ends_with(ASIDE) {
-            succeeded(&aside, put_back(&aside, &aside.with_extension("")).map(|()| true));
+            succeeded(&aside, "put back", put_back(&aside, &aside.with_extension("")).map(|()| true));
         }
     }
     let mut removed = 0;
@@ -315,15 +315,15 @@ fn remove_journals(journals: &Path, known: &HashSet<PathBuf>) -> io::Result<usiz
             continue;
         }
         let is_gone = is_old(&path).and_then(|is_old| Ok(is_old && remove_journal(&path)?));
-        removed += usize::from(succeeded(&path, is_gone));
+        removed += usize::from(succeeded(&path, "removed", is_gone));
     }
     Ok(removed)
 }
 
-/// What was done with a journal; nothing, when it failed.
-fn succeeded(path: &Path, done: io::Result<bool>) -> bool {
+/// What was done with a journal; nothing, when it failed to be `what`.
+fn succeeded(path: &Path, what: &str, done: io::Result<bool>) -> bool {
     done.unwrap_or_else(|error| {
-        tracing::warn!(path = %path.display(), %error, "the journal of a node that is gone could not be removed");
+        tracing::warn!(path = %path.display(), %error, "the journal of a node could not be {what}");
         false
     })
 }
@@ -337,13 +337,11 @@ fn is_old(journal: &Path) -> io::Result<bool> {
 fn remove_journal(path: &Path) -> io::Result<bool> {
     let aside = path.with_extension(&ASIDE[1..]);
     fs::rename(path, &aside)?;
-    let is_old = is_old(&aside)?;
-    if is_old {
-        fs::remove_file(&aside)?
+    if is_old(&aside)? {
+        fs::remove_file(&aside).map(|()| true)
     } else {
-        put_back(&aside, path)?
+        Ok(succeeded(path, "put back", put_back(&aside, path).map(|()| false)))
     }
-    Ok(is_old)
 }
 
 /// Gives a journal its name again, unless there is a newer one.
