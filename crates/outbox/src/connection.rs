@@ -22,8 +22,8 @@ use crate::route::{self, Target};
 use crate::unchunked::Unchunked;
 
 /// RFC 5321 gives no time for TCP; nobody answers later than this.
-const CONNECT: Duration = Duration::from_secs(30);
-const HANDSHAKE: Duration = Duration::from_secs(60);
+pub(crate) const CONNECT: Duration = Duration::from_secs(30);
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(60);
 const CLOSE: Duration = Duration::from_secs(2);
 /// For all answers of a mail but the last, whose time is its own; each has time besides (RFC 5321 §4.5.3.2), but not as
 /// often as there are recipients.

@@ -448,6 +448,37 @@ mod tests {
         assert_eq!(google.rate, default.rate);
     }
 
+    /// The file says how long we wait for those who read it: nothing else does as it says there.
+    #[test]
+    fn the_file_says_how_long_a_connection_waits() {
+        use smtp::client::Stage;
+
+        use crate::connection::{CONNECT, HANDSHAKE};
+        #[derive(Deserialize)]
+        struct File {
+            default: Waits,
+        }
+        #[derive(Deserialize)]
+        struct Waits {
+            timeouts: HashMap<String, u64>,
+        }
+        let stages = [
+            ("greeting", Stage::Greeting),
+            ("ehlo", Stage::Hello),
+            ("starttls", Stage::StartTls),
+            ("mail", Stage::Mail),
+            ("rcpt", Stage::Rcpt),
+            ("data", Stage::Data),
+            ("block", Stage::Body),
+            ("final", Stage::DataEnd),
+            ("quit", Stage::Quit),
+        ];
+        let ours = stages.map(|(name, stage)| (name, stage.timeout())).into_iter();
+        let ours = ours.chain([("connect", CONNECT), ("handshake", HANDSHAKE)]);
+        let file: File = toml::from_str(DATA).unwrap();
+        assert_eq!(file.default.timeouts, ours.map(|(name, time)| (name.to_owned(), time.as_secs())).collect());
+    }
+
     #[test]
     fn a_broken_file_is_refused_with_the_reason() {
         let twice = DATA.replacen("\".googlemail.com\"", "\".google.com\"", 1);
