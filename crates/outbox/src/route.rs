@@ -141,7 +141,12 @@ impl Hosts {
         Hosts((0..).zip(hosts).map(|(n, host)| (n, (*host).to_owned())).collect())
     }
 
-    /// All of them.
+    /// All of them, each with its preference.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u16, &str)> {
+        self.0.iter().map(|(preference, host)| (*preference, host.as_str()))
+    }
+
+    /// Their names.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(_, host)| host.as_str())
     }

@@ -60,12 +60,19 @@ pub(crate) async fn write(inner: &Inner, again: Option<Duration>) {
     for some in rows.chunks(ROWS) {
         let (some, queue): (Arc<[_]>, _) = (some.into(), inner.queue.clone());
         let written = some.clone();
-        let job = move |tx: &mut Tx<'_>, _: &[BlobId]| source::note_used(tx, &queue, &some, now);
+        let job = move |tx: &mut Tx<'_>, _: &[BlobId]| source::note_used(tx, &queue, &some);
         if let Err(error) = inner.store.write_with(Lane::Bulk, Vec::new(), job).await {
             tracing::warn!(%error, "what is used up of sites' rates cannot be written down; a restart would not know of it");
             // Next time.
             let mut known = inner.used.lock();
             written.iter().for_each(|used| _ = known.remove(&used.of));
+        }
+    }
+    if !rows.is_empty() {
+        let queue = inner.queue.clone();
+        let job = move |tx: &mut Tx<'_>, _: &[BlobId]| source::forget_used(tx, &queue, now);
+        if let Err(error) = inner.store.write_with(Lane::Bulk, Vec::new(), job).await {
+            tracing::debug!(%error, "what is not used up any more cannot be forgotten");
         }
     }
 }
@@ -75,16 +82,27 @@ fn unwritten(inner: &Inner, again: Option<Duration>, now: Timestamp) -> Vec<sour
     let (mut rows, mut all, mut known) = (Vec::new(), HashMap::new(), inner.used.lock());
     let instant = Instant::now();
     let used = inner.hops.used(instant + again.unwrap_or_default());
-    for ((source, site, organisation), Used { what, until, soon }) in used.into_iter().take(MOST) {
+    for ((source, site, organisation), Used { what, until, soon }) in used {
         let of = UsedOf { source, site, organisation, what: what.to_string().into() };
-        let before = known.get(&of).copied();
-        let is_written = before.is_some_and(|[then, written]| until == if again.is_some() { then } else { written });
+        let before = known.remove(&of);
+        let is_written = before.is_some_and(|[then, written]| match again {
+            Some(_) => until == then && soon <= written,
+            None => until == written,
+        });
+        if !is_written && rows.len() == MOST {
+            continue;
+        }
         let written = before.filter(|_| is_written).unwrap_or([until, if again.is_some() { soon } else { until }]);
         if !is_written {
             let left = schedule::millis(written[1].saturating_duration_since(instant));
             rows.push(source::Used { of: of.clone(), until: Timestamp(now.0.saturating_add(left)) });
         }
         all.insert(of, written);
+    }
+    if again.is_none() {
+        // Of these nothing is used up any more, and what was written says that something may be.
+        let over = known.drain().filter(|(_, [_, written])| *written > instant);
+        rows.extend(over.take(MOST).map(|(of, _)| source::Used { of, until: now }));
     }
     *known = all;
     rows

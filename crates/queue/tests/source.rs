@@ -318,7 +318,11 @@ fn what_is_used_up_is_kept_until_it_is_over_and_goes_with_its_source() {
         .into();
         let note = |queue: &Queue, some: &[Used], now| {
             let (queue, some) = (queue.clone(), some.to_vec());
-            w.write(move |tx| source::note_used(tx, &queue, &some, Timestamp(now))).unwrap();
+            let note = move |tx: &mut Tx<'_>| {
+                source::note_used(tx, &queue, &some)?;
+                source::forget_used(tx, &queue, Timestamp(now))
+            };
+            w.write(note).unwrap();
         };
         let used = |queue: &Queue, sources: &[SourceId], now| {
             let (queue, sources) = (queue.clone(), sources.iter().copied().collect());

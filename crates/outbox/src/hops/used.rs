@@ -61,7 +61,7 @@ impl SiteName {
         Group::digest(&match self {
             SiteName::Known(id) => format!("site {id}"),
             SiteName::Hosts(To::Hosts(hosts)) => {
-                hosts.names().fold(String::from("hosts"), |all, host| all + " " + host)
+                hosts.all().fold(String::from("hosts"), |all, (preference, host)| format!("{all} {preference} {host}"))
             }
             SiteName::Hosts(To::Fixed(to)) => format!("host {to}"),
             SiteName::Hosts(To::Smarthost) => "smarthost".to_owned(),

@@ -552,8 +552,12 @@ impl Site {
         match what {
             What::Mails(rate) => used::resume(&mut self.sends, *rate, until, now),
             What::Connections(rate) => used::resume(&mut self.connects, *rate, until, now),
-            What::Pause => self.paused = self.paused.max(Some(used::paused(until, now))),
-            What::Sender(sender) => self.pause_sender(sender, used::paused(until, now), now),
+            What::Pause => self.paused = self.paused.max(used::paused(until, now)),
+            What::Sender(sender) => {
+                if let Some(until) = used::paused(until, now) {
+                    self.pause_sender(sender, until, now);
+                }
+            }
         }
     }
 

@@ -87,14 +87,22 @@ pub(crate) fn resume(paces: &mut [Pace], rate: Rate, until: Instant, now: Instan
     paces.iter_mut().filter(|pace| pace.rate() == rate).for_each(|pace| pace.used(until, now));
 }
 
-/// When a pause ends that was to last until then.
-pub(crate) fn paused(until: Instant, now: Instant) -> Instant {
-    until.min(now + LONGEST)
+/// When a pause ends that was to last until then; none that no site has asked for.
+pub(crate) fn paused(until: Instant, now: Instant) -> Option<Instant> {
+    (until <= now + LONGEST).then_some(until)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pause_that_no_site_asks_for_is_none() {
+        let now = Instant::now();
+        assert_eq!(paused(now + LONGEST, now), Some(now + LONGEST));
+        // The clock was ahead by a year when it was written down.
+        assert_eq!(paused(now + 365 * 24 * LONG, now), None);
+    }
 
     #[test]
     fn what_is_used_is_written_and_read() {

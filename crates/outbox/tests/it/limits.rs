@@ -62,6 +62,51 @@ async fn a_server_that_is_killed_has_counted_what_it_may_have_sent_since() {
     w.check().await;
 }
 
+/// What was written when it was sent to last says nothing of what may go later.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_killed_has_counted_its_last_minute_after_a_rest_too() {
+    let (net, peer) = Net::default().host("b.test", 1, Character::default());
+    let mut w = net.world().await;
+    // A hundred may come at once, and then one each 86 s.
+    w.policy(Some("b.test"), &[("rate", "1000/d")]).await;
+    w.settle().await;
+    send(&w, 50, "first").await;
+    in_minutes(&w, &peer, 1).await;
+    assert_eq!(peer.taken().len(), 50);
+    for _ in 0..50 {
+        w.pass(MINUTE).await;
+    }
+    send(&w, 80, "second").await;
+    w.pass(10).await;
+    assert_eq!(peer.taken().len(), 130);
+    w.kill_and_start().await;
+    send(&w, 50, "u").await;
+    in_minutes(&w, &peer, 1).await;
+    let after = peer.taken().len() - 130;
+    assert!(after <= 6, "{after}");
+    w.check().await;
+}
+
+/// Nothing is guessed of the minute after a stop.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_stops_leaves_no_more_than_what_was_used() {
+    let (net, peer) = Net::default().host("b.test", 1, Character::default());
+    let mut w = net.world().await;
+    w.policy(Some("b.test"), &RATE).await;
+    w.settle().await;
+    w.pass(MINUTE / 2).await;
+    send(&w, 1, "first").await;
+    in_minutes(&w, &peer, 1).await;
+    assert_eq!(peer.taken().len(), 1);
+    w.pass(5).await;
+    w.stop().await.unwrap();
+    w.start_again().await;
+    send(&w, 10, "u").await;
+    w.pass(10).await;
+    assert_eq!(peer.taken().len(), 11);
+    w.check().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pause_of_hours_lasts_over_a_restart() {
     let says = "421 4.7.1 DNS lookup failed, try again in 3 hours";

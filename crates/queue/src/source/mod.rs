@@ -25,7 +25,7 @@ pub use quiet::{Quiet, set_quiet, unset_quiet};
 pub use rule::{Rule, Scope, set_rules, unset_rules};
 pub use schema::ALL;
 pub use stop::{Ended, Stop, What, resume, stop};
-pub use used::{Used, UsedOf, note_used, used};
+pub use used::{Used, UsedOf, forget_used, note_used, used};
 pub use warmup::{Cap, Count, Delivered, Share, count, day_of, delivered, end_plan, set_caps};
 
 /// The name of the source that is always there.

@@ -56,12 +56,12 @@ pub fn used(tx: &mut Tx<'_>, queue: &Queue, sources: &BTreeSet<SourceId>, now: T
     Ok(all)
 }
 
-/// Notes what is used up, in the place of what was noted of the same, and forgets what is over. Nothing where another node took over
-/// from this one: the sources are that one's.
+/// Notes what is used up, in the place of what was noted of the same. Nothing where another node took over from this one: the sources
+/// are that one's.
 ///
 /// # Errors
 /// The store's.
-pub fn note_used(tx: &mut Tx<'_>, queue: &Queue, used: &[Used], now: Timestamp) -> Result<()> {
+pub fn note_used(tx: &mut Tx<'_>, queue: &Queue, used: &[Used]) -> Result<()> {
     if !queue.stands(tx)? {
         return Ok(());
     }
@@ -78,6 +78,16 @@ pub fn note_used(tx: &mut Tx<'_>, queue: &Queue, used: &[Used], now: Timestamp) 
             [(*source).into(), (*node).into(), (*site).into(), (*organisation).into(), what, (*until).into()]
         },
         |_, _| {},
-    )?;
-    tx.execute(&schema::FORGET_USED, params![now]).map(drop)
+    )
+}
+
+/// Forgets what is over. Reads all of it.
+///
+/// # Errors
+/// The store's.
+pub fn forget_used(tx: &mut Tx<'_>, queue: &Queue, now: Timestamp) -> Result<()> {
+    if queue.stands(tx)? {
+        tx.execute(&schema::FORGET_USED, params![now])?;
+    }
+    Ok(())
 }
