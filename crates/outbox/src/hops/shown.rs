@@ -62,7 +62,7 @@ pub struct Kept {
     pub state: Option<SiteState>,
     /// No connection to these hosts came about, time after time: they are left alone for so long.
     pub left_alone: Option<Duration>,
-    /// What the administrator stopped of the way there: the site, and sources that this mail may leave by.
+    /// What the administrator stopped of the way there: the site, and where all sources are that this mail may leave by, those.
     pub stops: Vec<Stop>,
 }
 
@@ -73,8 +73,10 @@ impl Hops {
         let state = &mut *guard;
         let key = SiteKey { source: hop.source, name: state.site_of(hop, &self.policies) };
         let (policy, members) = (sites::policy(&key.name, &self.policies), state.fleet.members(stream, organisation));
+        let stopped = |source| state.fleet.stops.all().any(|stop| stop.what == What::Source(source));
+        let none_goes = members.iter().all(|member| stopped(member.source));
         let stops = state.fleet.stops.all().filter(|stop| match &stop.what {
-            What::Source(id) => members.iter().any(|member| member.source == *id),
+            What::Source(id) => none_goes && members.iter().any(|member| member.source == *id),
             What::Site(name) => key.name.is(&policy, name),
             What::Stream(_) | What::Domain(_) | What::Organisation(..) => false,
         });

@@ -7,6 +7,7 @@ use super::room::{LEAST, LOW, OF_ONE_HOP, OF_ONE_HOP_OF_MANY, OF_ONE_SITE, OWN};
 use super::*;
 use crate::route::{HostPort, Hosts, To};
 
+mod kept;
 mod tenants;
 mod used;
 

@@ -5,7 +5,7 @@ use queue::source::{Member, Pool, Rule, Scope, Setup, Source, SourceId};
 use super::*;
 
 /// Mail by these sources, with a rate of mails at the site `a`.
-fn setup(sources: &[i64]) -> Setup {
+pub(super) fn setup(sources: &[i64]) -> Setup {
     let sources: Vec<_> = sources.iter().map(|id| SourceId::read(*id)).collect();
     let source = |id: &SourceId| Source { id: *id, name: id.stored().to_string().into(), ..Source::default_one() };
     let members = sources.iter().map(|source| Member { source: *source, weight: 1 }).collect();
