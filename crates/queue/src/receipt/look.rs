@@ -185,9 +185,9 @@ impl Halves {
     /// Whether the record fits; one that is not kept any more does not.
     fn fit(&mut self, tx: &mut Tx<'_>, filter: &Filter, trail: Option<Pointer>) -> Result<bool> {
         let Some(Pointer { segment, place }) = trail else { return Ok(false) };
-        let Some(head) = self.heads.of(tx, segment)?.and_then(|half| half.head(place)) else { return Ok(false) };
+        let Some(head) = kept(self.heads.of(tx, segment))?.and_then(|half| half.head(place)) else { return Ok(false) };
         let last = match filter.asks_attempts() {
-            true => self.dialogues.of(tx, segment)?.and_then(|half| half.attempt(place)),
+            true => kept(self.dialogues.of(tx, segment))?.and_then(|half| half.attempt(place)),
             false => None,
         };
         Ok(filter.has_record(&head, last.as_ref()))
@@ -207,7 +207,15 @@ pub fn head(tx: &mut Tx<'_>, trails: &[Option<Pointer>]) -> Result<Vec<Option<He
     trails.iter().map(one).collect()
 }
 
-/// The last attempt of each delivery; none where there was none, or its record is gone.
+/// What cannot be read is as good as gone to whoever looks at many.
+fn kept<T>(read: Result<Option<T>>) -> Result<Option<T>> {
+    match read {
+        Err(Error::Corrupt(_)) => Ok(None),
+        read => read,
+    }
+}
+
+/// The last attempt of each delivery; none where there was none, or its record is gone or cannot be read.
 ///
 /// # Errors
 /// The store's.
@@ -215,7 +223,7 @@ pub fn last(tx: &mut Tx<'_>, trails: &[Option<Pointer>]) -> Result<Vec<Option<At
     let mut dialogues = Segments::new(Half::Dialogues);
     let one = |trail: &Option<Pointer>| {
         let Some(Pointer { segment, place }) = *trail else { return Ok(None) };
-        Ok(dialogues.of(tx, segment)?.and_then(|records| records.attempt(place)))
+        Ok(kept(dialogues.of(tx, segment))?.and_then(|records| records.attempt(place)))
     };
     trails.iter().map(one).collect()
 }

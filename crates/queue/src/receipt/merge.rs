@@ -72,13 +72,15 @@ fn run<'a>(tx: &mut Tx<'_>, small: &'a [Small], now: Timestamp) -> Result<Option
     let Some(first) = small.first() else { return Ok(None) };
     let (age, span) = (AGE.as_millis() as i64, SPAN.as_millis() as i64);
     let (end, mut records) = (QueueId::stored(first.id).last_of_epoch(), 0);
+    // One from the future was written by a clock that was set since.
+    let is_old = |at: i64, age: i64| at + age <= now.0 || at > now.0;
     let of_epoch = &small[..small.partition_point(|small| small.id <= end)];
     let fits = |small: &&Small| {
         records += small.records;
         records <= RECORDS && (small.at - first.at).abs() < span
     };
     let mut n = of_epoch.iter().take_while(fits).count();
-    let mut is_over = records >= RECORDS || n < of_epoch.len() || first.at + span + age <= now.0;
+    let mut is_over = records >= RECORDS || n < of_epoch.len() || is_old(first.at, span + age);
     // So they are all there is between the first and the last of them, and a search meets none out of its turn.
     if let Some(last) = of_epoch.get(n.saturating_sub(1))
         && let Some(other) = tx.row(&schema::NOT_SMALL_BETWEEN, params![first.id, last.id], |r| r.int(0))?
@@ -86,7 +88,7 @@ fn run<'a>(tx: &mut Tx<'_>, small: &'a [Small], now: Timestamp) -> Result<Option
         (n, is_over) = (of_epoch.partition_point(|small| small.id < other), true);
     }
     let run = &of_epoch[..n];
-    Ok((is_over && run.iter().all(|small| small.at + age <= now.0)).then_some(run))
+    Ok((is_over && run.iter().all(|small| is_old(small.at, age))).then_some(run))
 }
 
 /// None when something of them is gone, or cannot be read.
@@ -140,8 +142,9 @@ impl Merge {
         let Some(into) = &self.into else { return tx.send(&schema::LEAVE_SMALL, between) };
         let dialogues = tx.execute(&schema::REMOVE_SMALL_DIALOGUES, between)?;
         let segments = tx.execute(&schema::REMOVE_SMALL_SEGMENTS, between)?;
-        // Another has merged them, or some were forgotten.
-        if (dialogues, segments) != (self.segments, self.segments) {
+        let other = tx.row(&schema::NOT_SMALL_BETWEEN, between, |r| r.int(0))?;
+        // Another has merged them, some were forgotten, or what was long in its commit stands between them.
+        if (dialogues, segments) != (self.segments, self.segments) || other.is_some() {
             return Err(Error::Busy);
         }
         into.insert(tx)

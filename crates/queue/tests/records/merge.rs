@@ -254,6 +254,67 @@ fn what_is_not_as_it_was_is_not_merged() {
 }
 
 #[test]
+fn what_is_committed_late_between_them_keeps_them_apart() {
+    const ASIDE: [&str; 2] = [
+        "UPDATE queue_segment SET id = -id WHERE id = (SELECT id FROM queue_segment WHERE id > 0 ORDER BY id LIMIT 1 OFFSET 4)",
+        "UPDATE queue_dialogue SET segment = -segment WHERE segment = (SELECT -id FROM queue_segment WHERE id < 0)",
+    ];
+    const COMMITTED: [&str; 2] = [
+        "UPDATE queue_segment SET id = -id, merged = NULL WHERE id < 0",
+        "UPDATE queue_dialogue SET segment = -segment WHERE segment < 0",
+    ];
+    for w in worlds() {
+        w.singles(10, 0);
+        let change = |all: [&'static str; 2]| {
+            for text in all {
+                let done = w.store.write_blocking(move |tx| tx.execute(&Sql { name: "change", text }, &[])).unwrap();
+                assert_eq!(done, 1);
+            }
+        };
+        change(ASIDE);
+        let queue = w.queue.clone();
+        let found = move |tx: &mut store::Tx<'_>| receipt::to_merge(tx, &queue, 0, later(LATE));
+        let merge = w.store.read_blocking(found).unwrap().unwrap();
+        assert_eq!(merge.segments(), 9);
+        change(COMMITTED);
+        let failed = w.store.write_blocking(move |tx| merge.write(tx));
+        assert!(matches!(failed, Err(Error::Busy)), "{failed:?}");
+        assert_eq!(w.merge(LATE), [4, 5]);
+        w.check();
+    }
+}
+
+#[test]
+fn a_clock_that_was_ahead_keeps_nothing_from_being_merged() {
+    for w in worlds() {
+        w.singles(5, 0);
+        assert_eq!(w.merge(-24 * 60 * MINUTE), [5]);
+        w.check();
+    }
+}
+
+#[test]
+fn who_looks_at_many_passes_over_a_dialogue_that_cannot_be_read() {
+    const SPOILT: Sql = Sql {
+        name: "spoilt",
+        text: "UPDATE queue_dialogue SET records = (SELECT recipients FROM queue_segment ORDER BY id LIMIT 1)",
+    };
+    for w in worlds() {
+        w.singles(2, 0);
+        w.store.write_blocking(|tx| tx.execute(&SPOILT, &[])).unwrap();
+        let read = |tx: &mut store::Tx<'_>| {
+            let trails: Vec<_> =
+                receipt::page(tx, None, &receipt::Filter::default(), 9)?.all.iter().map(|r| r.trail).collect();
+            assert!(matches!(receipt::attempts(tx, &trails), Err(Error::Corrupt(_))));
+            assert_eq!(receipt::last(tx, &trails)?, [None, None]);
+            let filter = receipt::Filter { source: Some("default".into()), ..receipt::Filter::default() };
+            Ok(receipt::page(tx, None, &filter, 9)?.all.len())
+        };
+        assert_eq!(w.store.read_blocking(read).unwrap(), 0);
+    }
+}
+
+#[test]
 fn verify_finds_what_is_missing_in_a_merged_segment() {
     const SPOILT: [&str; 3] = [
         "UPDATE queue_segment SET merged = merged + 1",
