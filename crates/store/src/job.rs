@@ -327,7 +327,7 @@ impl Lanes {
     /// A group with interactive jobs is committed.
     fn follow(&mut self, now: Instant) {
         let last = self.committed.replace(now);
-        if self.coming.is_none() && last.is_some_and(|last| now - last < STREAM) {
+        if self.coming.is_none_or(|until| until <= now) && last.is_some_and(|last| now - last < STREAM) {
             self.coming = Some(now + STREAM);
         }
     }
@@ -448,11 +448,23 @@ mod tests {
         let commit = |after: Duration| {
             let mut lanes = queue.lock();
             lanes.follow(began + after);
-            lanes.coming.take()
+            lanes.coming.map(|until| until - began)
         };
         assert_eq!(commit(Duration::ZERO), None);
         assert_eq!(commit(STREAM), None, "they come too seldom");
-        assert_eq!(commit(STREAM + STREAM / 2), Some(began + 2 * STREAM + STREAM / 2));
+        assert_eq!(commit(STREAM + STREAM / 2), Some(2 * STREAM + STREAM / 2));
+        assert_eq!(commit(2 * STREAM), Some(2 * STREAM + STREAM / 2), "it is being waited already");
+        // One that was waited for in vain, or came, keeps nobody from waiting for the next.
+        assert_eq!(commit(3 * STREAM - STREAM / 4), Some(4 * STREAM - STREAM / 4));
+        // And it is commits that are counted.
+        let queue = Queue::new(true);
+        let follows = (0..1000).any(|_| {
+            queue.push(Lane::Interactive, job());
+            queue.first().unwrap();
+            queue.ended();
+            queue.lock().coming.is_some()
+        });
+        assert!(follows, "a thousand commits took 3 s");
         // Nor does it where nothing was asked for by anybody who waits, or each job is a commit of its own.
         for (grouped, lane) in [(true, Lane::Patient), (true, Lane::Bulk), (false, Lane::Interactive)] {
             let queue = Queue::new(grouped);
