@@ -43,8 +43,7 @@ pub enum Command {
     Find(Sought),
     /// Finished deliveries, those of the mail that was accepted last first.
     ///
-    /// There is no index for what is given: one after the other is looked at, half a million at most, and where that was not all the answer
-    /// says where to go on. --from, --source, --site and --organisation are looked up in the record of the last attempt, as long as that
+    /// There is no index for what is given: one after the other is looked at, and where that was not all the answer says where to go on. --from, --source, --site and --organisation are looked up in the record of the last attempt, as long as that
     /// is kept, which takes longer.
     List {
         #[command(flatten)]
@@ -198,9 +197,19 @@ impl Wanted {
         Ok(Wanted { state, narrow })
     }
 
+    /// Nothing is asked of them.
+    fn is_all(&self) -> bool {
+        self.state.is_none() && self.narrow == Narrow::default()
+    }
+
+    /// How many to read to have `n`.
+    fn ask(&self, n: usize) -> usize {
+        if self.is_all() { n } else { MOST }
+    }
+
     /// Those of them that are wanted.
     async fn of(&self, store: &Store, found: Vec<(QueueId, u32)>) -> store::Result<Vec<(QueueId, u32)>> {
-        if found.is_empty() || self.state.is_none() && self.narrow == Narrow::default() {
+        if found.is_empty() || self.is_all() {
             return Ok(found);
         }
         let wanted = self.clone();
@@ -506,15 +515,16 @@ async fn find(store: &Store, sought: Sought, now: Timestamp) -> Outcome {
     let when = When { since: moment(since)?, until: moment(until)? };
     let bare = what.trim_matches(['<', '>']).to_owned();
     let key = if message_id { Key::MessageId(bare) } else { Key::Recipient(bare) };
+    let are = if wanted.is_all() { "There are" } else { "There may be" };
     let (found, more) = search(store, key, when, &wanted, limit).await.map_err(words)?;
     let more = more.then(|| {
         let all = if limit < MOST { format!("--limit shows up to {MOST}, ") } else { String::new() };
-        format!("There are more: {all}--since and --until narrow it to when they were accepted")
+        format!("{are} more: {all}--since and --until narrow it to when they were accepted")
     });
     Ok(lines(&found, &format!("No mail that left here is known with {what}"), more, Value::Null))
 }
 
-/// At most `n` deliveries in the queue to an address that are `wanted`, the youngest first, and whether there may be more: in steps, so that
+/// About `n` deliveries in the queue to an address that are `wanted`, the youngest first, and whether there may be more: in steps, so that
 /// no read takes long.
 pub async fn queued(
     store: &Store,
@@ -525,11 +535,11 @@ pub async fn queued(
 ) -> store::Result<(Vec<(QueueId, u32)>, bool)> {
     let (mut all, mut after) = (Vec::new(), None);
     for _ in 0..READS {
-        let (to, left) = (to.clone(), n - all.len());
+        let (to, left) = (to.clone(), wanted.ask(n - all.len()));
         let found = store.read(move |tx| queue::by_recipient(tx, &to, when, after, left)).await?;
         all.extend(wanted.of(store, found.all).await?);
         after = found.next;
-        if after.is_none() || all.len() == n {
+        if after.is_none() || all.len() >= n {
             break;
         }
     }
@@ -550,7 +560,7 @@ async fn search(store: &Store, key: Key, when: When, wanted: &Wanted, limit: usi
     // By message, the youngest first; one more than is shown tells that there are more.
     let (mut recorded, mut after) = (BTreeSet::<(Reverse<QueueId>, u32)>::new(), None);
     for _ in 0..READS {
-        let (key, left) = (key.clone(), limit + 1 - recorded.len());
+        let (key, left) = (key.clone(), wanted.ask(limit + 1 - recorded.len()));
         let found = store.read(move |tx| receipt::look_up(tx, &key, when, after, SEGMENTS, left)).await?;
         let some = found.all.iter().map(|head| (head.message, head.number)).collect();
         recorded.extend(wanted.of(store, some).await?.into_iter().map(|(id, number)| (Reverse(id), number)));
