@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import wanted
@@ -48,10 +49,17 @@ class Sites:
         self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if not self.process.stdout.readline().startswith("listening"):
             raise RuntimeError("the sites do not listen")
+        # What they say is more than a pipe holds, and who cannot say it takes no mail.
+        self.lines: list[str] = []
+        self.reader = threading.Thread(target=self.lines.extend, args=(self.process.stdout,))
+        self.reader.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.output, _ = self.process.communicate()
+        self.process.stdin.close()
+        self.reader.join()
+        self.process.wait()
+        self.output = "".join(self.lines)
         self.counts = figures(self.output)
 
 
