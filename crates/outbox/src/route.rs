@@ -148,7 +148,7 @@ impl Hosts {
 
     /// Their names.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(_, host)| host.as_str())
+        self.all().map(|(_, host)| host)
     }
 
     /// A preferred one.

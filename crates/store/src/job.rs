@@ -271,7 +271,7 @@ impl Queue {
         if lanes.awaited.is_some_and(|n| lanes.ended >= n) {
             lanes.awaited = None;
             if self.grouped {
-                lanes.coming = Some(Instant::now() + PATIENCE);
+                lanes.expect();
             }
             self.progress.notify_all();
         }
@@ -288,7 +288,7 @@ impl Queue {
         if !self.grouped {
             return None;
         }
-        lanes.coming = Some(Instant::now() + PATIENCE);
+        lanes.expect();
         Some(Coming(self))
     }
 
@@ -322,6 +322,11 @@ impl Lanes {
             Lane::Bulk => self.bulk.push_back(job),
         }
         Ok(())
+    }
+
+    /// More are about to come, in a moment.
+    fn expect(&mut self) {
+        self.coming = Some(Instant::now() + PATIENCE);
     }
 
     /// A group with interactive jobs is committed.

@@ -73,8 +73,7 @@ impl Hops {
         let state = &mut *guard;
         let key = SiteKey { source: hop.source, name: state.site_of(hop, &self.policies) };
         let (policy, members) = (sites::policy(&key.name, &self.policies), state.fleet.members(stream, organisation));
-        let stopped = |source| state.fleet.stops.all().any(|stop| stop.what == What::Source(source));
-        let none_goes = members.iter().all(|member| stopped(member.source));
+        let none_goes = members.iter().all(|member| state.fleet.stops.has(member.source));
         let stops = state.fleet.stops.all().filter(|stop| match &stop.what {
             What::Source(id) => none_goes && members.iter().any(|member| member.source == *id),
             What::Site(name) => key.name.is(&policy, name),

@@ -1,7 +1,7 @@
 //! What the administrator stopped.
 
 use queue::Delivery;
-use queue::source::{Setup, Stop, What};
+use queue::source::{Setup, SourceId, Stop, What};
 
 use super::Work;
 use super::sites::SiteKey;
@@ -27,7 +27,12 @@ impl Stops {
 
     /// Nothing new is put in line there.
     pub(super) fn source(&self, site: &SiteKey) -> bool {
-        self.any(|stop| matches!(stop.what, What::Source(id) if id == site.source))
+        self.has(site.source)
+    }
+
+    /// The source is stopped, wherever it would send to.
+    pub(super) fn has(&self, source: SourceId) -> bool {
+        self.any(|stop| stop.what == What::Source(source))
     }
 
     pub(super) fn site(&self, site: &SiteKey, policy: impl Fn() -> std::sync::Arc<Policy>) -> bool {
