@@ -16,7 +16,7 @@ use crate::house::House;
 use crate::outside::Outside;
 use crate::{
     certificates, control, doctor, events, guide, log, mailq, organisations, policies, privileges, quiet, receipts,
-    serve, simulate, sources, stops, suppressions, webhooks,
+    scheduling, serve, simulate, sources, stops, suppressions, webhooks,
 };
 
 /// Where the configuration is looked for.
@@ -496,6 +496,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         }
         Command::Serve { check: false } => {
             let _log = log::begin();
+            scheduling::begin();
             return runtime()?.block_on(serve::run(config)).map_err(CliError::Failed);
         }
         Command::Receipt(receipts::Command::Show { id }) => return show(&config, &id, cli.json),

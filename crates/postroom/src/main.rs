@@ -33,6 +33,7 @@ mod privileges;
 mod published;
 mod quiet;
 mod receipts;
+mod scheduling;
 mod serve;
 mod simulate;
 mod sources;

@@ -1,0 +1,69 @@
+//! How the system shares its cores out among the server's threads.
+
+use std::fs;
+
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
+
+/// Niceness 0 as the crate counts it, which also sets that.
+const USUAL: u8 = 48;
+
+/// From now on this thread, and those that it starts, take no core from what runs on it when they wake up (`SCHED_BATCH` of sched(7)):
+/// they wait until it sleeps or has had its turn, a few milliseconds at most, and find more to do then. A mail passes half a dozen
+/// threads, here and in the programs that it comes from; each would stop the one that just wakes it. Where a core is idle nothing
+/// waits.
+///
+/// Who has given the server another niceness, or a policy, has his reasons: it stays.
+pub fn begin() {
+    if niceness() != Some(0) || policy() != Some(0) {
+        return;
+    }
+    let batch = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
+    let set =
+        ThreadPriority::try_from(USUAL).map(|usual| set_thread_priority_and_policy(thread_native_id(), usual, batch));
+    if !matches!(set, Ok(Ok(()))) {
+        // A sandbox may forbid it: it is no more than speed.
+        tracing::debug!(outcome = ?set, "the threads keep their scheduling policy");
+    }
+}
+
+fn niceness() -> Option<i64> {
+    field(19)
+}
+
+/// 0: what all have who asked for nothing.
+fn policy() -> Option<i64> {
+    field(41)
+}
+
+/// A field of proc_pid_stat(5), by its number there, of this thread.
+fn field(number: usize) -> Option<i64> {
+    let stat = fs::read_to_string("/proc/thread-self/stat").ok()?;
+    // The second is the thread's name in parentheses, with whatever is in it.
+    let (_, behind) = stat.rsplit_once(')')?;
+    behind.split_whitespace().nth(number - 3)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    const BATCH: i64 = 3;
+
+    #[test]
+    fn threads_are_of_batch_and_as_nice_as_before() {
+        let seen = thread::spawn(|| {
+            let before = (niceness(), policy());
+            begin();
+            (before, thread::spawn(|| (niceness(), policy())).join().unwrap())
+        });
+        match seen.join().unwrap() {
+            ((Some(0), Some(0)), after) => assert_eq!(after, (Some(0), Some(BATCH))),
+            // The tests themselves run under another.
+            (before, after) => assert_eq!(before, after),
+        }
+    }
+}
