@@ -207,6 +207,8 @@ def test_a_new_source_sends_little_and_the_rest_waits_for_tomorrow(make_server):
         assert "is no plan" in refused(server, "source", "warmup", "default", "--days", "many")
         assert "there is no source x" in refused(server, "source", "warmup", "x", "--standard")
         server.cli("source", "warmup", "default", "--days", "3,5")
+        assert "was not stopped at google" in refused(server, "source", "warmup", "default", "--resume", "Google")
+        assert "new, day 1" in server.cli("source", "list")
         for n in range(5):
             submit(server, user, f"x{n}@out.test")
         host.has(3)

@@ -7,8 +7,9 @@ use base::{Clock, Enhanced, Reply, Timestamp};
 use bounce::{Classifier, Input, Known};
 use net::{Stream, Trust};
 use queue::receipt::{Peer, Step, Talk};
+use queue::source::Fared;
 use queue::suppression::Rule;
-use queue::{Cause, Message, Outcome, Said};
+use queue::{Cause, Message, Outcome, Said, Settled};
 use smtp::client::{Client, Stage};
 use tokio::time::Instant;
 
@@ -147,6 +148,21 @@ pub(crate) fn class(message: &Message, said: &Said, outcome: Outcome) -> (String
         Outcome::Delivered { .. } | Outcome::Deferred(_) | Outcome::Cancelled => None,
     };
     (class, suppression.map(|suppression| Rule::of(suppression, message.stream)))
+}
+
+/// What an attempt by a source that is new says of it. What no host has answered says nothing.
+pub(crate) fn fared(settled: &Settled) -> Fared {
+    let Settled { delivery, outcome, said, class, .. } = settled;
+    let is_first = delivery.attempts == 0;
+    match outcome {
+        Outcome::Delivered { .. } => Fared::sent(is_first),
+        Outcome::Cancelled => Fared::default(),
+        Outcome::Failed | Outcome::Expired | Outcome::Deferred(_) if matches!(said.cause, Cause::Host(_)) => {
+            let class = Classifier::shared().and_then(|classifier| classifier.class(class));
+            Fared::refused(class, is_first, *outcome == Outcome::Failed)
+        }
+        Outcome::Failed | Outcome::Expired | Outcome::Deferred(_) => Fared::default(),
+    }
 }
 
 fn name(classifier: &Classifier, said: &Said) -> String {

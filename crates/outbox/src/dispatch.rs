@@ -1,12 +1,12 @@
 //! The dispatcher: claims what is due and hands it to the lines; and the way back, for what has no place in them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base::{BlobId, OrganisationId, Reply, Stream, Timestamp};
-use queue::source::{self, Delivered, Member, Setup, SourceId, What, day_of};
+use queue::source::{self, DEFAULT, Delivered, Judged, Member, Setup, SourceId, What, day_of};
 use queue::{Claimed, Content, Delivery, Due, Group, Held, Outcome, Release, Want};
 use store::{Lane, Tx};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -43,9 +43,9 @@ pub(crate) async fn run(inner: &Arc<Inner>) {
         if inner.is_stopping() {
             return;
         }
-        inner.hops.begin_day(day_of(inner.clock.now()));
+        let is_new_day = inner.hops.today() != day_of(inner.clock.now());
         let changed = inner.changed.swap(false, Ordering::Relaxed);
-        if changed || look <= Instant::now() {
+        if changed || is_new_day || look <= Instant::now() {
             if !set_up(inner).await {
                 continue;
             }
@@ -78,6 +78,8 @@ async fn set_up(inner: &Arc<Inner>) -> bool {
     let today = day_of(inner.clock.now());
     match way_out(inner, today).await {
         Ok((setup, delivered, used)) => {
+            // Not before the last was judged.
+            inner.hops.begin_day(today);
             inner.hops.resume(&setup, used);
             if let Some(moved) = inner.hops.set_up(&setup, &delivered) {
                 inner.timetable.stop(stopped(&setup));
@@ -97,10 +99,39 @@ type WayOut = (Setup, Vec<(SourceId, Delivered)>, Vec<(At, shape::What, Instant)
 async fn way_out(inner: &Inner, today: i64) -> store::Result<WayOut> {
     let mut setup = inner.store.read(source::setup).await?;
     lease::share(inner, &mut setup).await?;
+    if judge(inner, &setup, today).await? {
+        setup = inner.store.read(source::setup).await?;
+        lease::share(inner, &mut setup).await?;
+    }
     let of = setup.clone();
     let delivered = inner.store.read(move |tx| source::delivered(tx, &of, today)).await?;
     let used = used::read(inner, &setup).await?;
     Ok((setup, delivered, used))
+}
+
+/// Judges the last day of new sources, if there is one that was not; whether something was found.
+async fn judge(inner: &Inner, setup: &Setup, today: i64) -> store::Result<bool> {
+    let sources: BTreeSet<SourceId> = setup.caps.iter().map(|cap| cap.source).collect();
+    let sources: Vec<SourceId> = sources.into_iter().collect();
+    if sources.is_empty() {
+        return Ok(false);
+    }
+    let of = sources.clone();
+    if !inner.store.read(move |tx| source::is_to_judge(tx, &of, today)).await? {
+        return Ok(false);
+    }
+    let judge = inner.hops.policies().warmup.clone();
+    let by = judge.clone();
+    let judged = inner.store.write(move |tx| source::judge(tx, &sources, today, |fared| by.of(fared))).await?;
+    for Judged { source, site, finding, .. } in &judged {
+        let source = setup.sources.iter().find(|s| s.id == *source).map_or(DEFAULT, |s| &s.name);
+        match judge.alerts(finding) {
+            true => tracing::warn!(source, %site, %finding, "a new source fares badly at a site"),
+            false => tracing::info!(source, %site, %finding, "a new source does not go on at a site as planned"),
+        }
+    }
+    // What was over is forgotten as well.
+    Ok(true)
 }
 
 async fn not_set_up(inner: &Inner, error: &store::Error) -> bool {

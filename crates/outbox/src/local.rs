@@ -62,7 +62,7 @@ pub(crate) fn hand_out(inner: &Arc<Inner>, claimed: Claimed) {
 
 fn fail(inner: &Inner, message: &Arc<Message>, delivery: Delivery, reply: Reply) {
     let transient = reply.is_transient();
-    inner.settle_failure(message, delivery, ours(reply), transient, Course::default());
+    inner.settle_failure(None, message, delivery, ours(reply), transient, Course::default());
 }
 
 /// The copy, and the note that it is delivered, in one commit.

@@ -9,7 +9,6 @@ use std::time::Duration;
 use base::{Clock, Stream, Timestamp};
 use directory::{Directory, Random};
 use net::{ClientTls, Dialer, Https, Identity, Resolver, Roots, TlsError};
-use queue::source::day_of;
 use queue::{Bodies, Delivery, Event, Group, Message, Outcome, Queue, QueueId, Release, Remains, Said, Settled};
 use queue::{log, receipt, suppression};
 use store::{Lane, Store, Tx};
@@ -580,13 +579,24 @@ impl Inner {
         }
     }
 
-    /// A delivery arrived that its source may not make many of; told before that it did.
-    pub(crate) fn delivered(&self, permit: &Permit) {
-        let _ = self.done.send(Done::Counted(permit.delivered(day_of(self.clock.now()))));
-    }
-
     /// A delivery's attempt came to this.
     pub(crate) fn settle(&self, message: &Arc<Message>, delivery: Delivery, outcome: Outcome, said: Said) {
+        self.settle_by(None, message, delivery, outcome, said);
+    }
+
+    /// The same, where it counts for a source that is new.
+    pub(crate) fn settle_by(
+        &self,
+        permit: Option<&Permit>,
+        message: &Arc<Message>,
+        delivery: Delivery,
+        outcome: Outcome,
+        said: Said,
+    ) {
+        let count = permit.map(|permit| match outcome {
+            Outcome::Delivered { .. } => permit.delivered(self.hops.today()),
+            _ => permit.count(self.hops.today()),
+        });
         match outcome {
             Outcome::Delivered { reports } => self.journal.delivered(message.id, delivery.number, reports, &said),
             _ => self.journal.over(std::iter::once((message.id, delivery.number))),
@@ -594,12 +604,13 @@ impl Inner {
         // The recorder reads what was said.
         let (class, rule) = (String::new(), None);
         let settled = Settled { message: message.clone(), delivery, outcome, said, class, rule };
-        let _ = self.done.send(Done::Settled(settled));
+        let _ = self.done.send(Done::Settled(settled, count.map(Box::new)));
     }
 
     /// A delivery was not taken: again later, or the end of it, as it says.
     pub(crate) fn settle_failure(
         &self,
+        permit: Option<&Permit>,
         message: &Arc<Message>,
         delivery: Delivery,
         said: Said,
@@ -614,7 +625,7 @@ impl Inner {
         let now = self.clock.now();
         let (outcome, said) = schedule::judge(&delivery, said, wait, now, self.random());
         let outcome = schedule::not_beyond(outcome, message, now);
-        self.settle(message, delivery, outcome, said);
+        self.settle_by(permit, message, delivery, outcome, said);
         outcome
     }
 
@@ -622,7 +633,7 @@ impl Inner {
     pub(crate) fn settle_all(&self, work: Work, said: &Said) {
         for delivery in work.deliveries {
             let transient = said.reply.is_transient();
-            self.settle_failure(&work.message, delivery, said.clone(), transient, Course::default());
+            self.settle_failure(None, &work.message, delivery, said.clone(), transient, Course::default());
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use base::{BlobId, Timestamp};
 use queue::receipt::Segment;
-use queue::source::{self, Count};
+use queue::source::{self, Count, Fared};
 use queue::{Group, Message, Outcome, QueueId, Release, Settled};
 use store::{Lane, Tx};
 use tokio::sync::mpsc;
@@ -26,12 +26,10 @@ const LAST_TRIES: u32 = 5;
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all of them are the large one")]
 pub(crate) enum Done {
-    /// By an attempt.
-    Settled(Settled),
+    /// By an attempt; by a source that is new, if it counts for one.
+    Settled(Settled, Option<Box<Count>>),
     /// Without one.
     Release(Release, Group),
-    /// And counts for what its source may deliver today.
-    Counted(Count),
     /// Nothing comes after this.
     Stop,
 }
@@ -49,20 +47,22 @@ pub(crate) async fn run(
             return;
         }
         let (mut settled, mut released, mut groups, mut stop) = (Vec::new(), Vec::new(), Vec::new(), false);
-        let mut counts = BTreeMap::new();
+        let mut new = Vec::new();
         for one in batch.drain(..) {
             match one {
-                Done::Settled(s) => settled.push(s),
+                Done::Settled(s, count) => {
+                    new.extend(count.map(|count| (settled.len(), *count)));
+                    settled.push(s);
+                }
                 Done::Release(r, group) => {
                     released.push(r);
                     groups.push(group);
                 }
-                Done::Counted(count) => *counts.entry(count).or_insert(0u32) += 1,
                 Done::Stop => stop = true,
             }
         }
         let (settled, released) = (Arc::new(classified(settled).await), Arc::new(released));
-        let counts: Arc<[(Count, u32)]> = counts.into_iter().collect();
+        let counts = counts(new, &settled);
         let owing = write(&inner, settled.clone(), released.clone(), counts).await;
         for s in &*settled {
             inner.hops.settled(s.message.stream, s.message.organisation);
@@ -82,6 +82,15 @@ pub(crate) async fn run(
             return;
         }
     }
+}
+
+/// What came of those by sources that are new, whose places are given.
+fn counts(new: Vec<(usize, Count)>, settled: &[Settled]) -> Arc<[(Count, Fared)]> {
+    let mut counts = BTreeMap::<_, Fared>::new();
+    for (at, count) in new {
+        counts.entry(count).or_default().add(settled.get(at).map(dialogue::fared).unwrap_or_default());
+    }
+    counts.into_iter().filter(|(_, fared)| *fared != Fared::default()).collect()
 }
 
 /// With the class of each refusal, read on a thread that may take its time.
@@ -113,7 +122,7 @@ async fn write(
     inner: &Inner,
     settled: Arc<Vec<Settled>>,
     released: Arc<Vec<Release>>,
-    counts: Arc<[(Count, u32)]>,
+    counts: Arc<[(Count, Fared)]>,
 ) -> Vec<QueueId> {
     let (mut tries, mut doubtful) = (0, Vec::new());
     loop {

@@ -200,7 +200,8 @@ fn turned_away(inner: &Inner, hop: &Hop, said: &Said) {
     for work in turned_away {
         for delivery in work.deliveries {
             let course = Course { keep: keep || course.keep, stop: false, ..course };
-            inner.settle_failure(&work.message, delivery, said.clone(), said.reply.is_transient(), course);
+            let (permit, transient) = (work.permit.as_deref(), said.reply.is_transient());
+            inner.settle_failure(permit, &work.message, delivery, said.clone(), transient, course);
         }
     }
 }
@@ -390,8 +391,10 @@ async fn serve(inner: &Arc<Inner>, hop: &Hop, mut connection: Connection, mut pl
         match found {
             Ok(found) => (connection, place) = found,
             Err(_) => {
-                let each = work.deliveries.into_iter().zip(said);
-                each.for_each(|(d, said)| _ = inner.settle_failure(&work.message, d, said, true, Course::default()));
+                let permit = work.permit.as_deref();
+                for (d, said) in work.deliveries.into_iter().zip(said) {
+                    inner.settle_failure(permit, &work.message, d, said, true, Course::default());
+                }
                 return;
             }
         }
@@ -676,7 +679,7 @@ fn settle(
         inner.hops.unanswered(hop, work.ticket);
     }
     // By what the attempt came to.
-    let mut came = [0; 4];
+    let (mut came, permit) = ([0; 4], work.permit.as_deref());
     let (mut again, mut heard) = ((Vec::new(), Vec::new()), Heard { mail: work.ticket, ..Heard::default() });
     for (place, (delivery, verdict)) in work.deliveries.into_iter().zip(sent.verdicts).enumerate() {
         let (yes, transient) = (verdict.is_delivered(), verdict.is_transient());
@@ -689,8 +692,8 @@ fn settle(
         let said = Said { talk: Some(sent.talk.clone()), place, ..said };
         if yes {
             came[0] += 1;
-            work.permit.iter().for_each(|permit| inner.delivered(permit));
-            inner.settle(&work.message, delivery, Outcome::Delivered { reports: connection.reports() }, said);
+            let outcome = Outcome::Delivered { reports: connection.reports() };
+            inner.settle_by(permit, &work.message, delivery, outcome, said);
             continue;
         }
         let course =
@@ -701,7 +704,7 @@ fn settle(
             again.0.push(delivery);
             again.1.push(said);
         } else {
-            let outcome = inner.settle_failure(&work.message, delivery, said, transient, course);
+            let outcome = inner.settle_failure(permit, &work.message, delivery, said, transient, course);
             counted(outcome).into_iter().for_each(|i| came[i] += 1);
         }
     }

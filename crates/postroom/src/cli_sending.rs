@@ -52,7 +52,8 @@ pub enum SourceCommand {
     },
     /// What a new source may deliver a day, so that nobody takes it for a spammer's; without an option, show it. What is more
     /// goes to the others of its pool, or waits for the next day. A day is one of UTC on which it delivered something; after
-    /// the last day of the plan there is no cap.
+    /// the last day of the plan there is no cap. After a bad day at a site the next there is the same, or an earlier one, or the
+    /// source sends nothing more there before it is resumed.
     Warmup {
         /// One that `list` shows.
         name: String,
@@ -71,6 +72,9 @@ pub enum SourceCommand {
         /// No plan any more.
         #[arg(long, group = "plan")]
         stop: bool,
+        /// Send to this site again, where it was stopped after a bad day.
+        #[arg(long, group = "plan", value_name = "SITE")]
+        resume: Option<String>,
     },
     /// All sources, and the pools they are in.
     List {
@@ -155,12 +159,13 @@ impl From<SourceCommand> for Request {
                 Ask::Change { name, addresses, ehlo, anyway }
             }
             SourceCommand::Remove { name } => Ask::Remove { name },
-            SourceCommand::Warmup { name, standard, days, site, total, stop } => {
-                let plan = match days {
-                    Some(sources::Days(days)) => Plan::Caps { site, total, days },
-                    None if standard => Plan::Standard,
-                    None if stop => Plan::Stop,
-                    None => Plan::Show,
+            SourceCommand::Warmup { name, standard, days, site, total, stop, resume } => {
+                let plan = match (days, resume) {
+                    (Some(sources::Days(days)), _) => Plan::Caps { site, total, days },
+                    (None, Some(site)) => Plan::Resume { site },
+                    (None, None) if standard => Plan::Standard,
+                    (None, None) if stop => Plan::Stop,
+                    (None, None) => Plan::Show,
                 };
                 Ask::WarmUp { name, plan }
             }

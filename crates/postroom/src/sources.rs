@@ -6,7 +6,7 @@ use std::time::Duration;
 use base::{OrganisationId, Stream, Timestamp};
 use directory::Domain;
 use net::{Deadline, Resolver, is_special};
-use queue::source::{self, DEFAULT, NewSource, Setup, Share, Source, SourceId};
+use queue::source::{self, DEFAULT, Delivered, Judged, NewSource, Setup, Share, Source, SourceId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::Tx;
@@ -78,7 +78,13 @@ pub async fn execute(house: &House, ask: Ask) -> Outcome {
         }
         Ask::List { word } => {
             let hostname = house.hostname.clone();
-            read(house, move |tx| Ok(list(&source::setup(tx)?, &hostname, word.as_deref()))).await
+            let today = source::day_of(house.clock.now());
+            read(house, move |tx| {
+                let setup = source::setup(tx)?;
+                let new = source::delivered(tx, &setup, today)?;
+                Ok(list(&setup, &new, &hostname, word.as_deref()))
+            })
+            .await
         }
         Ask::Check { word } => check(house, word.as_deref()).await,
         Ask::WarmUp { name, plan } => warmup(house, name, plan).await,
@@ -170,7 +176,7 @@ fn addresses(source: &Source) -> Vec<IpAddr> {
 /// The names of the columns of an export.
 pub const COLUMNS: [&str; 4] = ["name", "addresses", "ehlo", "pools"];
 
-fn list(setup: &Setup, hostname: &str, word: Option<&str>) -> Answer {
+fn list(setup: &Setup, new: &[(SourceId, Delivered)], hostname: &str, word: Option<&str>) -> Answer {
     let (mut text, mut data) = (Vec::new(), Vec::new());
     for s in all(setup).into_iter().filter(|s| has(&s.name, word)) {
         let ips: Vec<String> = addresses(&s).iter().map(IpAddr::to_string).collect();
@@ -188,7 +194,13 @@ fn list(setup: &Setup, hostname: &str, word: Option<&str>) -> Answer {
         } else if note.is_empty() {
             note = "  in no pool: nothing is sent by it".into();
         }
+        if let Some((_, delivered)) = new.iter().find(|(id, _)| *id == s.id) {
+            note += &format!("  new, day {}", delivered.days + 1);
+        }
         text.push(format!("{:16} {shown:32} {ehlo}{note}", s.name));
+        for judged in setup.judged.iter().filter(|judged| judged.source == s.id && judged.is_stopped) {
+            text.push(format!("    at {}", standing(judged, judged.days)));
+        }
         let pools: Vec<_> = pools.iter().map(|(name, weight)| json!({ "pool": name, "weight": weight })).collect();
         data.push(json!({ "name": &*s.name, "addresses": ips, "ehlo": ehlo, "pools": pools }));
     }
@@ -345,6 +357,8 @@ pub enum Plan {
     Caps { site: Option<String>, total: bool, days: Vec<u32> },
     /// None any more.
     Stop,
+    /// As it stands, but that it sends to this site again, at which it was stopped.
+    Resume { site: String },
 }
 
 async fn warmup(house: &House, name: String, plan: Plan) -> Outcome {
@@ -358,6 +372,19 @@ async fn warmup(house: &House, name: String, plan: Plan) -> Outcome {
                     return Err(refused(format!("{name} has no plan: it may send what it can")));
                 }
                 Ok(Answer::new(format!("{name} may send what it can"), json!({ "name": name })))
+            })
+            .await;
+        }
+        Plan::Resume { site } => {
+            return write(house, move |tx| {
+                let site = site.to_ascii_lowercase();
+                let source = known(tx, &name)?;
+                if !source::let_go(tx, source, &site, source::day_of(now))? {
+                    return Err(refused(format!(
+                        "{name} was not stopped at {site}: postroom source warmup {name} shows where"
+                    )));
+                }
+                show_plan(tx, &name, now)
             })
             .await;
         }
@@ -405,11 +432,38 @@ fn show_plan(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> store::Result<Answe
     for (site, n) in &delivered.sites {
         text.push(format!("    delivered today to {site}: {n}"));
     }
+    let judged: Vec<_> = setup.judged.iter().filter(|judged| judged.source == source).collect();
+    text.extend(judged.iter().map(|judged| format!("    at {}", standing(judged, delivered.days))));
+    let judged: Vec<_> = judged.into_iter().map(|judged| facts_of(judged, delivered.days)).collect();
     let sites: serde_json::Map<String, Value> =
         delivered.sites.iter().map(|(site, n)| (site.to_string(), Value::from(*n))).collect();
-    let data =
-        json!({ "name": name, "day": day + 1, "delivered_today": delivered.today, "sites": sites, "caps": data });
+    let data = json!({ "name": name, "day": day + 1, "delivered_today": delivered.today, "sites": sites, "caps": data,
+            "judged": judged });
     Ok(Answer::new(text.join("\n"), data))
+}
+
+/// How a new source stands at a site, with so many days of its plan behind it, and what was found there last.
+fn standing(judged: &Judged, days: u32) -> String {
+    match judged.is_stopped {
+        true => format!("{}: nothing ({})", judged.site, found(judged)),
+        false => format!("{}: day {} ({})", judged.site, days.saturating_sub(judged.behind) + 1, found(judged)),
+    }
+}
+
+/// What was found last of a new source, and of which day.
+pub fn found(judged: &Judged) -> String {
+    format!("{}: {}", date_of(judged.day), judged.finding)
+}
+
+fn facts_of(judged: &Judged, days: u32) -> Value {
+    let day = (!judged.is_stopped).then(|| days.saturating_sub(judged.behind) + 1);
+    json!({ "site": &*judged.site, "day": day, "date": date_of(judged.day), "found": judged.finding.to_string() })
+}
+
+/// Like 2026-11-22.
+fn date_of(day: i64) -> String {
+    let text = Timestamp::from_secs(day.saturating_mul(86_400)).rfc3339();
+    text.split('T').next().unwrap_or_default().to_owned()
 }
 
 /// `50,100,200`, or `50x1.4..10000`: from the first by the factor to the last.
@@ -449,6 +503,24 @@ pub struct Days(pub Vec<u32>);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_found_of_a_new_source_is_said_in_a_phrase() {
+        let finding = |course| source::Finding { measure: source::Measure::Bounced, count: 6, among: 100, course };
+        let judged = |course, behind| Judged {
+            source: SourceId::DEFAULT,
+            site: "google".into(),
+            day: 20_414,
+            finding: finding(course),
+            days: 9,
+            behind,
+            is_stopped: course == source::Course::Stop,
+        };
+        let said = |course, behind| standing(&judged(course, behind), 10);
+        assert_eq!(said(source::Course::Hold, 1), "google: day 10 (2025-11-22: 6 of 100 bounced: held)");
+        assert_eq!(said(source::Course::Back(3), 9), "google: day 2 (2025-11-22: 6 of 100 bounced: set back 3 days)");
+        assert_eq!(said(source::Course::Stop, 9), "google: nothing (2025-11-22: 6 of 100 bounced: stopped)");
+    }
 
     #[test]
     fn a_plan_is_a_list_or_a_ramp() {

@@ -6,7 +6,7 @@ use base::Address;
 use bounce::{Class, Classifier, Scope};
 use outbox::{Kept, SiteState, Why};
 use queue::receipt::When;
-use queue::source::{self, Setup, Stop, What};
+use queue::source::{self, Judged, Member, Setup, Stop, What};
 use queue::{Message, QueueId, Standing, State};
 use serde_json::{Value, json};
 use store::Tx;
@@ -16,7 +16,7 @@ use crate::house::House;
 use crate::mailq::is_held_back;
 use crate::organisations::Names;
 use crate::receipts::Wanted;
-use crate::{quiet, receipts, stops};
+use crate::{quiet, receipts, sources, stops};
 
 /// Messages that are told of.
 const SHOWN: usize = 100;
@@ -161,10 +161,7 @@ impl Look<'_> {
                  itself, and is looked at again at {until}.",
                 names.of(m.organisation)
             ),
-            Why::Spent => format!(
-                "What it may leave by is new, and has delivered today what it may (postroom source warmup NAME shows it). It goes \
-                 on by itself, and is looked at again at {until}."
-            ),
+            Why::Spent => self.spent(m, kept.as_ref(), &until),
             Why::Stopped if kept.as_ref().is_some_and(|kept| !kept.stops.is_empty()) => {
                 let stops = kept.iter().flat_map(|kept| &kept.stops);
                 let all: Vec<String> = stops.map(|stop| stops::said(setup, names, stop)).collect();
@@ -176,6 +173,30 @@ impl Look<'_> {
                 text.into()
             }
         })
+    }
+
+    /// All that it may leave by is new: whether it was stopped, or has sent enough, and how it fared there.
+    fn spent(&self, m: &Message, kept: Option<&Kept>, until: &str) -> String {
+        let members = self.setup.members(m.stream, m.organisation);
+        let is_here = |one: &&Judged| kept.is_some_and(|kept| kept.site == *one.site);
+        let judged = |member: &Member| self.setup.judged.iter().filter(is_here).find(|one| one.source == member.source);
+        let found: Vec<&Judged> = members.iter().filter_map(judged).collect();
+        let name = |one: &Judged| {
+            let source = self.setup.sources.iter().find(|source| source.id == one.source);
+            source.map_or(source::DEFAULT, |source| &source.name).to_owned()
+        };
+        let said = found.iter().map(|one| format!(" {} at {}, {}.", name(one), one.site, sources::found(one)));
+        let said: String = said.collect();
+        if found.len() == members.len() && found.iter().all(|one| one.is_stopped) {
+            return format!(
+                "What it may leave by is new, and was stopped there after a bad day: postroom source warmup NAME --resume SITE lets \
+                 it go on.{said}"
+            );
+        }
+        format!(
+            "What it may leave by is new, and has delivered today what it may (postroom source warmup NAME shows it). It goes on by \
+             itself, and is looked at again at {until}.{said}"
+        )
     }
 }
 

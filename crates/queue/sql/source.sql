@@ -122,11 +122,40 @@ DELETE FROM queue_cap WHERE source = ?1;
 SELECT site, day, sent FROM queue_delivered WHERE source = ?1 ORDER BY site, day;
 
 -- name: count
-INSERT INTO queue_delivered (source, site, day, sent) VALUES (?1, ?2, ?3, ?4)
-ON CONFLICT (source, site, day) DO UPDATE SET sent = queue_delivered.sent + excluded.sent RETURNING sent;
+INSERT INTO queue_delivered (source, site, day, sent, tried, bounced, complained, blocked, deferred)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+ON CONFLICT (source, site, day) DO UPDATE SET sent = queue_delivered.sent + excluded.sent,
+    tried = queue_delivered.tried + excluded.tried, bounced = queue_delivered.bounced + excluded.bounced,
+    complained = queue_delivered.complained + excluded.complained, blocked = queue_delivered.blocked + excluded.blocked,
+    deferred = queue_delivered.deferred + excluded.deferred;
 
--- name: forget_sites
+-- name: days
+SELECT day FROM queue_delivered WHERE source = ?1 AND site = '';
+
+-- name: any_unjudged
+SELECT 1 FROM queue_delivered WHERE source = ?1 AND site <> '' AND day < ?2 LIMIT 1;
+
+-- name: unjudged
+SELECT site, day, sent, tried, bounced, complained, blocked, deferred FROM queue_delivered
+WHERE source = ?1 AND site <> '' AND day < ?2 ORDER BY day, site;
+
+-- name: forget_unjudged
 DELETE FROM queue_delivered WHERE source = ?1 AND site <> '' AND day < ?2;
+
+-- name: judged
+SELECT source, site, day, course, measure, count, among, days, behind, stopped FROM queue_judged ORDER BY source, site;
+
+-- name: set_judged
+INSERT INTO queue_judged (source, site, day, course, measure, count, among, days, behind, stopped)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+ON CONFLICT (source, site) DO UPDATE SET day = excluded.day, course = excluded.course, measure = excluded.measure,
+    count = excluded.count, among = excluded.among, days = excluded.days, behind = excluded.behind, stopped = excluded.stopped;
+
+-- name: forget_judged
+DELETE FROM queue_judged WHERE source = ?1 AND site = ?2;
+
+-- name: forget_all_judged
+DELETE FROM queue_judged WHERE source = ?1;
 
 -- name: forget_delivered
 DELETE FROM queue_delivered WHERE source = ?1;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use base::{OrganisationId, Stream, Timestamp};
 use queue::source::{
-    self, Count, DEFAULT, Delivered, Member, NewSource, Rule, Scope, Setup, Share, SourceId, Used, UsedOf, What,
+    self, Count, Course, DEFAULT, Delivered, Fared, Finding, Measure, Member, NewSource, Rule, Scope, Setup, Share,
+    SourceId, Used, UsedOf, What,
 };
 use queue::{Node, Queue};
 use store::{Result, Store, Tx};
@@ -278,8 +279,10 @@ fn what_a_new_source_delivers_is_counted_by_site_and_day() {
             w.setup().caps.iter().map(|cap| (cap.share.clone(), cap.days.to_vec(), cap.began.0)).collect();
         assert_eq!(kept, [(Share::Each, vec![6], 7), (Share::Site("google".into()), vec![1], 7)]);
         assert!(w.no(set(caps(Share::All, &[]), 9)).contains("1 to 365 days"));
-        let count = |site: &str, day, n| (Count { source: a, site: site.into(), day }, n);
-        let note = |counts: Vec<(Count, u32)>| w.write(move |tx| source::count(tx, &counts)).unwrap();
+        let count = |site: &str, day, sent| {
+            (Count { source: a, site: site.into(), day }, Fared { sent, tried: sent, ..Fared::default() })
+        };
+        let note = |counts: Vec<(Count, Fared)>| w.write(move |tx| source::count(tx, &counts)).unwrap();
         note(vec![count("x", 3, 2), count("y", 3, 1)]);
         note(vec![count("x", 3, 2)]);
         note(vec![count("x", 5, 4)]);
@@ -288,12 +291,76 @@ fn what_a_new_source_delivers_is_counted_by_site_and_day() {
             w.store.read_blocking(read).unwrap().remove(0).1
         };
         assert_eq!(of(5), Delivered { days: 1, today: 4, sites: vec![("x".into(), 4)] });
-        // Of days that are over only that they were.
+        // Of days that are over and judged only that they were.
+        w.write(move |tx| source::judge(tx, &[a], 5, |_| None)).unwrap();
         assert_eq!(of(3), Delivered { days: 0, today: 5, sites: Vec::new() });
         assert_eq!(of(6), Delivered { days: 2, today: 0, sites: Vec::new() });
         assert!(w.write(move |tx| source::end_plan(tx, a)).unwrap() && w.setup().caps.is_empty());
         set(caps(Share::Each, &[5]), 10).unwrap();
         assert_eq!(of(6), Delivered::default());
+    }
+}
+
+#[test]
+fn each_day_of_a_new_source_is_judged_once_at_each_site_and_ended_with_its_plan() {
+    for w in worlds() {
+        let a = w.add("a", 1).unwrap();
+        let plan = vec![(Share::Each, vec![5, 10, 20, 40, 80, 160])];
+        w.write(move |tx| source::set_caps(tx, a, &plan, Timestamp(7))).unwrap();
+        let note = |site: &'static str, day, bounced| {
+            let fared = Fared { sent: 1, tried: 1, bounced, ..Fared::default() };
+            w.write(move |tx| source::count(tx, &[(Count { source: a, site: site.into(), day }, fared)])).unwrap();
+        };
+        // By the number of bounces, so that the test says what follows.
+        let rule = |fared: &Fared| {
+            let course = match fared.bounced {
+                0 => return None,
+                1 => Course::Hold,
+                2 => Course::Back(2),
+                _ => Course::Stop,
+            };
+            Some(Finding { measure: Measure::Bounced, count: fared.bounced, among: fared.tried, course })
+        };
+        let judge = |today| {
+            let found = w.write(move |tx| source::judge(tx, &[a], today, rule)).unwrap();
+            found.iter().map(|one| (one.site.to_string(), one.day, one.behind)).collect::<Vec<_>>()
+        };
+        let waits = |day| w.store.read_blocking(move |tx| source::is_to_judge(tx, &[a], day)).unwrap();
+        note("x", 1, 1);
+        note("y", 1, 0);
+        assert_eq!((waits(1), waits(2)), (false, true));
+        assert_eq!((judge(2), waits(2)), (vec![("x".into(), 1, 1)], false));
+        // What comes late, of a day that was judged.
+        note("x", 1, 3);
+        note("x", 2, 0);
+        assert_eq!(judge(3), []);
+        // Two days that nobody judged meanwhile, and one without mail before them.
+        note("x", 4, 1);
+        note("x", 5, 2);
+        note("y", 5, 3);
+        assert_eq!(judge(6), [("x".into(), 4, 2), ("x".into(), 5, 4), ("y".into(), 5, 1)]);
+        let stopped = || w.setup().judged.iter().map(|one| one.is_stopped).collect::<Vec<_>>();
+        assert_eq!(stopped(), [false, true]);
+        for day in 6..9 {
+            note("z", day, 0);
+        }
+        judge(9);
+        let let_go = |site: &'static str| w.write(move |tx| source::let_go(tx, a, site, 9)).unwrap();
+        assert!(!let_go("x") && let_go("y") && !let_go("y"));
+        let behind = || w.setup().judged.iter().map(|one| one.behind).collect::<Vec<_>>();
+        assert_eq!((stopped(), behind()), (vec![false, false], vec![4, 4]));
+        note("x", 9, 0);
+        judge(10);
+        assert_eq!(behind(), [4, 4]);
+        note("x", 10, 1);
+        judge(11);
+        assert_eq!(behind(), [5, 4]);
+        // At y the plan is over.
+        note("x", 11, 0);
+        judge(12);
+        assert_eq!(behind(), [5]);
+        w.write(move |tx| source::end_plan(tx, a)).unwrap();
+        assert_eq!(behind(), []);
     }
 }
 

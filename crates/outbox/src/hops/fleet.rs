@@ -137,7 +137,7 @@ impl Hops {
         }
         let (lines, sites, fleet, mut moved) = (&mut state.lines, &state.sites, &state.fleet, Vec::new());
         for (hop, line) in lines {
-            let gone = !fleet.knows(hop.source);
+            let gone = !fleet.knows(hop.source) || fleet.warmups.is_stopped(hop.source, line.site.name.label());
             let Some(policy) = sites.get(&line.site).map(|place| place.shape.policy()) else { continue };
             let site = &line.site;
             let works = line.ready.take_all(|work| gone || fleet.stops.holds(site, policy, work));

@@ -195,6 +195,11 @@ impl Hops {
         self.today.store(today, Ordering::Relaxed);
     }
 
+    /// The day that began last.
+    pub(crate) fn today(&self) -> i64 {
+        self.today.load(Ordering::Relaxed)
+    }
+
     /// How sites are treated.
     pub(crate) fn policies(&self) -> &Policies {
         &self.policies

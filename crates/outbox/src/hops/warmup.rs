@@ -1,11 +1,11 @@
-//! What sources that are new may still deliver today. Whatever stands in line or is under way counts as delivered until it is
+//! What sources that are new may still deliver today, at sites where a day was judged ([`queue::source::judge`]) as if it were an earlier one. Whatever stands in line or is under way counts as delivered until it is
 //! known not to be, so that a cap holds exactly; a [`Permit`] stands for it, and gives back what was not used when it is
 //! dropped, wherever that happens.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use queue::source::{Cap, Count, Delivered, Setup, Share, SourceId};
+use queue::source::{Cap, Count, Delivered, Judged, Setup, Share, SourceId};
 
 /// All sources with a plan.
 #[derive(Default)]
@@ -21,6 +21,8 @@ struct Warmup {
 #[derive(Debug)]
 struct Ledger {
     caps: Vec<Cap>,
+    /// By sites: days that do not count there; none where nothing is sent.
+    behind: HashMap<Arc<str>, Option<usize>>,
     /// That of which `delivered` is, and days before it on which something was delivered.
     today: i64,
     days: usize,
@@ -70,15 +72,22 @@ impl Ledger {
         self.sites.retain(|_, tally| tally.pending > 0);
     }
 
-    fn cap(&self, such: impl Fn(&Share) -> bool) -> Option<Option<u32>> {
-        self.caps.iter().find(|cap| such(&cap.share)).map(|cap| cap.days.get(self.days).copied())
+    fn cap(&self, day: usize, such: impl Fn(&Share) -> bool) -> Option<Option<u32>> {
+        self.caps.iter().find(|cap| such(&cap.share)).map(|cap| cap.days.get(day).copied())
     }
 
     fn room(&self, site: &str, is: impl Fn(&str) -> bool) -> Room {
-        let own = self.cap(|share| matches!(share, Share::Site(name) if is(name)));
-        let cap = own.or_else(|| self.cap(|share| *share == Share::Each)).flatten();
+        let is_all = |share: &Share| *share == Share::All;
+        let Some(behind) = self.behind.get(site).copied().unwrap_or(Some(0)) else {
+            return Room { left: 0, pending: false };
+        };
+        let day = self.days.saturating_sub(behind);
+        let own = self.cap(day, |share| matches!(share, Share::Site(name) if is(name)));
+        let own = own.or_else(|| self.cap(day, |share| *share == Share::Each));
+        // Where only all together have a cap, a site that was set back has by itself what that was then.
+        let cap = own.or_else(|| self.cap(day, is_all).filter(|_| behind > 0)).flatten();
         let of_site = self.sites.get(site).copied().unwrap_or_default().room(cap);
-        let of_all = self.all.room(self.cap(|share| *share == Share::All).flatten());
+        let of_all = self.all.room(self.cap(self.days, is_all).flatten());
         let pending = of_site.left == 0 && of_site.pending || of_all.left == 0 && of_all.pending;
         Room { left: of_site.left.min(of_all.left), pending }
     }
@@ -99,11 +108,15 @@ impl Warmups {
     pub(crate) fn new(setup: &Setup, delivered: &[(SourceId, Delivered)], today: i64, before: &Warmups) -> Self {
         let of = |(source, delivered): &(SourceId, Delivered)| {
             let caps: Vec<Cap> = setup.caps.iter().filter(|cap| cap.source == *source).cloned().collect();
+            let judged = setup.judged.iter().filter(|judged| judged.source == *source);
+            let behind = |one: &Judged| (one.site.clone(), (!one.is_stopped).then_some(one.behind as usize));
+            let behind: HashMap<_, _> = judged.map(behind).collect();
             let known = before.0.get(source).filter(|known| {
                 let mut ledger = known.lock();
                 let same = ledger.caps.first().map(|cap| cap.began) == caps.first().map(|cap| cap.began);
                 if same {
                     ledger.caps.clone_from(&caps);
+                    ledger.behind.clone_from(&behind);
                 }
                 same
             });
@@ -111,7 +124,10 @@ impl Warmups {
             let begun = || {
                 let sites = delivered.sites.iter().map(|(site, n)| (site.clone(), tally(*n))).collect();
                 let (days, all) = (delivered.days as usize, tally(delivered.today));
-                Arc::new(Warmup { source: *source, ledger: Mutex::new(Ledger { caps, today, days, all, sites }) })
+                Arc::new(Warmup {
+                    source: *source,
+                    ledger: Mutex::new(Ledger { caps, behind, today, days, all, sites }),
+                })
             };
             (*source, known.cloned().unwrap_or_else(begun))
         };
@@ -123,6 +139,11 @@ impl Warmups {
         let mut ledger = self.0.get(&source)?.lock();
         ledger.pass(today);
         Some(ledger.room(site, is))
+    }
+
+    /// A source sends nothing to a site any more.
+    pub(crate) fn is_stopped(&self, source: SourceId, site: &str) -> bool {
+        self.0.get(&source).is_some_and(|warmup| warmup.lock().behind.get(site) == Some(&None))
     }
 
     /// The right to deliver `n`, of which there is room for all.
@@ -145,7 +166,12 @@ impl Permit {
             tally.pending = tally.pending.saturating_sub(u32::from(*left > 0));
         }
         *left = left.saturating_sub(1);
-        Count { source: self.warmup.source, site: self.site.clone(), day: ledger.today }
+        self.count(ledger.today)
+    }
+
+    /// What is noted on disk of what came of it today.
+    pub(crate) fn count(&self, today: i64) -> Count {
+        Count { source: self.warmup.source, site: self.site.clone(), day: today }
     }
 }
 

@@ -7,7 +7,8 @@
 //! - `rate`: so many in a time, never more;
 //! - `rules`: the operator's own figures;
 //! - `used`: what of it outlasts this server;
-//! - `site`: the state of one site: a machine without clock or I/O.
+//! - `site`: the state of one site: a machine without clock or I/O;
+//! - `warm`: how a new source begins, and by what it is judged.
 
 mod flight;
 mod hint;

@@ -11,6 +11,7 @@ use serde::de::IgnoredAny;
 
 use super::hint::{Delays, Hint};
 use super::rate::Rate;
+use super::warm::Judge;
 
 /// The file in the repository; its head says what every key means.
 pub(super) const DATA: &str = include_str!("../../data/site-policies.toml");
@@ -47,6 +48,8 @@ pub(crate) struct Policies {
     pub(crate) dead: Option<Dead>,
     /// Minutes to the second attempt, the third, and so on; the last for all that follow.
     pub(crate) retry: Vec<u32>,
+    /// How a day of a new source is judged.
+    pub(crate) warmup: Judge,
 }
 
 /// After so many failures in a row hosts are left alone for so long.
@@ -177,8 +180,7 @@ struct File {
     site: Vec<Entry>,
     #[serde(rename = "bulk")]
     _bulk: IgnoredAny,
-    #[serde(rename = "warmup")]
-    _warmup: IgnoredAny,
+    warmup: Judge,
 }
 
 #[derive(Deserialize)]
@@ -299,6 +301,7 @@ impl Policies {
             delays: Delays::default(),
             dead: None,
             retry: vec![1, 5, 15, 30, 60, 120, 240, 360],
+            warmup: Judge::default(),
         }
     }
 
@@ -338,6 +341,7 @@ impl Policies {
             delays: Delays::new(&file.default.delay_patterns)?,
             dead: Some(file.default.adapt.dead()),
             retry,
+            warmup: file.warmup,
         })
     }
 
@@ -488,6 +492,8 @@ mod tests {
             ("connections = 10,", "conections = 10,"),
             ("\"20/s\"", "\"20/x\""),
             ("do = \"slow\"", "do = \"fly\""),
+            ("when = \"hard_bounces\"", "when = \"soft_bounces\""),
+            ("do = \"step-back\"", "do = \"step-aside\""),
             ("by_mx_set = true", "by_mx_sets = true"),
         ] {
             assert!(DATA.contains(from), "{from}");

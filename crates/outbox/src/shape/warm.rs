@@ -1,11 +1,17 @@
-//! The plan for a new source that is shipped.
+//! The plan for a new source that is shipped, and by what rules each day of one is judged at each site.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
-use queue::source::Share;
+use queue::source::{Course, Fared, Finding, Measure, Share};
 use serde::Deserialize;
 
-use super::policy::DATA;
+use super::policy::{DATA, Text};
+
+/// Recipients below which a share of them says nothing: one of 50 is 2 %, the least share of answers that a rule is about.
+const ENOUGH: u32 = 50;
+/// Nor does one alone. Of complaints a share of 0.1 % is one of a thousand: a single reader could stop a source of fewer.
+const SEVERAL: u32 = 2;
 
 #[derive(Deserialize)]
 struct File {
@@ -16,6 +22,81 @@ struct File {
 struct Plan {
     per_day: Vec<u32>,
     site_share: BTreeMap<String, f64>,
+}
+
+/// A rule of the file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rule {
+    when: Text<Seen>,
+    /// This share, or less, is borne.
+    above: f64,
+    #[serde(rename = "do")]
+    course: Then,
+    /// How far it goes back.
+    days: Option<u32>,
+    /// The operator is told.
+    #[serde(default)]
+    alert: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen(Measure);
+
+impl FromStr for Seen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Seen(match text {
+            "hard_bounces" => Measure::Bounced,
+            "complaints" => Measure::Complained,
+            "blocked" => Measure::Blocked,
+            "deferred" => Measure::Deferred,
+            _ => return Err(format!("{text:?} is nothing that a new source is judged by")),
+        }))
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Then {
+    Hold,
+    StepBack,
+    Stop,
+}
+
+impl Rule {
+    fn course(&self) -> Course {
+        match self.course {
+            Then::Hold => Course::Hold,
+            Then::StepBack => Course::Back(self.days.unwrap_or(1)),
+            Then::Stop => Course::Stop,
+        }
+    }
+}
+
+/// The rules, of which the first that holds decides.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Judge {
+    rules: Vec<Rule>,
+}
+
+impl Judge {
+    /// What follows from what came of a day at a site; none when it was a good one, or too little was sent to say.
+    pub(crate) fn of(&self, fared: &Fared) -> Option<Finding> {
+        let one = |rule: &Rule| {
+            let measure = rule.when.0.0;
+            let (count, among) = measure.of(fared);
+            let holds = among >= ENOUGH && count >= SEVERAL && f64::from(count) > rule.above * f64::from(among);
+            holds.then(|| Finding { measure, count, among, course: rule.course() })
+        };
+        self.rules.iter().find_map(one)
+    }
+
+    /// The operator is to be told of what was found.
+    pub(crate) fn alerts(&self, finding: &Finding) -> bool {
+        self.rules.iter().any(|rule| rule.alert && (rule.when.0.0, rule.course()) == (finding.measure, finding.course))
+    }
 }
 
 /// What a new source may deliver a day, to all sites and of that to each.
@@ -39,6 +120,57 @@ pub fn standard_plan() -> Result<Vec<(Share, Vec<u32>)>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Judge {
+        fn shipped() -> Judge {
+            super::super::policy::Policies::shipped().unwrap().warmup
+        }
+    }
+
+    /// As many recipients, and of them these.
+    fn judged(tried: u32, bounced: u32, complained: u32, blocked: u32, deferred: u32) -> Option<(Measure, Course)> {
+        let fared = Fared { sent: tried, tried, bounced, complained, blocked, deferred };
+        let found = Judge::shipped().of(&fared)?;
+        assert_eq!(found.measure.of(&fared), (found.count, found.among));
+        Some((found.measure, found.course))
+    }
+
+    #[test]
+    fn the_first_rule_that_holds_decides() {
+        use Course::{Back, Hold, Stop};
+        use Measure::{Blocked, Bounced, Complained, Deferred};
+        assert_eq!(judged(1000, 30, 1, 20, 100), None, "no share is above its bound");
+        assert_eq!(judged(1000, 51, 9, 90, 900), Some((Bounced, Stop)));
+        assert_eq!(judged(1000, 31, 4, 90, 900), Some((Complained, Back(3))));
+        assert_eq!(judged(1000, 31, 3, 90, 900), Some((Bounced, Hold)));
+        assert_eq!(judged(1000, 30, 3, 21, 900), Some((Blocked, Back(2))));
+        assert_eq!(judged(1000, 30, 2, 20, 101), Some((Deferred, Hold)));
+        assert_eq!(judged(1000, 30, 2, 20, 100), Some((Complained, Hold)));
+    }
+
+    #[test]
+    fn a_share_of_few_says_nothing() {
+        assert_eq!(judged(0, 0, 0, 0, 0), None);
+        assert_eq!(judged(49, 49, 49, 49, 49), None);
+        assert_eq!(judged(50, 3, 0, 0, 0), Some((Measure::Bounced, Course::Stop)));
+        // One complaint of fifty is 2 %, and one reader.
+        assert_eq!((judged(50, 0, 1, 0, 0), judged(50, 0, 2, 0, 0).is_some()), (None, true));
+        // What was delivered is what can be complained of, whatever was tried.
+        let fared = Fared { tried: 1000, sent: 40, complained: 40, ..Fared::default() };
+        assert_eq!(Judge::shipped().of(&fared), None);
+    }
+
+    #[test]
+    fn the_operator_is_told_as_the_file_has_it() {
+        let judge = Judge::shipped();
+        let alerts = |n: [u32; 4]| {
+            let fared =
+                Fared { sent: 1000, tried: 1000, bounced: n[0], complained: n[1], blocked: n[2], deferred: n[3] };
+            judge.alerts(&judge.of(&fared).unwrap())
+        };
+        assert!(alerts([51, 0, 0, 0]) && alerts([0, 0, 21, 0]));
+        assert!(![[31, 0, 0, 0], [0, 4, 0, 0], [0, 2, 0, 0], [0, 0, 0, 101]].map(alerts).contains(&true));
+    }
 
     #[test]
     fn the_plan_is_that_of_the_file() {

@@ -1,7 +1,7 @@
 //! New sources: what they may deliver a day, day by day.
 
 use outbox::Why;
-use queue::source::{self, Share, SourceId};
+use queue::source::{self, Course, Setup, Share, SourceId};
 use queue::{QueueId, State};
 
 use crate::peer::{Act, Character, Peer};
@@ -156,4 +156,110 @@ async fn a_source_has_a_cap_for_all_sites_and_sites_have_their_own() {
     w.until("and one", async || d.taken().len() == 1 && w.metered().1 == 0).await;
     w.settle().await;
     assert_eq!((b.taken().len(), c.taken().len(), d.taken().len()), (4, 1, 1));
+}
+
+/// One mail to so many, and to so many whose name begins with an x.
+async fn send_with(w: &World, n: usize, others: usize) -> QueueId {
+    let to = (0..n).map(|n| format!("u{n}@b.test")).chain((0..others).map(|n| format!("x{n}@b.test")));
+    let to: Vec<String> = to.collect();
+    let id = w.send(&to.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    w.pass(1).await;
+    w.until("what may go is gone", async || w.metered().1 == 0).await;
+    w.settle().await;
+    id
+}
+
+fn users(peer: &Peer) -> usize {
+    peer.taken().iter().flat_map(|taken| &taken.to).count()
+}
+
+async fn set_up(w: &World) -> Setup {
+    w.store.read(source::setup).await.unwrap()
+}
+
+/// What followed, and how many days do not count.
+async fn judged(w: &World) -> Vec<(Course, u32)> {
+    set_up(w).await.judged.iter().map(|judged| (judged.finding.course, judged.behind)).collect()
+}
+
+const NO_USER: (&str, Act) = ("RCPT TO:<x", Act::Say("550 5.1.1 No such user"));
+
+#[tokio::test(start_paused = true)]
+async fn a_day_with_too_many_unknown_users_is_had_again() {
+    let (net, peer) = Net::default().host("b.test", 1, rules(&[NO_USER]));
+    let mut w = net.world().await;
+    plan(&w, SourceId::DEFAULT, &[(Share::Each, &[60, 80, 120])]).await;
+    send_with(&w, 58, 2).await;
+    assert_eq!((users(&peer), judged(&w).await), (58, vec![]));
+    // What was counted outlasts the server.
+    w.kill_and_start().await;
+    to_the_next_day(&w).await;
+    assert_eq!(judged(&w).await, [(Course::Hold, 1)]);
+    w.kill_and_start().await;
+    send_with(&w, 100, 0).await;
+    assert_eq!((users(&peer), w.why("b.test")), (58 + 60, Some(Why::Spent)));
+    // A good day: the plan goes on from where it stands.
+    to_the_next_day(&w).await;
+    send_with(&w, 100, 0).await;
+    assert_eq!(users(&peer), 58 + 60 + 80);
+    assert_eq!(judged(&w).await, [(Course::Hold, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_site_says_of_a_day_decides_on_the_next() {
+    let bad = [
+        ("550 5.1.1 No such user", 2, Some((Course::Hold, 1))),
+        ("550 5.7.1 Your message looks like spam", 2, Some((Course::Back(2), 3))),
+        ("451 4.3.2 Too busy, try again later", 7, Some((Course::Hold, 1))),
+        // Of the mailbox, and of everybody.
+        ("452 4.2.2 Mailbox full", 20, None),
+        ("451 4.7.1 Greylisted, please try again later", 20, None),
+    ];
+    for (says, n, found) in bad {
+        let (net, peer) = Net::default().host("b.test", 1, rules(&[("RCPT TO:<x", Act::Say(says))]));
+        let w = net.world().await;
+        plan(&w, SourceId::DEFAULT, &[(Share::Each, &[100, 200, 300, 400, 500])]).await;
+        for _ in 0..3 {
+            send_with(&w, 1, 0).await;
+            to_the_next_day(&w).await;
+        }
+        let before = users(&peer);
+        send_with(&w, 60 - n, n).await;
+        assert_eq!(users(&peer), before + 60 - n, "{says}");
+        to_the_next_day(&w).await;
+        assert_eq!(judged(&w).await, Vec::from_iter(found), "{says}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_meets_nobody_sends_no_more_there_until_it_is_let_go() {
+    let (net, peer) = Net::default().host("b.test", 1, rules(&[NO_USER]));
+    let (net, other) = net.host("c.test", 2, Character::default());
+    let mut w = net.world().await;
+    let new = w.source("new", &[NEW]).await;
+    w.source("old", &["127.0.0.3"]).await;
+    w.pool("all", &[("new", 1000)]).await;
+    plan(&w, new, &[(Share::Each, &[60, 80, 120, 200])]).await;
+    send_with(&w, 56, 4).await;
+    assert_eq!(by(&peer, NEW), 2, "in two parts");
+    to_the_next_day(&w).await;
+    w.kill_and_start().await;
+    let waits = send_with(&w, 1, 0).await;
+    assert_eq!((by(&peer, NEW), w.why("b.test"), set_up(&w).await.judged[0].is_stopped), (2, Some(Why::Spent), true));
+    // Elsewhere it goes on.
+    until_all_gone(&w, &send(&w, 2, "c.test").await).await;
+    assert_eq!(by(&other, NEW), 2);
+    to_the_next_day(&w).await;
+    assert_eq!(waiting(&w, &[waits]).await, 1);
+    // Another of the pool may send there.
+    let both = [("new", 1000), ("old", 1)].map(|(name, weight)| (name.to_owned(), weight));
+    w.store.write(move |tx| source::change_pool(tx, "all", Some(&both), None)).await.unwrap();
+    w.until_gone(waits).await;
+    assert_eq!((by(&peer, NEW), by(&peer, "127.0.0.3")), (2, 1));
+    // It begins with the day that it had.
+    let today = source::day_of(base::Clock::now(&*w.clock));
+    assert!(w.store.write(move |tx| source::let_go(tx, new, "mx.b.test", today)).await.unwrap());
+    assert_eq!(judged(&w).await, [(Course::Stop, 2)]);
+    until_all_gone(&w, &[send_with(&w, 1, 0).await]).await;
+    assert_eq!(by(&peer, NEW), 3);
 }

@@ -3,6 +3,7 @@
 //!
 //! Where nothing is defined there is one source, [`DEFAULT`]: our host name, from whatever address the system chooses.
 
+mod judged;
 mod pool;
 mod quiet;
 mod rule;
@@ -20,13 +21,14 @@ use store::{Result, Row, Tx, params};
 
 use crate::entry::corrupt;
 use crate::node::{Told, tell};
+pub use judged::{Course, Finding, Judged, Measure, is_to_judge, judge, let_go};
 pub use pool::{Member, Pool, add_pool, change_pool, give_pool, remove_pool};
 pub use quiet::{Quiet, set_quiet, unset_quiet};
 pub use rule::{Rule, Scope, set_rules, unset_rules};
 pub use schema::ALL;
 pub use stop::{Ended, Stop, What, resume, stop};
 pub use used::{Used, UsedOf, forget_used, note_used, used};
-pub use warmup::{Cap, Count, Delivered, Share, count, day_of, delivered, end_plan, set_caps};
+pub use warmup::{Cap, Count, Delivered, Fared, Share, count, day_of, delivered, end_plan, set_caps};
 
 /// The name of the source that is always there.
 pub const DEFAULT: &str = "default";
@@ -123,6 +125,8 @@ pub struct Setup {
     pub verp: Vec<Stream>,
     /// What new sources may deliver a day.
     pub caps: Vec<Cap>,
+    /// Sites at which their days do not count as they do elsewhere.
+    pub judged: Vec<Judged>,
 }
 
 impl Setup {
@@ -143,6 +147,7 @@ impl Setup {
         let is_ours = |source: SourceId| source == SourceId::DEFAULT || held.contains(&source);
         self.pools.iter_mut().for_each(|pool| pool.members.retain(|member| is_ours(member.source)));
         self.caps.retain(|cap| is_ours(cap.source));
+        self.judged.retain(|judged| is_ours(judged.source));
     }
 
     /// All sources that mail leaves by: those of pools, and [`DEFAULT`].
@@ -180,6 +185,7 @@ pub fn setup(tx: &mut Tx<'_>) -> Result<Setup> {
         quiet: quiet::all(tx)?,
         verp: verp(tx)?,
         caps: warmup::all(tx)?,
+        judged: judged::all(tx)?,
     })
 }
 

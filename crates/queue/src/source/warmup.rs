@@ -1,9 +1,11 @@
 //! Warm-up: a new address sends little at first, and more each day, or it is taken for a spammer's. A plan caps what a source
-//! delivers a day, to each site and in all; how much it delivered is counted here, so that a restart does not begin anew.
+//! delivers a day, to each site and in all; how much it delivered, and what else came of the day at each site ([`super::judge`]), is
+//! counted here, so that a restart does not begin anew.
 
 use std::sync::Arc;
 
 use base::Timestamp;
+use bounce::{Class, Permanence, Scope};
 use store::{Result, Tx, params};
 
 use super::{Setup, SourceId, changed, locked, refused, schema};
@@ -50,7 +52,7 @@ pub struct Delivered {
     pub sites: Vec<(Arc<str>, u32)>,
 }
 
-/// Deliveries of a source to a site on a day ([`day_of`]).
+/// What is counted together: what a source sent to a site on a day ([`day_of`]).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count {
     /// The source.
@@ -59,6 +61,60 @@ pub struct Count {
     pub site: Arc<str>,
     /// The day.
     pub day: i64,
+}
+
+/// Recipients, by how mail for them fared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fared {
+    /// It was delivered.
+    pub sent: u32,
+    /// A host answered its first attempt.
+    pub tried: u32,
+    /// There is no such address: an attempt or a report says so.
+    pub bounced: u32,
+    /// They call it spam, each once for a mail.
+    pub complained: u32,
+    /// The first attempt was refused for what it was, or for who sent it.
+    pub blocked: u32,
+    /// The first attempt was put off, as the site has no time or has had enough.
+    pub deferred: u32,
+}
+
+impl Fared {
+    /// One was delivered.
+    pub fn sent(is_first: bool) -> Fared {
+        Fared { sent: 1, tried: u32::from(is_first), ..Fared::default() }
+    }
+
+    /// A host refused one, for now or for good, for a reason of that class. A recipient counts as refused once, and what speaks of his
+    /// mailbox, of the host's set-up or of ours says nothing of the source. Nor does greylisting, which meets everybody.
+    pub fn refused(class: Option<&Class>, is_first: bool, is_final: bool) -> Fared {
+        let (permanence, scope) =
+            class.map_or((Permanence::None, Scope::None), |class| (class.permanence, class.scope));
+        let is_of_mail = matches!(scope, Scope::Source | Scope::Sender | Scope::Message);
+        Fared {
+            tried: u32::from(is_first),
+            bounced: u32::from(is_final && permanence == Permanence::Hard && is_of_address(scope)),
+            blocked: u32::from(is_first && permanence == Permanence::Block && is_of_mail),
+            deferred: u32::from(is_first && !is_final && permanence == Permanence::Soft && scope == Scope::Site),
+            ..Fared::default()
+        }
+    }
+
+    /// So many more.
+    pub fn add(&mut self, more: Fared) {
+        let Fared { sent, tried, bounced, complained, blocked, deferred } = more;
+        self.sent += sent;
+        self.tried += tried;
+        self.bounced += bounced;
+        self.complained += complained;
+        self.blocked += blocked;
+        self.deferred += deferred;
+    }
+}
+
+fn is_of_address(scope: Scope) -> bool {
+    matches!(scope, Scope::Address | Scope::Domain)
 }
 
 /// Days since 1970, in UTC.
@@ -113,12 +169,13 @@ pub fn set_caps(tx: &mut Tx<'_>, source: SourceId, caps: &[(Share, Vec<u32>)], n
     changed(tx)
 }
 
-/// Ends the plan of a source, and forgets what it delivered.
+/// Ends the plan of a source, and forgets what it delivered and how it was judged.
 ///
 /// # Errors
 /// The store's.
 pub fn end_plan(tx: &mut Tx<'_>, source: SourceId) -> Result<bool> {
     tx.execute(&schema::FORGET_DELIVERED, params![source.stored()])?;
+    tx.execute(&schema::FORGET_ALL_JUDGED, params![source.stored()])?;
     let ended = tx.execute(&schema::END_PLAN, params![source.stored()])? > 0;
     if ended {
         changed(tx)?;
@@ -143,7 +200,7 @@ pub fn delivered(tx: &mut Tx<'_>, setup: &Setup, today: i64) -> Result<Vec<(Sour
             match (site.is_empty(), day == today) {
                 (true, true) => found.today = n,
                 (true, false) if day < today => found.days += 1,
-                (false, true) => found.sites.push((site.into(), n)),
+                (false, true) if n > 0 => found.sites.push((site.into(), n)),
                 _ => {}
             }
             Ok(())
@@ -152,17 +209,18 @@ pub fn delivered(tx: &mut Tx<'_>, setup: &Setup, today: i64) -> Result<Vec<(Sour
     Ok(all)
 }
 
-/// So much more was delivered.
+/// So much more came of what sources with plans sent.
 ///
 /// # Errors
 /// The store's.
-pub fn count(tx: &mut Tx<'_>, counts: &[(Count, u32)]) -> Result<()> {
-    for (Count { source, site, day }, n) in counts {
-        tx.one(&schema::COUNT, params![source.stored(), &**site, *day, *n], |_| Ok(()))?;
-        let all = tx.one(&schema::COUNT, params![source.stored(), "", *day, *n], |r| r.int(0))?;
-        if all == i64::from(*n) {
-            // The first of a day: of those before only their number is of use.
-            tx.execute(&schema::FORGET_SITES, params![source.stored(), *day])?;
+pub fn count(tx: &mut Tx<'_>, counts: &[(Count, Fared)]) -> Result<()> {
+    for (Count { source, site, day }, fared) in counts {
+        let Fared { sent, tried, bounced, complained, blocked, deferred } = *fared;
+        let all = params![source.stored(), &**site, *day, sent, tried, bounced, complained, blocked, deferred];
+        tx.execute(&schema::COUNT, all)?;
+        if sent > 0 {
+            // A day is one on which something was delivered.
+            tx.execute(&schema::COUNT, params![source.stored(), "", *day, sent, 0, 0, 0, 0, 0])?;
         }
     }
     Ok(())
