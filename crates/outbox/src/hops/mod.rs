@@ -584,6 +584,10 @@ impl Hops {
         if goes_on && state.start(hop) {
             start.push(hop.clone());
         }
+        // What it was rung for it may have left in line, its connection gone: who rests is to have that, and was not rung.
+        if let Some(line) = state.lines.get(hop).filter(|line| line.idle > 0 && !line.ready.is_empty()) {
+            line.bell.notify_one();
+        }
         start
     }
 

@@ -129,6 +129,29 @@ fn who_rests_is_woken_before_another_is_started() {
     assert_eq!(starts(&hops, &a, 1), 1, "one rests, two have work");
 }
 
+/// Else the mail waited for the end of the rest: half a minute.
+#[tokio::test]
+async fn who_rests_gets_what_another_leaves_whose_connection_is_gone() {
+    let (hops, a) = (hops(), hop("a"));
+    assert_eq!(starts(&hops, &a, 2), 2);
+    (0..2).for_each(|_| hops.connected(&a));
+    (0..2).for_each(|_| drop(next(&hops, &a).unwrap()));
+    let rests = || match hops.next(&a, 9, 0, true) {
+        Next::Rest(bells) => bells,
+        other => panic!("{other:?}"),
+    };
+    let ([bell, ..], _) = (rests(), rests());
+    // One is rung, and finds the connection closed.
+    assert_eq!(starts(&hops, &a, 1), 0);
+    bell.notified().await;
+    hops.wake(&a, For::Work);
+    let work = next(&hops, &a).unwrap();
+    assert!(hops.give_back(&a, work, false).is_none());
+    assert!(hops.leave(&a, true, false).is_empty());
+    tokio::time::timeout(Duration::from_secs(5), bell.notified()).await.expect("the other is rung");
+    assert!(next(&hops, &a).is_some());
+}
+
 #[test]
 fn too_many_recipients_are_two_transactions() {
     let (hops, a) = (hops(), hop("a"));
