@@ -11,4 +11,4 @@ mod chance;
 mod site;
 
 pub use chance::{drawn, one_of, share};
-pub use site::{Answer, Block, Character, Faults, Ledger, Quota, Refusal, Site, Step, Tls, Wording};
+pub use site::{Answer, Block, Character, Fate, Faults, Ledger, Quota, Refusal, Site, Step, Tls, Wording};

@@ -106,6 +106,36 @@ pub struct Character {
     pub faults: Faults,
 }
 
+impl Character {
+    /// The same where all times are so many times shorter (from one), for who cannot wait as long. What is left as it is: a
+    /// reputation is forgotten in a day.
+    pub fn hurried(self, times: u32) -> Self {
+        let times = times.max(1);
+        Character {
+            quotas: self.quotas.iter().map(|q| Quota { span: q.span / times, ..*q }).collect(),
+            blocks_for: self.blocks_for / times,
+            reply: self.reply / times,
+            tarpit: self.tarpit / times,
+            reads_for: self.reads_for / times,
+            greylist: self.greylist.map(|wait| wait / times),
+            ..self
+        }
+    }
+}
+
+/// What becomes of a mail, however often it comes: what a site thinks of how we send is not in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is taken, sooner or later.
+    Taken,
+    /// `550 5.1.1`: its recipient is not there.
+    Unknown,
+    /// `452 4.2.2`, for ever: its recipient's mailbox is full.
+    Full,
+    /// `554 5.6.0`, after the body: for what is in it.
+    Unwanted,
+}
+
 /// Why something was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Refusal {
@@ -336,7 +366,7 @@ impl Site {
             state.refuse(Refusal::Dropped, None, now);
             return Answer::Cut;
         }
-        if step == Step::Dot && share(self.seed, &[6, mail]) < f.refused {
+        if step == Step::Dot && self.fate(mail) == Fate::Unwanted {
             state.refuse(Refusal::Unwanted, None, now);
             return Answer::Say(Reply::new(554, 6, 0, "This content is not wanted here"));
         }
@@ -350,32 +380,27 @@ impl Site {
             let seconds = wait.as_secs();
             return Answer::Say(Reply::new(450, 7, 1, format!("Greylisted, try again in {seconds} seconds")));
         }
-        let (kind, reply) = match () {
-            () if share(self.seed, &[3, mail]) < f.unknown => {
-                (Refusal::Unknown, Reply::new(550, 1, 1, "No such user here"))
-            }
-            () if share(self.seed, &[4, mail]) < f.full => (Refusal::Later, Reply::new(452, 2, 2, "Mailbox full")),
-            () if share(self.seed, &[5, mail, tries]) < f.later => {
+        let (kind, reply) = match self.fate(mail) {
+            Fate::Unknown => (Refusal::Unknown, Reply::new(550, 1, 1, "No such user here")),
+            Fate::Full => (Refusal::Later, Reply::new(452, 2, 2, "Mailbox full")),
+            _ if share(self.seed, &[5, mail, tries]) < f.later => {
                 (Refusal::Later, Reply::new(451, 3, 0, "Local error in processing"))
             }
-            () => return Answer::Well,
+            _ => return Answer::Well,
         };
         state.refuse(kind, None, now);
         Answer::Say(reply)
     }
 
-    /// Whether the site will ever take it.
-    pub fn would_take(&self, mail: u64) -> bool {
+    /// What becomes of a mail in the end.
+    pub fn fate(&self, mail: u64) -> Fate {
         let f = &self.character.faults;
-        share(self.seed, &[3, mail]) >= f.unknown
-            && share(self.seed, &[4, mail]) >= f.full
-            && share(self.seed, &[6, mail]) >= f.refused
-    }
-
-    /// Whether it is neither ever taken nor refused for good.
-    pub fn defers_for_ever(&self, mail: u64) -> bool {
-        let f = &self.character.faults;
-        share(self.seed, &[3, mail]) >= f.unknown && share(self.seed, &[4, mail]) < f.full
+        match () {
+            () if share(self.seed, &[3, mail]) < f.unknown => Fate::Unknown,
+            () if share(self.seed, &[4, mail]) < f.full => Fate::Full,
+            () if share(self.seed, &[6, mail]) < f.refused => Fate::Unwanted,
+            () => Fate::Taken,
+        }
     }
 
     /// The site has it.

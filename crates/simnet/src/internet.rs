@@ -9,7 +9,7 @@ use net::{CertFiles, Door, ListenOptions, Listener, Tls as Certificate, Zone};
 use tokio::time::Instant;
 
 use crate::host::serve;
-use peers::{Block, Character, Faults, Quota, Site, Tls, Wording, drawn, one_of, share};
+use peers::{Block, Character, Fate, Faults, Quota, Site, Tls, Wording, drawn, one_of, share};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -40,6 +40,23 @@ pub struct Internet {
     pub mails: Vec<Mail>,
 }
 
+/// What its sites are like beside what a day of virtual time asks for: for who sends in real time, and few mails.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// All their times are shorter by so much ([`Character::hurried`]).
+    pub hurry: u32,
+    /// Half of the sites cut so many more of the connections, from none to one, at a step of their own; a third have so many
+    /// more passing errors, a third unknown recipients, a third full mailboxes, and a third refuse so many more bodies.
+    pub mishaps: f64,
+}
+
+impl Default for Manner {
+    /// As the measurements are made.
+    fn default() -> Self {
+        Manner { hurry: 1, mishaps: 0.0 }
+    }
+}
+
 /// What kind of site it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Size {
@@ -55,6 +72,11 @@ impl Internet {
     /// How strict a site is depends on its load: a strict one takes some hours for it, so that any number of mails makes a
     /// day's work.
     pub fn new(seed: u64, sites: usize, mails: usize) -> Self {
+        Internet::of(seed, sites, mails, Manner::default())
+    }
+
+    /// The same sites, in that manner.
+    pub fn of(seed: u64, sites: usize, mails: usize, manner: Manner) -> Self {
         let (providers, hosters) = ((sites / 20).max(1), sites / 3);
         let size = |n: usize| match n {
             n if n < providers => Size::Provider,
@@ -77,7 +99,8 @@ impl Internet {
         let made = |n: usize| {
             let mails = (weights[n] / all * mails as f64) as usize;
             let (domains, hosts) = names(seed, n, size(n));
-            let character = character(seed, n as u64, size(n), mails.max(1));
+            let character = rougher(seed, n as u64, character(seed, n as u64, size(n), mails.max(1)), manner.mishaps);
+            let character = character.hurried(manner.hurry);
             Arc::new(Site::new(n as u64, domains, hosts, character, drawn(seed, &[11, n as u64])))
         };
         let sites: Vec<_> = (0..sites).map(made).collect();
@@ -114,17 +137,21 @@ impl Internet {
         doors
     }
 
+    /// What becomes of a mail in the end; nothing where no site takes mail for its domain.
+    pub fn fate(&self, mail: &Mail) -> Option<Fate> {
+        mail.site.map(|n| self.sites[n].fate(mail.number))
+    }
+
     /// How many mails are neither ever taken nor refused for good.
     pub fn never_done(&self) -> u64 {
-        let waits = |mail: &&Mail| mail.site.is_some_and(|n| self.sites[n].defers_for_ever(mail.number));
-        self.mails.iter().filter(waits).count() as u64
+        self.mails.iter().filter(|mail| self.fate(mail) == Some(Fate::Full)).count() as u64
     }
 
     /// How many mails each site would ever take.
     pub fn takes(&self) -> Vec<usize> {
         let mut takes = vec![0; self.sites.len()];
         for mail in &self.mails {
-            if let Some(n) = mail.site.filter(|n| self.sites[*n].would_take(mail.number)) {
+            if let Some(n) = mail.site.filter(|_| self.fate(mail) == Some(Fate::Taken)) {
                 takes[n] += 1;
             }
         }
@@ -229,9 +256,26 @@ fn character(seed: u64, n: u64, size: Size, mails: usize) -> Character {
     }
 }
 
+/// With more mishaps ([`Manner::mishaps`]).
+fn rougher(seed: u64, n: u64, site: Character, mishaps: f64) -> Character {
+    let more = |what, share_of_sites| if share(seed, &[what, n]) < share_of_sites { mishaps } else { 0.0 };
+    let usual = site.faults;
+    let mut drops = usual.drops;
+    drops[one_of(&[0, 1, 2, 3, 4, 5], seed, &[41, n])] += more(40, 0.5);
+    let faults = Faults {
+        drops,
+        later: usual.later + more(42, 0.33),
+        unknown: usual.unknown + more(43, 0.33),
+        full: usual.full + more(44, 0.33),
+        refused: usual.refused + more(45, 0.33),
+    };
+    Character { faults, ..site }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use peers::{Answer, Step};
 
     #[test]
     fn one_number_makes_all_of_it_and_another_makes_another() {
@@ -242,6 +286,43 @@ mod tests {
         };
         assert_eq!(shape(1), shape(1));
         assert_ne!(shape(1), shape(2));
+    }
+
+    /// What a site says to mails in this order, each tried three times, of what does not depend on the time.
+    fn decisions(site: &Site, mails: impl Iterator<Item = u64>) -> HashMap<u64, Vec<Answer>> {
+        let patient = Character { quotas: Vec::new(), greylist: None, ..site.character.clone() };
+        let site = Site::new(site.number, Vec::new(), Vec::new(), patient, site.seed());
+        let steps = [Step::Mail, Step::Rcpt, Step::Data, Step::Body, Step::Dot].repeat(3);
+        mails.map(|mail| (mail, steps.iter().map(|step| site.step(*step, mail, 1, Duration::ZERO)).collect())).collect()
+    }
+
+    #[test]
+    fn what_a_site_decides_is_of_the_seed_and_of_the_mail_and_not_of_the_order() {
+        let manner = Manner { hurry: 60, mishaps: 0.2 };
+        let (one, same, other) = (1, 1, 2);
+        let of = |seed| Internet::of(seed, 40, 2000, manner).sites;
+        for (one, same) in of(one).iter().zip(of(same)) {
+            assert_eq!(decisions(one, 0..50), decisions(&same, (0..50).rev()));
+        }
+        let differ = |(one, other): &(&Arc<Site>, Arc<Site>)| decisions(one, 0..50) != decisions(other, 0..50);
+        assert!(of(one).iter().zip(of(other)).filter(differ).count() > 20);
+    }
+
+    #[test]
+    fn a_manner_adds_to_what_the_seed_gives() {
+        let (plain, hurried) =
+            (Internet::new(1, 60, 2000), Internet::of(1, 60, 2000, Manner { hurry: 60, mishaps: 0.2 }));
+        assert_eq!(plain.mails, hurried.mails);
+        let mut cut_at = [0; 6];
+        for (plain, hurried) in plain.sites.iter().zip(&hurried.sites) {
+            assert_eq!((&plain.domains, &plain.hosts), (&hurried.domains, &hurried.hosts));
+            let (plain, hurried) = (&plain.character, &hurried.character);
+            assert_eq!(plain.reply / 60, hurried.reply);
+            assert_eq!(plain.greylist.map(|wait| wait / 60), hurried.greylist);
+            assert_eq!((plain.connections, plain.wording), (hurried.connections, hurried.wording));
+            cut_at.iter_mut().zip(hurried.faults.drops).for_each(|(n, drops)| *n += usize::from(drops >= 0.2));
+        }
+        assert!(cut_at.iter().all(|n| *n > 0), "{cut_at:?}");
     }
 
     #[test]

@@ -18,6 +18,6 @@ mod internet;
 mod time;
 
 pub use host::serve;
-pub use internet::{Internet, Mail};
-pub use peers::{Block, Character, Faults, Ledger, Quota, Refusal, Site, Tls, Wording};
+pub use internet::{Internet, Mail, Manner};
+pub use peers::{Block, Character, Fate, Faults, Ledger, Quota, Refusal, Site, Tls, Wording};
 pub use time::{Time, run};

@@ -1,4 +1,4 @@
-//! Its DNS: a signed root that has `test` in it, an unsigned zone `open`, and a zone `bogus` that its parent says is signed by
+//! Its DNS: a signed root that has `test` and the rest of the world in it, an unsigned zone `open`, and a zone `bogus` that its parent says is signed by
 //! another key.
 
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +19,7 @@ use hickory_server::Server;
 use hickory_server::dnssec::NxProofKind;
 use hickory_server::store::in_memory::InMemoryZoneHandler;
 use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneType};
+use simnet::Site;
 use tokio::net::UdpSocket;
 
 use crate::cases::{Case, Dane, Mx};
@@ -64,6 +65,19 @@ pub fn records(case: &Case, ip: IpAddr, shown: Option<&Certificate>) -> Vec<Reco
         let text = TXT::new(vec!["v=STSv1; id=1".to_owned()]);
         all.push(record(&format!("_mta-sts.{domain}"), RData::TXT(text)));
         all.push(address(&format!("mta-sts.{domain}"), ip));
+    }
+    all
+}
+
+/// What the DNS says of a site that a seed made, whose nth host is at the nth of `ips`.
+pub fn records_of_site(site: &Site, ips: &[IpAddr]) -> Vec<Record> {
+    let rooted = |name: &String| format!("{name}.");
+    let hosts: Vec<String> = site.hosts.iter().map(rooted).collect();
+    let mut all: Vec<Record> = hosts.iter().zip(ips).map(|(host, ip)| address(host, *ip)).collect();
+    for domain in site.domains.iter().map(rooted) {
+        // As in memory: the first is preferred.
+        let exchange = |(n, host): (usize, &String)| RData::MX(MX::new(10 * (n as u16 + 1), name(host)));
+        all.extend(hosts.iter().enumerate().map(exchange).map(|data| record(&domain, data)));
     }
     all
 }
@@ -114,7 +128,9 @@ pub async fn serve(records: Vec<Record>, at: SocketAddr) -> (SocketAddr, DNSKEY)
         record("bogus.", RData::NS(NS(name("ns.test.")))),
         record("bogus.", RData::DNSSEC(DNSSECRData::DS(other))),
     ];
-    let in_root: Vec<Record> = delegated.into_iter().chain(below("test.")).collect();
+    let is_delegated = |r: &&Record| ["open.", "bogus."].iter().any(|zone| name(zone).zone_of(&r.name));
+    let in_root: Vec<Record> =
+        delegated.into_iter().chain(records.iter().filter(|r| !is_delegated(r)).cloned()).collect();
     let (mut root, open) = (zone(".", &in_root), zone("open.", &below("open.")));
     let mut bogus = zone("bogus.", &below("bogus."));
     let key = sign(&mut root, ".");

@@ -1,17 +1,23 @@
 //! An internet on loopback, for tests of the whole server: an authoritative DNS with signed zones, mail hosts with
-//! characters, and web servers with policies, all of them on 127.29.N.*, at ports that are nobody's privilege. A server
-//! whose configuration has this as its `[laboratory]` finds them behind the public addresses that the DNS names.
+//! characters, and web servers with policies, all of them on 127.29.N.* (hosts that a seed makes: from 127.30.N.*), at
+//! ports that are nobody's privilege. A server whose configuration has this as its `[laboratory]` finds them behind the
+//! public addresses that the DNS names.
 //!
-//!     postroom-internet DIRECTORY N
+//!     postroom-internet DIRECTORY N [--seed N --sites N …]
+//!     postroom-internet --seed N --sites N …
 //!
-//! Writes what is needed to trust it into DIRECTORY, says on one line of JSON where it is, and then answers for each domain
-//! that it reads what the domain's host has seen. It ends with its input.
+//! The cases are always there; `--seed` makes sites beside them, those that the internet in memory has of that seed
+//! ([`seeded::Asked`] has all words). The second form says what these would be, on a line of JSON each.
+//!
+//! The first writes what is needed to trust it into DIRECTORY, says on one line of JSON where it is and what a seed made,
+//! and then answers for each domain that it reads what the domain's hosts have seen. It ends with its input.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cases;
 mod certificates;
 mod dns;
+mod seeded;
 
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -20,33 +26,44 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use net::{CertFiles, Deadline, ListenAddr, ListenOptions, Listener, Stream, Tls};
-use serde_json::json;
-use simnet::Site;
+use serde_json::{Value, json};
+use simnet::{Internet, Site};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use crate::cases::{CASES, Case, Policy};
+use crate::cases::{CASES, Case, Policy, Shown};
 use crate::certificates::Authority;
+use crate::seeded::Asked;
 
 /// What the server adds to a port in a laboratory.
 const MIRRORED: u16 = 20_000;
 
+/// Hosts in a network of the seed's.
+const IN_A_NETWORK: usize = 250;
+
 fn main() {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.peek().is_some_and(|first| first.starts_with("--")) {
+        let internet = Asked::read(arguments).internet();
+        seeded::sites(&internet).into_iter().chain(seeded::mails(&internet)).for_each(|told| println!("{told}"));
+        return;
+    }
     let directory = PathBuf::from(arguments.next().expect("a directory"));
     let net: u8 = arguments.next().and_then(|n| n.parse().ok()).expect("a number below 256");
+    let internet = Asked::read(arguments).internet();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let sites = runtime.block_on(open(&directory, net));
+    let sites = runtime.block_on(open(&directory, net, &internet));
     for line in std::io::stdin().lock().lines() {
         let Ok(domain) = line else { break };
-        let seen = sites.get(&domain).map(|site| site.ledger());
-        let seen = seen.map(|seen| {
-            let refused: HashMap<String, u64> = seen.refused.iter().map(|(why, n)| (format!("{why:?}"), *n)).collect();
-            json!({ "taken": seen.taken.len() as u64 + seen.twice, "connections": seen.connected, "mails": seen.attempts,
-                "refused": refused })
-        });
-        println!("{}", json!(seen));
+        println!("{}", json!(sites.get(&domain).map(|site| seen(site))));
     }
+}
+
+fn seen(site: &Site) -> Value {
+    let seen = site.ledger();
+    let refused: HashMap<String, u64> = seen.refused.iter().map(|(why, n)| (format!("{why:?}"), *n)).collect();
+    json!({ "taken": seen.taken.len() as u64 + seen.twice, "numbers": seen.taken, "connections": seen.connected,
+        "mails": seen.attempts, "refused": refused })
 }
 
 /// Where the host of the nth case is: as the DNS says, and in truth.
@@ -58,7 +75,14 @@ fn local(net: u8, n: usize, port: u16) -> ListenAddr {
     ListenAddr::Tcp(SocketAddr::new([127, 29, net, n as u8 + 1].into(), port + MIRRORED))
 }
 
-async fn open(directory: &Path, net: u8) -> HashMap<String, Arc<Site>> {
+/// The same of the nth host that a seed made.
+fn of_seed(net: u8, n: usize) -> (IpAddr, ListenAddr) {
+    let (network, host) = (u8::try_from(30 + n / IN_A_NETWORK).expect("fewer sites"), (n % IN_A_NETWORK) as u8 + 1);
+    let at = SocketAddr::new([127, network, net, host].into(), 25 + MIRRORED);
+    ([20, network, net, host].into(), ListenAddr::Tcp(at))
+}
+
+async fn open(directory: &Path, net: u8, internet: &Internet) -> HashMap<String, Arc<Site>> {
     let (authority, start) = (Authority::new(), Instant::now());
     let (mut sites, mut records) = (HashMap::new(), Vec::new());
     for (n, case) in CASES.iter().enumerate() {
@@ -66,12 +90,20 @@ async fn open(directory: &Path, net: u8) -> HashMap<String, Arc<Site>> {
         let shown = authority.issue(case.shows, &case.mail_host());
         let tls = shown.as_ref().map(|shown| load(shown.save(directory, case.domain)));
         records.extend(dns::records(case, public(net, n), shown.as_ref()));
-        let listener = Listener::bind(&local(net, n, 25), ListenOptions::default()).expect("a free address");
-        tokio::spawn(simnet::serve(site.clone(), tls, start, listener));
+        serve(site.clone(), tls, start, &local(net, n, 25));
         if let Some(policy) = &case.policy {
             publish(case, policy, &authority, directory, &local(net, n, 443));
         }
         sites.insert(case.domain.to_owned(), site);
+    }
+    let wrong = authority.issue(Shown::OwnWord, "another.test").expect("it shows one");
+    let (wrong, mut hosts) = (load(wrong.save(directory, "another.test")), 0..);
+    for site in &internet.sites {
+        let (ips, local): (Vec<_>, Vec<_>) = hosts.by_ref().take(site.hosts.len()).map(|n| of_seed(net, n)).unzip();
+        records.extend(dns::records_of_site(site, &ips));
+        let tls = (site.character.tls == simnet::Tls::Wrong).then_some(&wrong);
+        local.iter().for_each(|at| serve(site.clone(), tls.cloned(), start, at));
+        sites.extend(site.domains.iter().map(|domain| (domain.clone(), site.clone())));
     }
     let roots = directory.join("roots.pem");
     std::fs::write(&roots, authority.root()).unwrap();
@@ -81,9 +113,16 @@ async fn open(directory: &Path, net: u8) -> HashMap<String, Arc<Site>> {
     println!(
         "{}",
         json!({ "dns": dns.to_string(), "anchor": anchor, "roots": roots,
-        "domains": CASES.iter().map(|case| case.domain).collect::<Vec<_>>() })
+        "domains": CASES.iter().map(|case| case.domain).collect::<Vec<_>>(),
+        "sites": seeded::sites(internet), "mails": seeded::mails(internet) })
     );
     sites
+}
+
+/// A mail host.
+fn serve(site: Arc<Site>, tls: Option<Tls>, start: Instant, at: &ListenAddr) {
+    let listener = Listener::bind(at, ListenOptions::default()).expect("a free address");
+    tokio::spawn(simnet::serve(site, tls, start, listener));
 }
 
 fn load(files: CertFiles) -> Tls {
