@@ -111,6 +111,9 @@ DELETE FROM queue_verp WHERE stream = ?1;
 -- name: caps
 SELECT source, share, days, began FROM queue_cap ORDER BY source, share;
 
+-- name: any_cap
+SELECT 1 FROM queue_cap LIMIT 1;
+
 -- name: set_cap
 INSERT INTO queue_cap (source, share, days, began) VALUES (?1, ?2, ?3, ?4)
 ON CONFLICT (source, share) DO UPDATE SET days = excluded.days;

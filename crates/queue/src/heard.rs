@@ -18,8 +18,9 @@ use bounce::{Action, Class, Classifier, Rule as Reason, Verdict};
 use mime::Index;
 use store::{Result, Row, Tx, params};
 
-use crate::receipt::{self, Attached, Event, Head, Kind};
+use crate::receipt::{self, Attached, Event, Head, Kind, Receipt};
 use crate::returned::{self, Answer, AnswerKind, Complaint, Feedback, Report, Returned, Thread};
+use crate::source::{self, Fared};
 use crate::suppression::{self, Rule, Suppression};
 use crate::{Queue, QueueId, admin, schema};
 
@@ -292,6 +293,9 @@ fn addressed(tx: &mut Tx<'_>, about: &[(QueueId, u32)]) -> Result<Vec<Head>> {
 pub fn hear(tx: &mut Tx<'_>, heard: &Heard) -> Result<Option<Attached>> {
     let Heard { message, number, to, event, stream, organisation, suppression } = heard;
     let Some(attached) = receipt::attach(tx, *message, *number, event)? else { return Ok(None) };
+    if let Attached::Ended(receipt) = &attached {
+        tell_source(tx, receipt, event)?;
+    }
     if let Some(suppression) = suppression
         && *stream != Stream::Mail
     {
@@ -308,4 +312,28 @@ pub fn hear(tx: &mut Tx<'_>, heard: &Heard) -> Result<Option<Attached>> {
         suppression::failed(tx, to, Rule::of(suppression, *stream), &new)?;
     }
     Ok(Some(attached))
+}
+
+/// What is heard counts, the first time, for the source that the mail left by, as long as that is new.
+fn tell_source(tx: &mut Tx<'_>, receipt: &Receipt, event: &Event) -> Result<()> {
+    let fared = match event.kind {
+        Kind::Complained => Fared { complained: 1, ..Fared::default() },
+        Kind::Bounced => {
+            let class = Classifier::shared().and_then(|classifier| classifier.class(&event.class));
+            class.map(Fared::returned).unwrap_or_default()
+        }
+        Kind::Delayed | Kind::Confirmed | Kind::Answered | Kind::Replied => return Ok(()),
+    };
+    if fared == Fared::default() || !source::has_plans(tx)? {
+        return Ok(());
+    }
+    let is_again = |all: Vec<Event>| all.iter().filter(|one| one.kind == event.kind).count() > 1;
+    if is_again(receipt::events(tx, receipt.message, receipt.number)?) {
+        return Ok(());
+    }
+    let last = receipt::last(tx, &[receipt.trail])?.pop().flatten();
+    let Some(peer) = last.and_then(|attempt| attempt.talk).map(|talk| talk.peer) else { return Ok(()) };
+    // Providers have names; another site mostly has that of its host.
+    let site = if peer.site.is_empty() { &peer.host } else { &peer.site };
+    source::count_by_name(tx, &peer.source, site, source::day_of(event.at), fared)
 }

@@ -2,10 +2,10 @@
 
 use outbox::Why;
 use queue::source::{self, Course, Setup, Share, SourceId};
-use queue::{QueueId, State};
+use queue::{Came, QueueId, State};
 
 use crate::peer::{Act, Character, Peer};
-use crate::world::{Net, World, rules};
+use crate::world::{Net, World, at, rules};
 
 const NEW: &str = "127.0.0.2";
 
@@ -262,4 +262,47 @@ async fn a_source_that_meets_nobody_sends_no_more_there_until_it_is_let_go() {
     assert_eq!(judged(&w).await, [(Course::Stop, 2)]);
     until_all_gone(&w, &[send_with(&w, 1, 0).await]).await;
     assert_eq!(by(&peer, NEW), 3);
+}
+
+/// A provider says that the one to whom a mail was delivered calls it spam.
+async fn complain(w: &World, message: QueueId, number: u32) {
+    let mail = "From: fbl@b.test\r\nContent-Type: multipart/report; report-type=feedback-report; boundary=cut\r\n\r\n\
+                --cut\r\nContent-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\nVersion: 1\r\n\
+                User-Agent: x\r\n\r\n--cut--\r\n";
+    let mut indexer = mime::Indexer::new(mime::Limits::default());
+    indexer.push(mail.as_bytes());
+    let (index, queue, now) = (indexer.finish(), w.queue.clone(), base::Clock::now(&*w.clock));
+    let hear = move |tx: &mut store::Tx<'_>| {
+        let (to, of, about) = ([at("bounce@example.test")], [base::OrganisationId::HOUSE], [(message, number)]);
+        let bytes = mail.as_bytes();
+        let came = Came { index: &index, bytes, from: None, to: &to, of: &of, about: &about, is_addressed: true };
+        let heard = queue::understand(tx, &queue, bounce::Classifier::shared().unwrap(), came, now)?;
+        assert_eq!(heard.len(), 1);
+        heard.iter().try_for_each(|one| queue::hear(tx, one).map(drop))
+    };
+    w.store.write(hear).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_calls_it_spam_is_counted_once_on_the_day_that_says_so() {
+    let (net, _peer) = Net::default().host("b.test", 1, Character::default());
+    let w = net.world().await;
+    plan(&w, SourceId::DEFAULT, &[(Share::Each, &[60, 80, 120, 200])]).await;
+    let first = send_with(&w, 60, 0).await;
+    for _ in 0..3 {
+        complain(&w, first, 7).await;
+    }
+    to_the_next_day(&w).await;
+    assert_eq!(judged(&w).await, [], "one reader, however often");
+    complain(&w, first, 8).await;
+    complain(&w, first, 9).await;
+    send_with(&w, 60, 0).await;
+    to_the_next_day(&w).await;
+    assert_eq!(judged(&w).await, [(Course::Back(3), 2)]);
+    // Without a plan it is nobody's business.
+    w.store.write(|tx| source::end_plan(tx, SourceId::DEFAULT)).await.unwrap();
+    complain(&w, first, 10).await;
+    let today = source::day_of(base::Clock::now(&*w.clock));
+    let waits = move |tx: &mut store::Tx<'_>| source::is_to_judge(tx, &[SourceId::DEFAULT], today + 1);
+    assert!(!w.store.read(waits).await.unwrap());
 }

@@ -29,6 +29,7 @@ pub use schema::ALL;
 pub use stop::{Ended, Stop, What, resume, stop};
 pub use used::{Used, UsedOf, forget_used, note_used, used};
 pub use warmup::{Cap, Count, Delivered, Fared, Share, count, day_of, delivered, end_plan, set_caps};
+pub(crate) use warmup::{count_by_name, has_plans};
 
 /// The name of the source that is always there.
 pub const DEFAULT: &str = "default";

@@ -36,6 +36,7 @@ store::statements! { include_str!("../../sql/source.sql");
     SET_VERP = "set_verp",
     UNSET_VERP = "unset_verp",
     CAPS = "caps",
+    ANY_CAP = "any_cap",
     SET_CAP = "set_cap",
     END_PLAN = "end_plan",
     DELIVERED = "delivered",

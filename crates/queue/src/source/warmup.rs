@@ -8,7 +8,7 @@ use base::Timestamp;
 use bounce::{Class, Permanence, Scope};
 use store::{Result, Tx, params};
 
-use super::{Setup, SourceId, changed, locked, refused, schema};
+use super::{DEFAULT, Setup, SourceId, changed, locked, refused, schema, setup};
 use crate::entry::corrupt;
 
 /// Days of a plan, at most.
@@ -99,6 +99,12 @@ impl Fared {
             deferred: u32::from(is_first && !is_final && permanence == Permanence::Soft && scope == Scope::Site),
             ..Fared::default()
         }
+    }
+
+    /// A report came: one that was thought delivered was not, for a reason of that class.
+    pub fn returned(class: &Class) -> Fared {
+        let is_hard = class.permanence == Permanence::Hard && is_of_address(class.scope);
+        Fared { bounced: u32::from(is_hard), ..Fared::default() }
     }
 
     /// So many more.
@@ -224,4 +230,19 @@ pub fn count(tx: &mut Tx<'_>, counts: &[(Count, Fared)]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether any source has a plan.
+pub(crate) fn has_plans(tx: &mut Tx<'_>) -> Result<bool> {
+    Ok(tx.row(&schema::ANY_CAP, params![], |_| Ok(()))?.is_some())
+}
+
+/// The same as [`count`], for a source of that name; nothing where it has no plan, or is gone.
+pub(crate) fn count_by_name(tx: &mut Tx<'_>, name: &str, site: &str, day: i64, fared: Fared) -> Result<()> {
+    let setup = setup(tx)?;
+    let source = setup.named(if name.is_empty() { DEFAULT } else { name }).map(|source| source.id);
+    let Some(source) = source.filter(|source| setup.caps.iter().any(|cap| cap.source == *source)) else {
+        return Ok(());
+    };
+    count(tx, &[(Count { source, site: site.into(), day }, fared)])
 }

@@ -1,10 +1,13 @@
 //! What is heard of mail that left, from reports to replies: on both engines.
 
+use std::sync::{Arc, Mutex};
+
 use base::{OrganisationId, Reply, Stream, Timestamp};
 use bounce::{Classifier, Stage};
 use mime::{Indexer, Limits};
 use queue::log::{self, Cursor, Filter, What};
-use queue::receipt::{self, Attached, End, Event, Kind, Receipt};
+use queue::receipt::{self, Attached, End, Event, Kind, Peer, Receipt, Talk};
+use queue::source::{self, Share, SourceId};
 use queue::suppression::{self, Suppression};
 use queue::{Came, Claimed, Outcome, Queue, QueueId, Said, Settled};
 
@@ -143,6 +146,63 @@ fn a_complaint_at_any_address_of_the_organisation_suppresses_who_complains() {
             let mail = complaint("abuse", NAMED, "Message-ID: <6E.99@ours.test>\n");
             assert_eq!(w.arrives(&mail, "", to("abuse@ours.test")), ["complained"]);
         }
+    }
+}
+
+#[test]
+fn what_is_heard_counts_for_the_site_that_a_new_source_sent_to() {
+    for w in worlds() {
+        let plan = |source| move |tx: &mut store::Tx<'_>| source::set_caps(tx, source, &[(Share::Each, vec![9])], NOW);
+        w.store.write_blocking(plan(SourceId::DEFAULT)).unwrap();
+        let by = |source: &str, site: &str, message_id: &str| {
+            let id = w.news(message_id, &["jane@b.test"]);
+            let claimed = w.claim_news(NOW);
+            let peer = Peer { source: source.into(), host: "mx.b.test".into(), site: site.into(), ..Peer::default() };
+            let talk = Talk { began: NOW, carried: 0, peer: peer.into(), steps: Vec::new() };
+            let said = Said::by("mx.b.test", Stage::Dot, Reply::new(250, 0, 0, "Ok"));
+            let said = Said { talk: Some(talk.into()), ..said };
+            let (message, delivery) = (claimed.message.clone(), claimed.deliveries[0].clone());
+            w.record(
+                vec![Settled { message, delivery, outcome: DELIVERED, said, class: String::new(), rule: None }],
+                NOW,
+            );
+            id
+        };
+        let hear = |id, kind: Kind, status: &str| {
+            let mail = match kind {
+                Kind::Complained => complaint("abuse", NAMED, ""),
+                _ => report(&[("jane@b.test", "failed", status)]),
+            };
+            let about = Arrival { about: vec![(id, 0)], ..to("bounce@ours.test") };
+            assert_eq!(w.arrives(&mail, "", about), [kind.word()]);
+        };
+        // Before anybody is suppressed.
+        let [first, second, third, full, gone] = [
+            by("default", "google", "1@ours.test"),
+            by("", "google", "2@ours.test"),
+            by("", "", "3@ours.test"),
+            by("", "", "4@ours.test"),
+            by("gone", "google", "5@ours.test"),
+        ];
+        hear(first, Kind::Complained, "");
+        hear(second, Kind::Complained, "");
+        hear(second, Kind::Complained, "");
+        hear(third, Kind::Bounced, "5.1.1");
+        hear(full, Kind::Bounced, "5.2.2");
+        hear(gone, Kind::Complained, "");
+        let (seen, tomorrow) = (Arc::new(Mutex::new(Vec::new())), source::day_of(NOW) + 1);
+        let note = seen.clone();
+        let judge = move |tx: &mut store::Tx<'_>| {
+            note.lock().unwrap().clear();
+            let look = |fared: &source::Fared| {
+                note.lock().unwrap().push((fared.complained, fared.bounced));
+                None
+            };
+            source::judge(tx, &[SourceId::DEFAULT], tomorrow, look)
+        };
+        assert_eq!(w.store.write_blocking(judge).unwrap(), []);
+        // Of the site, and of the host of one that has no name.
+        assert_eq!(*seen.lock().unwrap(), [(2, 0), (0, 1)]);
     }
 }
 
