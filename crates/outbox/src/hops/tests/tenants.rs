@@ -1,6 +1,7 @@
 //! Organisations with figures and pools of their own.
 
 use super::*;
+use crate::hops::room::OF_ONE_HOP;
 
 /// Figures of the first organisation for a host of the administrator's.
 fn bound(site: &str, figures: &[(&str, &str)]) -> queue::source::Setup {
