@@ -2,13 +2,14 @@
 the receipt says what was, and the host has seen as much."""
 
 import json
+import time
 from typing import NamedTuple
 
 import pytest
 
 from internet import Internet
 from mail import message
-from postroom import eventually, make_server
+from postroom import Failed, eventually, make_server
 from test_outbound import submit
 
 pytestmark = [pytest.mark.ours, pytest.mark.needs("relay")]
@@ -87,7 +88,7 @@ TRUTHS = {
     "both.test": delivered(GOOD + " (DANE)"),
 }
 # These have tests of their own.
-OTHERS = {"grey.test", "counts.test"}
+OTHERS = {"grey.test", "counts.test", "tires.test"}
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +165,32 @@ def test_a_mail_beyond_the_quota_waits_and_the_site_is_known_for_it(server, inte
     assert (shown["state"], attempt["outcome"], attempt["code"]) == ("waiting", "deferred", 450)
     assert shown["class"] == "rate-limited"
     assert internet.seen("counts.test")["taken"] == 1
+
+
+def test_a_pause_that_a_site_asked_for_ends_when_it_is_told_to(server, internet):
+    user, site = server.user(), "mx.tires.test"
+
+    def resume(*more: str):
+        return server.cli("site", "resume", *more, "--json")
+
+    assert receipt(server, "ann@tires.test")["state"] == "delivered"
+    for arguments, words in [
+        (["mx.nowhere.test"], "no site mx.nowhere.test has been sent to"),
+        ([site], f"{site} is not paused: postroom site show"),
+        ([site, "--source", "x"], "there is no source x"),
+    ]:
+        with pytest.raises(Failed, match=words):
+            resume(*arguments)
+    # The second is one too many, and what comes then is not tried.
+    for name in ["ben", "carl", "dora"]:
+        submit(server, user, [f"{name}@tires.test"], message("hello", "Hello.\r\n"))
+    command = f"postroom site resume {site} --source default"
+    eventually("a pause, and who can end it", lambda: command in server.cli("queue", "why", "dora@tires.test"))
+    assert command in server.cli("site", "show", site) and "postroom site resume SITE" in server.cli("site", "list")
+    time.sleep(10)
+    (ended,) = json.loads(resume("tires.test", "--source", "default"))
+    assert (ended["site"], ended["source"], ended["sender"]) == (site, "default", None)
+    eventually("one more is taken", lambda: internet.seen("tires.test")["taken"] == 2)
 
 
 def test_a_server_in_a_laboratory_says_so(server):

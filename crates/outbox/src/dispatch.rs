@@ -12,11 +12,11 @@ use store::{Lane, Tx};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::dialogue::ours;
-use crate::hops::{Added, At, Later, No, Work};
+use crate::hops::{Added, Later, No, Then, Work};
 use crate::outbox::{Inner, PAUSE};
 use crate::route::Hop;
 use crate::timetable::{Stopped, Why};
-use crate::{finder, lease, local, schedule, shape, used, worker};
+use crate::{finder, lease, local, schedule, used, worker};
 
 /// Deliveries that one job claims: a few milliseconds of work.
 const BATCH: usize = 256;
@@ -93,7 +93,7 @@ async fn set_up(inner: &Arc<Inner>) -> bool {
 }
 
 /// What mail leaves by here.
-type WayOut = (Setup, Vec<(SourceId, Delivered)>, Vec<(At, shape::What, Instant)>);
+type WayOut = (Setup, Vec<(SourceId, Delivered)>, Vec<Then>);
 
 /// What mail leaves by here, what new sources have delivered, and what those have used that were not here: also as another node's.
 async fn way_out(inner: &Inner, today: i64) -> store::Result<WayOut> {

@@ -17,6 +17,7 @@
 //! - `worker` and `connection`: one connection and what is said on it; `bodies`: the bytes for it;
 //! - `local`: mail that was held for mailboxes of ours;
 //! - `dialogue`: what is noted of it for the receipts;
+//! - `used`: what of all that is to be known after a restart, and `pauses`: those that are ended before their time;
 //! - `journal`: what was begun, for a life after a crash;
 //! - `lease`: other nodes that send from the same queue;
 //! - `recorder`: outcomes, on disk before they count;
@@ -38,6 +39,7 @@ mod journal;
 mod lease;
 mod local;
 mod outbox;
+mod pauses;
 mod recorder;
 mod report;
 mod reporter;
@@ -58,7 +60,7 @@ mod worker;
 
 pub use events::event_line;
 pub use forecast::{Forecast, Load, Mix, RECIPIENTS, Reason, SiteForecast, Terms, forecast};
-pub use hops::{Kept, SiteState, TenantState, Traffic};
+pub use hops::{Kept, Pause, SiteState, TenantState, Traffic};
 pub use lease::{LEASE, Peers, journal_of};
 pub use outbox::{Keep, Meter, OUTCOMES, Outbox, OutboxError, Parts, remains};
 pub use route::{BadHostPort, HostPort, Routes, Smarthost};

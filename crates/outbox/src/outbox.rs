@@ -9,6 +9,7 @@ use std::time::Duration;
 use base::{Clock, Stream, Timestamp};
 use directory::{Directory, Random};
 use net::{ClientTls, Dialer, Https, Identity, Resolver, Roots, TlsError};
+use queue::source::SourceId;
 use queue::{Bodies, Delivery, Event, Group, Message, Outcome, Queue, QueueId, Release, Remains, Said, Settled};
 use queue::{log, receipt, suppression};
 use store::{Lane, Store, Tx};
@@ -19,9 +20,10 @@ use trust::{Keys, Verp};
 use crate::bodies::Makers;
 use crate::dane::Proof;
 use crate::finder::Finder;
-use crate::hops::{Hops, Kept, Permit, SiteState, Traffic, Work};
+use crate::hops::{Hops, Kept, Pause, Permit, SiteState, Traffic, Work};
 use crate::journal::Journal;
 use crate::lease::{self, Lease, Peers};
+use crate::pauses::Ended;
 use crate::recorder::{self, Done};
 use crate::route::Routes;
 use crate::shape::{Course, Policies};
@@ -31,7 +33,7 @@ use crate::timetable::{Timetable, Why};
 use crate::unchunked::Unchunked;
 use crate::used::{self, Written};
 use crate::waits::{Waited, Waits};
-use crate::{dane, dispatch, reporter, schedule, tls_reports};
+use crate::{dane, dispatch, pauses, reporter, schedule, tls_reports};
 
 /// How long to wait after the store failed.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
@@ -154,6 +156,7 @@ pub(crate) struct Inner {
     pub(crate) proof: Proof,
     pub(crate) tally: Tally,
     pub(crate) used: Written,
+    pub(crate) ended: Ended,
     pub(crate) makers: Makers,
     /// For mail of our own that is to be signed.
     pub(crate) keys: Keys,
@@ -240,6 +243,7 @@ impl Outbox {
             proof: Proof::default(),
             tally: Tally::default(),
             used: Written::default(),
+            ended: Ended::default(),
             makers: Makers::new(parts.bodies),
             keys: Keys::new(parts.store.clone()),
             verp: Verp::new(parts.store.clone()),
@@ -293,6 +297,7 @@ impl Outbox {
         let counts = tokio::spawn(tally::run(inner.clone()));
         let limits = tokio::spawn(used::run(inner.clone()));
         let lease = tokio::spawn(lease::run(inner.clone()));
+        let pauses = tokio::spawn(pauses::run(inner.clone()));
         let told = async {
             stop.await;
             let _ = stopped.send(true);
@@ -312,7 +317,7 @@ impl Outbox {
             // Work that a connection gave back meanwhile.
             give_back(&inner);
             let _ = inner.done.send(Done::Stop);
-            let _ = tokio::join!(recorder, reporter, sweeper, guard, proof, reports, counts, limits);
+            let _ = tokio::join!(recorder, reporter, sweeper, guard, proof, reports, counts, limits, pauses);
             // Of the connections that have ended, too.
             tally::write(&inner).await;
             used::write(&inner, None).await;
@@ -361,6 +366,11 @@ impl Meter {
     /// What is known of sites now, of that name if one is given: those with most mail in line first, at most `most`.
     pub fn sites(&self, named: Option<&str>, most: usize) -> Vec<SiteState> {
         self.0.hops.sites(named, most)
+    }
+
+    /// What sites of a name asked for, by one source or all.
+    pub fn pauses(&self, site: &str, source: Option<SourceId>) -> Vec<Pause> {
+        self.0.hops.pauses(site, source)
     }
 
     /// The site for which a delivery stands in line, if it does.
@@ -431,6 +441,7 @@ pub(crate) fn heard(inner: &Inner, event: &Event) {
             inner.suppressed.fetch_add(1, Ordering::Relaxed);
             take_out(inner, |work| work.deliveries.iter().any(|d| d.to.is_alike(to)));
         }
+        Event::PausesEnded { site, source } => pauses::heard(inner, site, *source),
         Event::Owing(_) => {}
     }
 }

@@ -269,6 +269,14 @@ pub enum SiteCommand {
         /// As `list` shows it.
         name: String,
     },
+    /// End a pause that it asked for. What was put back because of it is tried at once; what was learned of the site stays.
+    Resume {
+        /// As `list` shows it, or what all its mail hosts end in.
+        name: String,
+        /// Only for what leaves by this source.
+        #[arg(long)]
+        source: Option<String>,
+    },
 }
 
 impl From<PolicyCommand> for Request {
@@ -291,6 +299,7 @@ impl From<SiteCommand> for Request {
             SiteCommand::List { word } => policies::Ask::Sites { word, all: false },
             SiteCommand::Export { word, .. } => policies::Ask::Sites { word, all: true },
             SiteCommand::Show { name } => policies::Ask::Site { name },
+            SiteCommand::Resume { name, source } => policies::Ask::Resume { name, source },
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use outbox::SiteState;
+use outbox::{Pause, SiteState};
 use queue::source::{self, Rule, Scope, SourceId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -36,6 +36,8 @@ pub enum Ask {
     Sites { word: Option<String>, all: bool },
     /// One of them.
     Site { name: String },
+    /// The end of a pause that a site asked for, of a source or of all.
+    Resume { name: String, source: Option<String> },
 }
 
 /// Carries a request out.
@@ -50,6 +52,7 @@ pub async fn execute(house: &House, ask: Ask) -> Outcome {
         Ask::List { word } => read(house, move |tx| list(tx, word.as_deref())).await,
         Ask::Sites { word, all } => sites(house, word.as_deref(), all),
         Ask::Site { name } => one_site(house, &name).await,
+        Ask::Resume { name, source } => resume(house, &name.to_ascii_lowercase(), source.as_deref()).await,
     }
 }
 
@@ -158,6 +161,9 @@ fn sites(house: &House, word: Option<&str>, all: bool) -> Outcome {
         }
         false => {}
     }
+    if found.iter().any(|site| site.paused.is_some()) {
+        text.push("Who is paused asked for that: postroom site resume SITE ends it before its time".into());
+    }
     Ok(Answer::new(text.join("\n"), Value::Array(data)))
 }
 
@@ -177,9 +183,13 @@ async fn one_site(house: &House, name: &str) -> Outcome {
         let _ =
             writeln!(text, "    {} of {} connections open, {} mails in line", site.open, site.may_open, site.in_line);
         if let Some(wait) = site.paused {
-            let _ = writeln!(text, "    paused for {} s: it asked for that", wait.as_secs());
+            let (seconds, ended) = (wait.as_secs(), ends_pause(site));
+            let _ = writeln!(text, "    paused for {seconds} s: it asked for that; {ended} ends it");
         }
-        let _ = writeln!(text, "    limits: {}", figures(&site.limits));
+        match site.limits.is_empty() {
+            true => text.push_str("    nothing was sent there since the server began\n"),
+            false => drop(writeln!(text, "    limits: {}", figures(&site.limits))),
+        }
         for tenant in &site.tenants {
             let (sending, waits) = (tenant.sending, tenant.in_line);
             let (whose, bound) = (names.of(tenant.organisation), figures(&tenant.limits));
@@ -193,6 +203,54 @@ async fn one_site(house: &House, name: &str) -> Outcome {
         }
     }
     Ok(Answer::new(text.trim_end(), all.iter().map(facts).collect()))
+}
+
+/// The command that lets mail go to a site again by a source.
+pub fn ends_pause(site: &SiteState) -> String {
+    format!("postroom site resume {} --source {}", site.site, site.source)
+}
+
+/// Who asked for the pause knows of it: this server or, of several on one PostgreSQL, another one.
+async fn resume(house: &House, name: &str, source: Option<&str>) -> Outcome {
+    let outbox = running(house)?;
+    let (setup, lives) = house.store.read(|tx| Ok((source::setup(tx)?, queue::lives(tx)?))).await.map_err(words)?;
+    let known = |by: &str| setup.named(by).map(|found| found.id).ok_or_else(|| format!("there is no source {by}"));
+    let (of, others) = (source.map(known).transpose()?, lives.len() > 1);
+    let (ended, by) = (outbox.pauses(name, of), source.map_or(String::new(), |source| format!(" by {source}")));
+    if ended.is_empty() && !others {
+        let sent_to = outbox.sites(Some(name), 1);
+        return Err(match sent_to.is_empty() {
+            true => format!(
+                "no site {name} has been sent to lately, nor asked for a pause: postroom site list shows those that were"
+            ),
+            false => format!("{name} is not paused{by}: postroom site show {name} tells what limits it"),
+        });
+    }
+    let (site, told) = (name.to_owned(), name.to_owned());
+    let end = move |tx: &mut Tx<'_>| source::end_pauses(tx, &site, of);
+    house.store.write(end).await.map_err(words)?;
+    let mut text: Vec<String> = ended.iter().map(ended_in_words).collect();
+    if others && ended.is_empty() {
+        text.push(format!("This server knows of no pause of {told}{by}"));
+    }
+    text.push(match others {
+        true => "The other servers that share the queue end theirs, too; what waited for that is tried now".into(),
+        false => "What waited for that is tried now".into(),
+    });
+    let data = ended.iter().map(|pause| {
+        json!({ "site": pause.site, "source": &*pause.source, "sender": pause.sender.as_deref(),
+            "left_seconds": pause.left.as_secs() })
+    });
+    Ok(Answer::new(text.join("\n"), data.collect()))
+}
+
+fn ended_in_words(pause: &Pause) -> String {
+    let Pause { site, source, sender, left } = pause;
+    let of = sender.as_ref().map_or(String::new(), |sender| format!(" from {sender}"));
+    format!(
+        "Mail{of} goes to {site} by {source} again, {} s before the end of the pause that it asked for",
+        left.as_secs()
+    )
 }
 
 fn figures(limits: &[(&str, String)]) -> String {

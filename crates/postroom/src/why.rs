@@ -15,6 +15,7 @@ use crate::admin::{Answer, Outcome, words};
 use crate::house::House;
 use crate::mailq::is_held_back;
 use crate::organisations::Names;
+use crate::policies::ends_pause;
 use crate::receipts::Wanted;
 use crate::{quiet, receipts, sources, stops};
 
@@ -124,7 +125,8 @@ impl Look<'_> {
             site.site, site.source, site.in_line, site.open, site.may_open
         );
         if let Some(wait) = site.paused {
-            let _ = write!(text, " The site asked for a pause: nothing goes there for {} s.", wait.as_secs());
+            let (seconds, ended) = (wait.as_secs(), ends_pause(&site));
+            let _ = write!(text, " The site asked for a pause: nothing goes there for {seconds} s; {ended} ends it.");
         }
         text + &last_words(&site)
     }
@@ -208,8 +210,11 @@ fn busy(kept: Option<&Kept>, until: &str) -> String {
         );
     };
     let (Kept { site, source, left_alone, .. }, state) = (kept, kept.state.as_ref());
-    let why = match (state.and_then(|state| state.paused), left_alone, state) {
-        (Some(wait), ..) => format!("asked for a pause: nothing goes there by {source} for {} s", wait.as_secs()),
+    let why = match (state.and_then(|state| Some((state, state.paused?))), left_alone, state) {
+        (Some((state, wait)), ..) => {
+            let (seconds, ended) = (wait.as_secs(), ends_pause(state));
+            format!("asked for a pause: nothing goes there by {source} for {seconds} s, unless {ended} ends it")
+        }
         (None, Some(wait), _) => {
             format!(
                 "is left alone by {source} for {} s, as no connection came about several times in a row",
@@ -306,7 +311,7 @@ mod tests {
         for (kept, words) in [
             (
                 Some(kept(Some(state(Some(588))), None)),
-                "google asked for a pause: nothing goes there by news-1 for 588 s",
+                "google asked for a pause: nothing goes there by news-1 for 588 s, unless postroom site resume google --source news-1",
             ),
             (Some(kept(Some(state(None)), None)), "by news-1, a limit: 812 in line, 2 of 3 connections are open"),
             (Some(kept(Some(state(None)), Some(900))), "is left alone by news-1 for 900 s, as no connection"),

@@ -145,6 +145,17 @@ SELECT stream, organisation, domain, priority, min(due), count(*) FROM
     ORDER BY stream, organisation, domain, priority, due LIMIT ?5) AS next
 GROUP BY stream, organisation, domain, priority ORDER BY stream, organisation, domain, priority;
 
+-- name: later
+-- Whose turn of a group is then or later, by the index of what waits; but for what its sender wants to leave later.
+SELECT d.message, d.number, d.recipient FROM queue_delivery d JOIN queue_message m ON m.id = d.message
+WHERE d.state = 0 AND d.stream = ?1 AND d.organisation = ?2 AND d.domain = ?3 AND d.priority = ?4 AND d.due >= ?5
+    AND (m.release IS NULL OR m.release <= ?6)
+ORDER BY d.due LIMIT ?7;
+
+-- name: bring_forward
+UPDATE queue_delivery SET due = CASE WHEN ?3 < expires THEN ?3 ELSE expires END
+WHERE message = ?1 AND number = ?2 AND state = 0 AND due > ?3;
+
 -- name: groups_of_message
 SELECT DISTINCT stream, organisation, domain, priority FROM queue_delivery WHERE message = ?1 AND number >= ?2 AND number < ?3
 ORDER BY stream, organisation, domain, priority;

@@ -164,11 +164,11 @@ DELETE FROM queue_judged WHERE source = ?1;
 DELETE FROM queue_delivered WHERE source = ?1;
 
 -- name: used
-SELECT source, site, organisation, what, until FROM queue_used WHERE node IN (0, ?1) AND until > ?2 ORDER BY until DESC LIMIT ?3;
+SELECT source, site, organisation, what, until, name FROM queue_used WHERE node IN (0, ?1) AND until > ?2 ORDER BY until DESC LIMIT ?3;
 
 -- name: note_used
-INSERT INTO queue_used (source, node, site, organisation, what, until) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-ON CONFLICT (source, node, site, organisation, what) DO UPDATE SET until = excluded.until;
+INSERT INTO queue_used (source, node, site, organisation, what, until, name) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+ON CONFLICT (source, node, site, organisation, what) DO UPDATE SET until = excluded.until, name = excluded.name;
 
 -- name: forget_used
 DELETE FROM queue_used WHERE until <= ?1;

@@ -1,10 +1,12 @@
 //! What waits together.
 
-use base::{OrganisationId, Stream, Timestamp};
+use std::sync::Arc;
+
+use base::{Address, OrganisationId, Stream, Timestamp};
 use store::{Result, Row, Tx, Value};
 
-use crate::entry::{corrupt, read_priority};
-use crate::schema;
+use crate::entry::{address, corrupt, read_priority};
+use crate::{Event, QueueId, schema};
 
 /// Deliveries of one stream of an organisation to one domain, of one priority. They are claimed apart from all others: whoever waits for a slow host stands in
 /// nobody's way.
@@ -95,6 +97,53 @@ fn seek(tx: &mut Tx<'_>, behind: Option<Group>) -> Result<(Vec<(Group, Timestamp
 /// The store's.
 pub fn next_due(tx: &mut Tx<'_>, group: Group) -> Result<Option<Timestamp>> {
     tx.one(&schema::NEXT_DUE, &group.stored(), |r| Ok(r.opt_int(0)?.map(Timestamp)))
+}
+
+/// Deliveries that one job makes due: a few milliseconds of work.
+const PIECE: i64 = 256;
+/// A row that cannot be read says nothing of the others: so many are looked at.
+const LOOKED_AT: i64 = 8;
+
+/// The domain of what waits of a group and has its turn at `from` or later; none when nothing does. What its sender wants to leave later
+/// (RFC 4865) is not meant.
+///
+/// # Errors
+/// The store's.
+pub fn domain_later(tx: &mut Tx<'_>, group: Group, from: Timestamp, now: Timestamp) -> Result<Option<String>> {
+    let found = later(tx, group, from, now, LOOKED_AT)?;
+    Ok(found.into_iter().find_map(|(_, _, to)| to).map(|to| to.domain().to_owned()))
+}
+
+/// Makes due at once what waits of a group and has its turn at `from` or later, which lies behind `now`, but for what its sender wants to
+/// leave later: some of it. Gives whether there may be more. Other nodes find it when they look at what waits.
+///
+/// # Errors
+/// The store's.
+pub fn bring_forward(tx: &mut Tx<'_>, group: Group, from: Timestamp, now: Timestamp) -> Result<bool> {
+    let (found, mut n) = (later(tx, group, from, now, PIECE)?, 0);
+    tx.each(
+        &schema::BRING_FORWARD,
+        &found,
+        |(message, number, _)| [(*message).into(), (*number).into(), now.into()],
+        |_, answer| n += answer.changed,
+    )?;
+    if n > 0 {
+        tx.publish(Arc::new(Event::Retried(vec![group], now)));
+    }
+    // Where nothing changed, somebody else was faster.
+    Ok(n > 0 && found.len() as i64 == PIECE)
+}
+
+fn later(
+    tx: &mut Tx<'_>,
+    group: Group,
+    from: Timestamp,
+    now: Timestamp,
+    most: i64,
+) -> Result<Vec<(QueueId, i64, Option<Address>)>> {
+    let [stream, organisation, domain, priority] = group.stored();
+    let which = [stream, organisation, domain, priority, from.into(), now.into(), most.into()];
+    tx.list(&schema::LATER, &which, |r| Ok((QueueId::stored(r.int(0)?), r.int(1)?, address(r.bytes(2)?).ok())))
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use crate::{Event, Group, Queue, QueueId, schema};
 
 /// So much of what was told to other nodes is kept.
 const TOLD: i64 = 100_000;
+/// As it is told when all sources are meant.
+const ALL: i64 = -1;
 /// What one look learns at most.
 const MOST: u32 = 1000;
 
@@ -169,6 +171,7 @@ pub(crate) fn tell(tx: &mut Tx<'_>, told: &Told) -> Result<()> {
         Told::Cancelling(id) => (1, id.raw(), String::new()),
         Told::Suppressed(address) => (2, 0, address.to_string()),
         Told::Retried(id, ..) => (3, id.raw(), String::new()),
+        Told::PausesEnded(site, source) => (4, source.map_or(ALL, SourceId::stored), site.to_string()),
     };
     let n = tx.one(&schema::NEXT_TOLD, params![], |r| r.int(0))?;
     tx.send(&schema::FORGET_TOLD, params![n - TOLD])?;
@@ -183,6 +186,8 @@ pub(crate) enum Told {
     Suppressed(Address),
     /// These of its deliveries, with the time from which they are due.
     Retried(QueueId, Range<u32>, Timestamp),
+    /// At a site, of a source or of all.
+    PausesEnded(Arc<str>, Option<SourceId>),
 }
 
 impl Told {
@@ -196,6 +201,7 @@ impl Told {
                 let groups = tx.list(&schema::GROUPS_OF_MESSAGE, which, |r| Group::read(r, 0))?;
                 Event::Retried(groups, *now)
             }
+            Told::PausesEnded(site, source) => Event::PausesEnded { site: site.clone(), source: *source },
         }))
     }
 }
@@ -221,7 +227,7 @@ pub fn news(tx: &mut Tx<'_>, queue: &Queue, mark: &Mark, now: Timestamp) -> Resu
         Some(last) => {
             let rows = tx.list(&schema::TOLD, params![last, MOST], |r| {
                 let address = opt_text(Some(r.bytes(4)?))?.unwrap_or_default();
-                Ok((r.int(0)?, r.int(1)?, r.int(2)?, QueueId::stored(r.int(3)?), address))
+                Ok((r.int(0)?, r.int(1)?, r.int(2)?, r.int(3)?, address))
             })?;
             let last = rows.last().map_or(last, |row| row.0);
             // This process heard its own words when it said them.
@@ -229,10 +235,11 @@ pub fn news(tx: &mut Tx<'_>, queue: &Queue, mark: &Mark, now: Timestamp) -> Resu
             for (_, _, kind, id, address) in rows.into_iter().filter(|(_, process, ..)| *process != own) {
                 let told = match kind {
                     0 => Some(Told::Changed),
-                    1 => Some(Told::Cancelling(id)),
+                    1 => Some(Told::Cancelling(QueueId::stored(id))),
                     2 => Address::parse(&address).ok().map(Told::Suppressed),
+                    4 => Some(Told::PausesEnded(address.into(), Some(id).filter(|id| *id != ALL).map(SourceId::read))),
                     // Which of them, is not told.
-                    _ => Some(Told::Retried(id, 0..u32::MAX, now)),
+                    _ => Some(Told::Retried(QueueId::stored(id), 0..u32::MAX, now)),
                 };
                 events.extend(told.map(|told| told.event(tx)).transpose()?.flatten());
             }

@@ -9,6 +9,7 @@ use store::{Result, Store, Tx, params};
 use crate::node::until;
 use crate::receipt::{MessageIds, Packer};
 use crate::recover::{Heir, Remains, inherit};
+use crate::source::SourceId;
 use crate::{Group, Node, QueueId, schema};
 
 /// Told once it is on disk.
@@ -26,6 +27,13 @@ pub enum Event {
     Suppressed(Address),
     /// What mail leaves by, or how, was set up otherwise ([`crate::source`]).
     Changed,
+    /// The administrator ends pauses that a site asked for, of one source or of all ([`crate::source::end_pauses`]).
+    PausesEnded {
+        /// As he calls it, in lower case.
+        site: Arc<str>,
+        /// None is all.
+        source: Option<SourceId>,
+    },
 }
 
 /// The right to enqueue and to claim: one life of one node. Cheap to clone.

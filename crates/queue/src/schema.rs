@@ -88,7 +88,7 @@ CREATE TABLE queue_judged (source {int} NOT NULL, site {text} NOT NULL, day {int
     measure {int} NOT NULL, count {int} NOT NULL, among {int} NOT NULL, days {int} NOT NULL, behind {int} NOT NULL,
     stopped {int} NOT NULL, PRIMARY KEY (source, site)) {clustered};
 CREATE TABLE queue_used (source {int} NOT NULL, node {int} NOT NULL, site {int} NOT NULL, organisation {int} NOT NULL,
-    what {text} NOT NULL, until {int} NOT NULL, PRIMARY KEY (source, node, site, organisation, what)) {clustered};
+    what {text} NOT NULL, until {int} NOT NULL, name {text} NOT NULL, PRIMARY KEY (source, node, site, organisation, what)) {clustered};
 ";
 
 store::statements! { include_str!("../sql/queue.sql");
@@ -126,6 +126,8 @@ store::statements! { include_str!("../sql/queue.sql");
     HOLD = "hold",
     NEXT_DUE = "next_due",
     SCHEDULED = "scheduled",
+    LATER = "later",
+    BRING_FORWARD = "bring_forward",
     GROUPS_OF_MESSAGE = "groups_of_message",
     WAITING = "waiting",
     HAS_MAIL = "has_mail",

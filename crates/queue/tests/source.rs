@@ -381,7 +381,7 @@ fn what_is_used_up_is_kept_until_it_is_over_and_goes_with_its_source() {
             (of(own, i64::MAX, None, "pause"), 300),
             (of(SourceId::DEFAULT, 1, None, "mails 3600/h"), 400),
         ]
-        .map(|(of, until)| Used { of, until: Timestamp(until) })
+        .map(|(of, until)| Used { of, name: "mx.b.test".into(), until: Timestamp(until) })
         .into();
         let note = |queue: &Queue, some: &[Used], now| {
             let (queue, some) = (queue.clone(), some.to_vec());

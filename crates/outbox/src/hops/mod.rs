@@ -8,6 +8,7 @@ mod line;
 mod mailboxes;
 mod networks;
 mod others;
+mod pauses;
 mod ready;
 mod room;
 mod shown;
@@ -36,6 +37,7 @@ use fleet::{Denied, Fleet};
 pub(crate) use fleet::{No, choose};
 use line::Line;
 use mailboxes::Mailboxes;
+pub use pauses::Pause;
 use ready::Turn;
 pub(crate) use ready::WEIGHTS;
 pub(crate) use room::Rooms;
@@ -45,7 +47,7 @@ use sites::{Place, SiteKey, Sites};
 use tenants::Seat;
 pub use tenants::TenantState;
 use traffic::{Came, Counted};
-pub(crate) use used::At;
+pub(crate) use used::Then;
 pub(crate) use warmup::{Permit, Warmups};
 
 /// Connections in all; those that have only marketing to carry leave a tenth of them to the others.

@@ -9,9 +9,10 @@ use queue::QueueId;
 use queue::source::{Stop, What};
 use tokio::time::Instant;
 
-use super::sites::{self, Place, SiteKey, SiteName};
-use super::{Hops, TenantState, Work};
+use super::sites::{self, Place, SiteKey, SiteName, is_within};
+use super::{Hops, TenantState, Then, Work};
 use crate::route::Hop;
+use crate::shape;
 
 /// A site as one source knows it now.
 #[derive(Clone, Debug)]
@@ -92,11 +93,14 @@ impl Hops {
         let state = &mut *guard;
         let mut all = Vec::new();
         for (key, place) in state.sites.iter_mut() {
-            if !named.is_none_or(|name| key.name.is(place.shape.policy(), name)) {
+            if !named.is_none_or(|name| key.name.is_called(place.shape.policy(), name)) {
                 continue;
             }
             all.push(shown(state.fleet.name(key.source), key, place, now));
         }
+        let not_sent_to =
+            state.sites.before.pauses(now).filter(|then| named.is_none_or(|name| is_within(&then.name, name)));
+        all.extend(not_sent_to.map(|then| paused(state.fleet.name(then.at.0), then, now)));
         all.sort_by(|a, b| (b.in_line, &a.site, &a.source).cmp(&(a.in_line, &b.site, &b.source)));
         all.truncate(most);
         all
@@ -128,6 +132,27 @@ fn shown(source: Arc<str>, key: &SiteKey, place: &mut Place, now: Instant) -> Si
     }
 }
 
+/// A site that nobody has sent to since this server began, which wants nothing, or nothing of a sender, since before.
+fn paused(source: Arc<str>, then: &Then, now: Instant) -> SiteState {
+    let left = then.until.saturating_duration_since(now);
+    let learned = match &then.what {
+        shape::What::Sender(domain) => vec![shape::nothing_from(domain, left)],
+        _ => Vec::new(),
+    };
+    SiteState {
+        source,
+        site: then.name.to_string(),
+        in_line: 0,
+        open: 0,
+        may_open: 0,
+        limits: Vec::new(),
+        tenants: Vec::new(),
+        paused: Some(left).filter(|_| learned.is_empty()),
+        learned,
+        last: None,
+    }
+}
+
 impl Hops {
     /// Recipients by source, site and stream.
     pub(crate) fn traffic(&self) -> Vec<Traffic> {
@@ -141,7 +166,8 @@ impl Hops {
     /// Sites, each as a source knows it, that want nothing now.
     pub(crate) fn paused(&self) -> usize {
         let (mut state, now) = (self.lock(), Instant::now());
-        state.sites.iter_mut().filter(|(_, place)| place.shape.pause(now).is_some()).count()
+        let before = state.sites.before.pauses(now).filter(|then| then.what == shape::What::Pause).count();
+        before + state.sites.iter_mut().filter(|(_, place)| place.shape.pause(now).is_some()).count()
     }
 }
 

@@ -110,7 +110,7 @@ impl Place {
     /// What was used before there was anything here.
     fn resume(&mut self, before: Vec<Then>, now: Instant) {
         for then in before.into_iter().filter(|then| then.until > now) {
-            match then.organisation {
+            match then.at.2 {
                 None => self.shape.resume(&then.what, then.until, now),
                 Some(_) => self.tenants.resume(then, now),
             }
@@ -256,7 +256,7 @@ impl SiteName {
         if policy.id.as_deref() == Some(name) {
             return true;
         }
-        let within = |host: &str| host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        let within = |host: &str| is_within(host, name);
         match self {
             SiteName::Known(_) => false,
             SiteName::Hosts(To::Hosts(hosts)) => hosts.names().all(within),
@@ -264,6 +264,16 @@ impl SiteName {
             SiteName::Hosts(To::Smarthost) => name == SMARTHOST,
         }
     }
+
+    /// Whether who looks at sites means it by a name: also by the one that it is shown with.
+    pub(super) fn is_called(&self, policy: &Policy, name: &str) -> bool {
+        self.label() == name || self.is(policy, name)
+    }
+}
+
+/// Whether a host is the one of that name, or below it.
+pub(super) fn is_within(host: &str, name: &str) -> bool {
+    host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 pub(super) fn name(hop: &Hop, policies: &Policies) -> SiteName {

@@ -288,7 +288,7 @@ impl Tenants {
 
     /// What one used before: noted until it has mail here.
     pub(super) fn resume(&mut self, then: Then, now: Instant) {
-        let Some(organisation) = then.organisation else { return };
+        let Some(organisation) = then.at.2 else { return };
         match self.all.get_mut(&organisation) {
             Some(tenant) => tenant.resume(&then, now),
             None => self.before.push((organisation, then)),

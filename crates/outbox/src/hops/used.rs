@@ -1,6 +1,7 @@
 //! What is used up of what sites bear, to be noted on disk, and what was used before this server had a source.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use base::OrganisationId;
 use queue::Group;
@@ -23,12 +24,13 @@ pub(super) struct Before {
 }
 
 /// What was used before.
-#[derive(Debug)]
-pub(super) struct Then {
-    /// Of its own figures.
-    pub(super) organisation: Option<OrganisationId>,
-    pub(super) what: What,
-    pub(super) until: Instant,
+#[derive(Clone, Debug)]
+pub(crate) struct Then {
+    pub(crate) at: At,
+    /// What the site is called, if this is a pause.
+    pub(crate) name: Arc<str>,
+    pub(crate) what: What,
+    pub(crate) until: Instant,
 }
 
 impl Before {
@@ -53,11 +55,26 @@ impl Before {
     pub(super) fn forget(&mut self, now: Instant) {
         self.sites.retain(|_, all| all.iter().any(|then| then.until > now));
     }
+
+    /// Pauses that sites asked for.
+    pub(super) fn pauses(&self, now: Instant) -> impl Iterator<Item = &Then> {
+        let here = self.sites.values().flatten().filter(|then| self.is_here(then.at.0));
+        here.filter(move |then| then.what.is_pause() && then.until > now)
+    }
+
+    /// These are over.
+    pub(super) fn end(&mut self, pauses: &[Then]) {
+        for Then { at, .. } in pauses {
+            if let Some(all) = self.sites.get_mut(&(at.0, at.1)) {
+                all.retain(|then| !then.what.is_pause());
+            }
+        }
+    }
 }
 
 impl SiteName {
     /// What stands for it on disk.
-    fn digest(&self) -> i64 {
+    pub(super) fn digest(&self) -> i64 {
         Group::digest(&match self {
             SiteName::Known(id) => format!("site {id}"),
             SiteName::Hosts(To::Hosts(hosts)) => {
@@ -79,18 +96,18 @@ impl Hops {
     }
 
     /// From now on these sources are here, and no others. `before` is what those used that were not.
-    pub(crate) fn resume(&self, setup: &Setup, before: Vec<(At, What, Instant)>) {
+    pub(crate) fn resume(&self, setup: &Setup, before: Vec<Then>) {
         let (mut state, now) = (self.lock(), Instant::now());
         let sites = &mut state.sites;
         sites.before.sources = setup.in_use();
-        for ((source, site, organisation), what, until) in before {
-            sites.before.sites.entry((source, site)).or_default().push(Then { organisation, what, until });
+        for then in before {
+            sites.before.sites.entry((then.at.0, then.at.1)).or_default().push(then);
         }
         sites.resume(now);
     }
 
-    /// What is used up now. It is asked for again at `next`, or earlier.
-    pub(crate) fn used(&self, next: Instant) -> Vec<(At, Used)> {
+    /// What is used up now, with the names of sites that asked for a pause. It is asked for again at `next`, or earlier.
+    pub(crate) fn used(&self, next: Instant) -> Vec<(At, Arc<str>, Used)> {
         let (mut state, now) = (self.lock(), Instant::now());
         let (places, before) = state.sites.with_before();
         let mut all = Vec::new();
@@ -100,7 +117,8 @@ impl Hops {
             let mut some = of_site.chain(of_tenants).peekable();
             if some.peek().is_some() {
                 let site = key.name.digest();
-                all.extend(some.map(|(organisation, used)| ((key.source, site, organisation), used)));
+                let name = |what: &What| if what.is_pause() { key.name.label().into() } else { Arc::default() };
+                all.extend(some.map(|(organisation, used)| ((key.source, site, organisation), name(&used.what), used)));
             }
         }
         all

@@ -27,5 +27,5 @@ pub(crate) use rate::{Pace, Rate, kept};
 pub(crate) use rules::{Bound, Rules};
 pub use rules::{check_figure, figures_of};
 pub(crate) use site::{Course, Hold, MayConnect, Site, Words};
-pub(crate) use used::{Used, What, of_paces, resume};
+pub(crate) use used::{Used, What, nothing_from, of_paces, resume};
 pub use warm::standard_plan;

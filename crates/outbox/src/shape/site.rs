@@ -257,10 +257,12 @@ impl Site {
             let (tls, family) = (self.tls.word(), self.family.word());
             all.push(format!("{} recipients in a transaction, TLS {tls}, addresses {family}", self.recipients));
         }
-        all.extend(self.senders.iter().filter(|(_, until)| **until > now).map(|(sender, until)| {
-            let seconds = until.saturating_duration_since(now).as_secs();
-            format!("nothing from {sender} for {seconds} s")
-        }));
+        all.extend(
+            self.senders
+                .iter()
+                .filter(|(_, until)| **until > now)
+                .map(|(sender, until)| used::nothing_from(sender, until.saturating_duration_since(now))),
+        );
         all
     }
 
@@ -541,10 +543,21 @@ impl Site {
     pub(crate) fn used(&self, now: Instant, next: Instant) -> Vec<Used> {
         let sends = used::of_paces(&self.sends, What::Mails, self.share, [now, next]);
         let connects = used::of_paces(&self.connects, What::Connections, 1.0, [now, next]);
-        let pause = self.paused.and_then(|until| used::of_pause(What::Pause, until, now));
-        let senders = self.senders.iter();
-        let senders = senders.filter_map(|(who, until)| used::of_pause(What::Sender(who.clone()), *until, now));
-        sends.chain(connects).chain(pause).chain(senders).collect()
+        let pauses = self.pauses(now).into_iter().filter_map(|(what, until)| used::of_pause(what, until, now));
+        sends.chain(connects).chain(pauses).collect()
+    }
+
+    /// What it does not want, and until when: any mail, or that of some senders.
+    pub(crate) fn pauses(&self, now: Instant) -> Vec<(What, Instant)> {
+        let senders = self.senders.iter().map(|(who, until)| (What::Sender(who.clone()), *until));
+        let all = self.paused.map(|until| (What::Pause, until)).into_iter().chain(senders);
+        all.filter(|(_, until)| *until > now).collect()
+    }
+
+    /// It is sent to again, whatever it asked for. What was learned of it stays.
+    pub(crate) fn end_pauses(&mut self) {
+        self.paused = None;
+        self.senders.clear();
     }
 
     /// What was so before this server began, or had its source.

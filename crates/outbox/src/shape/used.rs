@@ -39,6 +39,13 @@ pub(crate) struct Used {
     pub(crate) soon: Instant,
 }
 
+impl What {
+    /// It is what a site asked for, and nothing that is used up.
+    pub(crate) fn is_pause(&self) -> bool {
+        matches!(self, What::Pause | What::Sender(_))
+    }
+}
+
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -75,6 +82,11 @@ pub(crate) fn of_paces(
         let until = pace.even().filter(|even| *even > now)?;
         Some(Used { what: what(pace.rate()), until, soon: pace.at_most(share, next)? })
     })
+}
+
+/// A pause of a sender's domain, in words.
+pub(crate) fn nothing_from(sender: &str, left: Duration) -> String {
+    format!("nothing from {sender} for {} s", left.as_secs())
 }
 
 /// A pause, if it is a long one.

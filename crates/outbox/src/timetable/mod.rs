@@ -331,6 +331,13 @@ impl Timetable {
         self.lock().groups.get(&group)?.hop.as_deref().cloned()
     }
 
+    /// Groups that are held as a hop has no place for them, each with that hop.
+    pub(crate) fn held_at(&self, now: Timestamp) -> Vec<(Group, Hop)> {
+        let state = self.lock();
+        let held = state.groups.iter().filter(|(_, entry)| entry.held > now && entry.why == Why::Busy);
+        held.filter_map(|(group, entry)| Some((*group, entry.hop.as_deref()?.clone()))).collect()
+    }
+
     /// When the first of all that is not stopped is or was due, or has its turn.
     pub(crate) fn first_due(&self) -> Option<Timestamp> {
         let state = self.lock();

@@ -526,6 +526,12 @@ impl World {
         assert!(self.store.write(move |tx| source::resume(tx, &what, now)).await.unwrap());
     }
 
+    /// Ends what sites of a name asked for, of a source or all.
+    pub async fn end_pauses(&self, site: &'static str, source: Option<SourceId>) {
+        self.store.write(move |tx| source::end_pauses(tx, site, source)).await.unwrap();
+        self.settle().await;
+    }
+
     /// What is known of a site.
     pub fn site(&self, name: &str) -> Vec<outbox::SiteState> {
         self.meter.as_ref().unwrap().sites(Some(name), 9)

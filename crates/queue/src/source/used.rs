@@ -9,6 +9,7 @@ use store::{Result, Tx, params};
 
 use super::{SourceId, schema};
 use crate::Queue;
+use crate::node::{Told, tell};
 
 /// Rows that are read at most: those that last longest.
 const MOST: u32 = 50_000;
@@ -33,6 +34,8 @@ pub struct UsedOf {
 pub struct Used {
     /// What it is.
     pub of: UsedOf,
+    /// What the site is called, for those who look; empty where nobody does.
+    pub name: Arc<str>,
     /// Nothing of it is used up from then on.
     pub until: Timestamp,
 }
@@ -50,7 +53,8 @@ pub fn used(tx: &mut Tx<'_>, queue: &Queue, sources: &BTreeSet<SourceId>, now: T
     let mut all = tx.list(&schema::USED, params![queue.node(), now, MOST], |r| {
         let (source, site, organisation) = (SourceId::read(r.int(0)?), r.int(1)?, r.int(2)?);
         let organisation = (organisation != NONE).then_some(OrganisationId(organisation));
-        Ok(Used { of: UsedOf { source, site, organisation, what: r.text(3)?.into() }, until: Timestamp(r.int(4)?) })
+        let of = UsedOf { source, site, organisation, what: r.text(3)?.into() };
+        Ok(Used { of, until: Timestamp(r.int(4)?), name: r.text(5)?.into() })
     })?;
     all.retain(|used| sources.contains(&used.of.source));
     Ok(all)
@@ -72,13 +76,22 @@ pub fn note_used(tx: &mut Tx<'_>, queue: &Queue, used: &[Used]) -> Result<()> {
     };
     tx.each(
         &schema::NOTE_USED,
-        used.iter().map(|used| (row(used), &used.of.what)),
-        |([source, node, site, organisation, until], what)| {
-            let what = (&***what).into();
-            [(*source).into(), (*node).into(), (*site).into(), (*organisation).into(), what, (*until).into()]
+        used.iter().map(|used| (row(used), used)),
+        |([source, node, site, organisation, until], used)| {
+            let (what, name) = ((&*used.of.what).into(), (&*used.name).into());
+            [(*source).into(), (*node).into(), (*site).into(), (*organisation).into(), what, (*until).into(), name]
         },
         |_, _| {},
     )
+}
+
+/// The administrator ends pauses that a site asked for, named in lower case, of a source or of all: who has any there ends them, and
+/// writes that down ([`crate::Event::PausesEnded`]).
+///
+/// # Errors
+/// The store's.
+pub fn end_pauses(tx: &mut Tx<'_>, site: &str, source: Option<SourceId>) -> Result<()> {
+    tell(tx, &Told::PausesEnded(site.into(), source))
 }
 
 /// Forgets what is over. Reads all of it.

@@ -401,11 +401,18 @@ fn nodes_hear_of_one_anothers_mail_and_changes() {
     let change = move |tx: &mut store::Tx<'_>| {
         queue::source::add_pool(tx, "bulk", &[("default".into(), 1)], &[])?;
         queue::suppression::add(tx, &suppressed, &new)?;
+        queue::source::end_pauses(tx, "google", Some(queue::source::SourceId::read(3)))?;
+        queue::source::end_pauses(tx, "mx.b.test", None)?;
         queue::cancel(tx, id, 0, NOW).map(drop)
     };
     w.store.write_blocking(change).unwrap();
     let (heard, mark) = news(&mark);
-    assert_eq!(heard, [Event::Changed, Event::Suppressed(address), Event::Cancelling(id)]);
+    let ended = |site: &str, source: Option<i64>| Event::PausesEnded {
+        site: site.into(),
+        source: source.map(queue::source::SourceId::read),
+    };
+    let [one, two] = [ended("google", Some(3)), ended("mx.b.test", None)];
+    assert_eq!(heard, [Event::Changed, Event::Suppressed(address), one, two, Event::Cancelling(id)]);
     assert_eq!(news(&mark).0, []);
     // Who said it heard it when it did.
     assert_eq!(self::news(&w.store, &w.queue, &own).0, []);

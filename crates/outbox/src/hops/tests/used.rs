@@ -21,8 +21,9 @@ fn burst(hops: &Hops, hop: &Hop) -> usize {
     (0..20).filter(|_| next(hops, &hop.by(SourceId::read(1))).is_some()).count()
 }
 
-fn noted(hops: &Hops) -> Vec<(At, crate::shape::What, Instant)> {
-    hops.used(Instant::now()).into_iter().map(|(at, used)| (at, used.what, used.until)).collect()
+fn noted(hops: &Hops) -> Vec<Then> {
+    let then = |(at, name, used): (_, _, crate::shape::Used)| Then { at, name, what: used.what, until: used.until };
+    hops.used(Instant::now()).into_iter().map(then).collect()
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,6 +24,8 @@ pub enum Peculiar {
     Full,
     /// It takes one mail an hour.
     Counts,
+    /// It takes one in so many seconds, and says to who sends another that it was enough for this hour.
+    Tires(u64),
     /// It cuts the connection: at the greeting, MAIL, RCPT, DATA, within the body, at its end.
     Drops(usize),
     /// It knows nobody.
@@ -140,6 +142,10 @@ impl Case {
                 let hour = simnet::Quota { count: 1, span: Duration::from_secs(3600) };
                 Character { quotas: vec![hour], ..usual }
             }
+            Peculiar::Tires(seconds) => {
+                let short = simnet::Quota { count: 1, span: Duration::from_secs(seconds) };
+                Character { quotas: vec![short], wording: Wording::Hourly, ..usual }
+            }
             Peculiar::Drops(at) => {
                 let mut drops = [0.0; 6];
                 drops[at] = 1.0;
@@ -162,6 +168,7 @@ pub const CASES: &[Case] = &[
     Case::with("grey.test", Peculiar::Greylists(2)),
     Case::with("crowded.test", Peculiar::Full),
     Case::with("counts.test", Peculiar::Counts),
+    Case::with("tires.test", Peculiar::Tires(10)),
     Case::with("drops-greeting.test", Peculiar::Drops(0)),
     Case::with("drops-mail.test", Peculiar::Drops(1)),
     Case::with("drops-rcpt.test", Peculiar::Drops(2)),
