@@ -7,6 +7,7 @@ use super::networks::OF_ONE_NETWORK;
 use super::*;
 use crate::route::{HostPort, Hosts, To};
 
+mod judged;
 mod kept;
 mod places;
 mod sites;

@@ -183,3 +183,76 @@ impl Drop for Permit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base::Timestamp;
+    use queue::source::{Course, Finding, Measure};
+
+    use super::*;
+
+    const SOURCE: SourceId = SourceId::DEFAULT;
+
+    fn setup(caps: &[(Share, &[u32])], judged: &[(&str, u32, bool)]) -> Setup {
+        let cap = |(share, days): &(Share, &[u32])| Cap {
+            source: SOURCE,
+            share: share.clone(),
+            days: (*days).into(),
+            began: Timestamp(7),
+        };
+        let one = |(site, behind, is_stopped): &(&str, u32, bool)| Judged {
+            source: SOURCE,
+            site: (*site).into(),
+            day: 0,
+            finding: Finding { measure: Measure::Bounced, count: 2, among: 60, course: Course::Hold },
+            days: *behind,
+            behind: *behind,
+            is_stopped: *is_stopped,
+        };
+        let (caps, judged) = (caps.iter().map(cap).collect(), judged.iter().map(one).collect());
+        Setup { caps, judged, ..Setup::default() }
+    }
+
+    /// What may go to each of `a` and `b`.
+    fn left(warmups: &Warmups, today: i64) -> [u32; 2] {
+        ["a", "b"].map(|site| warmups.room(SOURCE, site, today, |name| name == site).unwrap().left)
+    }
+
+    #[test]
+    fn a_site_where_days_do_not_count_has_the_cap_of_an_earlier_one() {
+        let delivered = |days| vec![(SOURCE, Delivered { days, ..Delivered::default() })];
+        let none = Warmups::default();
+        let (own, each) = (Share::Site("a".into()), Share::Each);
+        let caps: [(Share, &[u32]); 3] =
+            [(own, &[1, 2, 3, 4]), (each, &[10, 20, 30, 40]), (Share::All, &[100, 200, 300, 400])];
+        let of = |judged: &[_]| left(&Warmups::new(&setup(&caps, judged), &delivered(3), 9, &none), 9);
+        assert_eq!(of(&[]), [4, 40]);
+        assert_eq!(of(&[("a", 1, false), ("b", 3, false)]), [3, 10]);
+        assert_eq!(of(&[("a", 9, false), ("b", 2, true)]), [1, 0], "it is never before the first; nothing goes there");
+        // All together have a cap, and nobody one of his own.
+        let of = |judged: &[_]| left(&Warmups::new(&setup(&caps[2..], judged), &delivered(3), 9, &none), 9);
+        assert_eq!(of(&[("a", 2, false)]), [200, 400]);
+        // The plan is over, but not where days do not count.
+        let of = |judged: &[_]| left(&Warmups::new(&setup(&caps[..2], judged), &delivered(5), 9, &none), 9);
+        assert_eq!(of(&[("b", 2, false)]), [u32::MAX, 40]);
+    }
+
+    #[test]
+    fn what_is_found_counts_at_once_and_takes_nothing_from_what_was_counted() {
+        let caps: [(Share, &[u32]); 1] = [(Share::Each, &[10, 20, 40])];
+        let begun = Warmups::new(&setup(&caps, &[]), &[(SOURCE, Delivered::default())], 9, &Warmups::default());
+        let permit = begun.permit(SOURCE, "a", 3).unwrap();
+        permit.delivered(9);
+        assert_eq!(
+            (left(&begun, 9), left(&begun, 10)),
+            ([7, 10], [18, 20]),
+            "what is under way counts for the next day"
+        );
+        let judged = setup(&caps, &[("a", 1, false)]);
+        let after = Warmups::new(&judged, &[(SOURCE, Delivered::default())], 10, &begun);
+        assert_eq!(left(&after, 10), [8, 20]);
+        let stopped = Warmups::new(&setup(&caps, &[("a", 1, true)]), &[(SOURCE, Delivered::default())], 10, &after);
+        assert_eq!((left(&stopped, 10), stopped.is_stopped(SOURCE, "a")), ([0, 20], true));
+        assert!(!stopped.is_stopped(SOURCE, "b") && !stopped.is_stopped(SourceId::read(1), "a"));
+    }
+}
