@@ -7,7 +7,10 @@ use std::time::Duration;
 use base::{Clock, OrganisationId, Stream, SystemClock, Timestamp};
 use clap::Args;
 use outbox::{Forecast, Load, Mix, RECIPIENTS, Reason, SiteForecast, Terms};
-use queue::source::{self, Cap, Delivered, Member, Pool, Rule, Scope, Setup, Share, Source, SourceId, Stop, What};
+use queue::source::{
+    self, Cap, Course, Delivered, Finding, Judged, Measure, Member, Pool, Rule, Scope, Setup, Share, Source, SourceId,
+    Stop, What,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -90,6 +93,8 @@ pub struct Facts {
     caps: Vec<(i64, To, Vec<u32>, i64)>,
     /// Days before, today, and of that to sites.
     delivered: Vec<(i64, u32, u32, ToSites)>,
+    /// At which site, how many days do not count, and whether nothing goes there.
+    judged: Vec<(i64, String, u32, bool)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -135,6 +140,7 @@ pub async fn facts(house: &House) -> Outcome {
         let sites = d.sites.iter().map(|(site, n)| (site.to_string(), *n)).collect();
         (source.stored(), d.days, d.today, sites)
     };
+    let judged = |one: &Judged| (one.source.stored(), one.site.to_string(), one.behind, one.is_stopped);
     let facts = Facts {
         sources: setup.sources.iter().map(|s| (s.id.stored(), s.name.to_string())).collect(),
         pools: setup.pools.iter().filter(|pool| pool.organisation.is_none()).map(pool).collect(),
@@ -142,6 +148,7 @@ pub async fn facts(house: &House) -> Outcome {
         stopped: setup.stops.iter().filter_map(stopped).collect(),
         caps: setup.caps.iter().map(cap).collect(),
         delivered: delivered.iter().map(sent).collect(),
+        judged: setup.judged.iter().map(judged).collect(),
     };
     Ok(Answer::new(String::new(), serde_json::to_value(facts).map_err(|e| e.to_string())?))
 }
@@ -180,6 +187,16 @@ impl Facts {
             let sites = sites.into_iter().map(|(site, n)| (site.into(), n)).collect();
             (SourceId::read(id), Delivered { days, today, sites })
         };
+        let judged = |(id, site, behind, is_stopped): (i64, String, u32, bool)| Judged {
+            source: SourceId::read(id),
+            site: site.into(),
+            // What it was judged for, nobody asks here.
+            day: 0,
+            finding: Finding { measure: Measure::Bounced, count: 0, among: 0, course: Course::Hold },
+            days: behind,
+            behind,
+            is_stopped,
+        };
         let stop = |id: i64| Stop { what: What::Source(SourceId::read(id)), drains: false, since: now };
         let setup = Setup {
             sources: self.sources.iter().map(|(id, name)| named(*id, name)).collect(),
@@ -187,6 +204,7 @@ impl Facts {
             rules: self.rules.into_iter().map(rule).collect(),
             stops: self.stopped.into_iter().map(stop).collect(),
             caps: self.caps.into_iter().map(cap).collect(),
+            judged: self.judged.into_iter().map(judged).collect(),
             ..Setup::default()
         };
         (setup, self.delivered.into_iter().map(sent).collect())
@@ -437,6 +455,16 @@ fn span(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_that_do_not_count_travel_with_the_plan() {
+        let judged = vec![(1, "google".to_owned(), 2, false), (2, "yahoo".to_owned(), 1, true)];
+        let asked = serde_json::to_value(Facts { judged, ..Facts::default() }).unwrap();
+        let (setup, _) = serde_json::from_value::<Facts>(asked).unwrap().setup(Timestamp(0));
+        let one = |one: &Judged| (one.source.stored(), one.site.to_string(), one.behind, one.is_stopped);
+        let judged: Vec<_> = setup.judged.iter().map(one).collect();
+        assert_eq!(judged, [(1, "google".into(), 2, false), (2, "yahoo".into(), 1, true)]);
+    }
 
     #[test]
     fn figures_are_for_all_sites_or_for_one() {
