@@ -522,10 +522,10 @@ impl Command {
     /// What is given out as a table, if it is an export of one.
     fn table(&self) -> Option<Table> {
         let (columns, csv) = match self {
-            Command::Source(SourceCommand::Export { csv, .. }) => (&sources::COLUMNS[..], *csv),
-            Command::Pool(PoolCommand::Export { csv, .. }) => (&sources::POOL_COLUMNS[..], *csv),
+            Command::Source(SourceCommand::Export(of)) => (&sources::COLUMNS[..], of.csv),
+            Command::Pool(PoolCommand::Export(of)) => (&sources::POOL_COLUMNS[..], of.csv),
             Command::Policy(PolicyCommand::Export { csv, .. }) => (&policies::COLUMNS[..], *csv),
-            Command::Site(SiteCommand::Export { csv, .. }) => (&policies::SITE_COLUMNS[..], *csv),
+            Command::Site(SiteCommand::Export(of)) => (&policies::SITE_COLUMNS[..], of.csv),
             _ => return None,
         };
         Some(Table { columns, csv })

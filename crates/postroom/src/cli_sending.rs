@@ -9,6 +9,16 @@ use crate::policies;
 use crate::sources::{self, Ask, Plan};
 use crate::stops::{self, Named};
 
+/// What is exported, and how.
+#[derive(Debug, Args)]
+pub struct Exported {
+    /// Only those with this in their name.
+    pub word: Option<String>,
+    /// Comma-separated values, with a line of names.
+    #[arg(long)]
+    pub csv: bool,
+}
+
 /// A source is an address of this machine with the name that is said there. Without any, mail leaves by the source "default":
 /// our host name, from the address that the system chooses. Changes count at once.
 #[derive(Debug, Subcommand)]
@@ -85,13 +95,7 @@ pub enum SourceCommand {
         check: bool,
     },
     /// All sources, a line each: JSON, or CSV.
-    Export {
-        /// Only those with this in their name.
-        word: Option<String>,
-        /// Comma-separated values, with a line of names.
-        #[arg(long)]
-        csv: bool,
-    },
+    Export(Exported),
 }
 
 /// A pool is a set of sources that share the mail of some streams (mail, transactional, marketing) by their weights. One that is
@@ -141,13 +145,7 @@ pub enum PoolCommand {
         word: Option<String>,
     },
     /// All pools, a line each: JSON, or CSV.
-    Export {
-        /// Only those with this in their name.
-        word: Option<String>,
-        /// Comma-separated values, with a line of names.
-        #[arg(long)]
-        csv: bool,
-    },
+    Export(Exported),
 }
 
 impl From<SourceCommand> for Request {
@@ -170,7 +168,7 @@ impl From<SourceCommand> for Request {
                 Ask::WarmUp { name, plan }
             }
             SourceCommand::List { check: true, word } => Ask::Check { word },
-            SourceCommand::List { word, .. } | SourceCommand::Export { word, .. } => Ask::List { word },
+            SourceCommand::List { word, .. } | SourceCommand::Export(Exported { word, .. }) => Ask::List { word },
         })
     }
 }
@@ -187,7 +185,7 @@ impl From<PoolCommand> for Request {
                 Ask::PoolChange { name, organisation, members, streams }
             }
             PoolCommand::Remove { name } => Ask::PoolRemove { name },
-            PoolCommand::List { word } | PoolCommand::Export { word, .. } => Ask::PoolList { word },
+            PoolCommand::List { word } | PoolCommand::Export(Exported { word, .. }) => Ask::PoolList { word },
         })
     }
 }
@@ -257,13 +255,7 @@ pub enum SiteCommand {
         word: Option<String>,
     },
     /// All sites that are sent to, a line each: JSON, or CSV.
-    Export {
-        /// Only those with this in their name.
-        word: Option<String>,
-        /// Comma-separated values, with a line of names.
-        #[arg(long)]
-        csv: bool,
-    },
+    Export(Exported),
     /// What is known of one: limits in force, what was learned, what it said last.
     Show {
         /// As `list` shows it.
@@ -297,7 +289,7 @@ impl From<SiteCommand> for Request {
     fn from(command: SiteCommand) -> Self {
         Request::Policy(match command {
             SiteCommand::List { word } => policies::Ask::Sites { word, all: false },
-            SiteCommand::Export { word, .. } => policies::Ask::Sites { word, all: true },
+            SiteCommand::Export(Exported { word, .. }) => policies::Ask::Sites { word, all: true },
             SiteCommand::Show { name } => policies::Ask::Site { name },
             SiteCommand::Resume { name, source } => policies::Ask::Resume { name, source },
         })
