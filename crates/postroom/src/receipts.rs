@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use base::{AccountId, Address, Civil, OrganisationId, Stream, Timestamp};
 use clap::{Args, Subcommand};
-use queue::receipt::{self, Attempt, End, Event, Filter, Found, Head, Key, Pointer, Receipt, When};
+use queue::receipt::{self, Attempt, End, Event, Filter, Found, Head, Key, Pointer, Receipt, Recorded, When};
 use queue::{Message, QueueId, Standing, State as Waits};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -614,12 +614,14 @@ fn page(
     n: usize,
     now: Timestamp,
 ) -> store::Result<Found<One, (QueueId, u32)>> {
-    let filter = which.filter(tx, now)?;
+    let (filter, names) = (which.filter(tx, now)?, Names::read(tx)?);
     let Found { all, next } = receipt::page(tx, after, &filter, n)?;
-    let heads = receipt::head(tx, &all.iter().map(|r| r.trail).collect::<Vec<_>>())?;
-    let one = |(r, head): (Receipt, Option<Head>)| head.map(|head| One::ended(head, r));
-    let all = complete(tx, all.into_iter().zip(heads).filter_map(one).collect())?;
-    Ok(Found { all, next })
+    let one = |Recorded { receipt, head, last }: Recorded| {
+        let head = head?;
+        let organisation = names.of(head.organisation).to_owned();
+        Some(One { last, organisation, ..One::ended(head, receipt) })
+    };
+    Ok(Found { all: all.into_iter().filter_map(one).collect(), next })
 }
 
 /// The names of the columns of [`csv`].
@@ -658,6 +660,65 @@ mod tests {
         for bad in ["", "d", "x", "2026-13-01", "2026-11-22T25:00:00Z", "-1d", "99999999999d", "ä"] {
             assert!(time(bad, now).is_err(), "{bad}");
         }
+    }
+
+    /// Each in a segment of its own, and more than are kept unpacked.
+    #[test]
+    fn a_list_reads_each_record_once_however_it_is_narrowed() {
+        const ALL: u64 = 40;
+        let now = Timestamp(1_700_000_000_000);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for bed in testkit::engines() {
+            let store = bed.open(&[directory::MIGRATIONS, queue::MIGRATIONS]);
+            let queue = runtime.block_on(queue::Queue::open(&store, 1, now)).unwrap();
+            (0..ALL).for_each(|_| end_one(&store, &queue, now));
+            let read = |which: Which| {
+                let count = move |tx: &mut Tx<'_>| {
+                    let found = page(tx, &which, None, MOST, now)?;
+                    assert!(found.all.iter().all(|one| one.last.is_some()));
+                    Ok((found.all.len() as u64, tx.done().statements))
+                };
+                store.read_blocking(count).unwrap()
+            };
+            let narrow = Narrow { site: Some("b.test".into()), ..Narrow::default() };
+            for which in [Which::default(), Which { narrow, ..Which::default() }] {
+                let (found, statements) = read(which);
+                // Both halves of each, the rows, and what organisations are called.
+                assert_eq!((found, statements), (ALL, 2 * ALL + 2), "{}", bed.name());
+            }
+        }
+    }
+
+    /// A mail that a site refuses.
+    fn end_one(store: &Store, queue: &queue::Queue, now: Timestamp) {
+        let (id, all) = (queue.next_id(), queue.clone());
+        let to = Address::parse("jane@b.test").unwrap();
+        let group = queue::Group::of(Stream::Marketing, OrganisationId::HOUSE, "b.test", 0);
+        let work = move |tx: &mut Tx<'_>| {
+            let recipe = queue::Recipe { kind: 1, reference: [].into() };
+            let to = queue::NewDelivery { to: to.clone(), notify: None, original: None, fate: queue::Fate::Open };
+            queue::enqueue(
+                tx,
+                &queue::NewMessage { stream: Stream::Marketing, ..queue::NewMessage::made(id, recipe, now) },
+                &[to],
+            )?;
+            queue::claim_due(tx, &all, &[queue::Want { group, most: 1 }], now)
+        };
+        let claimed = store.write_blocking(work).unwrap().claimed.remove(0);
+        let no = base::Reply::new(550, 7, 1, "no");
+        let settled: std::sync::Arc<[_]> = [queue::Settled {
+            message: claimed.message.clone(),
+            delivery: claimed.deliveries[0].clone(),
+            outcome: queue::Outcome::Failed,
+            said: queue::Said::by("mx.b.test", bounce::Stage::Dot, no),
+            class: "blocked".into(),
+            rule: None,
+        }]
+        .into();
+        let segment = receipt::Segment::of(queue, &settled, now).unwrap();
+        let all = queue.clone();
+        let work = move |tx: &mut Tx<'_>| queue::record(tx, &all, &settled, &segment, now);
+        store.write_blocking(work).unwrap();
     }
 
     #[test]

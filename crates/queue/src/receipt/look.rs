@@ -153,17 +153,28 @@ pub struct Found<T, C> {
     pub next: Option<C>,
 }
 
-/// At most `n` receipts, those of the youngest messages first, from behind `after` on. A page may be empty and not the last:
-/// it looks at 20,000 rows, and at 1,000 where records are asked.
+/// A receipt with what the record of its last attempt tells.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// The receipt.
+    pub receipt: Receipt,
+    /// Whose mail it was; none when the record is gone.
+    pub head: Option<Head>,
+    /// The last attempt; none when its dialogue is gone or cannot be read.
+    pub last: Option<Attempt>,
+}
+
+/// At most `n` receipts, those of the youngest messages first, from behind `after` on, with their records, of which each segment is read
+/// once. A page may be empty and not the last: it looks at 20,000 rows, and at 1,000 where records are asked.
 ///
 /// # Errors
-/// The store's.
+/// The store's; [`Error::Corrupt`] where none is asked for what its record tells and that cannot be read.
 pub fn page(
     tx: &mut Tx<'_>,
     after: Option<(QueueId, u32)>,
     filter: &Filter,
     n: usize,
-) -> Result<Found<Receipt, (QueueId, u32)>> {
+) -> Result<Found<Recorded, (QueueId, u32)>> {
     let (message, number) = after.map_or((i64::MAX, 0), |(message, number)| (message.raw(), number));
     let limit = if filter.asks_records() { LOOKED_INTO } else { LOOKED_AT.min(n as i64 * 100) };
     let rows = tx.list(&schema::RECEIPTS_BEFORE, params![message, number, limit], read)?;
@@ -171,26 +182,34 @@ pub fn page(
     let mut records = Halves::new();
     for r in rows {
         last = Some((r.message, r.number));
-        if filter.has_row(&r) && (!filter.asks_records() || records.fit(tx, filter, r.trail)?) {
-            all.push(r);
-            if all.len() == n {
-                return Ok(Found { all, next: last });
-            }
+        if !filter.has_row(&r) {
+            continue;
+        }
+        all.extend(records.fitting(tx, filter, r)?);
+        if all.len() >= n {
+            return Ok(Found { all, next: last });
         }
     }
     Ok(Found { all, next: last.filter(|_| more) })
 }
 
 impl Halves {
-    /// Whether the record fits; one that is not kept any more does not.
-    fn fit(&mut self, tx: &mut Tx<'_>, filter: &Filter, trail: Option<Pointer>) -> Result<bool> {
-        let Some(Pointer { segment, place }) = trail else { return Ok(false) };
-        let Some(head) = kept(self.heads.of(tx, segment))?.and_then(|half| half.head(place)) else { return Ok(false) };
-        let last = match filter.asks_attempts() {
-            true => kept(self.dialogues.of(tx, segment))?.and_then(|half| half.attempt(place)),
-            false => None,
+    /// A receipt with its record, if that fits. Where something is asked of it, one that is not kept any more does not.
+    fn fitting(&mut self, tx: &mut Tx<'_>, filter: &Filter, receipt: Receipt) -> Result<Option<Recorded>> {
+        let asks = filter.asks_records();
+        let Some(Pointer { segment, place }) = receipt.trail else {
+            return Ok((!asks).then_some(Recorded { receipt, head: None, last: None }));
         };
-        Ok(filter.has_record(&head, last.as_ref()))
+        let half = self.heads.of(tx, segment);
+        let head = if asks { kept(half)? } else { half? }.and_then(|half| half.head(place));
+        let is_so = |head: &Head, last: Option<&Attempt>| !asks || filter.has_record(head, last);
+        // What the head tells need not be looked for in the dialogue, which is larger.
+        if asks && head.as_ref().is_none_or(|head| !filter.asks_attempts() && !is_so(head, None)) {
+            return Ok(None);
+        }
+        let last = kept(self.dialogues.of(tx, segment))?.and_then(|half| half.attempt(place));
+        let fits = head.as_ref().is_none_or(|head| is_so(head, last.as_ref()));
+        Ok(fits.then_some(Recorded { receipt, head, last }))
     }
 }
 

@@ -18,7 +18,8 @@ pub(crate) use event::one;
 pub use event::{Attached, Event, Kind, attach, events};
 pub use keep::{forget_dialogues, forget_receipts, forget_segments};
 pub use look::{
-    Ended, Filter, Found, Key, When, attempts, ended, head, last, look_up, of_message, page, receipt, some_of_message,
+    Ended, Filter, Found, Key, Recorded, When, attempts, ended, head, last, look_up, of_message, page, receipt,
+    some_of_message,
 };
 pub use merge::{Merge, to_merge};
 pub(crate) use message_ids::{Left, MessageIds};

@@ -61,7 +61,7 @@ impl World {
     fn everything(&self) -> Vec<String> {
         let all = |tx: &mut store::Tx<'_>| {
             let mut told = Vec::new();
-            for receipt in receipt::page(tx, None, &receipt::Filter::default(), 10_000)?.all {
+            for receipt::Recorded { receipt, .. } in receipt::page(tx, None, &receipt::Filter::default(), 10_000)?.all {
                 let trail = [receipt.trail];
                 let (head, attempts) = (receipt::head(tx, &trail)?, receipt::attempts(tx, &trail)?);
                 assert!(head[0].is_some() && !attempts[0].is_empty(), "{receipt:?}");
@@ -304,7 +304,7 @@ fn who_looks_at_many_passes_over_a_dialogue_that_cannot_be_read() {
         w.store.write_blocking(|tx| tx.execute(&SPOILT, &[])).unwrap();
         let read = |tx: &mut store::Tx<'_>| {
             let trails: Vec<_> =
-                receipt::page(tx, None, &receipt::Filter::default(), 9)?.all.iter().map(|r| r.trail).collect();
+                receipt::page(tx, None, &receipt::Filter::default(), 9)?.all.iter().map(|r| r.receipt.trail).collect();
             assert!(matches!(receipt::attempts(tx, &trails), Err(Error::Corrupt(_))));
             assert_eq!(receipt::last(tx, &trails)?, [None, None]);
             let filter = receipt::Filter { source: Some("default".into()), ..receipt::Filter::default() };

@@ -149,7 +149,8 @@ fn they_are_found_by_recipient_and_by_message_id() {
         let page =
             |after, filter: Filter, n| w.store.read_blocking(move |tx| receipt::page(tx, after, &filter, n)).unwrap();
         let first = page(None, Filter::default(), 3);
-        let places = |all: &[receipt::Receipt]| all.iter().map(|r| (r.message, r.number)).collect::<Vec<_>>();
+        let places =
+            |all: &[receipt::Recorded]| all.iter().map(|r| (r.receipt.message, r.receipt.number)).collect::<Vec<_>>();
         assert_eq!(places(&first.all), [(ids[4], 1), (ids[4], 0), (ids[3], 1)]);
         let second = page(first.next, Filter { until: Some(later(2)), ..Filter::default() }, 100);
         assert_eq!(places(&second.all), [(ids[1], 1), (ids[1], 0), (ids[0], 1), (ids[0], 0)]);
@@ -177,7 +178,7 @@ fn a_page_has_what_the_records_say_of_sender_organisation_source_and_site() {
         let page = |filter: Filter| {
             let found = w.store.read_blocking(move |tx| receipt::page(tx, None, &filter, 9)).unwrap();
             assert!(found.next.is_none());
-            found.all.iter().map(|r| (r.message, r.number)).collect::<Vec<_>>()
+            found.all.iter().map(|r| (r.receipt.message, r.receipt.number)).collect::<Vec<_>>()
         };
         let any = Filter::default;
         let (a, b, c) = ((ours, 0), (ours, 1), (theirs, 0));
