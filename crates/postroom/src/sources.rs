@@ -444,10 +444,12 @@ fn show_plan(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> store::Result<Answe
 
 /// How a new source stands at a site, with so many days of its plan behind it, and what was found there last.
 fn standing(judged: &Judged, days: u32) -> String {
-    match judged.is_stopped {
-        true => format!("{}: nothing ({})", judged.site, found(judged)),
-        false => format!("{}: day {} ({})", judged.site, days.saturating_sub(judged.behind) + 1, found(judged)),
+    let Judged { site, behind, is_stopped, finding, .. } = judged;
+    if *is_stopped {
+        return format!("{site}: nothing ({})", found(judged));
     }
+    let resumed = if finding.course == source::Course::Stop { ", resumed" } else { "" };
+    format!("{site}: day {} ({}{resumed})", days.saturating_sub(*behind) + 1, found(judged))
 }
 
 /// What was found last of a new source, and of which day.
@@ -520,6 +522,8 @@ mod tests {
         assert_eq!(said(source::Course::Hold, 1), "google: day 10 (2025-11-22: 6 of 100 bounced: held)");
         assert_eq!(said(source::Course::Back(3), 9), "google: day 2 (2025-11-22: 6 of 100 bounced: set back 3 days)");
         assert_eq!(said(source::Course::Stop, 9), "google: nothing (2025-11-22: 6 of 100 bounced: stopped)");
+        let resumed = Judged { is_stopped: false, ..judged(source::Course::Stop, 9) };
+        assert_eq!(standing(&resumed, 10), "google: day 2 (2025-11-22: 6 of 100 bounced: stopped, resumed)");
     }
 
     #[test]
