@@ -14,6 +14,7 @@ use queue::{Bodies, Delivery, Event, Group, Message, Outcome, Queue, QueueId, Re
 use queue::{log, receipt, suppression};
 use store::{Lane, Store, Tx};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use trust::{Keys, Verp};
 
@@ -281,29 +282,33 @@ impl Outbox {
 
     /// Sends until `stop` is done. Then connections end what they are at, what was not begun is given back, and the last
     /// outcomes are written: a clean stop leaves no claim behind (trap 22).
+    ///
+    /// Where the future is dropped before, connections begin no other mail, and no outcome is
+    /// written any more.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let Outbox { inner, done, owing: (debts, owing), stop: stopped, https } = self;
         if inner.queue.uncertain() > 0 {
             let deliveries = inner.queue.uncertain();
             tracing::warn!(deliveries, "the server ended while it sent these: they are sent again, perhaps twice");
         }
-        let recorder = tokio::spawn(recorder::run(inner.clone(), done, debts));
         let keeps = inner.keeps();
-        let reporter = tokio::spawn(only_if(keeps, reporter::run(inner.clone(), owing)));
-        let sweeper = tokio::spawn(sweep(inner.clone()));
-        let guard = tokio::spawn(sts::run(inner.clone()));
-        let reports = tokio::spawn(only_if(keeps, tls_reports::run(inner.clone(), https)));
-        let proof = tokio::spawn(dane::run(inner.clone()));
-        let counts = tokio::spawn(tally::run(inner.clone()));
-        let limits = tokio::spawn(used::run(inner.clone()));
-        let lease = tokio::spawn(lease::run(inner.clone()));
-        let pauses = tokio::spawn(pauses::run(inner.clone()));
+        let (mut tasks, mut lease) = (JoinSet::new(), JoinSet::new());
+        tasks.spawn(recorder::run(inner.clone(), done, debts));
+        tasks.spawn(only_if(keeps, reporter::run(inner.clone(), owing)));
+        tasks.spawn(sweep(inner.clone()));
+        tasks.spawn(sts::run(inner.clone()));
+        tasks.spawn(only_if(keeps, tls_reports::run(inner.clone(), https)));
+        tasks.spawn(dane::run(inner.clone()));
+        tasks.spawn(tally::run(inner.clone()));
+        tasks.spawn(used::run(inner.clone()));
+        tasks.spawn(pauses::run(inner.clone()));
+        lease.spawn(lease::run(inner.clone()));
         let told = async {
             stop.await;
             let _ = stopped.send(true);
         };
         tokio::join!(dispatch::run(&inner), dispatch::look(&inner), told);
-        let _ = lease.await;
+        while lease.join_next().await.is_some() {}
         give_back(&inner);
         let ended = async {
             let left = async {
@@ -317,7 +322,7 @@ impl Outbox {
             // Work that a connection gave back meanwhile.
             give_back(&inner);
             let _ = inner.done.send(Done::Stop);
-            let _ = tokio::join!(recorder, reporter, sweeper, guard, proof, reports, counts, limits, pauses);
+            while tasks.join_next().await.is_some() {}
             // Of the connections that have ended, too.
             tally::write(&inner).await;
             used::write(&inner, None).await;
@@ -562,8 +567,9 @@ impl Inner {
         if self.proof.is_to_be_had() { &self.validating } else { &self.resolver }
     }
 
+    /// As [`Inner::stopped`]: it is to stop, or nobody runs it any more.
     pub(crate) fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
+        *self.stopping.borrow() || self.stopping.has_changed().is_err()
     }
 
     pub(crate) async fn stopped(&self) {

@@ -74,6 +74,25 @@ async fn what_was_under_way_at_a_crash_is_sent_again_and_marked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_stood_in_line_at_a_crash_is_not_begun_by_the_dead() {
+    let (net, peer) = Net::default().host("b.test", 1, rules(&[("DATA", Act::Stall)]));
+    let mut w = net.world().await;
+    let mut ids = Vec::new();
+    for n in 0..10 {
+        ids.push(w.send(&[&format!("u{n}@b.test")]).await);
+    }
+    w.until("one is on its way", async || peer.all_said().contains(&"DATA".to_owned())).await;
+    peer.becomes(Character::default());
+    w.kill_and_start().await;
+    w.pass(11 * MINUTE).await;
+    for id in ids {
+        w.until_gone(id).await;
+    }
+    assert_eq!(peer.taken().len(), 10, "each once");
+    w.check().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_report_that_was_owed_at_a_crash_is_sent() {
     let (net, _) = Net::default().host("b.test", 1, rules(&[("RCPT", Act::Say("550 5.1.1 No such user"))]));
     let mut w = net.world().await;

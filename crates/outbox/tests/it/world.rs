@@ -4,21 +4,21 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::time::Duration;
 
 use base::{AccountId, Address, BlobId, Clock, OrganisationId, Stream, Timestamp};
 use directory::{Directory, NewAccount, NewDomain, system_random};
 use mailbox::Mailboxes;
 use mailbox::verbs::{self, INBOX};
-use net::{Dialer, Door, ListenOptions, Listener, Resolver, Roots, Tls, Zone};
+use net::{Dialer, Door, ListenOptions, Listener, Resolver, Roots, Stream as Connection, Tls, Zone};
 use outbox::{Meter, Outbox, Parts, Routes};
 use queue::source::{self, NewSource, Scope, SourceId, What};
 use queue::{Bodies, DeliverBy, Fate, NewDelivery, NewMessage, Queue, QueueId, Recipe, Standing, State};
 use smtp::{BodyType, Hold, Mail, Notify};
 use store::{Class, Lane, Options, Store, Tx};
 use testkit::Dir;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::peer::{Character, Peer};
@@ -45,6 +45,15 @@ impl Clock for Moved {
     }
 }
 
+/// The clock as one server has it: whatever that began holds it as long as it goes on.
+struct OnesOwn(Arc<Moved>);
+
+impl Clock for OnesOwn {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+}
+
 /// An internet under construction.
 #[derive(Default)]
 pub struct Net {
@@ -54,6 +63,8 @@ pub struct Net {
     roots: Vec<std::path::PathBuf>,
     files: Vec<Arc<Dir>>,
     bodies: Option<Arc<dyn Bodies>>,
+    /// Cuts all connections.
+    cut: watch::Sender<()>,
 }
 
 impl Net {
@@ -76,7 +87,7 @@ impl Net {
         let (listener, door) = Listener::memory(ListenOptions::default());
         self.doors.insert(at, door);
         let serving = peer.clone();
-        tokio::spawn(listener.serve(std::future::pending(), move |stream| serving.clone().serve(stream)));
+        self.serve(listener, move |stream| serving.clone().serve(stream));
         (self, peer)
     }
 
@@ -92,8 +103,27 @@ impl Net {
         let (listener, door) = Listener::memory(ListenOptions::default());
         self.doors.insert(at.parse().unwrap(), door);
         let serving = web.clone();
-        tokio::spawn(listener.serve(std::future::pending(), move |stream| serving.clone().serve(stream)));
+        self.serve(listener, move |stream| serving.clone().serve(stream));
         self
+    }
+
+    /// Until its connections are cut.
+    fn serve<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        listener: Listener,
+        session: impl Fn(Connection) -> F + Clone + Send + 'static,
+    ) {
+        let cut = self.cut.clone();
+        let until_cut = move |stream| {
+            let (mut cut, session) = (cut.subscribe(), session(stream));
+            async move {
+                tokio::select! {
+                    () = session => {}
+                    _ = cut.changed() => {}
+                }
+            }
+        };
+        tokio::spawn(listener.serve(std::future::pending(), until_cut));
     }
 
     pub fn dns(mut self, change: impl FnOnce(Zone) -> Zone) -> Self {
@@ -140,6 +170,9 @@ pub struct World {
     zone: Arc<Mutex<Zone>>,
     bodies: Option<Arc<dyn Bodies>>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    /// There as long as anything of the server that began last goes on.
+    alive: Weak<OnesOwn>,
+    cut: watch::Sender<()>,
     // Dropped after all else; the directory goes last.
     still: Mutex<Option<Still>>,
     _there: There,
@@ -198,8 +231,8 @@ impl World {
         let dialer = Dialer::memory(net.doors);
         let plain = Resolver::memory(net.zone.clone().without_dnssec());
         let (resolver, zone) = Resolver::changing(net.zone);
-        let (bodies, net) = (net.bodies, (plain, resolver, dialer, net.routes, roots));
-        let (running, meter) = (None, None);
+        let (bodies, cut, net) = (net.bodies, net.cut, (plain, resolver, dialer, net.routes, roots));
+        let (running, alive, meter) = (None, Weak::new(), None);
         let mut world = World {
             store,
             queue,
@@ -210,6 +243,8 @@ impl World {
             zone,
             bodies,
             running,
+            alive,
+            cut,
             meter,
             still,
             _there: there,
@@ -221,11 +256,13 @@ impl World {
 
     fn start(&mut self) {
         let (resolver, validating, dialer, routes, roots) = self.net.clone();
+        let clock = Arc::new(OnesOwn(self.clock.clone()));
+        self.alive = Arc::downgrade(&clock);
         let parts = Parts {
             store: self.store.clone(),
             queue: self.queue.clone(),
             directory: self.directory.clone(),
-            clock: self.clock.clone(),
+            clock,
             validating,
             resolver,
             dialer,
@@ -281,11 +318,14 @@ impl World {
         task
     }
 
-    /// The process dies, and another begins.
+    /// The process dies, with its connections and whatever else it is at, and another begins.
     pub async fn kill_and_start(&mut self) {
         let (_, task) = self.running.take().unwrap();
         task.abort();
         let _ = task.await;
+        self.cut.send_replace(());
+        self.meter = None;
+        self.until("nothing of it goes on", async || self.alive.strong_count() == 0).await;
         self.queue = Queue::open(&self.store, 1, self.clock.now()).await.unwrap();
         self.start();
     }
