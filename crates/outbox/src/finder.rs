@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use base::{Reply, Stream};
 use net::Deadline;
+use queue::QueueId;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -78,7 +79,17 @@ struct State {
 struct Asked {
     /// Which question it is. The next one for the same domain is another.
     number: u64,
+    since: Instant,
     waiting: Vec<Work>,
+}
+
+/// Mail whose hosts are being looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// Those of this domain.
+    pub domain: Arc<str>,
+    /// For so long.
+    pub since: Duration,
 }
 
 /// What is to be asked.
@@ -168,7 +179,7 @@ impl Finder {
             Entry::Vacant(vacant) => {
                 (state.questions, state.asking) = (state.questions + 1, state.asking + 1);
                 let (question, number) = (vacant.key().0.clone(), state.questions);
-                vacant.insert(Asked { number, waiting: vec![work] });
+                vacant.insert(Asked { number, since: Instant::now(), waiting: vec![work] });
                 Found::Ask(Ask { question, stream, number, failed })
             }
         }
@@ -186,6 +197,14 @@ impl Finder {
         }
         let waiting = state.asked.remove(&of).map_or(Vec::new(), |asked| asked.waiting);
         state.freed(waiting)
+    }
+
+    /// What is being looked for, for a delivery that waits for it.
+    pub(crate) fn looks_for(&self, message: QueueId, number: u32) -> Option<Looked> {
+        let is_it = |work: &Work| work.message.id == message && work.deliveries.iter().any(|d| d.number == number);
+        let state = self.lock();
+        let (((domain, _), _), asked) = state.asked.iter().find(|(_, asked)| asked.waiting.iter().any(is_it))?;
+        Some(Looked { domain: domain.clone(), since: asked.since.elapsed() })
     }
 
     /// Tasks that have not ended.
@@ -346,6 +365,23 @@ mod tests {
         // That there is no such domain the resolver remembers.
         finder.answered(&third, Some(&Err(Reply::new(550, 1, 2, "no such name"))));
         assert!(!ask(find(&finder, "dead.test")).failed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_looks_is_told_what_mail_waits_for_and_how_long() {
+        let (finder, first, second) = (Finder::default(), work(Stream::Mail, 2), work(Stream::Mail, 1));
+        let [one, two] = [&first, &second].map(|work| work.message.id);
+        let asked = ask(finder.find("slow.test", false, first));
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert!(matches!(finder.find("slow.test", false, second), Found::Asked));
+        let looked = Looked { domain: "slow.test".into(), since: Duration::from_secs(7) };
+        assert_eq!(
+            [(one, 1), (two, 0)].map(|(id, number)| finder.looks_for(id, number)),
+            [(); 2].map(|()| Some(looked.clone()))
+        );
+        assert_eq!(finder.looks_for(two, 1), None);
+        finder.answered(&asked, None);
+        assert_eq!(finder.looks_for(one, 0), None);
     }
 
     #[tokio::test]

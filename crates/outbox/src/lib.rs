@@ -59,6 +59,7 @@ mod wish;
 mod worker;
 
 pub use events::event_line;
+pub use finder::Looked;
 pub use forecast::{Forecast, Load, Mix, RECIPIENTS, Reason, SiteForecast, Terms, forecast};
 pub use hops::{Kept, Pause, SiteState, TenantState, Traffic};
 pub use lease::{LEASE, Peers, journal_of};

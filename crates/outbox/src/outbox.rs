@@ -20,7 +20,7 @@ use trust::{Keys, Verp};
 
 use crate::bodies::Makers;
 use crate::dane::Proof;
-use crate::finder::Finder;
+use crate::finder::{Finder, Looked};
 use crate::hops::{Hops, Kept, Pause, Permit, SiteState, Traffic, Work};
 use crate::journal::Journal;
 use crate::lease::{self, Lease, Peers};
@@ -381,6 +381,11 @@ impl Meter {
     /// The site for which a delivery stands in line, if it does.
     pub fn waits_for(&self, message: QueueId, number: u32) -> Option<SiteState> {
         self.0.hops.waits_for(message, number)
+    }
+
+    /// What is being looked for before a delivery can stand in a line, if that is so.
+    pub fn looks_for(&self, message: QueueId, number: u32) -> Option<Looked> {
+        self.0.finder.looks_for(message, number)
     }
 
     /// Whether the DNS is proven (DNSSEC), and DANE protects mail.

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use base::Address;
+use base::{Address, Timestamp};
 use bounce::{Class, Classifier, Scope};
-use outbox::{Kept, SiteState, Why};
+use outbox::{Kept, Looked, SiteState, Why};
 use queue::receipt::When;
 use queue::source::{self, Judged, Member, Setup, Stop, What};
 use queue::{Message, QueueId, Standing, State};
@@ -118,7 +118,8 @@ impl Look<'_> {
     fn under_way(&self, m: &Message, d: &Standing) -> String {
         let Some(outbox) = &self.house.outbox else { return "It was being sent when the server stopped.".into() };
         let Some(site) = outbox.waits_for(m.id, d.delivery.number) else {
-            return "It is being sent, or its way is just being looked for.".into();
+            let looked = outbox.looks_for(m.id, d.delivery.number);
+            return looked.map_or("It is being sent.".into(), |looked| looked_for(&looked, self.house.clock.now()));
         };
         let mut text = format!(
             "It stands in line for the site {} by {}, among {}: {} of {} connections are open.",
@@ -200,6 +201,13 @@ impl Look<'_> {
              itself, and is looked at again at {until}.{said}"
         )
     }
+}
+
+/// Its site is not known yet.
+fn looked_for(looked: &Looked, now: Timestamp) -> String {
+    let since = Timestamp(now.0 - i64::try_from(looked.since.as_millis()).unwrap_or(0));
+    let (domain, since) = (&looked.domain, since.rfc3339());
+    format!("The mail hosts of {domain} are looked for since {since}: the DNS has not answered yet.")
 }
 
 /// There is no place for it where it goes: whether that is a pause or a limit, and of which site.
@@ -285,6 +293,13 @@ mod tests {
         }
         let busy = classifier.class("rate-limited").unwrap();
         assert!(blame(busy).contains("busy"));
+    }
+
+    #[test]
+    fn whose_hosts_are_looked_for_is_told_since_when() {
+        let looked = Looked { domain: "slow.test".into(), since: Duration::from_secs(7) };
+        let said = looked_for(&looked, Timestamp::from_secs(1_700_000_007));
+        assert!(said.starts_with("The mail hosts of slow.test are looked for since 2023-11-14T22:13:20Z"), "{said}");
     }
 
     #[test]
