@@ -17,7 +17,7 @@ use super::hint::{Action, Hint};
 use super::learn::Learned;
 use super::policy::{Family, Figures, Limits, Policy, TlsLevel};
 use super::rate::{Pace, kept};
-use super::used::{self, Used, What};
+use super::used::{self, Slow, Used, What};
 
 /// After this long without a word against us, one step back up.
 const QUIET: Duration = Duration::from_secs(30 * 60);
@@ -85,6 +85,29 @@ struct Slowed {
 }
 
 impl Slowed {
+    /// From now on.
+    fn of(figures: &Slow, until: Instant, now: Instant) -> Self {
+        let begun = |rate: &super::rate::Rate| {
+            let mut pace = Pace::new(*rate);
+            // The mail that was too much counts: else each complaint would let the next go at once.
+            pace.take(1.0, now);
+            pace
+        };
+        Slowed {
+            until,
+            connections: figures.connections,
+            messages: figures.messages,
+            sends: figures.sends.iter().map(begun).collect(),
+            connects: figures.connects.iter().map(begun).collect(),
+        }
+    }
+
+    fn figures(&self) -> Slow {
+        let rates = |paces: &[Pace]| paces.iter().map(Pace::rate).collect();
+        let (sends, connects) = (rates(&self.sends), rates(&self.connects));
+        Slow { connections: self.connections, messages: self.messages, sends, connects }
+    }
+
     /// Of both the stricter, and for as long as either.
     fn add(&mut self, other: Slowed) {
         let stricter = |a: Option<usize>, b: Option<usize>| a.into_iter().chain(b).min();
@@ -483,22 +506,16 @@ impl Site {
     fn slow(&mut self, set: &Figures, time: Duration, now: Instant) {
         let said_before = self.quiet_since.is_some_and(|since| now.saturating_duration_since(since) < MOMENT);
         self.against(now);
-        let paces = |rates: &Option<Vec<super::policy::Text<super::rate::Rate>>>| {
-            let begun = |rate| {
-                let mut pace = Pace::new(rate);
-                // The mail that was too much counts: else each complaint would let the next go at once.
-                pace.take(1.0, now);
-                pace
-            };
-            rates.iter().flatten().map(|r| begun(r.0)).collect::<Vec<_>>()
+        let rates = |rates: &Option<Vec<super::policy::Text<super::rate::Rate>>>| {
+            rates.iter().flatten().map(|rate| rate.0).collect::<Vec<_>>()
         };
-        let slowed = Slowed {
-            until: now + time,
+        let figures = Slow {
             connections: set.connections.map(|n| n.max(1)),
             messages: set.messages.map(|n| n.max(1)),
-            sends: paces(&set.rate),
-            connects: paces(&set.connection_rate),
+            sends: rates(&set.rate),
+            connects: rates(&set.connection_rate),
         };
+        let slowed = Slowed::of(&figures, now + time, now);
         let sets_nothing = slowed.connections.is_none()
             && slowed.messages.is_none()
             && slowed.sends.is_empty()
@@ -509,10 +526,15 @@ impl Site {
         if sets_nothing {
             (self.limit, self.round) = ((self.limit / 2).max(1), 0);
             self.share = (self.share / 2.0).max(LEAST);
-        } else if let Some(before) = &mut self.slowed {
-            before.add(slowed);
         } else {
-            self.slowed = Some(slowed);
+            self.slow_down(slowed);
+        }
+    }
+
+    fn slow_down(&mut self, slowed: Slowed) {
+        match &mut self.slowed {
+            Some(before) => before.add(slowed),
+            None => self.slowed = Some(slowed),
         }
     }
 
@@ -543,8 +565,9 @@ impl Site {
     pub(crate) fn used(&self, now: Instant, next: Instant) -> Vec<Used> {
         let sends = used::of_paces(&self.sends, What::Mails, self.share, [now, next]);
         let connects = used::of_paces(&self.connects, What::Connections, 1.0, [now, next]);
-        let pauses = self.pauses(now).into_iter().filter_map(|(what, until)| used::of_pause(what, until, now));
-        sends.chain(connects).chain(pauses).collect()
+        let pauses = self.pauses(now).into_iter().filter_map(|(what, until)| used::of_while(what, until, now));
+        let slowed = self.slowed.as_ref().and_then(|s| used::of_while(What::Slow(s.figures()), s.until, now));
+        sends.chain(connects).chain(pauses).chain(slowed).collect()
     }
 
     /// What it does not want, and until when: any mail, or that of some senders.
@@ -569,6 +592,11 @@ impl Site {
             What::Sender(sender) => {
                 if let Some(until) = used::paused(until, now) {
                     self.pause_sender(sender, until, now);
+                }
+            }
+            What::Slow(figures) => {
+                if let Some(until) = used::paused(until, now) {
+                    self.slow_down(Slowed::of(figures, until, now));
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! What is to be known of a site when this server is another: what its long rates have used up, and how long it wants nothing. Of
-//! short ones a restart forgets nothing that matters.
+//! What is to be known of a site when this server is another: what its long rates have used up, how long it wants nothing, and what
+//! figures it asked for. Of short ones a restart forgets nothing that matters.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,6 +27,45 @@ pub(crate) enum What {
     Pause,
     /// It wants none of a sender's domain.
     Sender(Box<str>),
+    /// Figures hold for a while.
+    Slow(Slow),
+}
+
+/// Figures that a hint sets for a while.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Slow {
+    pub(crate) connections: Option<usize>,
+    pub(crate) messages: Option<u32>,
+    /// Of mails, and of connections.
+    pub(crate) sends: Vec<Rate>,
+    pub(crate) connects: Vec<Rate>,
+}
+
+impl fmt::Display for Slow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.connections.iter().try_for_each(|n| write!(f, " connections={n}"))?;
+        self.messages.iter().try_for_each(|n| write!(f, " messages={n}"))?;
+        self.sends.iter().try_for_each(|rate| write!(f, " rate={rate}"))?;
+        self.connects.iter().try_for_each(|rate| write!(f, " connection_rate={rate}"))
+    }
+}
+
+impl FromStr for Slow {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (mut slow, bad) = (Slow::default(), || format!("{text:?} are no figures"));
+        for figure in text.split_whitespace() {
+            match figure.split_once('=').ok_or_else(bad)? {
+                ("connections", n) => slow.connections = Some(n.parse().map_err(|_| bad())?),
+                ("messages", n) => slow.messages = Some(n.parse().map_err(|_| bad())?),
+                ("rate", rate) => slow.sends.push(rate.parse()?),
+                ("connection_rate", rate) => slow.connects.push(rate.parse()?),
+                _ => return Err(bad()),
+            }
+        }
+        Ok(slow)
+    }
 }
 
 /// And until when.
@@ -53,6 +92,7 @@ impl fmt::Display for What {
             What::Connections(rate) => write!(f, "connections {rate}"),
             What::Pause => f.write_str("pause"),
             What::Sender(domain) => write!(f, "pause {domain}"),
+            What::Slow(figures) => write!(f, "slow{figures}"),
         }
     }
 }
@@ -65,6 +105,7 @@ impl FromStr for What {
             Some(("mails", rate)) => rate.parse().map(What::Mails),
             Some(("connections", rate)) => rate.parse().map(What::Connections),
             Some(("pause", domain)) => Ok(What::Sender(domain.into())),
+            Some(("slow", figures)) => figures.parse().map(What::Slow),
             None if text == "pause" => Ok(What::Pause),
             _ => Err(format!("{text:?} is nothing that can be used up")),
         }
@@ -89,8 +130,8 @@ pub(crate) fn nothing_from(sender: &str, left: Duration) -> String {
     format!("nothing from {sender} for {} s", left.as_secs())
 }
 
-/// A pause, if it is a long one.
-pub(crate) fn of_pause(what: What, until: Instant, now: Instant) -> Option<Used> {
+/// A pause, or figures for a while, if it is a long one.
+pub(crate) fn of_while(what: What, until: Instant, now: Instant) -> Option<Used> {
     (until.saturating_duration_since(now) >= LEAST).then_some(Used { what, until, soon: until })
 }
 
@@ -99,7 +140,7 @@ pub(crate) fn resume(paces: &mut [Pace], rate: Rate, until: Instant, now: Instan
     paces.iter_mut().filter(|pace| pace.rate() == rate).for_each(|pace| pace.used(until, now));
 }
 
-/// When a pause ends that was to last until then; none that no site has asked for.
+/// When a pause ends, or figures for a while, that was to last until then; none that no site has asked for.
 pub(crate) fn paused(until: Instant, now: Instant) -> Option<Instant> {
     (until <= now + LONGEST).then_some(until)
 }
@@ -118,10 +159,14 @@ mod tests {
 
     #[test]
     fn what_is_used_is_written_and_read() {
-        for text in ["mails 3600/h", "connections 1000/h", "mails 86400/d", "pause", "pause example.org"] {
+        let slow = ["slow connections=1", "slow messages=2 rate=10/m rate=100/h connection_rate=5/m"];
+        for text in ["mails 3600/h", "connections 1000/h", "mails 86400/d", "pause", "pause example.org"]
+            .into_iter()
+            .chain(slow)
+        {
             assert_eq!(text.parse::<What>().unwrap().to_string(), text);
         }
-        for text in ["", "mails", "mails 3", "pauses", "rate 1/h"] {
+        for text in ["", "mails", "mails 3", "pauses", "rate 1/h", "slow x=1", "slow rate=x"] {
             assert!(text.parse::<What>().is_err(), "{text:?}");
         }
     }

@@ -198,3 +198,27 @@ async fn a_pause_of_a_life_before_is_shown_and_can_be_ended_before_anybody_sends
     assert!(w.site("att").is_empty(), "it is not written down any more");
     w.check().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn figures_that_a_site_asked_for_last_over_a_restart() {
+    let (net, peer) = Net::default().host(
+        "b.test",
+        1,
+        rules(&[("MAIL", Act::Say("421 4.7.0 Error: too many connections from you"))]),
+    );
+    let mut w = net.world().await;
+    let first = w.send(&["x@b.test"]).await;
+    w.until_deferred(first, 1).await;
+    let slowed =
+        |w: &World| w.site("mx.b.test").iter().any(|site| site.learned.concat().contains("1 connections at once"));
+    assert!(slowed(&w));
+    peer.becomes(Character::default());
+    w.pass(MINUTE + 1).await;
+    w.kill_and_start().await;
+    let second = w.send(&["y@b.test"]).await;
+    w.until_gone(second).await;
+    assert!(slowed(&w), "{:?}", w.site("mx.b.test"));
+    w.pass(HOUR / 2).await;
+    assert!(!slowed(&w));
+    w.check().await;
+}
