@@ -138,12 +138,19 @@ SELECT day FROM queue_delivered WHERE source = ?1 AND site = '';
 -- name: any_unjudged
 SELECT 1 FROM queue_delivered WHERE source = ?1 AND site <> '' AND day < ?2 LIMIT 1;
 
--- name: unjudged
-SELECT site, day, sent, tried, bounced, complained, blocked, deferred FROM queue_delivered
-WHERE source = ?1 AND site <> '' AND day < ?2 ORDER BY day, site;
+-- name: take_unjudged
+-- What is written meanwhile is not lost unread.
+DELETE FROM queue_delivered WHERE source = ?1 AND site <> '' AND day < ?2
+RETURNING site, day, sent, tried, bounced, complained, blocked, deferred;
 
--- name: forget_unjudged
-DELETE FROM queue_delivered WHERE source = ?1 AND site <> '' AND day < ?2;
+-- name: judged_to
+SELECT day FROM queue_judged_to WHERE source = ?1;
+
+-- name: set_judged_to
+INSERT INTO queue_judged_to (source, day) VALUES (?1, ?2) ON CONFLICT (source) DO UPDATE SET day = excluded.day;
+
+-- name: forget_judged_to
+DELETE FROM queue_judged_to WHERE source = ?1;
 
 -- name: judged
 SELECT source, site, day, course, measure, count, among, days, behind, stopped FROM queue_judged ORDER BY source, site;

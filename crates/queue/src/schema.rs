@@ -87,6 +87,7 @@ CREATE TABLE queue_delivered (source {int} NOT NULL, site {text} NOT NULL, day {
 CREATE TABLE queue_judged (source {int} NOT NULL, site {text} NOT NULL, day {int} NOT NULL, course {int} NOT NULL,
     measure {int} NOT NULL, count {int} NOT NULL, among {int} NOT NULL, days {int} NOT NULL, behind {int} NOT NULL,
     stopped {int} NOT NULL, PRIMARY KEY (source, site)) {clustered};
+CREATE TABLE queue_judged_to (source {int} PRIMARY KEY, day {int} NOT NULL) {table};
 CREATE TABLE queue_used (source {int} NOT NULL, node {int} NOT NULL, site {int} NOT NULL, organisation {int} NOT NULL,
     what {text} NOT NULL, until {int} NOT NULL, name {text} NOT NULL, PRIMARY KEY (source, node, site, organisation, what)) {clustered};
 ";

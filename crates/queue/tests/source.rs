@@ -334,6 +334,10 @@ fn each_day_of_a_new_source_is_judged_once_at_each_site_and_ended_with_its_plan(
         note("x", 1, 3);
         note("x", 2, 0);
         assert_eq!(judge(3), []);
+        // Of a good one too, and where nothing was found at all.
+        note("x", 2, 3);
+        note("y", 2, 3);
+        assert_eq!((waits(3), judge(3), waits(3)), (true, vec![], false));
         // Two days that nobody judged meanwhile, and one without mail before them.
         note("x", 4, 1);
         note("x", 5, 2);

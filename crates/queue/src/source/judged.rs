@@ -169,8 +169,8 @@ pub fn is_to_judge(tx: &mut Tx<'_>, sources: &[SourceId], today: i64) -> Result<
     Ok(false)
 }
 
-/// Judges what came of days before `today` at each site by a `rule`, as long as the source has a plan, and forgets it. Gives what was
-/// found.
+/// Judges what came of days before `today` at each site by a `rule`, as long as the source has a plan, and forgets it. What is written
+/// of a day after that was judged is forgotten: it is a part of one, and no day of its own. Gives what was found.
 ///
 /// # Errors
 /// The store's.
@@ -188,16 +188,20 @@ pub fn judge(
         let mut known: HashMap<Arc<str>, Judged> = before.map(|one| (one.site.clone(), one.clone())).collect();
         let sent: Vec<i64> = tx.list(&schema::DAYS, params![source.stored()], |r| r.int(0))?;
         let days_before = |day| sent.iter().filter(|sent| **sent < day).count() as u32;
-        let unjudged = tx.list(&schema::UNJUDGED, params![source.stored(), today], |r| {
+        let mut unjudged = tx.list(&schema::TAKE_UNJUDGED, params![source.stored(), today], |r| {
             let n = |i| Ok::<_, store::Error>(u32::try_from(r.int(i)?).unwrap_or(u32::MAX));
             let (sent, tried, bounced) = (n(2)?, n(3)?, n(4)?);
             let fared = Fared { sent, tried, bounced, complained: n(5)?, blocked: n(6)?, deferred: n(7)? };
-            Ok((Arc::<str>::from(r.text(0)?), r.int(1)?, fared))
+            Ok((r.int(1)?, Arc::<str>::from(r.text(0)?), fared))
         })?;
-        for (site, day, fared) in unjudged {
+        // A server's clock may be a day ahead of another's; one that was further ahead was wrong.
+        let judged_to = tx.row(&schema::JUDGED_TO, params![source.stored()], |r| r.int(0))?.filter(|to| *to <= today);
+        unjudged.retain(|(day, ..)| judged_to.is_none_or(|to| *day > to));
+        unjudged.sort_by(|(day, site, _), (other, of, _)| (day, site).cmp(&(other, of)));
+        let last = unjudged.last().map(|(day, ..)| *day);
+        for (day, site, fared) in unjudged {
             let before = known.get(&site);
-            // What another server wrote after the day was judged.
-            if before.is_some_and(|before| before.is_stopped || before.day >= day) {
+            if before.is_some_and(|before| before.is_stopped) {
                 continue;
             }
             let at = days_before(day).saturating_sub(before.map_or(0, |before| before.behind));
@@ -209,7 +213,9 @@ pub fn judge(
             known.insert(site, judged.clone());
             found.push(judged);
         }
-        tx.execute(&schema::FORGET_UNJUDGED, params![source.stored(), today])?;
+        if let Some(last) = last {
+            tx.execute(&schema::SET_JUDGED_TO, params![source.stored(), last])?;
+        }
         // At these the plan is over, too.
         let is_over = |one: &&Judged| !one.is_stopped && days_before(today).saturating_sub(one.behind) as usize >= plan;
         for over in known.values().filter(is_over) {

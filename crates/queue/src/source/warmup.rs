@@ -182,6 +182,7 @@ pub fn set_caps(tx: &mut Tx<'_>, source: SourceId, caps: &[(Share, Vec<u32>)], n
 pub fn end_plan(tx: &mut Tx<'_>, source: SourceId) -> Result<bool> {
     tx.execute(&schema::FORGET_DELIVERED, params![source.stored()])?;
     tx.execute(&schema::FORGET_ALL_JUDGED, params![source.stored()])?;
+    tx.execute(&schema::FORGET_JUDGED_TO, params![source.stored()])?;
     let ended = tx.execute(&schema::END_PLAN, params![source.stored()])? > 0;
     if ended {
         changed(tx)?;
