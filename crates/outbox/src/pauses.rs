@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use base::{BlobId, Timestamp};
 use net::Deadline;
-use queue::Group;
 use queue::source::SourceId;
+use queue::{Group, Turn};
 use store::{Lane, Tx};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -94,7 +94,7 @@ async fn bring_forward(inner: &Arc<Inner>, ended: &[Then]) -> store::Result<()> 
         let page = inner.store.read(move |tx| queue::scheduled(tx, behind)).await?;
         let Some((last, _)) = page.last() else { return Ok(()) };
         behind = Some(*last);
-        let later = inner.store.read(move |tx| later(tx, &page, from, now)).await?;
+        let later = inner.store.read(move |tx| later(tx, &page, from)).await?;
         find(inner, &later, &mut known).await;
         for (group, _) in later {
             if known.get(&group.domain).copied().flatten().is_some_and(|site| is_any(ended, site)) {
@@ -105,15 +105,10 @@ async fn bring_forward(inner: &Arc<Inner>, ended: &[Then]) -> store::Result<()> 
 }
 
 /// Groups of which something has its turn then or later, each with its domain.
-fn later(
-    tx: &mut Tx<'_>,
-    page: &[(Group, Timestamp)],
-    from: Timestamp,
-    now: Timestamp,
-) -> store::Result<Vec<(Group, String)>> {
+fn later(tx: &mut Tx<'_>, page: &[(Group, Timestamp)], from: Timestamp) -> store::Result<Vec<(Group, String)>> {
     let mut all = Vec::new();
     for (group, _) in page {
-        all.extend(queue::domain_later(tx, *group, from, now)?.map(|domain| (*group, domain)));
+        all.extend(queue::domain_later(tx, *group, from)?.map(|domain| (*group, domain)));
     }
     Ok(all)
 }
@@ -151,7 +146,10 @@ async fn site_of(inner: &Inner, domain: &str) -> Option<i64> {
 
 /// In jobs of which none is long.
 async fn bring_group(inner: &Inner, group: Group, from: Timestamp, now: Timestamp) -> store::Result<()> {
-    let some = move |tx: &mut Tx<'_>, _: &[BlobId]| queue::bring_forward(tx, group, from, now);
-    while inner.store.write_with(Lane::Bulk, Vec::new(), some).await? {}
+    let mut behind = Some(Turn::before(from));
+    while let Some(turn) = behind {
+        let some = move |tx: &mut Tx<'_>, _: &[BlobId]| queue::bring_forward(tx, group, turn, now);
+        behind = inner.store.write_with(Lane::Bulk, Vec::new(), some).await?;
+    }
     Ok(())
 }

@@ -146,11 +146,13 @@ SELECT stream, organisation, domain, priority, min(due), count(*) FROM
 GROUP BY stream, organisation, domain, priority ORDER BY stream, organisation, domain, priority;
 
 -- name: later
--- Whose turn of a group is then or later, by the index of what waits; but for what its sender wants to leave later.
-SELECT d.message, d.number, d.recipient FROM queue_delivery d JOIN queue_message m ON m.id = d.message
-WHERE d.state = 0 AND d.stream = ?1 AND d.organisation = ?2 AND d.domain = ?3 AND d.priority = ?4 AND d.due >= ?5
-    AND (m.release IS NULL OR m.release <= ?6)
-ORDER BY d.due LIMIT ?7;
+-- Whose turn of a group is behind that place, by the index of what waits, and whether its sender wants it to leave later. The limit is
+-- within: however many of those there are, no more are read.
+SELECT d.message, d.number, d.recipient, d.due, CASE WHEN m.release > ?8 THEN 1 ELSE 0 END FROM
+    (SELECT message, number, recipient, due FROM queue_delivery
+    WHERE state = 0 AND stream = ?1 AND organisation = ?2 AND domain = ?3 AND priority = ?4 AND (due, message, number) > (?5, ?6, ?7)
+    ORDER BY due, message, number LIMIT ?9) AS d
+JOIN queue_message m ON m.id = d.message ORDER BY d.due, d.message, d.number;
 
 -- name: bring_forward
 UPDATE queue_delivery SET due = CASE WHEN ?3 < expires THEN ?3 ELSE expires END

@@ -6,7 +6,7 @@ use base::{Address, OrganisationId, Stream, Timestamp};
 use store::{Result, Row, Tx, Value};
 
 use crate::entry::{address, corrupt, read_priority};
-use crate::{Event, QueueId, schema};
+use crate::{Event, schema};
 
 /// Deliveries of one stream of an organisation to one domain, of one priority. They are claimed apart from all others: whoever waits for a slow host stands in
 /// nobody's way.
@@ -104,46 +104,65 @@ const PIECE: i64 = 256;
 /// A row that cannot be read says nothing of the others: so many are looked at.
 const LOOKED_AT: i64 = 8;
 
-/// The domain of what waits of a group and has its turn at `from` or later; none when nothing does. What its sender wants to leave later
-/// (RFC 4865) is not meant.
+/// The domain of what waits of a group and has its turn at `from` or later; none when nothing does.
 ///
 /// # Errors
 /// The store's.
-pub fn domain_later(tx: &mut Tx<'_>, group: Group, from: Timestamp, now: Timestamp) -> Result<Option<String>> {
-    let found = later(tx, group, from, now, LOOKED_AT)?;
-    Ok(found.into_iter().find_map(|(_, _, to)| to).map(|to| to.domain().to_owned()))
+pub fn domain_later(tx: &mut Tx<'_>, group: Group, from: Timestamp) -> Result<Option<String>> {
+    let found = later(tx, group, Turn::before(from), from, LOOKED_AT)?;
+    Ok(found.into_iter().find_map(|later| later.to).map(|to| to.domain().to_owned()))
 }
 
-/// Makes due at once what waits of a group and has its turn at `from` or later, which lies behind `now`, but for what its sender wants to
-/// leave later: some of it. Gives whether there may be more. Other nodes find it when they look at what waits.
+/// A place among what waits of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    due: Timestamp,
+    message: i64,
+    number: i64,
+}
+
+impl Turn {
+    /// Before all that is due then or later.
+    pub fn before(due: Timestamp) -> Self {
+        Turn { due: Timestamp(due.0 - 1), message: i64::MAX, number: i64::MAX }
+    }
+}
+
+/// Makes due at once what waits of a group and has its turn behind that one, which lies behind `now`, but for what its sender wants to
+/// leave later (RFC 4865): some of it. Gives where the rest begins, if there may be more. Other nodes find it when they look at what
+/// waits.
 ///
 /// # Errors
 /// The store's.
-pub fn bring_forward(tx: &mut Tx<'_>, group: Group, from: Timestamp, now: Timestamp) -> Result<bool> {
-    let (found, mut n) = (later(tx, group, from, now, PIECE)?, 0);
+pub fn bring_forward(tx: &mut Tx<'_>, group: Group, behind: Turn, now: Timestamp) -> Result<Option<Turn>> {
+    let (found, mut n) = (later(tx, group, behind, now, PIECE)?, 0);
     tx.each(
         &schema::BRING_FORWARD,
-        &found,
-        |(message, number, _)| [(*message).into(), (*number).into(), now.into()],
+        found.iter().filter(|later| !later.is_wanted_later),
+        |later| [later.turn.message.into(), later.turn.number.into(), now.into()],
         |_, answer| n += answer.changed,
     )?;
     if n > 0 {
         tx.publish(Arc::new(Event::Retried(vec![group], now)));
     }
-    // Where nothing changed, somebody else was faster.
-    Ok(n > 0 && found.len() as i64 == PIECE)
+    Ok(found.last().filter(|_| found.len() as i64 == PIECE).map(|later| later.turn))
 }
 
-fn later(
-    tx: &mut Tx<'_>,
-    group: Group,
-    from: Timestamp,
-    now: Timestamp,
-    most: i64,
-) -> Result<Vec<(QueueId, i64, Option<Address>)>> {
+struct Later {
+    turn: Turn,
+    to: Option<Address>,
+    /// By its sender.
+    is_wanted_later: bool,
+}
+
+fn later(tx: &mut Tx<'_>, group: Group, behind: Turn, now: Timestamp, most: i64) -> Result<Vec<Later>> {
     let [stream, organisation, domain, priority] = group.stored();
-    let which = [stream, organisation, domain, priority, from.into(), now.into(), most.into()];
-    tx.list(&schema::LATER, &which, |r| Ok((QueueId::stored(r.int(0)?), r.int(1)?, address(r.bytes(2)?).ok())))
+    let (due, message, number) = (behind.due.into(), behind.message.into(), behind.number.into());
+    let which = [stream, organisation, domain, priority, due, message, number, now.into(), most.into()];
+    tx.list(&schema::LATER, &which, |r| {
+        let turn = Turn { message: r.int(0)?, number: r.int(1)?, due: Timestamp(r.int(3)?) };
+        Ok(Later { turn, to: address(r.bytes(2)?).ok(), is_wanted_later: r.int(4)? == 1 })
+    })
 }
 
 #[cfg(test)]
@@ -152,7 +171,7 @@ mod tests {
     use testkit::engines;
 
     use super::*;
-    use crate::MIGRATIONS;
+    use crate::{Fate, MIGRATIONS, NewDelivery, NewMessage, Queue, Recipe};
 
     /// So many groups behind `?3` of so many deliveries each; the later ones are due first.
     const FILL: Sql = Sql {
@@ -193,5 +212,33 @@ SELECT ?3 + g.n, d.n, ?4, 0, 0, 1000000 - d.n, 9000000, 0, 0, 0, 0, '', ?4, ?4, 
         let plan = store.read_blocking(move |tx| tx.list(&plan, params![1, 2, 3, 4, 5], |r| Ok(r.text(3)?.to_owned())));
         let sought = "queue_delivery_due ((stream,organisation,domain,priority,due)>(?,?,?,?,?))";
         assert!(plan.as_ref().unwrap().iter().any(|step| step.contains(sought)), "{plan:?}");
+    }
+
+    #[test]
+    fn behind_what_its_sender_wants_to_leave_later_the_rest_is_brought_forward() {
+        for bed in engines() {
+            let store = bed.open(&[MIGRATIONS]);
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let queue = runtime.block_on(Queue::open(&store, 1, Timestamp(1))).unwrap();
+            let to = Address::parse("jane@b.test").unwrap();
+            let group = Group::of(base::Stream::Mail, base::OrganisationId::HOUSE, to.domain(), 0);
+            let add = |release: Option<i64>, created: i64| {
+                let made =
+                    NewMessage::made(queue.next_id(), Recipe { kind: 1, reference: [].into() }, Timestamp(created));
+                let to = NewDelivery { to: to.clone(), notify: None, original: None, fate: Fate::Open };
+                (NewMessage { release: release.map(Timestamp), ..made }, vec![to])
+            };
+            // Of these no piece finds anything to do.
+            let all: Vec<_> = (0..PIECE + 9).map(|n| add(Some(1000 + n), 1)).chain([add(None, 5000)]).collect();
+            store.write_blocking(move |tx| crate::enqueue_all(tx, &all)).unwrap();
+            let (from, now) = (Timestamp(500), Timestamp(10));
+            let bring = |turn| store.write_blocking(move |tx| bring_forward(tx, group, turn, now)).unwrap();
+            let due = || store.read_blocking(move |tx| next_due(tx, group)).unwrap();
+            let rest = bring(Turn::before(from)).unwrap();
+            assert_eq!((rest.due, due()), (Timestamp(1000 + PIECE - 1), Some(Timestamp(1000))), "{}", bed.name());
+            assert_eq!((bring(rest), due()), (None, Some(now)), "{}", bed.name());
+            let domain = store.read_blocking(move |tx| domain_later(tx, group, from)).unwrap();
+            assert_eq!(domain.as_deref(), Some("b.test"));
+        }
     }
 }

@@ -59,7 +59,7 @@ pub use claim::{
 };
 pub use enqueue::{Fate, NewDelivery, NewMessage, enqueue, enqueue_all};
 pub use entry::{DeliverBy, Delivery, Message, Owed, State};
-pub use group::{Group, bring_forward, domain_later, next_due, scheduled};
+pub use group::{Group, Turn, bring_forward, domain_later, next_due, scheduled};
 pub use heard::{Came, Heard, hear, may_be_report, understand};
 pub use id::{BadQueueId, QueueId};
 pub use node::{Life, Mark, Node, hold_sources, lives, news, renew};
