@@ -100,6 +100,9 @@ impl Hops {
         let (mut state, now) = (self.lock(), Instant::now());
         let sites = &mut state.sites;
         sites.before.sources = setup.in_use();
+        // What was known of sources that are gone may be over, where they are: should they come back, it is read anew.
+        let Before { sources, sites: known } = &mut sites.before;
+        known.retain(|(source, _), _| sources.contains(source));
         for then in before {
             sites.before.sites.entry((then.at.0, then.at.1)).or_default().push(then);
         }

@@ -75,3 +75,16 @@ async fn what_was_used_is_known_until_it_is_over() {
     third.forget();
     assert!(third.lock().sites.before.is_empty());
 }
+
+/// Who had a source before may have ended what its sites asked for: that is read when the source comes back, and not remembered.
+#[tokio::test(start_paused = true)]
+async fn what_is_known_of_a_source_goes_with_it() {
+    let (hops, here, gone) = (hops(), setup(&[1]), setup(&[]));
+    let at = (SourceId::read(1), 7, None);
+    let until = Instant::now() + Duration::from_secs(3600);
+    hops.resume(&here, vec![Then { at, name: "a".into(), what: crate::shape::What::Pause, until }]);
+    assert_eq!(hops.pauses("a", None).len(), 1);
+    hops.resume(&gone, Vec::new());
+    hops.resume(&here, Vec::new());
+    assert_eq!(hops.pauses("a", None), []);
+}
