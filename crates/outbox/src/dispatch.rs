@@ -338,7 +338,8 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
             let now = inner.clock.now();
             let said = "No attempt was made: what it may leave by is new, and had sent enough";
             let work = unless_over(inner, work, now, said);
-            let midnight = Timestamp::from_secs((day_of(now) + 1) * 86_400);
+            // Of the day by which it was decided: the next may have begun already, and is not known yet.
+            let midnight = Timestamp::from_secs((inner.hops.today() + 1) * 86_400);
             keep(inner, hop, work, (Why::Spent, seen), Some(midnight).filter(|_| !pending));
         }
         Added::No(work, No::OutOfReach) => {
