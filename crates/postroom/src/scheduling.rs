@@ -60,10 +60,11 @@ mod tests {
             begin();
             (before, thread::spawn(|| (niceness(), policy())).join().unwrap())
         });
-        match seen.join().unwrap() {
-            ((Some(0), Some(0)), after) => assert_eq!(after, (Some(0), Some(BATCH))),
-            // The tests themselves run under another.
-            (before, after) => assert_eq!(before, after),
+        let (before, after) = seen.join().unwrap();
+        if before != (Some(0), Some(0)) {
+            eprintln!("only that nothing changes is tried: these tests have another niceness or policy themselves");
+            return assert_eq!(before, after);
         }
+        assert_eq!(after, (Some(0), Some(BATCH)));
     }
 }
