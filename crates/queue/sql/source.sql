@@ -125,12 +125,12 @@ DELETE FROM queue_cap WHERE source = ?1;
 SELECT site, day, sent FROM queue_delivered WHERE source = ?1 ORDER BY site, day;
 
 -- name: count
-INSERT INTO queue_delivered (source, site, day, sent, tried, bounced, complained, blocked, deferred)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+INSERT INTO queue_delivered (source, site, day, sent, tried, ended, bounced, complained, blocked, deferred)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
 ON CONFLICT (source, site, day) DO UPDATE SET sent = queue_delivered.sent + excluded.sent,
-    tried = queue_delivered.tried + excluded.tried, bounced = queue_delivered.bounced + excluded.bounced,
-    complained = queue_delivered.complained + excluded.complained, blocked = queue_delivered.blocked + excluded.blocked,
-    deferred = queue_delivered.deferred + excluded.deferred;
+    tried = queue_delivered.tried + excluded.tried, ended = queue_delivered.ended + excluded.ended,
+    bounced = queue_delivered.bounced + excluded.bounced, complained = queue_delivered.complained + excluded.complained,
+    blocked = queue_delivered.blocked + excluded.blocked, deferred = queue_delivered.deferred + excluded.deferred;
 
 -- name: days
 SELECT day FROM queue_delivered WHERE source = ?1 AND site = '';
@@ -141,7 +141,7 @@ SELECT 1 FROM queue_delivered WHERE source = ?1 AND site <> '' AND day < ?2 LIMI
 -- name: take_unjudged
 -- What is written meanwhile is not lost unread.
 DELETE FROM queue_delivered WHERE source = ?1 AND site <> '' AND day < ?2
-RETURNING site, day, sent, tried, bounced, complained, blocked, deferred;
+RETURNING site, day, sent, tried, ended, bounced, complained, blocked, deferred;
 
 -- name: judged_to
 SELECT day FROM queue_judged_to WHERE source = ?1;

@@ -332,8 +332,12 @@ fn tell_source(tx: &mut Tx<'_>, receipt: &Receipt, event: &Event) -> Result<()> 
         return Ok(());
     }
     let last = receipt::last(tx, &[receipt.trail])?.pop().flatten();
-    let Some(peer) = last.and_then(|attempt| attempt.talk).map(|talk| talk.peer) else { return Ok(()) };
+    let Some((at, talk)) = last.and_then(|attempt| Some((attempt.at, attempt.talk?))) else { return Ok(()) };
+    let peer = talk.peer;
+    // A share of mail of the same day: what comes back of a good Monday's thousand says nothing of Tuesday's sixty. A complaint may
+    // come a week later, and would count nowhere.
+    let at = if event.kind == Kind::Bounced { at } else { event.at };
     // Providers have names; another site mostly has that of its host.
     let site = if peer.site.is_empty() { &peer.host } else { &peer.site };
-    source::count_by_name(tx, &peer.source, site, source::day_of(event.at), fared)
+    source::count_by_name(tx, &peer.source, site, source::day_of(at), fared)
 }

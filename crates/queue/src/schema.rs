@@ -82,8 +82,8 @@ CREATE TABLE queue_webhook_waiting (webhook {int} NOT NULL, position {int} NOT N
 CREATE TABLE queue_cap (source {int} NOT NULL, share {text} NOT NULL, days {text} NOT NULL, began {int} NOT NULL,
     PRIMARY KEY (source, share)) {clustered};
 CREATE TABLE queue_delivered (source {int} NOT NULL, site {text} NOT NULL, day {int} NOT NULL, sent {int} NOT NULL,
-    tried {int} NOT NULL, bounced {int} NOT NULL, complained {int} NOT NULL, blocked {int} NOT NULL, deferred {int} NOT NULL,
-    PRIMARY KEY (source, site, day)) {clustered};
+    tried {int} NOT NULL, ended {int} NOT NULL, bounced {int} NOT NULL, complained {int} NOT NULL, blocked {int} NOT NULL,
+    deferred {int} NOT NULL, PRIMARY KEY (source, site, day)) {clustered};
 CREATE TABLE queue_judged (source {int} NOT NULL, site {text} NOT NULL, day {int} NOT NULL, course {int} NOT NULL,
     measure {int} NOT NULL, count {int} NOT NULL, among {int} NOT NULL, days {int} NOT NULL, behind {int} NOT NULL,
     stopped {int} NOT NULL, PRIMARY KEY (source, site)) {clustered};

@@ -129,7 +129,7 @@ mod tests {
 
     /// As many recipients, and of them these.
     fn judged(tried: u32, bounced: u32, complained: u32, blocked: u32, deferred: u32) -> Option<(Measure, Course)> {
-        let fared = Fared { sent: tried, tried, bounced, complained, blocked, deferred };
+        let fared = Fared { sent: tried, tried, ended: tried, bounced, complained, blocked, deferred };
         let found = Judge::shipped().of(&fared)?;
         assert_eq!(found.measure.of(&fared), (found.count, found.among));
         Some((found.measure, found.course))
@@ -161,11 +161,27 @@ mod tests {
     }
 
     #[test]
+    fn bounces_of_retries_are_a_share_of_what_ended_with_them() {
+        let of = |tried, ended, bounced| {
+            let found =
+                Judge::shipped().of(&Fared { sent: ended - bounced, tried, ended, bounced, ..Fared::default() });
+            found.map(|found| (found.count, found.among, found.course))
+        };
+        // A thousand of the day before, and fifty that are new.
+        assert_eq!(of(50, 1050, 3), None);
+        // The host was down when they were tried first.
+        assert_eq!(of(0, 1000, 1000), Some((1000, 1000, Course::Stop)));
+        // It puts off all but whom it does not know.
+        assert_eq!(of(1000, 29, 29), None);
+        assert_eq!(of(1000, 51, 51), Some((51, 1000, Course::Stop)));
+    }
+
+    #[test]
     fn the_operator_is_told_as_the_file_has_it() {
         let judge = Judge::shipped();
         let alerts = |n: [u32; 4]| {
-            let fared =
-                Fared { sent: 1000, tried: 1000, bounced: n[0], complained: n[1], blocked: n[2], deferred: n[3] };
+            let [bounced, complained, blocked, deferred] = n;
+            let fared = Fared { sent: 1000, tried: 1000, ended: 1000, bounced, complained, blocked, deferred };
             judge.alerts(&judge.of(&fared).unwrap())
         };
         assert!(alerts([51, 0, 0, 0]) && alerts([0, 0, 21, 0]));

@@ -13,7 +13,8 @@ use crate::entry::corrupt;
 /// What is looked at of a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
-    /// [`Fared::bounced`], of those tried.
+    /// [`Fared::bounced`], of those that ended, or of those tried, if these are more: where a site puts all off but whom it does not
+    /// know, few have ended.
     Bounced,
     /// [`Fared::complained`], of those delivered.
     Complained,
@@ -72,7 +73,7 @@ impl Measure {
     /// So many, of so many.
     pub fn of(self, fared: &Fared) -> (u32, u32) {
         match self {
-            Measure::Bounced => (fared.bounced, fared.tried),
+            Measure::Bounced => (fared.bounced, fared.ended.max(fared.tried)),
             Measure::Complained => (fared.complained, fared.sent),
             Measure::Blocked => (fared.blocked, fared.tried),
             Measure::Deferred => (fared.deferred, fared.tried),
@@ -190,8 +191,8 @@ pub fn judge(
         let days_before = |day| sent.iter().filter(|sent| **sent < day).count() as u32;
         let mut unjudged = tx.list(&schema::TAKE_UNJUDGED, params![source.stored(), today], |r| {
             let n = |i| Ok::<_, store::Error>(u32::try_from(r.int(i)?).unwrap_or(u32::MAX));
-            let (sent, tried, bounced) = (n(2)?, n(3)?, n(4)?);
-            let fared = Fared { sent, tried, bounced, complained: n(5)?, blocked: n(6)?, deferred: n(7)? };
+            let [sent, tried, ended, bounced] = [n(2)?, n(3)?, n(4)?, n(5)?];
+            let fared = Fared { sent, tried, ended, bounced, complained: n(6)?, blocked: n(7)?, deferred: n(8)? };
             Ok((r.int(1)?, Arc::<str>::from(r.text(0)?), fared))
         })?;
         // A server's clock may be a day ahead of another's; one that was further ahead was wrong.

@@ -70,6 +70,8 @@ pub struct Fared {
     pub sent: u32,
     /// A host answered its first attempt.
     pub tried: u32,
+    /// It was delivered, or an attempt was told that there is no such address.
+    pub ended: u32,
     /// There is no such address: an attempt or a report says so.
     pub bounced: u32,
     /// They call it spam, each once for a mail.
@@ -83,7 +85,7 @@ pub struct Fared {
 impl Fared {
     /// One was delivered.
     pub fn sent(is_first: bool) -> Fared {
-        Fared { sent: 1, tried: u32::from(is_first), ..Fared::default() }
+        Fared { sent: 1, tried: u32::from(is_first), ended: 1, ..Fared::default() }
     }
 
     /// A host refused one, for now or for good, for a reason of that class. A recipient counts as refused once, and what speaks of his
@@ -92,16 +94,19 @@ impl Fared {
         let (permanence, scope) =
             class.map_or((Permanence::None, Scope::None), |class| (class.permanence, class.scope));
         let is_of_mail = matches!(scope, Scope::Source | Scope::Sender | Scope::Message);
+        let bounced = u32::from(is_final && permanence == Permanence::Hard && is_of_address(scope));
         Fared {
             tried: u32::from(is_first),
-            bounced: u32::from(is_final && permanence == Permanence::Hard && is_of_address(scope)),
+            ended: bounced,
+            bounced,
             blocked: u32::from(is_first && permanence == Permanence::Block && is_of_mail),
             deferred: u32::from(is_first && !is_final && permanence == Permanence::Soft && scope == Scope::Site),
             ..Fared::default()
         }
     }
 
-    /// A report came: one that was thought delivered was not, for a reason of that class.
+    /// A report came: one that was thought delivered was not, for a reason of that class. That one counts as ended already, on the day
+    /// of which this is.
     pub fn returned(class: &Class) -> Fared {
         let is_hard = class.permanence == Permanence::Hard && is_of_address(class.scope);
         Fared { bounced: u32::from(is_hard), ..Fared::default() }
@@ -109,9 +114,10 @@ impl Fared {
 
     /// So many more.
     pub fn add(&mut self, more: Fared) {
-        let Fared { sent, tried, bounced, complained, blocked, deferred } = more;
+        let Fared { sent, tried, ended, bounced, complained, blocked, deferred } = more;
         self.sent += sent;
         self.tried += tried;
+        self.ended += ended;
         self.bounced += bounced;
         self.complained += complained;
         self.blocked += blocked;
@@ -222,12 +228,12 @@ pub fn delivered(tx: &mut Tx<'_>, setup: &Setup, today: i64) -> Result<Vec<(Sour
 /// The store's.
 pub fn count(tx: &mut Tx<'_>, counts: &[(Count, Fared)]) -> Result<()> {
     for (Count { source, site, day }, fared) in counts {
-        let Fared { sent, tried, bounced, complained, blocked, deferred } = *fared;
-        let all = params![source.stored(), &**site, *day, sent, tried, bounced, complained, blocked, deferred];
+        let Fared { sent, tried, ended, bounced, complained, blocked, deferred } = *fared;
+        let all = params![source.stored(), &**site, *day, sent, tried, ended, bounced, complained, blocked, deferred];
         tx.execute(&schema::COUNT, all)?;
         if sent > 0 {
             // A day is one on which something was delivered.
-            tx.execute(&schema::COUNT, params![source.stored(), "", *day, sent, 0, 0, 0, 0, 0])?;
+            tx.execute(&schema::COUNT, params![source.stored(), "", *day, sent, 0, 0, 0, 0, 0, 0])?;
         }
     }
     Ok(())
@@ -246,4 +252,27 @@ pub(crate) fn count_by_name(tx: &mut Tx<'_>, name: &str, site: &str, day: i64, f
         return Ok(());
     };
     count(tx, &[(Count { source, site: site.into(), day }, fared)])
+}
+
+#[cfg(test)]
+mod tests {
+    use bounce::Classifier;
+
+    use super::super::Measure;
+    use super::*;
+
+    /// On another day than it was tried on first, or after the host had been down.
+    #[test]
+    fn what_ends_by_a_retry_is_among_those_of_which_bounces_are_a_share() {
+        let class = Classifier::shared().unwrap().class("no-such-user").unwrap();
+        let mut fared = Fared::sent(false);
+        fared.add(Fared::refused(Some(class), false, true));
+        assert_eq!((fared.tried, Measure::Bounced.of(&fared)), (0, (1, 2)));
+        // A report speaks of one that ended.
+        fared.add(Fared::returned(class));
+        assert_eq!(Measure::Bounced.of(&fared), (2, 2));
+        // First attempts, of which only one ended.
+        (0..9).for_each(|_| fared.add(Fared { tried: 1, ..Fared::default() }));
+        assert_eq!((fared.ended, Measure::Bounced.of(&fared)), (2, (2, 9)));
+    }
 }

@@ -154,7 +154,8 @@ fn what_is_heard_counts_for_the_site_that_a_new_source_sent_to() {
     for w in worlds() {
         let plan = |source| move |tx: &mut store::Tx<'_>| source::set_caps(tx, source, &[(Share::Each, vec![9])], NOW);
         w.store.write_blocking(plan(SourceId::DEFAULT)).unwrap();
-        let by = |source: &str, site: &str, message_id: &str| {
+        let before = later(-86_400_000);
+        let by = |source: &str, site: &str, message_id: &str, when| {
             let id = w.news(message_id, &["jane@b.test"]);
             let claimed = w.claim_news(NOW);
             let peer = Peer { source: source.into(), host: "mx.b.test".into(), site: site.into(), ..Peer::default() };
@@ -164,7 +165,7 @@ fn what_is_heard_counts_for_the_site_that_a_new_source_sent_to() {
             let (message, delivery) = (claimed.message.clone(), claimed.deliveries[0].clone());
             w.record(
                 vec![Settled { message, delivery, outcome: DELIVERED, said, class: String::new(), rule: None }],
-                NOW,
+                when,
             );
             id
         };
@@ -178,11 +179,11 @@ fn what_is_heard_counts_for_the_site_that_a_new_source_sent_to() {
         };
         // Before anybody is suppressed.
         let [first, second, third, full, gone] = [
-            by("default", "google", "1@ours.test"),
-            by("", "google", "2@ours.test"),
-            by("", "", "3@ours.test"),
-            by("", "", "4@ours.test"),
-            by("gone", "google", "5@ours.test"),
+            by("default", "google", "1@ours.test", before),
+            by("", "google", "2@ours.test", NOW),
+            by("", "", "3@ours.test", before),
+            by("", "", "4@ours.test", NOW),
+            by("gone", "google", "5@ours.test", NOW),
         ];
         hear(first, Kind::Complained, "");
         hear(second, Kind::Complained, "");
@@ -201,8 +202,8 @@ fn what_is_heard_counts_for_the_site_that_a_new_source_sent_to() {
             source::judge(tx, &[SourceId::DEFAULT], tomorrow, look)
         };
         assert_eq!(w.store.write_blocking(judge).unwrap(), []);
-        // Of the site, and of the host of one that has no name.
-        assert_eq!(*seen.lock().unwrap(), [(2, 0), (0, 1)]);
+        // Of the day of the mail, at the host of a site that has no name; and of the day that says so.
+        assert_eq!(*seen.lock().unwrap(), [(0, 1), (2, 0)]);
     }
 }
 
