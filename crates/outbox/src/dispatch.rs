@@ -333,7 +333,7 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
             line_up(inner, hop, work);
         }
         Added::No(work, No::Stopped) => keep(inner, hop, work, (Why::Stopped, seen), None),
-        Added::Bound(work, wait) => bound(inner, hop, work, wait, seen),
+        Added::Bound(work, wait, hop) => bound(inner, &hop, work, wait, seen),
         Added::No(work, No::Spent { pending }) => {
             let now = inner.clock.now();
             let said = "No attempt was made: what it may leave by is new, and had sent enough";
@@ -347,7 +347,7 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
             inner.settle_all(work, &ours(Reply::new(451, 4, 4, text)));
         }
         Added::Full(work, wait, hop) => full(inner, &hop, work, wait),
-        Added::Later(work, wait) => too_many_for(inner, hop, work, wait),
+        Added::Later(work, wait, hop) => too_many_for(inner, &hop, work, wait),
     }
 }
 

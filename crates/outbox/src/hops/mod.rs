@@ -136,10 +136,10 @@ pub(crate) enum Added {
     Start(Hop),
     /// The line of this hop is too long: not before it is shorter ([`Hops::refused`]), or this time has passed.
     Full(Work, Duration, Hop),
-    /// Its site wants nothing now: not before this time has passed.
-    Later(Work, Duration),
-    /// Its organisation has sent as much as it may: not before this time has passed.
-    Bound(Work, Duration),
+    /// Its site wants nothing now by the source of this hop: not before this time has passed.
+    Later(Work, Duration, Hop),
+    /// Its organisation has sent as much as it may by that one: not before this time has passed.
+    Bound(Work, Duration, Hop),
     /// No source can send it now.
     No(Work, No),
     /// One can send so many of its recipients, and no more.

@@ -106,8 +106,8 @@ impl State {
             }
         }
         match no {
-            NoPlace::Paused(wait) | NoPlace::Site(wait) => Added::Later(work, wait),
-            NoPlace::Turn(wait) | NoPlace::Crowd(wait) => Added::Bound(work, wait),
+            NoPlace::Paused(wait) | NoPlace::Site(wait) => Added::Later(work, wait, hop.clone()),
+            NoPlace::Turn(wait) | NoPlace::Crowd(wait) => Added::Bound(work, wait, hop.clone()),
             NoPlace::Line(wait) => Added::Full(work, wait, hop.clone()),
         }
     }

@@ -33,7 +33,7 @@ fn slow_hops_do_not_keep_back_all_others() {
 async fn what_has_no_place_waits_as_long_as_the_line_takes() {
     let (hops, a) = (hops(), hop("a"));
     let wait = || match hops.add(&a, work(1)) {
-        Added::Later(_, wait) | Added::Full(_, wait, _) => wait.as_secs(),
+        Added::Later(_, wait, _) | Added::Full(_, wait, _) => wait.as_secs(),
         _ => 0,
     };
     (0..OF_ONE_HOP).for_each(|_| drop(hops.add(&a, work(1))));

@@ -35,7 +35,7 @@ async fn what_a_site_does_not_want_now_goes_back_from_all_its_lines() {
     assert_eq!((course.wait, course.close), (Some(pause), true));
     assert_eq!(later.iter().map(|(_, wait)| *wait).collect::<Vec<_>>(), [pause, pause]);
     assert_eq!(in_line(&hops), 2);
-    assert!(matches!(hops.add(&b, work(1)), Added::Later(_, wait) if wait == pause));
+    assert!(matches!(hops.add(&b, work(1)), Added::Later(_, wait, _) if wait == pause));
     assert!(!matches!(hops.add(&other, work(1)), Added::Later(..) | Added::Full(..)));
     assert_eq!(hops.connect(&b).map_err(|(_, wait)| wait), Err(pause));
     tokio::time::advance(pause).await;
@@ -169,7 +169,7 @@ async fn hosts_that_failed_in_a_row_are_left_alone() {
         hops.forget();
     };
     let left_alone = || match hops.add(&a, work(1)) {
-        Added::Later(_, wait) => wait.as_secs(),
+        Added::Later(_, wait, _) => wait.as_secs(),
         other => panic!("{other:?}"),
     };
     for _ in 0..5 {

@@ -23,7 +23,7 @@ async fn an_organisation_at_its_rate_keeps_back_no_other() {
     // What it may send in the next seconds stands in line, and the rest waits in the queue.
     let added = (0..100).filter(|_| !matches!(hops.add(&a, sent_by(1, 1)), Added::Bound(..))).count();
     assert_eq!(added, 9);
-    let Added::Bound(_, wait) = hops.add(&a, sent_by(1, 1)) else { panic!("it has sent enough") };
+    let Added::Bound(_, wait, _) = hops.add(&a, sent_by(1, 1)) else { panic!("it has sent enough") };
     assert_eq!(wait, Duration::from_millis(2500));
     (0..5).for_each(|_| assert!(matches!(hops.add(&a, sent_by(2, 1)), Added::InLine)));
     assert_eq!([(); 6].map(|()| by(next(&hops, &a))), [1, 2, 2, 2, 2, 2]);

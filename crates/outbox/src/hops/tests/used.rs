@@ -88,3 +88,17 @@ async fn what_is_known_of_a_source_goes_with_it() {
     hops.resume(&here, Vec::new());
     assert_eq!(hops.pauses("a", None), []);
 }
+
+/// Else who looks would be told of another source, and another source would be asked whether it takes what this one has not.
+#[tokio::test(start_paused = true)]
+async fn who_is_turned_away_hears_of_the_source_that_was_to_send_it() {
+    let (hops, setup, a) = (hops(), setup(&[1]), mail_hosts("a.l.google.com"));
+    let by = a.by(SourceId::read(1));
+    hops.resume(&setup, Vec::new());
+    hops.set_up(&setup, &[]).unwrap();
+    hops.add(&a, work(1));
+    let reply = Reply::new(450, 7, 25, "The IP address has no PTR record, try again in 5 minutes");
+    let (hint, wait) = hops.hint(&by, &reply, &[]).unwrap();
+    hops.heard(&by, &Words { hint, wait, sender: None, mail: Some(Ticket::of_none()), attempts: 0 });
+    assert!(matches!(hops.add(&a, work(1)), Added::Later(_, _, hop) if hop == by));
+}
