@@ -125,8 +125,9 @@ DELETE FROM queue_cap WHERE source = ?1;
 SELECT site, day, sent FROM queue_delivered WHERE source = ?1 ORDER BY site, day;
 
 -- name: count
+-- What comes after the plan's end, of what was under way then, is nobody's.
 INSERT INTO queue_delivered (source, site, day, sent, tried, ended, bounced, complained, blocked, deferred)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10 WHERE EXISTS (SELECT 1 FROM queue_cap WHERE source = ?1)
 ON CONFLICT (source, site, day) DO UPDATE SET sent = queue_delivered.sent + excluded.sent,
     tried = queue_delivered.tried + excluded.tried, ended = queue_delivered.ended + excluded.ended,
     bounced = queue_delivered.bounced + excluded.bounced, complained = queue_delivered.complained + excluded.complained,

@@ -296,8 +296,26 @@ fn what_a_new_source_delivers_is_counted_by_site_and_day() {
         assert_eq!(of(3), Delivered { days: 0, today: 5, sites: Vec::new() });
         assert_eq!(of(6), Delivered { days: 2, today: 0, sites: Vec::new() });
         assert!(w.write(move |tx| source::end_plan(tx, a)).unwrap() && w.setup().caps.is_empty());
+        // What was under way then counts for no plan, and does not stay.
+        note(vec![count("x", 5, 1)]);
+        assert!(!w.store.read_blocking(move |tx| source::is_to_judge(tx, &[a], 6)).unwrap());
         set(caps(Share::Each, &[5]), 10).unwrap();
         assert_eq!(of(6), Delivered::default());
+        // Nor does what was judged of another plan.
+        w.write(move |tx| source::judge(tx, &[a], 6, |_| None)).unwrap();
+        note(vec![count("x", 6, 1)]);
+        w.write(move |tx| source::judge(tx, &[a], 7, |_| None)).unwrap();
+        assert!(w.write(move |tx| source::end_plan(tx, a)).unwrap());
+        set(caps(Share::Each, &[5]), 11).unwrap();
+        note(vec![count("x", 6, 1)]);
+        let tried = Arc::new(AtomicUsize::new(0));
+        let looked = tried.clone();
+        let look = move |fared: &Fared| {
+            looked.fetch_add(fared.tried as usize, Ordering::Relaxed);
+            None
+        };
+        w.write(move |tx| source::judge(tx, &[a], 7, &look)).unwrap();
+        assert!(tried.load(Ordering::Relaxed) > 0, "a new plan's day is judged");
     }
 }
 

@@ -167,7 +167,12 @@ pub(super) fn all(tx: &mut Tx<'_>) -> Result<Vec<Cap>> {
 /// A refusal in words; the store's.
 pub fn set_caps(tx: &mut Tx<'_>, source: SourceId, caps: &[(Share, Vec<u32>)], now: Timestamp) -> Result<()> {
     let before = locked(tx)?;
-    let began = before.caps.iter().find(|cap| cap.source == source).map_or(now, |cap| cap.began);
+    let began = before.caps.iter().find(|cap| cap.source == source).map(|cap| cap.began);
+    if began.is_none() {
+        // Where two servers write at once a count may have met the end of a plan.
+        forget(tx, source)?;
+    }
+    let began = began.unwrap_or(now);
     if before.caps.iter().filter(|cap| cap.source == source).count() + caps.len() > CAPS {
         return Err(refused(format!("{CAPS} caps are as many as a source may have")));
     }
@@ -186,14 +191,19 @@ pub fn set_caps(tx: &mut Tx<'_>, source: SourceId, caps: &[(Share, Vec<u32>)], n
 /// # Errors
 /// The store's.
 pub fn end_plan(tx: &mut Tx<'_>, source: SourceId) -> Result<bool> {
-    tx.execute(&schema::FORGET_DELIVERED, params![source.stored()])?;
-    tx.execute(&schema::FORGET_ALL_JUDGED, params![source.stored()])?;
-    tx.execute(&schema::FORGET_JUDGED_TO, params![source.stored()])?;
+    forget(tx, source)?;
     let ended = tx.execute(&schema::END_PLAN, params![source.stored()])? > 0;
     if ended {
         changed(tx)?;
     }
     Ok(ended)
+}
+
+fn forget(tx: &mut Tx<'_>, source: SourceId) -> Result<()> {
+    for all in [&schema::FORGET_DELIVERED, &schema::FORGET_ALL_JUDGED, &schema::FORGET_JUDGED_TO] {
+        tx.execute(all, params![source.stored()])?;
+    }
+    Ok(())
 }
 
 /// What each source with a plan has delivered.
@@ -222,7 +232,7 @@ pub fn delivered(tx: &mut Tx<'_>, setup: &Setup, today: i64) -> Result<Vec<(Sour
     Ok(all)
 }
 
-/// So much more came of what sources with plans sent.
+/// So much more came of what sources sent, as far as they have plans.
 ///
 /// # Errors
 /// The store's.
