@@ -51,6 +51,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) source: &'a str,
     /// The site, by its name in the policies.
     pub(crate) site: Option<&'a str>,
+    /// As what a new source counts its mail there, where that is another name.
+    pub(crate) counted: Option<&'a str>,
     pub(crate) tls: Tls<'a>,
     /// The mail demands TLS (RFC 8689), not only the administrator.
     pub(crate) require_tls: bool,
@@ -595,6 +597,7 @@ mod tests {
             clock: Arc::new(SystemClock),
             source: "default",
             site: None,
+            counted: None,
             tls: Tls::Never,
             require_tls: false,
             login: None,

@@ -41,6 +41,7 @@ impl Dialogue {
             address: SocketAddr::new(target.ip, target.port).to_string(),
             tls: String::new(),
             site: terms.site.unwrap_or_default().to_owned(),
+            counted: terms.counted.unwrap_or_default().to_owned(),
         };
         let (clock, began) = (terms.clock.clone(), terms.clock.now());
         let vouched = match target.guard {

@@ -279,7 +279,9 @@ async fn open(inner: &Inner, hop: &Hop, target: &Target, deadline: Deadline) -> 
         Guard::Dane(dane) => Some(inner.opportunistic.by_dane(dane.clone())),
         _ => None,
     };
-    let terms = terms(inner, hop, (&source, site.as_deref()), target, by_dane.as_ref(), deadline);
+    let counted = inner.hops.counted(hop, site.as_deref().unwrap_or(&target.host));
+    let names = [site.as_deref(), counted.as_deref()];
+    let terms = terms(inner, hop, (&source, names), target, by_dane.as_ref(), deadline);
     let count = |sender, fault| tally::session(inner, hop, target, sender, fault);
     match Connection::open(&inner.dialer, target, &terms).await {
         Ok(connection) => {
@@ -316,7 +318,7 @@ async fn open(inner: &Inner, hop: &Hop, target: &Target, deadline: Deadline) -> 
 fn terms<'a>(
     inner: &'a Inner,
     hop: &Hop,
-    (source, site): (&'a Source, Option<&'a str>),
+    (source, [site, counted]): (&'a Source, [Option<&'a str>; 2]),
     target: &Target,
     by_dane: Option<&'a ClientTls>,
     deadline: Deadline,
@@ -360,6 +362,7 @@ fn terms<'a>(
         clock,
         source: name,
         site,
+        counted,
         tls,
         require_tls,
         login,

@@ -338,6 +338,7 @@ fn tell_source(tx: &mut Tx<'_>, receipt: &Receipt, event: &Event) -> Result<()> 
     // come a week later, and would count nowhere.
     let at = if event.kind == Kind::Bounced { at } else { event.at };
     // Providers have names; another site mostly has that of its host.
-    let site = if peer.site.is_empty() { &peer.host } else { &peer.site };
+    let names = [&peer.counted, &peer.site, &peer.host];
+    let site = names.into_iter().find(|name| !name.is_empty()).unwrap_or(&peer.host);
     source::count_by_name(tx, &peer.source, site, source::day_of(at), fared)
 }

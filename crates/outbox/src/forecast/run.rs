@@ -700,8 +700,9 @@ fn why(shape: &Site, clock: Instant) -> Reason {
 }
 
 impl Target {
-    fn label(&self) -> &str {
-        self.policy.id.as_deref().unwrap_or(&self.name)
+    /// What the plan of a new source counts it by.
+    pub(super) fn label(&self) -> &str {
+        self.policy.id.as_deref().filter(|_| !self.policy.by_mx_set).unwrap_or(&self.name)
     }
 
     /// Whether an operator means it by a name.

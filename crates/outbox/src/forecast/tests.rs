@@ -148,3 +148,11 @@ fn a_source_that_is_stopped_sends_nothing() {
     let refused = forecast(&to(lenient(), 1), &Terms { setup, ..terms() }).unwrap_err();
     assert!(refused.contains("stopped"), "{refused}");
 }
+
+/// As it is where mail is sent: days that do not count are found by it.
+#[test]
+fn a_provider_that_is_many_sites_is_counted_by_the_host_of_each() {
+    let label = |host| Load::to(&[(host, lenient(), 7)], Vec::new()).unwrap().sites[0].label().to_owned();
+    assert_eq!(label("aspmx.l.google.com"), "google");
+    assert_eq!(label("eu-1.mimecast.com"), "eu-1.mimecast.com");
+}

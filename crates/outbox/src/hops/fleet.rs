@@ -121,6 +121,14 @@ fn mixed(n: u64) -> u64 {
 }
 
 impl Hops {
+    /// As what a new source counts what it sends to the hop, where that is not `usual`.
+    pub(crate) fn counted(&self, hop: &Hop, usual: &str) -> Option<Arc<str>> {
+        let state = self.lock();
+        let site = &state.lines.get(hop)?.site;
+        let label = site.name.label();
+        (label != usual && state.fleet.warmups.has(site.source)).then(|| label.into())
+    }
+
     /// What mail leaves by is set up so. None when it was already; else what may not stay in line.
     /// `delivered` is what new sources delivered before this server ran.
     pub(crate) fn set_up(&self, setup: &Setup, delivered: &[(SourceId, Delivered)]) -> Option<Vec<(Hop, Work)>> {

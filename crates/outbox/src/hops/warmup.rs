@@ -141,6 +141,11 @@ impl Warmups {
         Some(ledger.room(site, is))
     }
 
+    /// A source has a plan.
+    pub(crate) fn has(&self, source: SourceId) -> bool {
+        self.0.contains_key(&source)
+    }
+
     /// A source sends nothing to a site any more.
     pub(crate) fn is_stopped(&self, source: SourceId, site: &str) -> bool {
         self.0.get(&source).is_some_and(|warmup| warmup.lock().behind.get(site) == Some(&None))

@@ -149,7 +149,7 @@ fn common(head: &Head) -> Vec<Attribute> {
 
 /// Whom it was said to; without what is not known.
 fn of_peer(peer: &Peer) -> Vec<Attribute> {
-    let Peer { source, host, address, tls, site } = peer;
+    let Peer { source, host, address, tls, site, counted: _ } = peer;
     let (ip, port) = address.rsplit_once(':').unwrap_or((address, ""));
     let mut words = tls.split(' ');
     let version = words.next().and_then(|version| version.strip_prefix("TLSv"));

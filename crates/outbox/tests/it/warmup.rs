@@ -264,6 +264,22 @@ async fn a_source_that_meets_nobody_sends_no_more_there_until_it_is_let_go() {
     assert_eq!(by(&peer, NEW), 3);
 }
 
+/// The second of its hosts takes what the first does not: both are one site, which is counted by the first.
+#[tokio::test(start_paused = true)]
+async fn who_calls_it_spam_counts_for_the_site_whichever_host_took_it() {
+    let (net, _) = Net::default().mx("b.test", 5, "first.b.test", 9, rules(&[("greeting", Act::Drop)]));
+    let (net, peer) = net.mx("b.test", 10, "second.b.test", 1, Character::default());
+    let w = net.world().await;
+    plan(&w, SourceId::DEFAULT, &[(Share::Each, &[60, 80, 120, 200])]).await;
+    let first = send_with(&w, 60, 0).await;
+    assert_eq!(users(&peer), 60);
+    complain(&w, first, 8).await;
+    complain(&w, first, 9).await;
+    to_the_next_day(&w).await;
+    assert_eq!(judged(&w).await, [(Course::Back(3), 1)]);
+    assert_eq!(&*set_up(&w).await.judged[0].site, "first.b.test");
+}
+
 /// A provider says that the one to whom a mail was delivered calls it spam.
 async fn complain(w: &World, message: QueueId, number: u32) {
     let mail = "From: fbl@b.test\r\nContent-Type: multipart/report; report-type=feedback-report; boundary=cut\r\n\r\n\

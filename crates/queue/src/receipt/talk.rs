@@ -21,6 +21,9 @@ pub struct Peer {
     pub tls: String,
     /// The site, by its name in the policies; empty when nothing is known of it.
     pub site: String,
+    /// As what a new source counts its mail there ([`crate::source::Count`]), where that is neither the site nor, without one, the host;
+    /// else empty.
+    pub counted: String,
 }
 
 /// A dialogue: of a connection's first mail from the connecting on, of a later one from its MAIL on.
@@ -57,8 +60,13 @@ impl Talk {
     pub(super) fn write(&self, place: usize, out: &mut Writer) {
         out.int(self.began.0 as u64);
         out.int(self.carried.into());
-        let Peer { source, host, address, tls, site } = &*self.peer;
-        [source, host, address, tls, site].into_iter().for_each(|text| out.text(text));
+        let Peer { source, host, address, tls, site, counted } = &*self.peer;
+        [source, host, address, tls].into_iter().for_each(|text| out.text(text));
+        // Hardly any has the second, and takes no octet for it.
+        match counted.is_empty() {
+            true => out.text(site),
+            false => out.text(&format!("{site}\n{counted}")),
+        }
         out.int(self.of(place).count() as u64);
         for step in self.of(place) {
             out.int(step.after.into());
@@ -69,8 +77,9 @@ impl Talk {
 
     pub(super) fn read(r: &mut Reader<'_>) -> Option<Talk> {
         let (began, carried) = (Timestamp(r.int()? as i64), r.number()?);
-        let peer =
-            Peer { source: r.string()?, host: r.string()?, address: r.string()?, tls: r.string()?, site: r.string()? };
+        let [source, host, address, tls, both] = [r.string()?, r.string()?, r.string()?, r.string()?, r.string()?];
+        let (site, counted) = both.split_once('\n').unwrap_or((&both, ""));
+        let peer = Peer { source, host, address, tls, site: site.to_owned(), counted: counted.to_owned() };
         let steps: usize = r.number()?;
         let mut talk = Talk { began, carried, peer: Arc::new(peer), steps: Vec::new() };
         for _ in 0..steps {
@@ -133,7 +142,7 @@ pub fn command(to: Answered) -> &'static str {
 /// For people: a line for each reply, with its milliseconds.
 impl fmt::Display for Talk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Peer { source, host, address, tls, site } = &*self.peer;
+        let Peer { source, host, address, tls, site, counted: _ } = &*self.peer;
         write!(f, "{host}")?;
         for (before, text) in [(" ", address), (", of ", site), (", from ", source), (", ", tls)] {
             if !text.is_empty() {

@@ -43,6 +43,7 @@ pub fn talk(carried: u32, accepted: bool) -> Arc<Talk> {
         address: "192.0.2.1:25".into(),
         tls: "TLSv1.3 TLS_AES_256_GCM_SHA384, certificate verified".into(),
         site: "b".into(),
+        counted: "mx.b.test".into(),
     };
     let step = |after, to, reply| Step { after, to, reply };
     let mut steps = vec![

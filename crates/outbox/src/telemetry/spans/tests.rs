@@ -38,6 +38,7 @@ fn line(began: Timestamp) -> Line {
         address: "[2001:db8::1]:25".into(),
         tls: "TLSv1.3 TLS_AES_256_GCM_SHA384 verified".into(),
         site: "example.net".into(),
+        counted: String::new(),
     };
     let steps = vec![step(10, Answered::Connection, 220), step(90, Answered::Rcpt(0), 451)];
     let talk = Talk { began, carried: 0, peer: Arc::new(peer), steps };
