@@ -63,7 +63,7 @@ pub enum SourceCommand {
     /// What a new source may deliver a day, so that nobody takes it for a spammer's; without an option, show it. What is more
     /// goes to the others of its pool, or waits for the next day. A day is one of UTC on which it delivered something; after
     /// the last day of the plan there is no cap. After a bad day at a site the next there is the same, or an earlier one, or the
-    /// source sends nothing more there before it is resumed.
+    /// source sends nothing more there before it is resumed. Where servers share a queue, `default` has one plan for all of them.
     Warmup {
         /// One that `list` shows.
         name: String,
