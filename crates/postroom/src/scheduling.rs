@@ -1,10 +1,14 @@
-//! How the system shares its cores out among the server's threads.
+//! The server's threads, and how the system shares its cores out among them.
 
-use std::fs;
+use std::future::Future;
+use std::thread::available_parallelism;
+use std::{fs, io, thread};
 
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
 };
+use tokio::runtime;
+use tokio::sync::oneshot;
 
 /// Niceness 0 as the crate counts it, which also sets that.
 const USUAL: u8 = 48;
@@ -28,6 +32,34 @@ pub fn begin() {
     }
 }
 
+/// Runs `work` on threads of its own, half as many as there are cores, with sockets and timers of their own. What it gives ends
+/// with it, and does not end it.
+///
+/// All threads of a runtime wait at one place for what comes from the network. Where the one that is woken must wait for a core,
+/// nobody hears anything, though another core may be idle: on two cores, programs that talk to one half of the server kept the
+/// other half from its work.
+///
+/// # Errors
+/// The system gives no thread or no sockets.
+pub fn apart(
+    name: &'static str,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<impl Future<Output = ()>> {
+    let threads = available_parallelism().map_or(1, |cores| cores.get() / 2).max(1);
+    let runtime =
+        runtime::Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build()?;
+    let (done, over) = oneshot::channel();
+    thread::Builder::new().name(name.into()).spawn(move || {
+        // By a worker: who waits here is none.
+        let work = runtime.spawn(work);
+        let _ = runtime.block_on(work);
+        let _ = done.send(());
+        // What it left behind is not waited for.
+        runtime.shutdown_background();
+    })?;
+    Ok(async { drop(over.await) })
+}
+
 fn niceness() -> Option<i64> {
     field(19)
 }
@@ -47,8 +79,6 @@ fn field(number: usize) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::*;
 
     const BATCH: i64 = 3;
@@ -66,5 +96,22 @@ mod tests {
             return assert_eq!(before, after);
         }
         assert_eq!(after, (Some(0), Some(BATCH)));
+    }
+
+    #[tokio::test]
+    async fn what_is_apart_runs_on_threads_of_its_own() {
+        let (tell, told) = oneshot::channel();
+        let over = apart("apart", async {
+            // What it starts stays with it.
+            let name = tokio::spawn(async { thread::current().name().map(str::to_owned) }).await;
+            let _ = tell.send(name.unwrap());
+        });
+        over.unwrap().await;
+        assert_eq!(told.await.unwrap().as_deref(), Some("apart"));
+    }
+
+    #[tokio::test]
+    async fn what_fails_apart_is_over() {
+        apart("apart", async { panic!("as it should") }).unwrap().await;
     }
 }

@@ -25,7 +25,7 @@ use crate::events::EventFile;
 use crate::house::House;
 use crate::mta_sts::Policies;
 use crate::watch::Watch;
-use crate::{control, descriptors, node, privileges, published};
+use crate::{control, descriptors, node, privileges, published, scheduling};
 
 /// Connections from one peer that is neither of this machine nor trusted.
 const PER_PEER: usize = 100;
@@ -98,7 +98,8 @@ pub async fn run(config: Config) -> Result<(), String> {
     }
     tasks.spawn(certificates.keep(hangup, stopped(stopping.clone())));
     let meter = outbox.meter();
-    tasks.spawn(outbox.run(stopped(stopping.clone())));
+    let sending = scheduling::apart("outbound", outbox.run(stopped(stopping.clone())));
+    tasks.spawn(sending.map_err(|e| format!("starting threads: {e}"))?);
     tell(&mut tasks, &config, &house, epoch, telemetry, &stopping)?;
     if let Some(file) = event_file {
         let hangup = signal(SignalKind::hangup()).map_err(|e| format!("waiting for signals: {e}"))?;
