@@ -105,8 +105,8 @@ def test_without_sources_it_is_about_what_the_server_has_set_up(make_server):
     for name in ["one", "two"]:
         server.cli("source", "add", name)
     server.cli("pool", "add", "both", "one", "two:3", "--stream", "marketing")
-    server.cli("source", "warmup", "one", "--days", "10,20", "--total")
-    server.cli("source", "warmup", "two", "--days", "10,20", "--total")
+    server.cli("source", "warmup", "one", "--days", "100,200", "--total")
+    server.cli("source", "warmup", "two", "--days", "100,200", "--total")
     server.start()
     running = ask()
     assert running["sources"] == ["one", "two"] and running["hours"][0] == 20

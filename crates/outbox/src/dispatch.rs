@@ -12,7 +12,7 @@ use store::{Lane, Tx};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::dialogue::ours;
-use crate::hops::{Added, Later, No, Then, Work};
+use crate::hops::{Added, Later, No, Then, Work, hour_of};
 use crate::outbox::{Inner, PAUSE};
 use crate::route::Hop;
 use crate::timetable::{Stopped, Why};
@@ -43,7 +43,8 @@ pub(crate) async fn run(inner: &Arc<Inner>) {
         if inner.is_stopping() {
             return;
         }
-        let is_new_day = inner.hops.today() != day_of(inner.clock.now());
+        let now = inner.clock.now();
+        let is_new_day = inner.hops.today() != day_of(now);
         let changed = inner.changed.swap(false, Ordering::Relaxed);
         if changed || is_new_day || look <= Instant::now() {
             if !set_up(inner).await {
@@ -56,7 +57,8 @@ pub(crate) async fn run(inner: &Arc<Inner>) {
             // What was set up otherwise meanwhile comes before what came after it.
             continue;
         }
-        let (now, rooms) = (inner.clock.now(), inner.hops.rooms());
+        inner.hops.begin_hour(hour_of(now));
+        let rooms = inner.hops.rooms();
         let wants = inner.timetable.pick(now, &rooms, BATCH);
         let pause = match wants.is_empty() {
             false if claim(inner, wants, &mut doubtful).await => continue,
@@ -75,11 +77,11 @@ pub(crate) async fn run(inner: &Arc<Inner>) {
 
 /// Learns what mail leaves by. Nothing is sent before that is known.
 async fn set_up(inner: &Arc<Inner>) -> bool {
-    let today = day_of(inner.clock.now());
-    match way_out(inner, today).await {
+    let now = inner.clock.now();
+    match way_out(inner, day_of(now)).await {
         Ok((setup, delivered, used)) => {
             // Not before the last was judged.
-            inner.hops.begin_day(today);
+            inner.hops.begin_hour(hour_of(now));
             inner.hops.resume(&setup, used);
             if let Some(moved) = inner.hops.set_up(&setup, &delivered) {
                 inner.timetable.stop(stopped(&setup));
@@ -120,7 +122,7 @@ async fn judge(inner: &Inner, setup: &Setup, today: i64) -> store::Result<bool> 
     if !inner.store.read(move |tx| source::is_to_judge(tx, &of, today)).await? {
         return Ok(false);
     }
-    let judge = inner.hops.policies().warmup.clone();
+    let judge = inner.hops.policies().warmup.judge.clone();
     let by = judge.clone();
     let judged = inner.store.write(move |tx| source::judge(tx, &sources, today, |fared| by.of(fared))).await?;
     for Judged { source, site, finding, .. } in &judged {
@@ -334,13 +336,14 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
         }
         Added::No(work, No::Stopped) => keep(inner, hop, work, (Why::Stopped, seen), None),
         Added::Bound(work, wait, hop) => bound(inner, &hop, work, wait, seen),
-        Added::No(work, No::Spent { pending }) => {
+        Added::No(work, No::Spent { pending, is_for_an_hour }) => {
             let now = inner.clock.now();
             let said = "No attempt was made: what it may leave by is new, and had sent enough";
             let work = unless_over(inner, work, now, said);
-            // Of the day by which it was decided: the next may have begun already, and is not known yet.
-            let midnight = Timestamp::from_secs((inner.hops.today() + 1) * 86_400);
-            keep(inner, hop, work, (Why::Spent, seen), Some(midnight).filter(|_| !pending));
+            // Of the hour by which it was decided: the next may have begun already, and is not known yet.
+            let hour = if is_for_an_hour { inner.hops.hour() + 1 } else { (inner.hops.today() + 1) * 24 };
+            let next = Timestamp::from_secs(hour * 3600);
+            keep(inner, hop, work, (Why::Spent, seen), Some(next).filter(|_| !pending));
         }
         Added::No(work, No::OutOfReach) => {
             let text = format!("{hop} has no address of a family that our sources for this mail have");

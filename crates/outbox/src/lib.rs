@@ -65,6 +65,6 @@ pub use hops::{Kept, Pause, SiteState, TenantState, Traffic};
 pub use lease::{LEASE, Peers, journal_of};
 pub use outbox::{Keep, Meter, OUTCOMES, Outbox, OutboxError, Parts, remains};
 pub use route::{BadHostPort, HostPort, Routes, Smarthost};
-pub use shape::{check_figure, figures_of, standard_plan};
+pub use shape::{Hourly, check_figure, figures_of, standard_plan};
 pub use timetable::Why;
 pub use waits::Waited;

@@ -616,7 +616,7 @@ impl Inner {
         said: Said,
     ) {
         let count = permit.map(|permit| match outcome {
-            Outcome::Delivered { .. } => permit.delivered(self.hops.today()),
+            Outcome::Delivered { .. } => permit.delivered(self.hops.hour()),
             _ => permit.count(self.hops.today()),
         });
         match outcome {

@@ -417,7 +417,7 @@ fn show_plan(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> store::Result<Answe
     };
     let day = delivered.days as usize;
     let mut text = vec![format!("{name} is at day {} of its plan; today it delivered {}", day + 1, delivered.today)];
-    let mut data = Vec::new();
+    let (mut data, hourly) = (Vec::new(), outbox::Hourly::shipped().map_err(refused)?);
     for cap in setup.caps.iter().filter(|cap| cap.source == source) {
         let (share, to) = match &cap.share {
             Share::All => ("*".to_owned(), "all sites together".to_owned()),
@@ -425,9 +425,11 @@ fn show_plan(tx: &mut Tx<'_>, name: &str, now: Timestamp) -> store::Result<Answe
             Share::Site(site) => (site.to_string(), site.to_string()),
         };
         let today = cap.days.get(day);
-        let shown = today.map_or("no cap any more".to_owned(), |n| format!("{n} today"));
+        let shown = today.map_or("no cap any more".to_owned(), |n| format!("{n} today, {} an hour", hourly.of(*n)));
         text.push(format!("    to {to}: {shown}, {} days in all", cap.days.len()));
-        data.push(json!({ "site": share, "today": today, "days": &cap.days[..] }));
+        data.push(
+            json!({ "site": share, "today": today, "hour": today.map(|n| hourly.of(*n)), "days": &cap.days[..] }),
+        );
     }
     for (site, n) in &delivered.sites {
         text.push(format!("    delivered today to {site}: {n}"));

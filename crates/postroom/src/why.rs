@@ -197,8 +197,8 @@ impl Look<'_> {
             );
         }
         format!(
-            "What it may leave by is new, and has delivered today what it may (postroom source warmup NAME shows it). It goes on by \
-             itself, and is looked at again at {until}.{said}"
+            "What it may leave by is new, and has delivered what it may today, or in an hour (postroom source warmup NAME shows it). It \
+             goes on by itself, and is looked at again at {until}.{said}"
         )
     }
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use base::{OrganisationId, Reply, Stream, Timestamp};
 use peers::{Answer, Site as Host, Step, drawn};
-use queue::source::{Member, SourceId, What, day_of};
+use queue::source::{Member, SourceId, What};
 use tokio::time::Instant;
 
 use super::way::{Reason, Way};
 use super::{Forecast, Load, SiteForecast, Target, Terms};
-use crate::hops::{CONNECTIONS, CONNECTIONS_OF_MARKETING, IDLE, Permit, Warmups, choose};
+use crate::hops::{CONNECTIONS, CONNECTIONS_OF_MARKETING, IDLE, Permit, Warmups, choose, hour_of};
 use crate::schedule;
 use crate::shape::{Course, Hold, MayConnect, Policies, Rules, Site, Ticket, Words, on_one_line};
 use crate::worker::{OLD, PATIENCE, TURN};
@@ -22,7 +22,7 @@ use crate::worker::{OLD, PATIENCE, TURN};
 const SENDER: &str = "sender.test";
 /// How soon room that came back is used.
 const REFILL: Duration = Duration::from_secs(600);
-const DAY: u64 = 86_400;
+const HOUR: u64 = 3600;
 /// Sites by sources, at most: each pair is known for itself, in some kilobytes.
 const WAYS: usize = 100_000;
 
@@ -157,13 +157,14 @@ impl<'a> Run<'a> {
         let group = |name: &Arc<str>| SiteForecast { name: name.clone(), ..SiteForecast::default() };
         let mut sites: Vec<SiteForecast> = load.groups.iter().map(group).collect();
         load.sites.iter().for_each(|target| sites[target.group].sites += 1);
-        let today = day_of(terms.start);
+        let policies = Policies::shipped()?;
+        let hours = (hour_of(terms.start), policies.warmup.hourly);
         load.mails.iter().for_each(|(_, site)| sites[load.sites[*site as usize].group].recipients += 1);
         Ok(Run {
             load,
             terms,
-            policies: Policies::shipped()?,
-            warmups: Warmups::new(&terms.setup, &terms.delivered, today, &Warmups::default()),
+            policies,
+            warmups: Warmups::new(&terms.setup, &terms.delivered, hours, &Warmups::default()),
             mails: load.mails.iter().map(mail).collect(),
             places: load.sites.iter().map(|_| Place::default()).collect(),
             kept: 0,
@@ -211,8 +212,14 @@ impl<'a> Run<'a> {
         self.start + self.now
     }
 
-    fn today(&self) -> i64 {
-        day_of(Timestamp(self.terms.start.0 + self.now.as_millis() as i64))
+    fn hour(&self) -> i64 {
+        hour_of(Timestamp(self.terms.start.0 + self.now.as_millis() as i64))
+    }
+
+    /// Before plans allow more.
+    fn to_the_next_hour(&self) -> Duration {
+        let start = (self.terms.start.0.max(0) as u64).saturating_add(self.now.as_millis() as u64);
+        Duration::from_millis(HOUR * 1000 - start % (HOUR * 1000))
     }
 
     /// Puts a mail in line, for the source that is to send it; or where plans keep it, and it has no way yet.
@@ -225,18 +232,17 @@ impl<'a> Run<'a> {
             if place.since.is_none() {
                 place.since = Some(now);
             }
-            let start = (self.terms.start.0.max(0) as u64).saturating_add(now.as_millis() as u64);
-            self.refill_in(Duration::from_millis(DAY * 1000 - start % (DAY * 1000)));
+            self.refill_in(self.to_the_next_hour());
         }
         way
     }
 
     fn assign(&mut self, mail: u32) -> Option<usize> {
         let Mail { number, site, .. } = self.mails[mail as usize];
-        let (target, today) = (&self.load.sites[site as usize], self.today());
+        let (target, hour) = (&self.load.sites[site as usize], self.hour());
         let draw = drawn(self.terms.seed, &[3, number]);
         let has_room = |source| {
-            let room = self.warmups.room(source, target.label(), today, |name| target.is(name));
+            let room = self.warmups.room(source, target.label(), hour, |name| target.is(name));
             room.is_none_or(|room| room.left > 0)
         };
         let source = choose(&self.members, draw, has_room)?;
@@ -287,8 +293,7 @@ impl<'a> Run<'a> {
         ways.sort_unstable();
         ways.into_iter().for_each(|way| self.start(way));
         if self.kept > 0 {
-            let passed = (self.terms.start.0.max(0) as u64 + self.now.as_millis() as u64) % (DAY * 1000);
-            self.refill_in(Duration::from_millis(DAY * 1000 - passed));
+            self.refill_in(self.to_the_next_hour());
         }
     }
 
@@ -615,9 +620,9 @@ impl<'a> Run<'a> {
     }
 
     fn delivered(&mut self, mail: u32) {
-        let today = self.today();
+        let hour = self.hour();
         if let Some(permit) = self.mails[mail as usize].permit.take() {
-            permit.delivered(today);
+            permit.delivered(hour);
         }
         let hour = (self.now.as_secs() / 3600) as usize;
         if self.found.hours.len() <= hour {

@@ -36,10 +36,12 @@ pub(crate) enum No {
     OutOfReach,
     /// The administrator stopped it, or another server has the sources.
     Stopped,
-    /// All have delivered what they may today; `pending` means that some of it may still not arrive.
+    /// All have delivered what they may.
     Spent {
-        /// See above.
+        /// Some of it may still not arrive.
         pending: bool,
+        /// One of them may deliver more in the next hour; else on the next day.
+        is_for_an_hour: bool,
     },
 }
 
@@ -137,8 +139,8 @@ impl Hops {
         if state.fleet.setup == *setup {
             return None;
         }
-        let today = self.today.load(Ordering::Relaxed);
-        state.fleet = Fleet::new(setup, Warmups::new(setup, delivered, today, &state.fleet.warmups));
+        let (hour, hourly) = (self.hour(), self.policies.warmup.hourly);
+        state.fleet = Fleet::new(setup, Warmups::new(setup, delivered, (hour, hourly), &state.fleet.warmups));
         state.sites.govern(Rules::new(&setup.rules));
         for line in state.lines.values() {
             line.ready.organisations().for_each(|(organisation, _)| state.sites.bind(&line.site, organisation));
@@ -193,7 +195,7 @@ impl State {
         hop: &'h Hop,
         work: &Work,
         policies: &Policies,
-        today: i64,
+        hour: i64,
     ) -> Result<(Cow<'h, Hop>, SiteKey), Denied> {
         let (stream, organisation) = (work.message.stream, work.message.organisation);
         let (members, stops) = (self.fleet.members(stream, organisation), &self.fleet.stops);
@@ -206,7 +208,7 @@ impl State {
         let (mut why, mut part) = (none, 0);
         let source = choose(members, work.message.id.bits(), |source| {
             site.source = source;
-            let room = self.can_send(&site, policies, today);
+            let room = self.can_send(&site, policies, hour);
             part = room.map_or(part, |room| part.max(room));
             room.map_err(|no| why = why.max(no)).is_ok_and(|room| room >= work.deliveries.len())
         });
@@ -220,7 +222,7 @@ impl State {
     }
 
     /// To how many recipients a source can send to a site now.
-    pub(super) fn can_send(&self, site: &SiteKey, policies: &Policies, today: i64) -> Result<usize, No> {
+    pub(super) fn can_send(&self, site: &SiteKey, policies: &Policies, hour: i64) -> Result<usize, No> {
         if self.fleet.stops.source(site) {
             return Err(No::Stopped);
         }
@@ -232,9 +234,9 @@ impl State {
             }
         }
         let is = |name: &str| site.name.is(&sites::policy(&site.name, policies), name);
-        match self.fleet.warmups.room(site.source, site.name.label(), today, is) {
+        match self.fleet.warmups.room(site.source, site.name.label(), hour, is) {
             None => Ok(usize::MAX),
-            Some(Room { left: 0, pending }) => Err(No::Spent { pending }),
+            Some(Room { left: 0, pending, today }) => Err(No::Spent { pending, is_for_an_hour: today > 0 }),
             Some(Room { left, .. }) => Ok(left as usize),
         }
     }

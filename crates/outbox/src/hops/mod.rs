@@ -48,7 +48,8 @@ use tenants::Seat;
 pub use tenants::TenantState;
 use traffic::{Came, Counted};
 pub(crate) use used::Then;
-pub(crate) use warmup::{Permit, Warmups};
+use warmup::day_of_hour;
+pub(crate) use warmup::{Permit, Warmups, hour_of};
 
 /// Connections in all; those that have only marketing to carry leave a tenth of them to the others.
 pub(crate) const CONNECTIONS: usize = 200;
@@ -99,8 +100,8 @@ pub(crate) type Later = (Work, Duration);
 pub(crate) struct Hops {
     state: Mutex<State>,
     policies: Policies,
-    /// The day, as [`queue::source::day_of`] counts.
-    today: AtomicI64,
+    /// Of which what new sources deliver is, as [`hour_of`] counts.
+    hour: AtomicI64,
     /// Somebody is in [`State::called`], or in [`State::to_start`].
     has_called: AtomicBool,
 }
@@ -184,7 +185,7 @@ pub(crate) enum Next {
 
 impl Hops {
     pub(crate) fn new(policies: Policies) -> Self {
-        Hops { state: Mutex::default(), policies, today: AtomicI64::new(0), has_called: AtomicBool::new(false) }
+        Hops { state: Mutex::default(), policies, hour: AtomicI64::new(0), has_called: AtomicBool::new(false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -192,14 +193,19 @@ impl Hops {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The day it is.
-    pub(crate) fn begin_day(&self, today: i64) {
-        self.today.store(today, Ordering::Relaxed);
+    /// The hour it is, as [`hour_of`] counts. The first of a day begins when the day before was judged.
+    pub(crate) fn begin_hour(&self, hour: i64) {
+        self.hour.store(hour, Ordering::Relaxed);
     }
 
-    /// The day that began last.
+    /// The hour that began last.
+    pub(crate) fn hour(&self) -> i64 {
+        self.hour.load(Ordering::Relaxed)
+    }
+
+    /// And its day, as [`queue::source::day_of`] counts.
     pub(crate) fn today(&self) -> i64 {
-        self.today.load(Ordering::Relaxed)
+        day_of_hour(self.hour())
     }
 
     /// How sites are treated.
@@ -234,7 +240,7 @@ impl Hops {
         if let Some(stopped) = state.fleet.stops.apart(&mut work) {
             return Added::Apart(work, stopped);
         }
-        let (hop, name) = match state.by(hop, &work, &self.policies, self.today.load(Ordering::Relaxed)) {
+        let (hop, name) = match state.by(hop, &work, &self.policies, self.hour()) {
             Ok(found) => found,
             Err(Denied::Part(room)) => return Added::Part(work, room),
             Err(Denied::No(no)) => return Added::No(work, no),

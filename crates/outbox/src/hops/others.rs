@@ -45,13 +45,13 @@ impl Hops {
         if members.len() < 2 {
             return Some(wait);
         }
-        let (today, name) = (self.today.load(Ordering::Relaxed), state.site_of(hop, &self.policies));
+        let (hour, name) = (self.hour(), state.site_of(hop, &self.policies));
         let others = members.iter().map(|member| member.source).filter(|source| *source != hop.source);
         others
             .filter_map(|source| {
                 let site = SiteKey { source, name: name.clone() };
                 // One that cannot send there at all is none to wait for.
-                state.can_send(&site, &self.policies, today).ok()?;
+                state.can_send(&site, &self.policies, hour).ok()?;
                 Some(state.no_place(&hop.by(source), &site, work, &self.policies, now).map(|no| no.wait()))
             })
             .try_fold(wait, |least, wait| wait.map(|wait| least.min(wait)))

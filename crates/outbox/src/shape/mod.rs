@@ -28,4 +28,4 @@ pub(crate) use rules::{Bound, Rules};
 pub use rules::{check_figure, figures_of};
 pub(crate) use site::{Course, Hold, MayConnect, Site, Words};
 pub(crate) use used::{Used, What, nothing_from, of_paces, resume};
-pub use warm::standard_plan;
+pub use warm::{Hourly, standard_plan};

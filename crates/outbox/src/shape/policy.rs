@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 
 use super::hint::{Delays, Hint};
 use super::rate::Rate;
-use super::warm::Judge;
+use super::warm::Care;
 
 /// The file in the repository; its head says what every key means.
 pub(super) const DATA: &str = include_str!("../../data/site-policies.toml");
@@ -48,8 +48,8 @@ pub(crate) struct Policies {
     pub(crate) dead: Option<Dead>,
     /// Minutes to the second attempt, the third, and so on; the last for all that follow.
     pub(crate) retry: Vec<u32>,
-    /// How a day of a new source is judged.
-    pub(crate) warmup: Judge,
+    /// How a new source is watched over.
+    pub(crate) warmup: Care,
 }
 
 /// After so many failures in a row hosts are left alone for so long.
@@ -180,7 +180,7 @@ struct File {
     site: Vec<Entry>,
     #[serde(rename = "bulk")]
     _bulk: IgnoredAny,
-    warmup: Judge,
+    warmup: Care,
 }
 
 #[derive(Deserialize)]
@@ -301,7 +301,7 @@ impl Policies {
             delays: Delays::default(),
             dead: None,
             retry: vec![1, 5, 15, 30, 60, 120, 240, 360],
-            warmup: Judge::default(),
+            warmup: Care::none(),
         }
     }
 

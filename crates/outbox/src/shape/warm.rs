@@ -1,4 +1,5 @@
-//! The plan for a new source that is shipped, and by what rules each day of one is judged at each site.
+//! The plan for a new source that is shipped, how much of a day may leave in an hour, and by what rules each day is judged at each
+//! site.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -75,6 +76,57 @@ impl Rule {
     }
 }
 
+/// What may leave in an hour of what a new source may deliver in a day.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Hourly(f64);
+
+impl TryFrom<f64> for Hourly {
+    type Error = String;
+
+    fn try_from(share: f64) -> Result<Self, String> {
+        if share > 0.0 && share <= 1.0 { Ok(Hourly(share)) } else { Err(format!("{share} is no share of a day")) }
+    }
+}
+
+impl Hourly {
+    /// All of it.
+    pub(crate) const ALL: Hourly = Hourly(1.0);
+
+    /// As the data has it.
+    ///
+    /// # Errors
+    /// What is wrong with the file, in words.
+    pub fn shipped() -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct File {
+            warmup: Care,
+        }
+        toml::from_str(DATA).map(|file: File| file.warmup.hourly).map_err(|e| e.to_string())
+    }
+
+    /// Recipients in an hour, where a day's cap is so many: rounded down, but one at least.
+    pub fn of(self, cap: u32) -> u32 {
+        ((f64::from(cap) * self.0) as u32).max(1)
+    }
+}
+
+/// How a new source is watched over while it sends.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Care {
+    #[serde(flatten)]
+    pub(crate) judge: Judge,
+    #[serde(rename = "per_hour_share")]
+    pub(crate) hourly: Hourly,
+}
+
+impl Care {
+    /// Nothing is looked at.
+    pub(crate) fn none() -> Self {
+        Care { judge: Judge::default(), hourly: Hourly::ALL }
+    }
+}
+
 /// The rules, of which the first that holds decides.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Judge {
@@ -123,7 +175,7 @@ mod tests {
 
     impl Judge {
         fn shipped() -> Judge {
-            super::super::policy::Policies::shipped().unwrap().warmup
+            super::super::policy::Policies::shipped().unwrap().warmup.judge
         }
     }
 
@@ -186,6 +238,14 @@ mod tests {
         };
         assert!(alerts([51, 0, 0, 0]) && alerts([0, 0, 21, 0]));
         assert!(![[31, 0, 0, 0], [0, 4, 0, 0], [0, 2, 0, 0], [0, 0, 0, 101]].map(alerts).contains(&true));
+    }
+
+    #[test]
+    fn an_hour_has_a_tenth_of_the_day_and_one_at_least() {
+        let hourly = Hourly::shipped().unwrap();
+        assert_eq!([1, 9, 19, 20, 50, 70, 1_000_000].map(|cap| hourly.of(cap)), [1, 1, 1, 2, 5, 7, 100_000]);
+        assert_eq!(Hourly::ALL.of(1_000_000), 1_000_000);
+        assert!([0.0, -0.1, 1.1, f64::NAN].into_iter().all(|share| Hourly::try_from(share).is_err()));
     }
 
     #[test]

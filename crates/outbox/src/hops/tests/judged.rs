@@ -24,6 +24,6 @@ fn what_stands_in_line_for_a_site_where_its_source_was_stopped_leaves_it() {
     let moved = hops.set_up(&Setup { caps, judged: vec![judged], ..Setup::default() }, &delivered).unwrap();
     assert!(moved.len() == 3 && moved.iter().all(|(hop, _)| *hop == a), "{moved:?}");
     let (_, work) = moved.into_iter().next().unwrap();
-    assert!(matches!(hops.add(&a, work), Added::No(_, No::Spent { pending: false })));
+    assert!(matches!(hops.add(&a, work), Added::No(_, No::Spent { pending: false, is_for_an_hour: false })));
     assert_eq!(in_line(&hops), 3);
 }
