@@ -31,15 +31,15 @@ class Host(Background, socketserver.ThreadingTCPServer):
 
     allow_reuse_address = True
 
-    def __init__(self, tls: ssl.SSLContext | None = None, **answers: str):
-        self.address = free_address()
+    def __init__(self, tls: ssl.SSLContext | None = None, at: tuple[str, int] | None = None, **answers: str):
+        self.address, port = at or (free_address(), PORT)
         self.answers = answers  # by verb, or "end" for the final dot
         self.tls = tls
         self.shown: list[bytes | None] = []  # the certificates of those who began TLS
         self.offers = ["PIPELINING", "8BITMIME", "SMTPUTF8"] + (["STARTTLS"] if tls else [])
         self.taken: list[tuple[str, list[str], bytes]] = []
         self.said: list[str] = []
-        super().__init__((self.address, PORT), Conversation)
+        super().__init__((self.address, port), Conversation)
         self.begin()
 
     def answer(self, verb: str, line: str) -> str | None:

@@ -50,6 +50,11 @@ class Internet:
         """Those of the cases."""
         return self.at["domains"]
 
+    def left(self, domain: str) -> tuple[str, int]:
+        """Where the test itself is the domain's mail host."""
+        address, port = self.at["left"][domain].rsplit(":", 1)
+        return address, int(port)
+
     @property
     def sites(self) -> list[dict]:
         """Those that a seed made."""

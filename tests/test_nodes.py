@@ -17,6 +17,7 @@ import pytest
 import postgresql
 import test_delivery_crash
 from host import Conversation, Host
+from internet import Internet
 from mail import message
 from postroom import Failed, Server, eventually
 from test_delivery_crash import feed
@@ -26,6 +27,7 @@ DELIVERIES = int(os.environ.get("POSTROOM_NODE_DELIVERIES", 600))
 SEED = int(os.environ.get("POSTROOM_SEED", 20260101))
 # More than one node takes in hand at once.
 MANY = 6000
+NAMES = ["everything.example.test", "sender.example.test"]
 # What a dead node had is taken over within this time.
 TAKEN_OVER = 30
 pytestmark = [pytest.mark.ours, pytest.mark.embedded, pytest.mark.timeout(180 + 60 * ROUNDS)]
@@ -34,12 +36,12 @@ pytestmark = [pytest.mark.ours, pytest.mark.embedded, pytest.mark.timeout(180 + 
 class Sink(Host):
     """Records what it accepted and from whom; slow enough that a kill finds mails in every stage."""
 
-    def __init__(self):
+    def __init__(self, at: tuple[str, int] | None = None):
         self.accepted: Counter[str] = Counter()
         self.by: Counter[str] = Counter()
         self.open: Counter[str] = Counter()
         self.lock, self.pause = threading.Lock(), 0.004
-        super().__init__()
+        super().__init__(at=at)
         self.RequestHandlerClass = Named
 
     def answer(self, verb: str, line: str) -> str | None:
@@ -86,15 +88,14 @@ def none_is_left():
             one.kill()
 
 
-def pair(tmp_path, sink: Sink) -> list[Server]:
-    """The server that does everything, and one that sends beside it."""
+def pair(tmp_path, way: str) -> list[Server]:
+    """The server that does everything, and one that sends beside it; `way` is how they find the sink."""
     shared = f'[store]\nurl = "{postgresql.database()}"\nshared = "{tmp_path / "shared"}"\n'
     both = []
     for name in ["everything", "sender"]:
         directory = tmp_path / name
         directory.mkdir()
-        extra = shared + sink.route("out.test")
-        one = Server(directory, accounts=0, own_certificate=False, trusted=("127.0.0.0/8",), extra=extra)
+        one = Server(directory, accounts=0, own_certificate=False, trusted=("127.0.0.0/8",), extra=shared + way)
         text = one.config.read_text().replace("mx.example.test", f"{name}.example.test")
         if name == "sender":
             listening = tuple(f"{port} = " for port in one.ports if port != "http")
@@ -128,7 +129,7 @@ def uncertain(server: Server) -> Counter:
 
 def test_both_send_and_none_twice(tmp_path):
     with Sink() as sink:
-        both = pair(tmp_path, sink)
+        both = pair(tmp_path, sink.route("out.test"))
         acknowledged: list[str] = []
         sink.pause = 0
         # Both hear of it when it is held, and when it goes on.
@@ -154,7 +155,7 @@ def test_trap_23_what_a_killed_node_had_is_taken_over(tmp_path):
     print(f"POSTROOM_SEED={SEED}")
     chance, acknowledged, told, most, longest = random.Random(SEED), [], [], 0, 0.0
     with Sink() as sink:
-        both = pair(tmp_path, sink)
+        both = pair(tmp_path, sink.route("out.test"))
         for turn in range(ROUNDS):
             arguments = (both[0], random.Random(chance.random()), f"r{turn}", DELIVERIES, acknowledged)
             # Much is in line, and on each connection something is under way.
@@ -197,7 +198,7 @@ def test_trap_23_a_node_that_slept_has_nothing_more_to_say(tmp_path):
     acknowledged: list[str] = []
     with Sink() as sink:
         sink.pause = 0.05
-        everything, sender = pair(tmp_path, sink)
+        everything, sender = pair(tmp_path, sink.route("out.test"))
         everything.cli("queue", "hold", "--domain", "out.test")
         feed(everything, random.Random(SEED), "s", 600, acknowledged)
         # Who is asked hears of it first.
@@ -243,7 +244,7 @@ def test_trap_23_a_node_that_froze_in_a_transaction_holds_up_no_other(tmp_path):
     acknowledged: list[str] = []
     with Sink() as sink:
         sink.pause = 0.1
-        everything, sender = pair(tmp_path, sink)
+        everything, sender = pair(tmp_path, sink.route("out.test"))
         everything.cli("queue", "hold", "--domain", "out.test")
         feed(everything, random.Random(SEED), "f", 1200, acknowledged)
         sender.cli("queue", "resume", "--domain", "out.test")
@@ -265,7 +266,7 @@ def test_trap_22_a_node_that_stops_leaves_nothing_behind(tmp_path):
     acknowledged: list[str] = []
     with Sink() as sink:
         sink.pause = 0.02
-        everything, sender = pair(tmp_path, sink)
+        everything, sender = pair(tmp_path, sink.route("out.test"))
         everything.cli("queue", "hold", "--domain", "out.test")
         feed(everything, random.Random(SEED), "s", 600, acknowledged)
         # Who is asked hears of it first, and may be gone before anybody knew that it was there.
@@ -281,6 +282,52 @@ def test_trap_22_a_node_that_stops_leaves_nothing_behind(tmp_path):
         ended([everything, sender])
     print(f"{dict(sink.by)}, the rest within {waited:.1f} s")
     assert named == ["everything.example.test"] and not said
+    assert sorted(sink.accepted) == sorted(acknowledged) and set(sink.accepted.values()) == {1}
+
+
+class Pauses(Sink):
+    """Wants nothing for ten minutes, of the nodes that `of` names."""
+
+    def __init__(self, at: tuple[str, int], *of: str):
+        self.of = of
+        super().__init__(at)
+
+    def answer(self, verb: str, line: str) -> str | None:
+        if verb == "MAIL" and threading.current_thread().name in self.of:
+            return "421 4.7.1 Too many recipients this hour, try again in 600 seconds"
+        return super().answer(verb, line)
+
+
+def paused(server: Server) -> list[str]:
+    """The sites that it leaves alone, as it calls them."""
+    return [site["site"] for site in json.loads(server.cli("site", "list", "--json")) if site["paused_seconds"]]
+
+
+def pause_the_sender(everything: Server, sender: Server, acknowledged: list[str]) -> str:
+    """It has mail that waits for the end of what the site asked for; gives what the site is called."""
+    everything.cli("queue", "hold", "--domain", "out.test")
+    feed(everything, random.Random(SEED), "p", 300, acknowledged)
+    # Who is asked hears of it first.
+    sender.cli("queue", "resume", "--domain", "out.test")
+    (site,) = eventually("it is asked for a pause", lambda: paused(sender))
+    return site
+
+
+def test_a_pause_ends_at_all_nodes_when_one_is_told(tmp_path):
+    acknowledged: list[str] = []
+    with Internet(tmp_path / "net") as net, Pauses(net.left("out.test"), *NAMES) as sink:
+        everything, sender = pair(tmp_path, net.laboratory())
+        site = pause_the_sender(everything, sender, acknowledged)
+        # What comes here is tried here, by who can.
+        feed(everything, random.Random(SEED), "q", 20, acknowledged)
+        eventually("so is the other", lambda: paused(everything) == [site])
+        assert not sink.accepted
+        sink.of = ()
+        (ended_here,) = json.loads(sender.cli("site", "resume", site, "--json"))
+        assert ended_here["site"] == site
+        eventually("no pause is left", lambda: not paused(everything) and not paused(sender), 10)
+        eventually("all is sent", lambda: is_empty(everything), 60, 0.2)
+        ended([everything, sender])
     assert sorted(sink.accepted) == sorted(acknowledged) and set(sink.accepted.values()) == {1}
 
 
@@ -303,7 +350,7 @@ def test_when_the_database_was_away_everybody_lives(tmp_path):
     """All leases are over then, and the first one back would have taken over from all others."""
     acknowledged: list[str] = []
     with Sink() as sink:
-        both = pair(tmp_path, sink)
+        both = pair(tmp_path, sink.route("out.test"))
         cluster = postgresql.cluster()
         cluster.process.send_signal(signal.SIGINT)
         cluster.process.wait(60)
@@ -320,7 +367,7 @@ def test_when_the_database_was_away_everybody_lives(tmp_path):
 
 def test_only_one_does_everything(tmp_path):
     with Sink() as sink:
-        both = pair(tmp_path, sink)
+        both = pair(tmp_path, sink.route("out.test"))
         text = both[1].config.read_text().replace('role = "send"', 'role = "all"')
         other = Server(tmp_path, accounts=0, own_certificate=False)
         other.config.write_text(text.replace("./data", "./third").replace(both[1].address, other.address))

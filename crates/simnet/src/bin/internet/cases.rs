@@ -36,6 +36,8 @@ pub enum Peculiar {
     Refuses,
     /// Its answers take seconds, and so does its reading.
     Slow,
+    /// Whatever the test wants, which serves there itself.
+    Left,
 }
 
 /// What certificate a host shows.
@@ -113,6 +115,10 @@ impl Case {
         Case { shows, policy: Some(policy), ..Case::of(domain) }
     }
 
+    pub fn is_left(&self) -> bool {
+        matches!(self.peculiar, Peculiar::Left)
+    }
+
     pub fn mail_host(&self) -> String {
         format!("mx.{}", self.domain)
     }
@@ -135,7 +141,7 @@ impl Case {
         };
         let faulty = |faults| Character { faults, ..usual.clone() };
         match self.peculiar {
-            Peculiar::Nothing => usual,
+            Peculiar::Nothing | Peculiar::Left => usual,
             Peculiar::Greylists(seconds) => Character { greylist: Some(Duration::from_secs(seconds)), ..usual },
             Peculiar::Full => Character { connections: 0, ..usual },
             Peculiar::Counts => {
@@ -179,6 +185,7 @@ pub const CASES: &[Case] = &[
     Case::with("full.test", Peculiar::MailboxFull),
     Case::with("refuses.test", Peculiar::Refuses),
     Case::with("slow.test", Peculiar::Slow),
+    Case::with("out.test", Peculiar::Left),
     Case { mx: Mx::Null, ..Case::of("null.test") },
     Case { mx: Mx::Loopback, ..Case::of("loopback.test") },
     Case { mx: Mx::Nobody, ..Case::of("nobody.test") },

@@ -10,7 +10,8 @@
 //! ([`seeded::Asked`] has all words). The second form says what these would be, on a line of JSON each.
 //!
 //! The first writes what is needed to trust it into DIRECTORY, says on one line of JSON where it is and what a seed made,
-//! and then answers for each domain that it reads what the domain's hosts have seen. It ends with its input.
+//! and then answers for each domain that it reads what the domain's hosts have seen. It ends with its input. Where hosts are
+//! that it leaves to the test, it says too.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -84,13 +85,18 @@ fn of_seed(net: u8, n: usize) -> (IpAddr, ListenAddr) {
 
 async fn open(directory: &Path, net: u8, internet: &Internet) -> HashMap<String, Arc<Site>> {
     let (authority, start) = (Authority::new(), Instant::now());
-    let (mut sites, mut records) = (HashMap::new(), Vec::new());
+    let (mut sites, mut left, mut records) = (HashMap::new(), HashMap::new(), Vec::new());
     for (n, case) in CASES.iter().enumerate() {
         let site = Arc::new(Site::new(n as u64, Vec::new(), Vec::new(), case.character(), n as u64));
         let shown = authority.issue(case.shows, &case.mail_host());
         let tls = shown.as_ref().map(|shown| load(shown.save(directory, case.domain)));
         records.extend(dns::records(case, public(net, n), shown.as_ref()));
-        serve(site.clone(), tls, start, &local(net, n, 25));
+        let at = local(net, n, 25);
+        if case.is_left() {
+            left.insert(case.domain, at.to_string());
+        } else {
+            serve(site.clone(), tls, start, &at);
+        }
         if let Some(policy) = &case.policy {
             publish(case, policy, &authority, directory, &local(net, n, 443));
         }
@@ -113,7 +119,7 @@ async fn open(directory: &Path, net: u8, internet: &Internet) -> HashMap<String,
     println!(
         "{}",
         json!({ "dns": dns.to_string(), "anchor": anchor, "roots": roots,
-        "domains": CASES.iter().map(|case| case.domain).collect::<Vec<_>>(),
+        "domains": CASES.iter().filter(|case| !case.is_left()).map(|case| case.domain).collect::<Vec<_>>(), "left": left,
         "sites": seeded::sites(internet), "mails": seeded::mails(internet) })
     );
     sites
