@@ -331,6 +331,27 @@ def test_a_pause_ends_at_all_nodes_when_one_is_told(tmp_path):
     assert sorted(sink.accepted) == sorted(acknowledged) and set(sink.accepted.values()) == {1}
 
 
+def test_a_pause_of_a_node_that_is_down_ends_too(tmp_path):
+    """And what it had put back leaves by another, which was never asked for a pause."""
+    acknowledged: list[str] = []
+    with Internet(tmp_path / "net") as net, Pauses(net.left("out.test"), NAMES[1]) as sink:
+        everything, sender = pair(tmp_path, net.laboratory())
+        site = pause_the_sender(everything, sender, acknowledged)
+        sender.stop()
+        time.sleep(2)
+        assert not paused(everything) and not is_empty(everything)
+        (told,) = json.loads(everything.cli("site", "resume", site, "--source", "default", "--json"))
+        assert (told["site"], told["source"]) == (site, "default") and told["left_seconds"] > 500
+        eventually("all is sent", lambda: is_empty(everything), 60, 0.2)
+        sender.start()
+        eventually("it is there again", lambda: len(json.loads(sender.cli("queue", "nodes", "--json"))) == 2)
+        time.sleep(1)
+        kept = paused(sender)
+        ended([everything, sender])
+    assert not kept
+    assert sorted(sink.accepted) == sorted(acknowledged) and set(sink.accepted.values()) == {1}
+
+
 def takes_mail(server: Server, acknowledged: list[str]) -> bool:
     try:
         feed(server, random.Random(SEED), "d", 50, acknowledged)

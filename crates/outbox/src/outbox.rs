@@ -451,7 +451,7 @@ pub(crate) fn heard(inner: &Inner, event: &Event) {
             inner.suppressed.fetch_add(1, Ordering::Relaxed);
             take_out(inner, |work| work.deliveries.iter().any(|d| d.to.is_alike(to)));
         }
-        Event::PausesEnded { site, source } => pauses::heard(inner, site, *source),
+        Event::PausesEnded { site, source, noted } => pauses::heard(inner, site, *source, noted),
         Event::Owing(_) => {}
     }
 }

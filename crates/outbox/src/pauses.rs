@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use base::{BlobId, Timestamp};
 use net::Deadline;
-use queue::source::SourceId;
+use queue::source::{SourceId, Used};
 use queue::{Group, Turn};
 use store::{Lane, Tx};
 use tokio::sync::Notify;
@@ -41,20 +41,24 @@ impl Ended {
     }
 }
 
-/// What is paused here is so no longer, of the sites that are called so.
-pub(crate) fn heard(inner: &Inner, site: &str, source: Option<SourceId>) {
-    let ended = inner.hops.end_pauses(site, source);
-    if ended.is_empty() {
-        return;
+/// What is paused here is so no longer, of the sites that are called so. What was `noted` is of all nodes: whoever is down brings
+/// nothing forward, and who runs does so once more.
+pub(crate) fn heard(inner: &Inner, site: &str, source: Option<SourceId>, noted: &[Used]) {
+    let mut ended = inner.hops.end_pauses(site, source);
+    if !ended.is_empty() {
+        used::over(inner, &ended);
+        // What came meanwhile is due already, and held only here.
+        let held = inner.timetable.held_at(inner.clock.now()).into_iter();
+        let is_one = |hop: &Hop| is_any(&ended, inner.hops.digest_of(hop));
+        let held: Vec<Group> = held.filter(|(_, hop)| is_one(hop)).map(|(group, _)| group).collect();
+        inner.timetable.let_go(&held);
     }
-    used::over(inner, &ended);
-    // What came meanwhile is due already, and held only here.
-    let held = inner.timetable.held_at(inner.clock.now()).into_iter();
-    let is_one = |hop: &Hop| is_any(&ended, inner.hops.digest_of(hop));
-    let held: Vec<Group> = held.filter(|(_, hop)| is_one(hop)).map(|(group, _)| group).collect();
-    inner.timetable.let_go(&held);
-    inner.ended.lock().extend(ended);
-    inner.ended.bell.notify_one();
+    let (now, instant) = (inner.clock.now(), Instant::now());
+    ended.extend(noted.iter().filter_map(|used| used::then(used, now, instant)));
+    if !ended.is_empty() {
+        inner.ended.lock().extend(ended);
+        inner.ended.bell.notify_one();
+    }
 }
 
 fn is_any(ended: &[Then], site: i64) -> bool {

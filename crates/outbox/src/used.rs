@@ -47,13 +47,15 @@ pub(crate) async fn read(inner: &Inner, setup: &Setup) -> store::Result<Vec<Then
     }
     let (now, instant) = (inner.clock.now(), Instant::now());
     let used = inner.store.read(move |tx| source::used(tx, &queue, &sources, now)).await?;
-    let read = |source::Used { of, name, until }: source::Used| {
-        let left = Duration::from_millis(u64::try_from(until.0.saturating_sub(now.0)).unwrap_or(0));
-        // Whoever sees to it bounds it.
-        let until = instant.checked_add(left)?;
-        Some(Then { at: (of.source, of.site, of.organisation), name, what: of.what.parse().ok()?, until })
-    };
-    Ok(used.into_iter().filter_map(read).collect())
+    Ok(used.iter().filter_map(|used| then(used, now, instant)).collect())
+}
+
+/// As it was noted; none that says nothing to this server.
+pub(crate) fn then(source::Used { of, name, until }: &source::Used, now: Timestamp, instant: Instant) -> Option<Then> {
+    let left = Duration::from_millis(u64::try_from(until.0.saturating_sub(now.0)).unwrap_or(0));
+    // Whoever sees to it bounds it.
+    let until = instant.checked_add(left)?;
+    Some(Then { at: (of.source, of.site, of.organisation), name: name.clone(), what: of.what.parse().ok()?, until })
 }
 
 /// These pauses are over before their time: that is written at once.

@@ -210,13 +210,23 @@ pub fn ends_pause(site: &SiteState) -> String {
     format!("postroom site resume {} --source {}", site.site, site.source)
 }
 
-/// Who asked for the pause knows of it: this server or, of several on one PostgreSQL, another one.
+/// Who was asked for the pause knows of it: this server or, of several on one PostgreSQL, another one, which may be down.
 async fn resume(house: &House, name: &str, source: Option<&str>) -> Outcome {
     let outbox = running(house)?;
     let (setup, lives) = house.store.read(|tx| Ok((source::setup(tx)?, queue::lives(tx)?))).await.map_err(words)?;
     let known = |by: &str| setup.named(by).map(|found| found.id).ok_or_else(|| format!("there is no source {by}"));
     let (of, others) = (source.map(known).transpose()?, lives.len() > 1);
-    let (ended, by) = (outbox.pauses(name, of), source.map_or(String::new(), |source| format!(" by {source}")));
+    let (mut ended, by) = (outbox.pauses(name, of), source.map_or(String::new(), |source| format!(" by {source}")));
+    let (site, now) = (name.to_owned(), house.clock.now());
+    let end = move |tx: &mut Tx<'_>| source::end_pauses(tx, &site, of, now);
+    let noted = house.store.write(end).await.map_err(words)?;
+    // Of nodes that are down, too.
+    for pause in noted.iter().filter_map(|used| Pause::noted(used, &setup, now)) {
+        let is_it = |one: &Pause| (&one.site, &one.source, &one.sender) == (&pause.site, &pause.source, &pause.sender);
+        if !ended.iter().any(is_it) {
+            ended.push(pause);
+        }
+    }
     if ended.is_empty() && !others {
         let sent_to = outbox.sites(Some(name), 1);
         return Err(match sent_to.is_empty() {
@@ -226,12 +236,9 @@ async fn resume(house: &House, name: &str, source: Option<&str>) -> Outcome {
             false => format!("{name} is not paused{by}: postroom site show {name} tells what limits it"),
         });
     }
-    let (site, told) = (name.to_owned(), name.to_owned());
-    let end = move |tx: &mut Tx<'_>| source::end_pauses(tx, &site, of);
-    house.store.write(end).await.map_err(words)?;
     let mut text: Vec<String> = ended.iter().map(ended_in_words).collect();
     if others && ended.is_empty() {
-        text.push(format!("This server knows of no pause of {told}{by}"));
+        text.push(format!("No pause of {name}{by} is noted, and this server knows of none"));
     }
     text.push(match others {
         true => "The other servers that share the queue end theirs, too; what waited for that is tried now".into(),

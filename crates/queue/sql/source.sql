@@ -174,6 +174,14 @@ DELETE FROM queue_delivered WHERE source = ?1;
 -- name: used
 SELECT source, site, organisation, what, until, name FROM queue_used WHERE node IN (0, ?1) AND until > ?2 ORDER BY until DESC LIMIT ?3;
 
+-- name: pauses
+-- Nothing else has a name.
+SELECT source, site, organisation, what, until, name FROM queue_used WHERE name <> '' AND until > ?1 ORDER BY until DESC LIMIT ?2;
+
+-- name: end_pause
+-- Of all nodes.
+DELETE FROM queue_used WHERE source = ?1 AND site = ?2 AND what = ?3 AND name <> '';
+
 -- name: note_used
 INSERT INTO queue_used (source, node, site, organisation, what, until, name) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 ON CONFLICT (source, node, site, organisation, what) DO UPDATE SET until = excluded.until, name = excluded.name;

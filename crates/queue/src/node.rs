@@ -12,7 +12,7 @@ use store::{Result, Store, Tx, params};
 
 use crate::entry::opt_text;
 use crate::recover::{Heir, Remains, inherit};
-use crate::source::SourceId;
+use crate::source::{SourceId, Used};
 use crate::{Event, Group, Queue, QueueId, schema};
 
 /// So much of what was told to other nodes is kept.
@@ -171,7 +171,7 @@ pub(crate) fn tell(tx: &mut Tx<'_>, told: &Told) -> Result<()> {
         Told::Cancelling(id) => (1, id.raw(), String::new()),
         Told::Suppressed(address) => (2, 0, address.to_string()),
         Told::Retried(id, ..) => (3, id.raw(), String::new()),
-        Told::PausesEnded(site, source) => (4, source.map_or(ALL, SourceId::stored), site.to_string()),
+        Told::PausesEnded(site, source, _) => (4, source.map_or(ALL, SourceId::stored), site.to_string()),
     };
     let n = tx.one(&schema::NEXT_TOLD, params![], |r| r.int(0))?;
     tx.send(&schema::FORGET_TOLD, params![n - TOLD])?;
@@ -186,8 +186,8 @@ pub(crate) enum Told {
     Suppressed(Address),
     /// These of its deliveries, with the time from which they are due.
     Retried(QueueId, Range<u32>, Timestamp),
-    /// At a site, of a source or of all.
-    PausesEnded(Arc<str>, Option<SourceId>),
+    /// At a site, of a source or of all. What was noted of them, no other node is told.
+    PausesEnded(Arc<str>, Option<SourceId>, Arc<[Used]>),
 }
 
 impl Told {
@@ -201,7 +201,9 @@ impl Told {
                 let groups = tx.list(&schema::GROUPS_OF_MESSAGE, which, |r| Group::read(r, 0))?;
                 Event::Retried(groups, *now)
             }
-            Told::PausesEnded(site, source) => Event::PausesEnded { site: site.clone(), source: *source },
+            Told::PausesEnded(site, source, noted) => {
+                Event::PausesEnded { site: site.clone(), source: *source, noted: noted.clone() }
+            }
         }))
     }
 }
@@ -237,7 +239,10 @@ pub fn news(tx: &mut Tx<'_>, queue: &Queue, mark: &Mark, now: Timestamp) -> Resu
                     0 => Some(Told::Changed),
                     1 => Some(Told::Cancelling(QueueId::stored(id))),
                     2 => Address::parse(&address).ok().map(Told::Suppressed),
-                    4 => Some(Told::PausesEnded(address.into(), Some(id).filter(|id| *id != ALL).map(SourceId::read))),
+                    4 => {
+                        let source = Some(id).filter(|id| *id != ALL).map(SourceId::read);
+                        Some(Told::PausesEnded(address.into(), source, Arc::default()))
+                    }
                     // Which of them, is not told.
                     _ => Some(Told::Retried(QueueId::stored(id), 0..u32::MAX, now)),
                 };

@@ -9,7 +9,7 @@ use store::{Result, Store, Tx, params};
 use crate::node::until;
 use crate::receipt::{MessageIds, Packer};
 use crate::recover::{Heir, Remains, inherit};
-use crate::source::SourceId;
+use crate::source::{SourceId, Used};
 use crate::{Group, Node, QueueId, schema};
 
 /// Told once it is on disk.
@@ -33,6 +33,8 @@ pub enum Event {
         site: Arc<str>,
         /// None is all.
         source: Option<SourceId>,
+        /// What was noted of them, by whatever node, and is so no longer; nothing where another node was told to end them.
+        noted: Arc<[Used]>,
     },
 }
 

@@ -432,6 +432,47 @@ fn what_is_used_up_is_kept_until_it_is_over_and_goes_with_its_source() {
     }
 }
 
+/// Of whatever node it is: who is down hears nothing.
+#[test]
+fn a_pause_that_is_ended_is_noted_of_no_node_any_more() {
+    for w in worlds() {
+        let node = |number| {
+            let node = Node { number, name: String::new(), lease: Some(Duration::from_secs(3600)) };
+            block_on(Queue::recover(&w.store, &node, Timestamp(0), None)).unwrap()
+        };
+        let own = w.add("own", 1).unwrap();
+        let row = |source, site, what: &str, name: &str, until| {
+            let of = UsedOf { source, site, organisation: None, what: what.into() };
+            Used { of, name: name.into(), until: Timestamp(until) }
+        };
+        let ours = SourceId::DEFAULT;
+        let (one, two) = (row(ours, 1, "pause", "mx.b.test", 100), row(ours, 1, "pause", "mx.b.test", 200));
+        let (sender, by_own) = (row(ours, 1, "pause a.test", "mx.b.test", 150), row(own, 1, "pause", "mx.b.test", 120));
+        let rest = [row(ours, 1, "mails 3600/h", "", 300), row(ours, 2, "pause", "xb.test", 300)];
+        let [first, second] = [1, 2].map(node);
+        for (queue, mut rows) in
+            [(&first, vec![one.clone(), by_own.clone()]), (&second, vec![two.clone(), sender.clone()])]
+        {
+            rows.extend(rest.clone());
+            let queue = queue.clone();
+            w.write(move |tx| source::note_used(tx, &queue, &rows)).unwrap();
+        }
+        let end =
+            |name: &'static str, source, now| w.write(move |tx| source::end_pauses(tx, name, source, Timestamp(now)));
+        assert_eq!(end("mx.c.test", None, 0).unwrap(), []);
+        assert_eq!(end("b.test", None, 200).unwrap(), [], "they are over");
+        assert_eq!(end("b.test", Some(ours), 0).unwrap(), [two, sender, one]);
+        assert_eq!(end("b.test", Some(ours), 0).unwrap(), []);
+        assert_eq!(end("mx.b.test", None, 0).unwrap(), [by_own]);
+        for queue in [first, second] {
+            let left = move |tx: &mut Tx<'_>| source::used(tx, &queue, &[ours, own].into(), Timestamp(0));
+            let mut left = w.store.read_blocking(left).unwrap();
+            left.sort_by_key(|used| used.of.site);
+            assert_eq!(left, rest);
+        }
+    }
+}
+
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
 }

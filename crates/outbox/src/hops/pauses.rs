@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue::source::SourceId;
+use base::Timestamp;
+use queue::source::{DEFAULT, Setup, SourceId, Used, is_within};
 use tokio::time::Instant;
 
 use super::Hops;
-use super::sites::{Sites, is_within};
+use super::sites::Sites;
 use super::used::Then;
 use crate::route::Hop;
 use crate::shape::What;
@@ -23,6 +24,21 @@ pub struct Pause {
     pub sender: Option<Box<str>>,
     /// For so long.
     pub left: Duration,
+}
+
+impl Pause {
+    /// As it was noted, perhaps by another node; none that is over, is no pause, or is of a source that is no more.
+    pub fn noted(used: &Used, setup: &Setup, now: Timestamp) -> Option<Self> {
+        let left = u64::try_from(used.until.0.saturating_sub(now.0)).ok().filter(|left| *left > 0)?;
+        let sender = match used.of.what.parse().ok()? {
+            What::Pause => None,
+            What::Sender(domain) => Some(domain),
+            _ => return None,
+        };
+        let named = |id| setup.sources.iter().find(|source| source.id == id).map(|source| source.name.clone());
+        let source = if used.of.source == SourceId::DEFAULT { DEFAULT.into() } else { named(used.of.source)? };
+        Some(Pause { site: used.name.to_string(), source, sender, left: Duration::from_millis(left) })
+    }
 }
 
 impl Hops {

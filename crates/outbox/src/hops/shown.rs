@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use base::{OrganisationId, Stream};
 use queue::QueueId;
-use queue::source::{Stop, What};
+use queue::source::{Stop, What, is_within};
 use tokio::time::Instant;
 
-use super::sites::{self, Place, SiteKey, SiteName, is_within};
+use super::sites::{self, Place, SiteKey, SiteName};
 use super::{Hops, TenantState, Then, Work};
 use crate::route::Hop;
 use crate::shape;

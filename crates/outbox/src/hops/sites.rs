@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::OrganisationId;
-use queue::source::SourceId;
+use queue::source::{SourceId, is_within};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -269,11 +269,6 @@ impl SiteName {
     pub(super) fn is_called(&self, policy: &Policy, name: &str) -> bool {
         self.label() == name || self.is(policy, name)
     }
-}
-
-/// Whether a host is the one of that name, or below it.
-pub(super) fn is_within(host: &str, name: &str) -> bool {
-    host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 pub(super) fn name(hop: &Hop, policies: &Policies) -> SiteName {

@@ -568,7 +568,8 @@ impl World {
 
     /// Ends what sites of a name asked for, of a source or all.
     pub async fn end_pauses(&self, site: &'static str, source: Option<SourceId>) {
-        self.store.write(move |tx| source::end_pauses(tx, site, source)).await.unwrap();
+        let now = self.clock.now();
+        self.store.write(move |tx| source::end_pauses(tx, site, source, now)).await.unwrap();
         self.settle().await;
     }
 

@@ -27,7 +27,7 @@ pub use quiet::{Quiet, set_quiet, unset_quiet};
 pub use rule::{Rule, Scope, set_rules, unset_rules};
 pub use schema::ALL;
 pub use stop::{Ended, Stop, What, resume, stop};
-pub use used::{Used, UsedOf, end_pauses, forget_used, note_used, used};
+pub use used::{Used, UsedOf, end_pauses, forget_used, is_within, note_used, used};
 pub use warmup::{Cap, Count, Delivered, Fared, Share, count, day_of, delivered, end_plan, set_caps};
 pub(crate) use warmup::{count_by_name, has_plans};
 

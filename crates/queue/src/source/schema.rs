@@ -53,6 +53,8 @@ store::statements! { include_str!("../../sql/source.sql");
     FORGET_ALL_JUDGED = "forget_all_judged",
     FORGET_DELIVERED = "forget_delivered",
     USED = "used",
+    PAUSES = "pauses",
+    END_PAUSE = "end_pause",
     NOTE_USED = "note_used",
     FORGET_USED = "forget_used",
 }

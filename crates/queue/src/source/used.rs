@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use base::{OrganisationId, Timestamp};
-use store::{Result, Tx, params};
+use store::{Result, Row, Tx, params};
 
 use super::{SourceId, schema};
 use crate::Queue;
@@ -40,6 +40,20 @@ pub struct Used {
     pub until: Timestamp,
 }
 
+impl Used {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        let (source, site, organisation) = (SourceId::read(row.int(0)?), row.int(1)?, row.int(2)?);
+        let organisation = (organisation != NONE).then_some(OrganisationId(organisation));
+        let of = UsedOf { source, site, organisation, what: row.text(3)?.into() };
+        Ok(Used { of, until: Timestamp(row.int(4)?), name: row.text(5)?.into() })
+    }
+}
+
+/// Whether a host is the one of that name, or below it; both in lower case.
+pub fn is_within(host: &str, name: &str) -> bool {
+    host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
 /// [`SourceId::DEFAULT`] is each node's own, and so is what it used.
 fn node(queue: &Queue, source: SourceId) -> i64 {
     if source == SourceId::DEFAULT { queue.node() } else { 0 }
@@ -50,12 +64,7 @@ fn node(queue: &Queue, source: SourceId) -> i64 {
 /// # Errors
 /// The store's.
 pub fn used(tx: &mut Tx<'_>, queue: &Queue, sources: &BTreeSet<SourceId>, now: Timestamp) -> Result<Vec<Used>> {
-    let mut all = tx.list(&schema::USED, params![queue.node(), now, MOST], |r| {
-        let (source, site, organisation) = (SourceId::read(r.int(0)?), r.int(1)?, r.int(2)?);
-        let organisation = (organisation != NONE).then_some(OrganisationId(organisation));
-        let of = UsedOf { source, site, organisation, what: r.text(3)?.into() };
-        Ok(Used { of, until: Timestamp(r.int(4)?), name: r.text(5)?.into() })
-    })?;
+    let mut all = tx.list(&schema::USED, params![queue.node(), now, MOST], Used::read)?;
     all.retain(|used| sources.contains(&used.of.source));
     Ok(all)
 }
@@ -86,12 +95,19 @@ pub fn note_used(tx: &mut Tx<'_>, queue: &Queue, used: &[Used]) -> Result<()> {
 }
 
 /// The administrator ends pauses that a site asked for, named in lower case, of a source or of all: who has any there ends them, and
-/// writes that down ([`crate::Event::PausesEnded`]).
+/// writes that down ([`crate::Event::PausesEnded`]). What is noted of them is forgotten here, also of a node that is down and hears
+/// nothing; gives that, those that last longest first, and of several nodes each.
 ///
 /// # Errors
 /// The store's.
-pub fn end_pauses(tx: &mut Tx<'_>, site: &str, source: Option<SourceId>) -> Result<()> {
-    tell(tx, &Told::PausesEnded(site.into(), source))
+pub fn end_pauses(tx: &mut Tx<'_>, site: &str, source: Option<SourceId>, now: Timestamp) -> Result<Vec<Used>> {
+    let mut noted = tx.list(&schema::PAUSES, params![now, MOST], Used::read)?;
+    noted.retain(|used| is_within(&used.name, site) && source.is_none_or(|source| source == used.of.source));
+    for UsedOf { source, site, what, .. } in noted.iter().map(|used| &used.of) {
+        tx.send(&schema::END_PAUSE, params![source.stored(), *site, &**what])?;
+    }
+    tell(tx, &Told::PausesEnded(site.into(), source, noted.as_slice().into()))?;
+    Ok(noted)
 }
 
 /// Forgets what is over. Reads all of it.

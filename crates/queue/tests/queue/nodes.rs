@@ -401,8 +401,8 @@ fn nodes_hear_of_one_anothers_mail_and_changes() {
     let change = move |tx: &mut store::Tx<'_>| {
         queue::source::add_pool(tx, "bulk", &[("default".into(), 1)], &[])?;
         queue::suppression::add(tx, &suppressed, &new)?;
-        queue::source::end_pauses(tx, "google", Some(queue::source::SourceId::read(3)))?;
-        queue::source::end_pauses(tx, "mx.b.test", None)?;
+        queue::source::end_pauses(tx, "google", Some(queue::source::SourceId::read(3)), NOW)?;
+        queue::source::end_pauses(tx, "mx.b.test", None, NOW)?;
         queue::cancel(tx, id, 0, NOW).map(drop)
     };
     w.store.write_blocking(change).unwrap();
@@ -410,6 +410,7 @@ fn nodes_hear_of_one_anothers_mail_and_changes() {
     let ended = |site: &str, source: Option<i64>| Event::PausesEnded {
         site: site.into(),
         source: source.map(queue::source::SourceId::read),
+        noted: Default::default(),
     };
     let [one, two] = [ended("google", Some(3)), ended("mx.b.test", None)];
     assert_eq!(heard, [Event::Changed, Event::Suppressed(address), one, two, Event::Cancelling(id)]);
