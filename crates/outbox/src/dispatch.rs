@@ -118,13 +118,13 @@ async fn judge(inner: &Inner, setup: &Setup, today: i64) -> store::Result<bool> 
     if sources.is_empty() {
         return Ok(false);
     }
-    let of = sources.clone();
-    if !inner.store.read(move |tx| source::is_to_judge(tx, &of, today)).await? {
+    let (of, cold) = (sources.clone(), inner.hops.policies().warmup.cold_after_days);
+    if !inner.store.read(move |tx| source::is_to_judge(tx, &of, today, cold)).await? {
         return Ok(false);
     }
     let judge = inner.hops.policies().warmup.judge.clone();
     let by = judge.clone();
-    let judged = inner.store.write(move |tx| source::judge(tx, &sources, today, |fared| by.of(fared))).await?;
+    let judged = inner.store.write(move |tx| source::judge(tx, &sources, today, cold, |fared| by.of(fared))).await?;
     for Judged { source, site, finding, .. } in &judged {
         let source = setup.sources.iter().find(|s| s.id == *source).map_or(DEFAULT, |s| &s.name);
         match judge.alerts(finding) {

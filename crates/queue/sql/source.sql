@@ -136,6 +136,17 @@ ON CONFLICT (source, site, day) DO UPDATE SET sent = queue_delivered.sent + excl
 -- name: days
 SELECT day FROM queue_delivered WHERE source = ?1 AND site = '';
 
+-- name: forget_days
+DELETE FROM queue_delivered WHERE source = ?1 AND site = '' AND day <= ?2;
+
+-- name: begin_anew
+UPDATE queue_cap SET began = ?2 WHERE source = ?1;
+
+-- name: last_used
+-- By what it delivered, and by what was judged of it.
+SELECT max(day) FROM (SELECT day FROM queue_delivered WHERE source = ?1
+    UNION ALL SELECT day FROM queue_judged_to WHERE source = ?1) AS used;
+
 -- name: any_unjudged
 SELECT 1 FROM queue_delivered WHERE source = ?1 AND site <> '' AND day < ?2 LIMIT 1;
 

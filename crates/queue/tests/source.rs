@@ -267,6 +267,46 @@ fn a_stop_is_kept_changed_and_taken_back_and_goes_with_its_source() {
 }
 
 #[test]
+fn a_source_that_was_not_used_for_a_month_begins_its_plan_anew_once() {
+    for w in worlds() {
+        let a = w.add("a", 1).unwrap();
+        let caps = vec![(Share::All, vec![10, 20, 40, 100, 200])];
+        w.write(move |tx| source::set_caps(tx, a, &caps, Timestamp(7))).unwrap();
+        let fared = |sent| Fared { sent, tried: sent, ..Fared::default() };
+        let counts = |day| ["x", "y"].map(|site| (Count { source: a, site: site.into(), day }, fared(1)));
+        for day in 1..=4 {
+            let of_day = counts(day);
+            w.write(move |tx| source::count(tx, &of_day)).unwrap();
+            w.write(move |tx| source::judge(tx, &[a], day + 1, 30, |_| None)).unwrap();
+        }
+        let bad = |days| Finding { measure: Measure::Blocked, count: 2, among: 60, course: Course::Back(days) };
+        let found = [("x", 1, fared(2)), ("y", 9, fared(3))];
+        for (site, _, fared) in found {
+            w.write(move |tx| source::count(tx, &[(Count { source: a, site: site.into(), day: 5 }, fared)])).unwrap();
+        }
+        let rule = move |of: &Fared| found.iter().find(|(_, _, fared)| fared == of).map(|(_, days, _)| bad(*days));
+        w.write(move |tx| source::judge(tx, &[a], 6, 30, rule)).unwrap();
+        let stands = |today| {
+            let read = move |tx: &mut Tx<'_>| source::setup(tx).and_then(|setup| source::delivered(tx, &setup, today));
+            let days = w.store.read_blocking(read).unwrap().remove(0).1.days;
+            let judged = w.setup().judged.iter().map(|j| (j.site.to_string(), j.days, j.behind)).collect::<Vec<_>>();
+            (days, judged)
+        };
+        let is_cold = |today| w.store.read_blocking(move |tx| source::is_to_judge(tx, &[a], today, 30)).unwrap();
+        let judge = |today| w.write(move |tx| source::judge(tx, &[a], today, 30, |_| None)).unwrap();
+        assert_eq!(stands(6), (5, vec![("x".into(), 5, 2), ("y".into(), 5, 5)]));
+        assert_eq!([35, 36].map(is_cold), [false, true]);
+        judge(36);
+        // A fifth of 200 is what its third day has; where it stood below that it still does.
+        assert_eq!(stands(36), (2, vec![("y".into(), 2, 2)]));
+        assert_eq!(w.setup().caps[0].began, Timestamp::from_secs(36 * 86_400));
+        assert_eq!([36, 65, 66].map(is_cold), [false, false, true]);
+        judge(66);
+        assert_eq!(stands(66), (0, vec![]));
+    }
+}
+
+#[test]
 fn what_a_new_source_delivers_is_counted_by_site_and_day() {
     for w in worlds() {
         let a = w.add("a", 1).unwrap();
@@ -292,19 +332,19 @@ fn what_a_new_source_delivers_is_counted_by_site_and_day() {
         };
         assert_eq!(of(5), Delivered { days: 1, today: 4, sites: vec![("x".into(), 4)] });
         // Of days that are over and judged only that they were.
-        w.write(move |tx| source::judge(tx, &[a], 5, |_| None)).unwrap();
+        w.write(move |tx| source::judge(tx, &[a], 5, 30, |_| None)).unwrap();
         assert_eq!(of(3), Delivered { days: 0, today: 5, sites: Vec::new() });
         assert_eq!(of(6), Delivered { days: 2, today: 0, sites: Vec::new() });
         assert!(w.write(move |tx| source::end_plan(tx, a)).unwrap() && w.setup().caps.is_empty());
         // What was under way then counts for no plan, and does not stay.
         note(vec![count("x", 5, 1)]);
-        assert!(!w.store.read_blocking(move |tx| source::is_to_judge(tx, &[a], 6)).unwrap());
+        assert!(!w.store.read_blocking(move |tx| source::is_to_judge(tx, &[a], 6, 30)).unwrap());
         set(caps(Share::Each, &[5]), 10).unwrap();
         assert_eq!(of(6), Delivered::default());
         // Nor does what was judged of another plan.
-        w.write(move |tx| source::judge(tx, &[a], 6, |_| None)).unwrap();
+        w.write(move |tx| source::judge(tx, &[a], 6, 30, |_| None)).unwrap();
         note(vec![count("x", 6, 1)]);
-        w.write(move |tx| source::judge(tx, &[a], 7, |_| None)).unwrap();
+        w.write(move |tx| source::judge(tx, &[a], 7, 30, |_| None)).unwrap();
         assert!(w.write(move |tx| source::end_plan(tx, a)).unwrap());
         set(caps(Share::Each, &[5]), 11).unwrap();
         note(vec![count("x", 6, 1)]);
@@ -314,7 +354,7 @@ fn what_a_new_source_delivers_is_counted_by_site_and_day() {
             looked.fetch_add(fared.tried as usize, Ordering::Relaxed);
             None
         };
-        w.write(move |tx| source::judge(tx, &[a], 7, &look)).unwrap();
+        w.write(move |tx| source::judge(tx, &[a], 7, 30, &look)).unwrap();
         assert!(tried.load(Ordering::Relaxed) > 0, "a new plan's day is judged");
     }
 }
@@ -340,10 +380,10 @@ fn each_day_of_a_new_source_is_judged_once_at_each_site_and_ended_with_its_plan(
             Some(Finding { measure: Measure::Bounced, count: fared.bounced, among: fared.tried, course })
         };
         let judge = |today| {
-            let found = w.write(move |tx| source::judge(tx, &[a], today, rule)).unwrap();
+            let found = w.write(move |tx| source::judge(tx, &[a], today, 30, rule)).unwrap();
             found.iter().map(|one| (one.site.to_string(), one.day, one.behind)).collect::<Vec<_>>()
         };
-        let waits = |day| w.store.read_blocking(move |tx| source::is_to_judge(tx, &[a], day)).unwrap();
+        let waits = |day| w.store.read_blocking(move |tx| source::is_to_judge(tx, &[a], day, 30)).unwrap();
         note("x", 1, 1);
         note("y", 1, 0);
         assert_eq!((waits(1), waits(2)), (false, true));

@@ -118,12 +118,14 @@ pub(crate) struct Care {
     pub(crate) judge: Judge,
     #[serde(rename = "per_hour_share")]
     pub(crate) hourly: Hourly,
+    /// A source that is not used for so long begins its plan anew.
+    pub(crate) cold_after_days: u32,
 }
 
 impl Care {
     /// Nothing is looked at.
     pub(crate) fn none() -> Self {
-        Care { judge: Judge::default(), hourly: Hourly::ALL }
+        Care { judge: Judge::default(), hourly: Hourly::ALL, cold_after_days: u32::MAX }
     }
 }
 

@@ -204,6 +204,29 @@ async fn a_source_has_a_cap_for_all_sites_and_sites_have_their_own() {
     assert_eq!((b.taken().len(), c.taken().len(), d.taken().len()), (4, 1, 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_source_that_was_silent_for_a_month_begins_with_a_fifth() {
+    let (net, peer) = Net::default().host("b.test", 1, Character::default());
+    let w = net.world().await;
+    plan(&w, SourceId::DEFAULT, &[(Share::Each, &[10, 20, 40, 100, 200])]).await;
+    for day in 0..4 {
+        send_with(&w, 1, 0).await;
+        assert_eq!(users(&peer), day + 1);
+        to_the_next_day(&w).await;
+    }
+    // Its fifth day has 20 an hour.
+    w.pass(29 * 86_400).await;
+    to_the_next_day(&w).await;
+    let id = send_with(&w, 30, 0).await;
+    // Forty of 200 are those of the third.
+    assert_eq!((users(&peer), waiting(&w, &[id]).await), (8, 26));
+    // It is set back once.
+    to_the_next_day(&w).await;
+    w.settle().await;
+    w.until("ten an hour", async || users(&peer) == 18 && w.metered().1 == 0).await;
+    w.check().await;
+}
+
 /// One mail to so many, and to so many whose name begins with an x.
 async fn send_with(w: &World, n: usize, others: usize) -> QueueId {
     let to = (0..n).map(|n| format!("u{n}@b.test")).chain((0..others).map(|n| format!("x{n}@b.test")));
@@ -365,6 +388,6 @@ async fn who_calls_it_spam_is_counted_once_on_the_day_that_says_so() {
     w.store.write(|tx| source::end_plan(tx, SourceId::DEFAULT)).await.unwrap();
     complain(&w, first, 10).await;
     let today = source::day_of(base::Clock::now(&*w.clock));
-    let waits = move |tx: &mut store::Tx<'_>| source::is_to_judge(tx, &[SourceId::DEFAULT], today + 1);
+    let waits = move |tx: &mut store::Tx<'_>| source::is_to_judge(tx, &[SourceId::DEFAULT], today + 1, 30);
     assert!(!w.store.read(waits).await.unwrap());
 }

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use base::Timestamp;
 use store::{Result, Tx, params};
 
-use super::{Fared, SourceId, changed, locked, schema};
+use super::{Cap, Fared, Share, SourceId, changed, locked, schema};
 use crate::entry::corrupt;
 
 /// What is looked at of a day.
@@ -157,21 +158,67 @@ fn set(tx: &mut Tx<'_>, judged: &Judged) -> Result<()> {
     Ok(())
 }
 
-/// Whether days before `today` wait for [`judge`].
+/// Whether days before `today` wait for [`judge`], or a source was not used for `cold_after` days.
 ///
 /// # Errors
 /// The store's.
-pub fn is_to_judge(tx: &mut Tx<'_>, sources: &[SourceId], today: i64) -> Result<bool> {
+pub fn is_to_judge(tx: &mut Tx<'_>, sources: &[SourceId], today: i64, cold_after: u32) -> Result<bool> {
     for source in sources {
-        if tx.row(&schema::ANY_UNJUDGED, params![source.stored(), today], |_| Ok(()))?.is_some() {
+        if is_cold(tx, *source, today, cold_after)?
+            || tx.row(&schema::ANY_UNJUDGED, params![source.stored(), today], |_| Ok(()))?.is_some()
+        {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
+/// As long as that before today nothing came of a source's mail. One that was never used is not cold.
+fn is_cold(tx: &mut Tx<'_>, source: SourceId, today: i64, after: u32) -> Result<bool> {
+    let last = tx.row(&schema::LAST_USED, params![source.stored()], |r| r.opt_int(0))?.flatten();
+    Ok(last.is_some_and(|last| today - last > i64::from(after)))
+}
+
+/// With so many days of a plan behind it, how many a source has that was not used for long: it goes on with a fifth of what it might
+/// have delivered, or what is next below, or the first day.
+fn cooled(plan: &[u32], days: u32) -> u32 {
+    let level = plan.get(days as usize).or(plan.last()).map_or(0, |n| n / 5);
+    let below = plan.iter().take_while(|n| **n <= level).count().saturating_sub(1);
+    days.min(u32::try_from(below).unwrap_or(u32::MAX))
+}
+
+/// A source that was not used for long begins its plan anew, on a day with a fifth of the cap. Sites that were set back further stay
+/// so. True when it did.
+fn cool(tx: &mut Tx<'_>, source: SourceId, today: i64, caps: &[Cap]) -> Result<bool> {
+    // The silence is judged, too.
+    tx.execute(&schema::SET_JUDGED_TO, params![source.stored(), today - 1])?;
+    let of = |share: Share| caps.iter().find(|cap| cap.source == source && cap.share == share);
+    let longest = || caps.iter().filter(|cap| cap.source == source).max_by_key(|cap| cap.days.len());
+    let Some(cap) = of(Share::All).or_else(|| of(Share::Each)).or_else(longest) else { return Ok(false) };
+    let mut sent: Vec<i64> = tx.list(&schema::DAYS, params![source.stored()], |r| r.int(0))?;
+    sent.retain(|day| *day < today);
+    sent.sort_unstable();
+    let days = sent.len() as u32;
+    let left = cooled(&cap.days, days);
+    if left == days {
+        return Ok(false);
+    }
+    tx.execute(&schema::FORGET_DAYS, params![source.stored(), sent[(days - left - 1) as usize]])?;
+    tx.execute(&schema::BEGIN_ANEW, params![source.stored(), Timestamp::from_secs(today * 86_400)])?;
+    for mut judged in all(tx)?.into_iter().filter(|judged| judged.source == source) {
+        judged.behind = left.saturating_sub(days.saturating_sub(judged.behind));
+        judged.days = left;
+        match judged.behind == 0 && !judged.is_stopped {
+            true => drop(tx.execute(&schema::FORGET_JUDGED, params![source.stored(), &*judged.site])?),
+            false => set(tx, &judged)?,
+        }
+    }
+    Ok(true)
+}
+
 /// Judges what came of days before `today` at each site by a `rule`, as long as the source has a plan, and forgets it. What is written
-/// of a day after that was judged is forgotten: it is a part of one, and no day of its own. Gives what was found.
+/// of a day after that was judged is forgotten: it is a part of one, and no day of its own. Gives what was found. A source that was not used for `cold_after` days begins its plan anew,
+/// on the day of a fifth of the cap that it had.
 ///
 /// # Errors
 /// The store's.
@@ -179,6 +226,7 @@ pub fn judge(
     tx: &mut Tx<'_>,
     sources: &[SourceId],
     today: i64,
+    cold_after: u32,
     rule: impl Fn(&Fared) -> Option<Finding>,
 ) -> Result<Vec<Judged>> {
     let setup = locked(tx)?;
@@ -222,6 +270,9 @@ pub fn judge(
         for over in known.values().filter(is_over) {
             tx.execute(&schema::FORGET_JUDGED, params![source.stored(), &*over.site])?;
             is_changed = true;
+        }
+        if is_cold(tx, *source, today, cold_after)? {
+            is_changed |= cool(tx, *source, today, &setup.caps)?;
         }
     }
     if is_changed || !found.is_empty() {
@@ -269,6 +320,14 @@ mod tests {
         // A day on which nothing was delivered was none anyway.
         assert_eq!(after(Course::Hold, 4, 1, false), 3);
         assert_eq!(after(Course::Back(9), 4, 1, false), 0);
+    }
+
+    #[test]
+    fn what_was_not_used_goes_on_with_a_fifth_and_never_before_the_first() {
+        let plan = [50, 100, 250, 500, 1000, 1400, 5000];
+        assert_eq!([0, 1, 2, 3, 4, 5].map(|days| cooled(&plan, days)), [0, 0, 0, 1, 1, 2]);
+        // The plan was over.
+        assert_eq!([6, 7, 400].map(|days| cooled(&plan, days)), [4, 4, 4]);
     }
 
     #[test]

@@ -199,7 +199,7 @@ fn what_is_heard_counts_for_the_site_that_a_new_source_sent_to() {
                 note.lock().unwrap().push((fared.complained, fared.bounced));
                 None
             };
-            source::judge(tx, &[SourceId::DEFAULT], tomorrow, look)
+            source::judge(tx, &[SourceId::DEFAULT], tomorrow, 30, look)
         };
         assert_eq!(w.store.write_blocking(judge).unwrap(), []);
         // Of the day of the mail, at the host of a site that has no name; and of the day that says so.
