@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::thread::available_parallelism;
+use std::time::Duration;
 use std::{fs, io, thread};
 
 use thread_priority::{
@@ -12,6 +13,8 @@ use tokio::sync::oneshot;
 
 /// Niceness 0 as the crate counts it, which also sets that.
 const USUAL: u8 = 48;
+/// How long the end waits for what was left behind.
+const REST: Duration = Duration::from_secs(1);
 
 /// From now on this thread, and those that it starts, take no core from what runs on it when they wake up (`SCHED_BATCH` of sched(7)):
 /// they wait until it sleeps or has had its turn, a few milliseconds at most, and find more to do then. A mail passes half a dozen
@@ -40,24 +43,31 @@ pub fn begin() {
 /// other half from its work.
 ///
 /// # Errors
-/// The system gives no thread or no sockets.
+/// The system gives no thread. What it gives ends with an error in words when there are no more threads or no sockets, and when the
+/// work panicked.
 pub fn apart(
     name: &'static str,
     work: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<impl Future<Output = ()>> {
-    let threads = available_parallelism().map_or(1, |cores| cores.get() / 2).max(1);
-    let runtime =
-        runtime::Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build()?;
+) -> io::Result<impl Future<Output = Result<(), String>>> {
     let (done, over) = oneshot::channel();
+    // Built there, as a runtime must not be dropped where others wait.
     thread::Builder::new().name(name.into()).spawn(move || {
-        // By a worker: who waits here is none.
-        let work = runtime.spawn(work);
-        let _ = runtime.block_on(work);
-        let _ = done.send(());
-        // What it left behind is not waited for.
-        runtime.shutdown_background();
+        let threads = available_parallelism().map_or(1, |cores| cores.get() / 2).max(1);
+        let mut runtime = runtime::Builder::new_multi_thread();
+        let outcome = match runtime.worker_threads(threads).thread_name(name).enable_all().build() {
+            Ok(runtime) => {
+                // By a worker: who waits here is none.
+                let work = runtime.spawn(work);
+                let outcome = runtime.block_on(work).map_err(|e| e.to_string());
+                // What it left behind is ended.
+                runtime.shutdown_timeout(REST);
+                outcome
+            }
+            Err(e) => Err(format!("starting threads: {e}")),
+        };
+        let _ = done.send(outcome);
     })?;
-    Ok(async { drop(over.await) })
+    Ok(async { over.await.unwrap_or_else(|_| Err("there are no threads for it".into())) })
 }
 
 fn niceness() -> Option<i64> {
@@ -106,12 +116,13 @@ mod tests {
             let name = tokio::spawn(async { thread::current().name().map(str::to_owned) }).await;
             let _ = tell.send(name.unwrap());
         });
-        over.unwrap().await;
+        assert_eq!(over.unwrap().await, Ok(()));
         assert_eq!(told.await.unwrap().as_deref(), Some("apart"));
     }
 
     #[tokio::test]
-    async fn what_fails_apart_is_over() {
-        apart("apart", async { panic!("as it should") }).unwrap().await;
+    async fn what_fails_apart_is_over_with_an_error() {
+        let over = apart("apart", async { panic!("as it should") }).unwrap();
+        assert!(over.await.unwrap_err().contains("as it should"));
     }
 }

@@ -14,7 +14,7 @@ use outbox::{Outbox, Parts, Routes};
 use queue::Queue;
 use server::{Counters, Role, Service, Services};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use trust::Keys;
 
@@ -99,7 +99,8 @@ pub async fn run(config: Config) -> Result<(), String> {
     tasks.spawn(certificates.keep(hangup, stopped(stopping.clone())));
     let meter = outbox.meter();
     let sending = scheduling::apart("outbound", outbox.run(stopped(stopping.clone())));
-    tasks.spawn(sending.map_err(|e| format!("starting threads: {e}"))?);
+    let (sending, gone) = (sending.map_err(|e| format!("starting threads: {e}"))?, Arc::new(Notify::new()));
+    tasks.spawn(sent(sending, gone.clone()));
     tell(&mut tasks, &config, &house, epoch, telemetry, &stopping)?;
     if let Some(file) = event_file {
         let hangup = signal(SignalKind::hangup()).map_err(|e| format!("waiting for signals: {e}"))?;
@@ -109,8 +110,11 @@ pub async fn run(config: Config) -> Result<(), String> {
     println!("postroom: ready");
     let _ = std::io::stdout().flush();
     let outcome = tokio::select! {
+        biased;
         () = ending.come() => Ok(()),
         () = meter.over() => Err("another node took over what this one had claimed, as it was silent for too long".to_owned()),
+        // Who takes mail that nobody sends promises too much.
+        () = gone.notified() => Err("what sends mail has failed".to_owned()),
     };
     tracing::info!("stopping");
     let _ = stop.send(true);
@@ -120,6 +124,14 @@ pub async fn run(config: Config) -> Result<(), String> {
     }
     let _ = std::fs::remove_file(control::path(&config.data));
     outcome
+}
+
+/// Until the outbox has ended, which it does when it is told to, or by a fault: then whoever waits for it hears.
+async fn sent(sending: impl Future<Output = Result<(), String>>, gone: Arc<Notify>) {
+    if let Err(error) = sending.await {
+        tracing::error!(error, "what sends mail has failed");
+        gone.notify_one();
+    }
 }
 
 /// What those who are let in find.
