@@ -343,7 +343,9 @@ pub(crate) fn line_up(inner: &Arc<Inner>, hop: &Hop, work: Work) {
             // Of the hour by which it was decided: the next may have begun already, and is not known yet.
             let hour = if is_for_an_hour { inner.hops.hour() + 1 } else { (inner.hops.today() + 1) * 24 };
             let next = Timestamp::from_secs(hour * 3600);
-            keep(inner, hop, work, (Why::Spent, seen), Some(next).filter(|_| !pending));
+            // What is on its way may not arrive, and leave its place to this.
+            let soon = Timestamp(now.0 + schedule::millis(STOPPED));
+            keep(inner, hop, work, (Why::Spent, seen), Some(if pending { next.min(soon) } else { next }));
         }
         Added::No(work, No::OutOfReach) => {
             let text = format!("{hop} has no address of a family that our sources for this mail have");

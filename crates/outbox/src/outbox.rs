@@ -21,7 +21,7 @@ use trust::{Keys, Verp};
 use crate::bodies::Makers;
 use crate::dane::Proof;
 use crate::finder::{Finder, Looked};
-use crate::hops::{Hops, Kept, Pause, Permit, SiteState, Traffic, Work};
+use crate::hops::{Hops, Kept, Pause, Permit, SiteState, Traffic, Work, hour_of};
 use crate::journal::Journal;
 use crate::lease::{self, Lease, Peers};
 use crate::pauses::Ended;
@@ -616,7 +616,8 @@ impl Inner {
         said: Said,
     ) {
         let count = permit.map(|permit| match outcome {
-            Outcome::Delivered { .. } => permit.delivered(self.hops.hour()),
+            // Of a day that was not judged yet, none counts.
+            Outcome::Delivered { .. } => permit.delivered(hour_of(self.clock.now()).min(self.hops.today() * 24 + 23)),
             _ => permit.count(self.hops.today()),
         });
         match outcome {

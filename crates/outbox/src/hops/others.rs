@@ -9,7 +9,7 @@ use super::line::UNKNOWN;
 use super::room::LOW;
 use super::sites::{self, SiteKey, SiteName};
 use super::tenants::NoSeat;
-use super::{Added, CROWD, Hops, State, Work};
+use super::{Added, CROWD, Hops, No, State, Work};
 use crate::route::Hop;
 use crate::shape::Policies;
 
@@ -36,6 +36,9 @@ impl NoPlace {
     }
 }
 
+/// Within it a source that has delivered what it may in an hour may deliver more.
+const AN_HOUR: Duration = Duration::from_secs(3600);
+
 impl Hops {
     /// The source of a hop sends this not before `wait`. How long nobody sends anything like it: none when another of its sources
     /// has a place now. Of a message it is always the same source, and others of its group may have drawn another.
@@ -50,9 +53,14 @@ impl Hops {
         others
             .filter_map(|source| {
                 let site = SiteKey { source, name: name.clone() };
-                // One that cannot send there at all is none to wait for.
-                state.can_send(&site, &self.policies, hour).ok()?;
-                Some(state.no_place(&hop.by(source), &site, work, &self.policies, now).map(|no| no.wait()))
+                match state.can_send(&site, &self.policies, hour) {
+                    Ok(_) => {
+                        Some(state.no_place(&hop.by(source), &site, work, &self.policies, now).map(|no| no.wait()))
+                    }
+                    Err(No::Spent { is_for_an_hour: true, .. }) => Some(Some(AN_HOUR)),
+                    // One that cannot send there at all is none to wait for.
+                    Err(_) => None,
+                }
             })
             .try_fold(wait, |least, wait| wait.map(|wait| least.min(wait)))
     }

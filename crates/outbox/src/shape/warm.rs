@@ -105,9 +105,9 @@ impl Hourly {
         toml::from_str(DATA).map(|file: File| file.warmup.hourly).map_err(|e| e.to_string())
     }
 
-    /// Recipients in an hour, where a day's cap is so many: rounded down, but one at least.
+    /// Recipients in an hour, where a day's cap is so many: rounded down, but one at least, if it has any.
     pub fn of(self, cap: u32) -> u32 {
-        ((f64::from(cap) * self.0) as u32).max(1)
+        ((f64::from(cap) * self.0) as u32).max(1).min(cap)
     }
 }
 
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn an_hour_has_a_tenth_of_the_day_and_one_at_least() {
         let hourly = Hourly::shipped().unwrap();
-        assert_eq!([1, 9, 19, 20, 50, 70, 1_000_000].map(|cap| hourly.of(cap)), [1, 1, 1, 2, 5, 7, 100_000]);
+        assert_eq!([0, 1, 9, 19, 20, 50, 70, 1_000_000].map(|cap| hourly.of(cap)), [0, 1, 1, 1, 2, 5, 7, 100_000]);
         assert_eq!(Hourly::ALL.of(1_000_000), 1_000_000);
         assert!([0.0, -0.1, 1.1, f64::NAN].into_iter().all(|share| Hourly::try_from(share).is_err()));
     }

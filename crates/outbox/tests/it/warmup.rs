@@ -124,6 +124,26 @@ async fn a_day_is_not_spent_in_an_hour() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_for_what_is_on_its_way_does_not_miss_the_next_hour() {
+    let slow = Character { rules: vec![("MAIL", Act::Slow(60))], ..Character::default() };
+    let (net, peer) = Net::default().host("b.test", 1, slow);
+    let w = net.world().await;
+    plan(&w, SourceId::DEFAULT, &[(Share::Each, &[10])]).await;
+    to_the_next_day(&w).await;
+    w.pass(54 * 60).await;
+    // Five minutes before the hour one begins, and the other finds it on its way.
+    let ids = send(&w, 2, "b.test").await;
+    w.pass(200).await;
+    assert_eq!((peer.taken().len(), waiting(&w, &ids).await), (1, 1));
+    for _ in 0..10 {
+        w.pass(30).await;
+    }
+    w.settle().await;
+    assert_eq!(peer.taken().len(), 2);
+    w.check().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_more_than_an_hours_leaves_by_another_source() {
     let (net, peer) = Net::default().host("b.test", 1, Character::default());
     let w = net.world().await;

@@ -217,8 +217,8 @@ fn cool(tx: &mut Tx<'_>, source: SourceId, today: i64, caps: &[Cap]) -> Result<b
 }
 
 /// Judges what came of days before `today` at each site by a `rule`, as long as the source has a plan, and forgets it. What is written
-/// of a day after that was judged is forgotten: it is a part of one, and no day of its own. Gives what was found. A source that was not used for `cold_after` days begins its plan anew,
-/// on the day of a fifth of the cap that it had.
+/// of a day after that was judged is forgotten: it is a part of one, and no day of its own. Gives what was found. A source that was not
+/// used for `cold_after` days begins its plan anew, on the day of a fifth of the cap that it had.
 ///
 /// # Errors
 /// The store's.
